@@ -1,0 +1,125 @@
+"""The schema of the top-level keys, and the checks that come before any work."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+from hydra.core.config_store import ConfigStore
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+# Nothing else may be instantiated from a config: a `_target_` is code that a YAML runs.
+TRUSTED = ("cellpatch.", "pytorch_lightning.Trainer", "pytorch_lightning.loggers.")
+
+
+@dataclass
+class Config:
+    """Top-level keys; an unknown one is an error, also with Hydra's `+`."""
+
+    model: dict[str, Any] = MISSING
+    data: dict[str, Any] = MISSING
+    adapt: dict[str, Any] = MISSING
+    augment: dict[str, Any] = MISSING
+    optics: dict[str, Any] = MISSING
+    flag_limit: int = MISSING
+    seed: int = MISSING
+    runs_dir: str = MISSING
+    trainer: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+    experiment: str | None = None
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that conf/config.yaml uses."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def check(config: DictConfig) -> dict[str, Any]:
+    """Resolve the config to plain values after checking every key and type in it.
+
+    Raises ValueError that names the key: a missing value, an untrusted `_target_`, a key that the target's
+    signature lacks, or a value of another type than its annotation.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(f"these keys need a value: {', '.join(f'{key}=...' for key in missing)}")
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if plain["flag_limit"] < 1:
+        raise ValueError(f"flag_limit must be >= 1, but got {plain['flag_limit']}")
+    for place, node in _nodes(plain, ""):
+        _check_node(place, node)
+    return plain
+
+
+def without(node: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The node less some keys: what is left are the target's arguments."""
+    return {key: value for key, value in node.items() if key not in keys}
+
+
+def build(node: dict[str, Any], **arguments: Any) -> Any:
+    """Instantiate a checked node; what reaches the target are plain values."""
+    return instantiate(node, _convert_="all", **arguments)
+
+
+# Keys beside a target's arguments: labels and nested nodes, which train.py reads itself.
+_BESIDE = {
+    "model": {"name", "backbone", "recipe"},
+    "data": {"name", "split", "loading"},
+    "adapt": {"name"},
+}
+
+
+def _nodes(node: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, value in node.items():
+        here = f"{place}.{key}" if place else key
+        if isinstance(value, dict):
+            if "_target_" in value or here in _BESIDE:
+                yield here, value
+            yield from _nodes(value, here)
+
+
+def _check_node(place: str, node: dict[str, Any]) -> None:
+    arguments = without(node, "_target_", *_BESIDE.get(place, ()))
+    if "_target_" not in node:
+        allowed: list[str] = sorted(_BESIDE[place])
+        hints: dict[str, Any] = {}
+        open_ended = False
+    else:
+        target = _locate(place, node["_target_"])
+        parameters = inspect.signature(target).parameters
+        allowed = [name for name in parameters if name != "self"]
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        hints = _hints(target)
+    for key, value in arguments.items():
+        if key not in allowed and not open_ended:
+            raise ValueError(f"unknown key {place}.{key}; allowed are {', '.join(allowed)}")
+        if key in hints and not is_bearable(value, hints[key], conf=_NUMBERS):
+            raise ValueError(f"{place}.{key} must be {_readable(hints[key])}, but got {value!r}")
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:  # a library's annotation that exists for type checkers only
+        return {}
+
+
+_NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int is a float, as in YAML
+
+
+def _readable(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _locate(place: str, name: str) -> Callable[..., Any]:
+    if not any(name == trusted or (trusted.endswith(".") and name.startswith(trusted)) for trusted in TRUSTED):
+        raise ValueError(f"{place}._target_ must start with one of {list(TRUSTED)}, but got {name!r}")
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{place}._target_: there is no {name} ({error})") from error

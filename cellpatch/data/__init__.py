@@ -1,0 +1,1 @@
+"""From labelled cells on disk to batches."""

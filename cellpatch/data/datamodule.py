@@ -1,0 +1,170 @@
+"""From an open store to whole uint8 batches by index."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cellpatch.augment import AlbumentationsAugment
+from cellpatch.data.splits import Split
+from cellpatch.data.store import CellStore
+
+Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class index [b], place in the part [b]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Where stores lie and how batches come: `resident_gib` bounds what is held in memory or on the device."""
+
+    store_dir: str
+    resident_gib: float
+    workers: int
+
+    def __post_init__(self) -> None:
+        if self.resident_gib < 0 or self.workers < 0:
+            raise ValueError(
+                f"data.loading.resident_gib and workers must be >= 0, but got {self.resident_gib} and {self.workers}"
+            )
+
+
+class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
+    """Arrays of places in a part, `batch_size` at a time; shuffled anew each epoch, the same for the same seed.
+
+    Every process of a distributed run draws the same order and takes its own share of each batch.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, but got {batch_size}")
+        self.n = n
+        self.batch_size = batch_size
+        self.seed = seed
+        self.share = slice(rank, None, world_size)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:  # Lightning calls it before each epoch
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[Int[np.ndarray, " b"]]:
+        order = np.arange(self.n)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
+        for start in range(0, self.n, self.batch_size):
+            yield order[start : start + self.batch_size][self.share]
+
+
+class Part(Dataset[Batch]):
+    """One part of a split; indexing by an array gives a batch.
+
+    With `resident` the part's crops are held in one tensor on `device`, else each batch is copied out of
+    the memory map.
+    """
+
+    def __init__(
+        self,
+        store: CellStore,
+        indices: Int[np.ndarray, " n"],
+        labels: Int[np.ndarray, " n"],
+        resident: bool,
+        device: torch.device,
+        augment: AlbumentationsAugment | None = None,
+    ) -> None:
+        self.store = store
+        self.indices = indices
+        self.device = device
+        self.labels = torch.from_numpy(labels).to(device)
+        self.augment = augment
+        self.resident = torch.from_numpy(store.crops(indices)).to(device) if resident else None
+
+    def __getitem__(self, places: Int[np.ndarray, " b"]) -> Batch:
+        place = torch.from_numpy(places).to(self.device)
+        if self.resident is not None:
+            crops = self.resident[place]
+        else:
+            crops = torch.from_numpy(self.store.crops(self.indices[places]))
+        if self.augment is not None:
+            crops = torch.from_numpy(self.augment(crops.numpy()))
+        return crops, self.labels[place], place
+
+
+class CellData(pl.LightningDataModule):
+    """Batches of a split of an open store.
+
+    A part is held in memory, or on the device, if all parts together take at most
+    `loading.resident_gib` (and half of the device's free memory); `loading.workers` processes load batches
+    where augmentation runs on the CPU.
+    """
+
+    def __init__(
+        self,
+        store: CellStore,
+        split: Split,
+        labels: Int[np.ndarray, " n"],
+        batch_size: int,
+        seed: int,
+        loading: Loading,
+        augment: AlbumentationsAugment | None = None,
+    ) -> None:
+        super().__init__()
+        self.store = store
+        self.split = split
+        self.labels = labels
+        self.batch_size = batch_size
+        self.seed = seed
+        self.loading = loading
+        self.augment = augment
+        self._parts: dict[str, Part] = {}
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("train", self.split.train, self.seed, self.augment)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("validation", self.split.validation, None)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("test", self.split.test, None)
+
+    predict_dataloader = test_dataloader
+
+    def _loader(
+        self,
+        name: str,
+        indices: Int[np.ndarray, " n"],
+        seed: int | None,
+        augment: AlbumentationsAugment | None = None,
+    ) -> DataLoader[Batch]:
+        device = self.trainer.strategy.root_device if self.trainer and augment is None else torch.device("cpu")
+        resident = self._fits(device)
+        if name not in self._parts:
+            on = device if resident else torch.device("cpu")
+            self._parts[name] = Part(self.store, indices, self.labels[indices], resident, on, augment)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = BatchIndices(len(indices), self.batch_size, seed, rank, world_size)
+        workers = self.loading.workers if augment is not None else 0
+        return DataLoader(self._parts[name], batch_size=None, sampler=batches, num_workers=workers)
+
+    def _fits(self, device: torch.device) -> bool:
+        cells = sum(len(part) for part in (self.split.train, self.split.validation, self.split.test))
+        needed = cells * self.store.geometry.side_px**2 * 3
+        if device.type == "cuda" and needed > torch.cuda.mem_get_info(device)[0] / 2:
+            return False
+        return needed <= self.loading.resident_gib * 2**30
+
+
+def to_pixels(crops: UInt8[Tensor, "b h w 3"]) -> Tensor:
+    """uint8 [b, h, w, 3] to float [b, 3, h, w] in [0, 1]."""
+    return crops.permute(0, 3, 1, 2).float() / 255
+
+
+def class_weights(labels: Int[np.ndarray, " n"], n_classes: int) -> Sequence[float]:
+    """Weights n / (classes * n_class), whose mean over the cells is 1 (scikit-learn's "balanced")."""
+    counts = np.bincount(labels, minlength=n_classes)
+    return (len(labels) / (n_classes * counts)).tolist()

@@ -1,0 +1,108 @@
+"""Image files that are crops already: decode many, check each, stream them into a store."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from cellpatch.data.images import read_rgb
+from cellpatch.data.problems import Problems
+from cellpatch.data.store import Geometry, StoreWriter
+
+_CHUNK = 512  # files decoded together; with the writer's shard this bounds memory
+
+
+@dataclass(frozen=True)
+class CropFile:
+    """One crop on disk with its annotation; `where` is what an error should name."""
+
+    file: Path
+    cell_id: str
+    label: str
+    specimen: str
+    where: str
+    split: str | None = None
+
+
+def write_files(
+    folder: Path,
+    crops: list[CropFile],
+    classes: list[str],
+    source: dict[str, Any],
+    side_px: int | None,
+    margin_px: int,
+    um_per_px: float | None,
+) -> None:
+    """Fill a store's folder from crop files of one square side.
+
+    `side_px` None takes the side of the first readable file and refuses others; a number resizes all to it.
+    Raises one ValueError that lists every bad file.
+    """
+    problems = Problems()
+    decoded = _decode(crops, side_px, problems)
+    first = next(decoded, None)
+    if first is None:
+        problems.raise_if_any()
+        raise ValueError("there is no image to ingest")
+    side = first[1].shape[0]
+    if side <= 2 * margin_px:
+        raise ValueError(f"data.margin_px must leave a crop inside {side} px, but got {margin_px}")
+    geometry = Geometry(side - 2 * margin_px, margin_px, um_per_px)
+    with StoreWriter(folder, classes, geometry, source) as writer:
+        chunk = [first]
+        for item in decoded:
+            if item[1].shape[0] != side:
+                problems.add(
+                    f"{item[0].where}: is {item[1].shape[0]} px wide, the first image {side} px; "
+                    f"set data.side_px to resize all"
+                )
+            elif not problems.messages:
+                chunk.append(item)
+            if len(chunk) == _CHUNK:
+                _add(writer, chunk)
+                chunk = []
+        problems.raise_if_any()
+        if chunk:
+            _add(writer, chunk)
+
+
+def _add(writer: StoreWriter, chunk: list[tuple[CropFile, UInt8[np.ndarray, "s s 3"]]]) -> None:
+    files = [item[0] for item in chunk]
+    splits = [file.split for file in files]
+    writer.add(
+        np.stack([item[1] for item in chunk]),
+        cell_id=[file.cell_id for file in files],
+        label=[file.label for file in files],
+        specimen=[file.specimen for file in files],
+        source=[file.where for file in files],
+        split=None if splits[0] is None else splits,
+    )
+
+
+def _decode(
+    crops: list[CropFile], side_px: int | None, problems: Problems
+) -> Iterator[tuple[CropFile, UInt8[np.ndarray, "s s 3"]]]:
+    def read(crop: CropFile) -> UInt8[np.ndarray, "h w 3"] | ValueError:
+        try:
+            return read_rgb(crop.file)
+        except ValueError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:  # Pillow's decoders release the interpreter lock
+        for start in range(0, len(crops), _CHUNK):
+            chunk = crops[start : start + _CHUNK]
+            for crop, rgb in zip(chunk, pool.map(read, chunk), strict=True):
+                if isinstance(rgb, ValueError):
+                    problems.add(str(rgb) if crop.where in str(rgb) else f"{crop.where}: {rgb}")
+                elif rgb.shape[0] != rgb.shape[1]:
+                    problems.add(f"{crop.where}: must be square, but got {rgb.shape[1]}x{rgb.shape[0]} px")
+                elif side_px is not None and side_px != rgb.shape[0]:
+                    resized = Image.fromarray(rgb).resize((side_px, side_px), Image.Resampling.BILINEAR)
+                    yield crop, np.asarray(resized)
+                else:
+                    yield crop, rgb

@@ -1,0 +1,71 @@
+"""Source `folder`: class folders of crop images."""
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cellpatch.data.files import CropFile, write_files
+from cellpatch.data.images import SUFFIXES
+from cellpatch.data.problems import Problems
+from cellpatch.data.source import folder_of, listing
+
+
+class Folder:
+    """`root/CLASS/SPECIMEN/image.png`, or `root/CLASS/...` with the specimen by a regular expression.
+
+    `specimen_pattern` is searched in the path below `root` (with `/`); its first group is the specimen.
+    Raises ValueError on an empty folder, a path without a specimen or an unreadable image.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        specimen_pattern: str | None,
+        side_px: int | None,
+        margin_px: int,
+        um_per_px: float | None,
+        licence: str,
+    ) -> None:
+        self.root = folder_of(root, "data.root")
+        self.specimen_pattern = specimen_pattern
+        self.side_px = side_px
+        self.margin_px = margin_px
+        self.um_per_px = um_per_px
+        self.licence = licence
+
+    @cached_property
+    def files(self) -> list[Path]:
+        found = sorted(f for f in self.root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        if not found:
+            raise ValueError(f"{self.root}: holds no image; needed is CLASS/SPECIMEN/image.png")
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        return self._parameters() | {"files": listing(self.root, self.files)}
+
+    def _parameters(self) -> dict[str, Any]:
+        names = ("specimen_pattern", "side_px", "margin_px", "um_per_px", "licence")
+        return {"kind": "folder", "synthetic": False} | {name: getattr(self, name) for name in names}
+
+    def fill(self, folder: Path) -> None:
+        problems, crops = Problems(), []
+        for file in self.files:
+            place = file.relative_to(self.root)
+            specimen = self._specimen(place)
+            if len(place.parts) < 2:
+                problems.add(f"{file}: lies in no class folder")
+            elif specimen is None:
+                how = self.specimen_pattern or "CLASS/SPECIMEN/image (or set data.specimen_pattern)"
+                problems.add(f"{file}: gives no specimen by {how}")
+            else:
+                crops.append(CropFile(file, place.as_posix(), place.parts[0], specimen, place.as_posix()))
+        problems.raise_if_any()
+        classes = sorted({crop.label for crop in crops})
+        write_files(folder, crops, classes, self._parameters(), self.side_px, self.margin_px, self.um_per_px)
+
+    def _specimen(self, place: Path) -> str | None:
+        if self.specimen_pattern is None:
+            return place.parts[1] if len(place.parts) >= 3 else None
+        match = re.search(self.specimen_pattern, place.as_posix())
+        return match.group(1) if match else None

@@ -1,0 +1,57 @@
+"""What every source is: something that describes itself and fills the folder of a store."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from cellpatch.data.store import write_once
+
+
+class Source(Protocol):
+    """One kind of input. `describe` holds all that determines the store's bytes; `fill` writes them."""
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def fill(self, folder: Path) -> None: ...
+
+
+def prepare(source: Source, name: str, store_dir: Path) -> Path:
+    """Write the source's store unless it is there, and give its folder.
+
+    The folder's name carries a hash of the source's description: another parameter or an edited input
+    file is another store, so a stale one is never used.
+    """
+    text = json.dumps(source.describe(), sort_keys=True, default=str)
+    target = store_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    write_once(target, source.fill)
+    return target
+
+
+def listing(root: Path, files: Iterable[Path]) -> str:
+    """Hash of the files' places, sizes and times of change: moves when an input is edited."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if file.exists():
+            stat = file.stat()
+            digest.update(f"{file.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        else:
+            digest.update(f"{file.relative_to(root)}\0absent\n".encode())
+    return digest.hexdigest()
+
+
+def inside(root: Path, name: str, where: str) -> Path:
+    """The file `name` below `root`; raises ValueError if it points outside."""
+    file = (root / name).resolve()
+    if not file.is_relative_to(root.resolve()):
+        raise ValueError(f"{where}: {name!r} points outside {root}")
+    return root / name
+
+
+def folder_of(root: str | Path, key: str) -> Path:
+    """`root` as a Path; raises ValueError if it is no folder."""
+    path = Path(root)
+    if not path.is_dir():
+        raise ValueError(f"{key} must be a folder, but got {root}")
+    return path

@@ -1,0 +1,159 @@
+"""Train, validation and test by specimen; the flag_limit prefix; the audit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+from sklearn.model_selection import StratifiedGroupKFold
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Cell indices of the three parts, and the audit that is stored with a run."""
+
+    train: Int[np.ndarray, " n_train"]
+    validation: Int[np.ndarray, " n_validation"]
+    test: Int[np.ndarray, " n_test"]
+    audit: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BySpecimen:
+    """Split cells by specimen, stratified by class.
+
+    One of `folds` parts (fewer if there are fewer specimens) is the test set, one validation, the rest
+    training; they depend on `seed` only. `val_limit` caps validation cells a class, `drop_classes` leaves
+    classes out of the study.
+    """
+
+    seed: int
+    folds: int
+    val_limit: int
+    drop_classes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.folds < 3:
+            raise ValueError(f"data.split.folds must be >= 3 (train, validation, test), but got {self.folds}")
+        if self.val_limit < 1 or self.seed < 0:
+            raise ValueError(
+                f"data.split.val_limit must be >= 1 and seed >= 0, but got {self.val_limit} and {self.seed}"
+            )
+
+    def keep(self, classes: Sequence[str]) -> list[str]:
+        """The classes of the study; raises ValueError if one to drop is unknown or fewer than two are left."""
+        unknown = sorted(set(self.drop_classes) - set(classes))
+        kept = [name for name in classes if name not in self.drop_classes]
+        if unknown or len(kept) < 2:
+            raise ValueError(
+                f"data.split.drop_classes must name classes of {list(classes)} and leave two, "
+                f"but got {list(self.drop_classes)}"
+            )
+        return kept
+
+    def split(
+        self,
+        labels: Int[np.ndarray, " n"],
+        specimens: Shaped[np.ndarray, " n"],
+        digests: Shaped[np.ndarray, " n"],
+        classes: Sequence[str],
+        flag_limit: int,
+        given: Shaped[np.ndarray, " n"] | None = None,
+    ) -> Split:
+        """Split cells and keep at most `flag_limit` training cells a class, each a prefix of one permutation.
+
+        Labels index `classes`; cells labelled -1 are left out. `given` names each cell's part where the
+        source brings its own split. Crops byte-identical (`digests`) to a test crop leave training and
+        validation. Raises ValueError if specimens or cells are too few, or a specimen lies in two parts.
+        """
+        if flag_limit < 1:
+            raise ValueError(f"flag_limit must be >= 1, but got {flag_limit}")
+        kept = np.flatnonzero(labels >= 0)
+        if given is None:
+            parts = _assign(kept, labels, specimens, classes, self.seed, self.folds)
+        else:
+            parts = {name: kept[given[kept] == name] for name in PARTS}
+        shared = _shared_specimens(parts, specimens)
+        if shared:
+            raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
+        copies = {name: np.isin(digests[parts[name]], digests[parts["test"]]) for name in PARTS[:2]}
+        clean = {name: parts[name][~copy] for name, copy in copies.items()}
+        limits = {"train": flag_limit, "validation": self.val_limit}
+        picked = {name: _prefix(clean[name], labels, len(classes), limit, self.seed) for name, limit in limits.items()}
+        final = picked | {"test": parts["test"]}
+        _check_classes(final, labels, classes)
+        audit = {
+            "by": "specimen" if given is None else "source",
+            "seed": self.seed,
+            "folds": min(self.folds, len(np.unique(specimens[kept]))) if given is None else None,
+            "flag_limit": flag_limit,
+            "val_limit": self.val_limit,
+            "specimens": {name: len(np.unique(specimens[index])) for name, index in final.items()},
+            "specimens_in_two_parts": len(shared),
+            "copies_of_test_crops_removed": {name: int(copy.sum()) for name, copy in copies.items()},
+            "cells": {name: _counts(labels[index], classes) for name, index in final.items()},
+            "train_available": _counts(labels[clean["train"]], classes),
+        }
+        return Split(audit=audit, **final)
+
+
+def _assign(
+    kept: Int[np.ndarray, " m"],
+    labels: Int[np.ndarray, " n"],
+    specimens: Shaped[np.ndarray, " n"],
+    classes: Sequence[str],
+    seed: int,
+    folds: int,
+) -> dict[str, Int[np.ndarray, " k"]]:
+    labels, groups = labels[kept], specimens[kept]
+    names = np.unique(groups)
+    if len(names) < 3:
+        raise ValueError(f"a split by specimen needs at least 3 specimens, but got {len(names)}: {list(names)}")
+    for code, name in enumerate(classes):
+        here = labels == code
+        if len(np.unique(groups[here])) < 3:
+            raise ValueError(
+                f"class {name!r} has {here.sum()} cells in {len(np.unique(groups[here]))} specimens, but train, "
+                f"validation and test need one specimen each: annotate more or set data.split.drop_classes=[{name}]"
+            )
+    splitter = StratifiedGroupKFold(min(folds, len(names)), shuffle=True, random_state=seed)
+    parts = [kept[fold] for _, fold in splitter.split(kept, labels, groups)]
+    return {"test": parts[0], "validation": parts[1], "train": np.sort(np.concatenate(parts[2:]))}
+
+
+def _check_classes(
+    parts: dict[str, Int[np.ndarray, " m"]], labels: Int[np.ndarray, " n"], classes: Sequence[str]
+) -> None:
+    for part, index in parts.items():
+        counts = np.bincount(labels[index], minlength=len(classes))
+        empty = [name for name, count in zip(classes, counts, strict=True) if not count]
+        if empty:
+            raise ValueError(
+                f"the {part} part has no cell of {empty}: their specimens are too few or too unequal; try another "
+                f"data.split.seed, more specimens or data.split.drop_classes"
+            )
+
+
+def _shared_specimens(parts: dict[str, Int[np.ndarray, " m"]], specimens: Shaped[np.ndarray, " n"]) -> list[str]:
+    each = [set(specimens[index]) for index in parts.values()]
+    return sorted(map(str, (each[0] & each[1]) | (each[0] & each[2]) | (each[1] & each[2])))
+
+
+def _prefix(
+    index: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], n_classes: int, limit: int, seed: int
+) -> Int[np.ndarray, " k"]:
+    """The first `limit` cells of each class in one permutation, so that a smaller limit is inside a larger."""
+    picked = []
+    for code in range(n_classes):
+        members = index[labels[index] == code]
+        order = np.random.default_rng([seed, code]).permutation(len(members))
+        picked.append(members[order[:limit]])
+    return np.sort(np.concatenate(picked))
+
+
+def _counts(labels: Int[np.ndarray, " m"], classes: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(labels, minlength=len(classes))
+    return {name: int(count) for name, count in zip(classes, counts, strict=True)}

@@ -1,0 +1,67 @@
+"""Crop and resize as one linear operator: y = A x Aᵀ per channel.
+
+The operator is built by sending an identity through torch's antialiased resize (which is Pillow's), so it is
+that resize, and composed with whatever else is linear and separable.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a crop reaches the model: `kind` none is the resize alone, at `sigma` 0."""
+
+    kind: str
+    sigma: float
+
+    def __post_init__(self) -> None:
+        if (self.kind, self.sigma) != ("none", 0):
+            raise ValueError(
+                f"optics.kind must be none and optics.sigma 0 (this version has no blur), but got {self.kind} {self.sigma}"
+            )
+
+
+def crop_matrix(side_px: int, margin_px: int) -> Float[Tensor, "crop side"]:
+    """Take the crop out of its margin: rows of an identity."""
+    if not 0 <= margin_px < side_px / 2:
+        raise ValueError(f"margin_px must leave a crop inside {side_px} px, but got {margin_px}")
+    return torch.eye(side_px)[margin_px : side_px - margin_px]
+
+
+def resize_matrix(source_px: int, target_px: int) -> Float[Tensor, "target source"]:
+    """Antialiased bilinear resize along one axis."""
+    if min(source_px, target_px) < 1:
+        raise ValueError(f"sides must be >= 1 px, but got {source_px} and {target_px}")
+    identity = torch.eye(source_px)[None, None]
+    return interpolate(identity, (target_px, source_px), mode="bilinear", antialias=True)[0, 0]
+
+
+class Optics(nn.Module):
+    """From a stored crop with margin to a model's input, for square crops and inputs.
+
+    Maps [b, 3, side, side] in [0, 1] to [b, 3, target, target] with side = crop + 2 margin.
+    """
+
+    operator: Tensor
+
+    def __init__(self, crop_px: int, margin_px: int, target_px: int) -> None:
+        super().__init__()
+        side_px = crop_px + 2 * margin_px
+        operator = resize_matrix(crop_px, target_px) @ crop_matrix(side_px, margin_px)
+        used = operator.abs().sum(0).nonzero().squeeze(1)
+        self.first, self.last = int(used[0]), int(used[-1]) + 1  # zero columns need no arithmetic
+        operator = operator[:, self.first : self.last].contiguous()
+        self.is_crop = operator.shape[0] == operator.shape[1] and torch.equal(operator, torch.eye(target_px))
+        self.side_px = side_px
+        self.register_buffer("operator", operator, persistent=False)
+
+    def forward(self, x: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 3 target target"]:
+        if x.shape[-1] != self.side_px:
+            raise ValueError(f"the operator takes crops of {self.side_px} px, but got {x.shape[-1]}")
+        x = x[..., self.first : self.last, self.first : self.last]
+        return x if self.is_crop else self.operator @ x @ self.operator.T

@@ -1,0 +1,101 @@
+"""What a finished run leaves behind: record.json, predictions.parquet, weights.safetensors."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import save_file
+
+from cellpatch.data.store import sha256_of
+
+_LIBRARIES = "torch torchvision pytorch-lightning timm kornia hydra-core torchmetrics scikit-learn numpy pandas".split()
+
+
+def write_predictions(
+    file: Path,
+    cells: pd.DataFrame,
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n classes"],
+    classes: Sequence[str],
+    kind: str,
+    sigma: float,
+) -> None:
+    """One row a test cell and condition; `probabilities` is a list in the order of the record's classes."""
+    n = len(cells)
+    columns = {
+        "cell_id": pa.array(cells["cell_id"], pa.string()),
+        "specimen": pa.array(cells["specimen"].astype(str), pa.string()),
+        "label": pa.DictionaryArray.from_arrays(pa.array(labels, pa.int32()), pa.array(classes, pa.string())),
+        "kind": pa.array([kind] * n, pa.string()),
+        "sigma": pa.array([sigma] * n, pa.float64()),
+        "probabilities": pa.FixedSizeListArray.from_arrays(
+            pa.array(probabilities.astype(np.float32).ravel()), len(classes)
+        ),
+    }
+    pq.write_table(pa.table(columns), file)
+
+
+def read_predictions(file: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n classes"]]:
+    """The rows without their probabilities, and those as one float32 array."""
+    stored = pq.read_table(file)
+    column = stored["probabilities"].combine_chunks()
+    probabilities = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+    return stored.drop_columns(["probabilities"]).to_pandas(), probabilities
+
+
+def write_weights(file: Path, model: torch.nn.Module) -> None:
+    """The state as safetensors, contiguous and on the CPU."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, file)
+
+
+def write_record(folder: Path, facts: dict[str, Any]) -> None:
+    """record.json with the given facts, checksums of the run's other files, and where it was made."""
+    files = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    record = facts | {"files": files, "hardware": hardware(), "versions": versions(), "git": git_state()}
+    (folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False))
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, threads, and the GPU if there is one."""
+    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _LIBRARIES}
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and whether the tree was changed, of the checkout that holds this code; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True)  # noqa: S603, S607
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return None if commit is None else {"commit": commit, "dirty": bool(git("status", "--porcelain"))}

@@ -1,0 +1,100 @@
+"""What a person sees of a run: epoch lines, the closing table, the W&B page. Nothing here is read back."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.table import Table
+
+from cellpatch.config import build
+from cellpatch.data.store import CellStore
+
+log = logging.getLogger(__name__)
+_ERRORS_SHOWN = 32
+
+
+class EpochLine(pl.Callback):
+    """One line an epoch where there is no progress bar: in a file, a pipe, a cluster's log."""
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
+            return
+        values = trainer.callback_metrics
+        shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
+        log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, "  ".join(shown))
+
+
+@contextmanager
+def logger_of(
+    settings: dict[str, Any], config: dict[str, Any], folder: Path, name: str, group: str | None
+) -> Iterator[Any]:
+    """The configured logger for one run, finished on the way out; None without one."""
+    if not settings:
+        yield None
+        return
+    import wandb  # a second to import, and logger=none does without
+
+    logger = build(settings, name=name, save_dir=str(folder), group=group)
+    try:
+        logger.log_hyperparams(config)
+        yield logger
+    finally:
+        wandb.finish()
+
+
+def log_review(
+    logger: Any,
+    metrics: dict[str, Any],
+    store: CellStore,
+    indices: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n classes"],
+    classes: Sequence[str],
+) -> None:
+    """Send test metrics, the confusion matrix and the most confident errors to W&B."""
+    if logger is None:
+        return
+    import wandb
+
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])][:_ERRORS_SHOWN]
+    margin, side = store.geometry.margin_px, store.geometry.side_px
+    crops = store.crops(indices[worst])[:, margin : side - margin, margin : side - margin]
+    images = [
+        wandb.Image(
+            crop, caption=f"{classes[labels[i]]} taken for {classes[predicted[i]]} ({probabilities[i].max():.2f})"
+        )
+        for crop, i in zip(crops, worst, strict=True)
+    ]
+    confusion = wandb.plot.confusion_matrix(
+        y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes)
+    )
+    scores = {f"test/{key}": value for key, value in metrics.items() if isinstance(value, float)}
+    logger.experiment.log({**scores, "confusion": confusion, "misclassified": images})
+
+
+def print_table(name: str, metrics: dict[str, Any], audit: dict[str, Any]) -> None:
+    """Each class with its cells and scores, then the run's totals."""
+    table = Table(title=name, title_justify="left")
+    table.add_column("class")
+    for column in ("n_train", "n_test", "precision", "recall", "f1"):
+        table.add_column(column, justify="right")
+    for label, row in metrics["per_class"].items():
+        scores = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
+        table.add_row(label, str(audit["cells"]["train"][label]), str(row["n_test"]), *scores)
+    table.add_section()
+    n_train = sum(audit["cells"]["train"].values())
+    table.add_row("all", str(n_train), str(metrics["n_test"]), "", "", f"{metrics['macro_f1']:.3f} macro")
+    console = Console()
+    console.print(table, markup=False)
+    console.print(
+        f"accuracy {metrics['accuracy']:.4f}  balanced accuracy {metrics['balanced_accuracy']:.4f}  "
+        f"macro-F1 {metrics['macro_f1']:.4f}  ECE {metrics['ece']:.4f}"
+    )

@@ -1,0 +1,115 @@
+"""Runs on disk: identity, place, record; and a grid of them as one table.
+
+    python -m cellpatch.runs RUNS_DIR [--csv FILE]
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from cellpatch import __version__
+from cellpatch.config import without
+from cellpatch.data.store import whole_or_absent
+
+# Trainer settings that say where and how visibly a run is trained, not what it becomes.
+_NOT_TRAINING = (
+    "accelerator devices num_nodes strategy enable_progress_bar enable_model_summary log_every_n_steps"
+).split()
+COLUMNS = (
+    "model adapt data flag_limit seed kind sigma n_train accuracy macro_f1 balanced_accuracy ece run"
+).split()
+
+
+def identity(config: dict[str, Any], data_fingerprint: str) -> str:
+    """Hash of all that determines the trained weights; `config` is resolved and plain.
+
+    Not of the device, the logger, paths, names given to data, or how the run is evaluated.
+    """
+    content = {
+        "version": __version__,
+        "data": data_fingerprint,
+        "split": config["data"]["split"],
+        "trainer": without(config["trainer"], *_NOT_TRAINING),
+        **{key: config[key] for key in ("model", "adapt", "augment", "flag_limit", "seed")},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def readable(config: dict[str, Any]) -> str:
+    """A run's name for people, safe as a folder's name."""
+    names = (config["model"]["name"], config["adapt"]["name"], config["data"]["name"])
+    parts = [*names, str(config["flag_limit"]), f"s{config['seed']}"]
+    return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
+
+
+def find(runs_dir: Path, run_id: str) -> Path | None:
+    """The folder of a finished run, or None."""
+    found = [folder for folder in runs_dir.glob(f"[!.]*-{run_id}") if (folder / "record.json").exists()]
+    return found[0] if found else None
+
+
+@contextmanager
+def claim(runs_dir: Path, name: str, run_id: str) -> Iterator[Path | None]:
+    """Give a temporary folder that becomes the run on success, or None if the run exists.
+
+    Waits while another process trains the same run; an error leaves nothing behind.
+    """
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(runs_dir / f".{run_id}.lock"):
+        if find(runs_dir, run_id):
+            yield None
+        else:
+            with whole_or_absent(runs_dir / f"{name}-{run_id}") as temporary:
+                yield temporary
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """The record of a run; raises ValueError if it is missing or unreadable."""
+    try:
+        return json.loads((run / "record.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{run}: record.json cannot be read ({error})") from error
+
+
+def table(runs_dir: Path) -> pd.DataFrame:
+    """One row per run and optical condition; raises ValueError if the folder is absent."""
+    if not runs_dir.is_dir():
+        raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
+    rows = []
+    for file in sorted(runs_dir.glob("[!.]*/record.json")):
+        record = read_record(file.parent)
+        config = record["config"]
+        row = {key: config[key]["name"] for key in ("model", "adapt", "data")}
+        row |= {key: config[key] for key in ("flag_limit", "seed")}
+        row |= {"n_train": sum(record["counts"]["train"].values()), "run": file.parent.name}
+        rows += [row | metrics for metrics in record["metrics"]]
+    grid = pd.DataFrame(rows, columns=COLUMNS)
+    return grid.sort_values(["data", "model", "adapt", "flag_limit", "seed", "kind", "sigma"], ignore_index=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m cellpatch.runs", description="Print a grid of runs.")
+    parser.add_argument("runs_dir", nargs="?", default="runs", type=Path)
+    parser.add_argument("--csv", type=Path, help="write the table there")
+    options = parser.parse_args(arguments)
+    try:
+        grid = table(options.runs_dir)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(grid.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print(f"{grid['run'].nunique()} runs in {options.runs_dir}")
+    if options.csv:
+        grid.to_csv(options.csv, index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""One run from its config to its record."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from jaxtyping import Float, Int
+from omegaconf import DictConfig
+
+from cellpatch import __version__, evaluate, record, review, runs
+from cellpatch.augment import AlbumentationsAugment
+from cellpatch.classifier import Classifier, Recipe
+from cellpatch.config import build, check, without
+from cellpatch.data.datamodule import CellData, class_weights
+from cellpatch.data.source import prepare
+from cellpatch.data.splits import Split
+from cellpatch.data.store import CellStore
+from cellpatch.optics import Condition, Optics
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> None:
+    """Train the run that `config` describes unless it exists, and store it under runs_dir.
+
+    Raises ValueError on bad configuration or data, before any training.
+    """
+    plain = check(config)
+    condition: Condition = build(plain["optics"])
+    store = open_store(plain["data"])
+    run_id = runs.identity(plain, store.manifest.fingerprint)
+    name = runs.readable(plain)
+    with runs.claim(Path(plain["runs_dir"]), name, run_id) as folder:
+        if folder is None:
+            log.info("%s-%s exists: not trained again", name, run_id)
+            return
+        log.info("%s-%s", name, run_id)
+        facts = _run(plain, store, condition, folder, name)
+        record.write_record(folder, {"run": f"{name}-{run_id}", "identity": run_id, "cellpatch": __version__} | facts)
+
+
+def open_store(data: dict[str, Any]) -> CellStore:
+    """The store of a data config, prepared if it is absent; opened once in a process."""
+    source = build(without(data, "name", "split", "loading"))
+    root = prepare(source, data["name"], Path(data["loading"]["store_dir"]))
+    if root not in _opened:
+        _opened.clear()  # one store at a time: a grid over data sets does not pile them up
+        _opened[root] = CellStore(root)
+    return _opened[root]
+
+
+_opened: dict[Path, CellStore] = {}
+
+
+def _run(plain: dict[str, Any], store: CellStore, condition: Condition, folder: Path, name: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    pl.seed_everything(plain["seed"], workers=True, verbose=False)
+    classes, labels, split = _split(plain, store)
+    recipe: Recipe = build(without(plain["adapt"], "name"))
+    augment = build(plain["augment"]) or None
+    on_cpu = isinstance(augment, AlbumentationsAugment)
+    data = CellData(
+        store,
+        split,
+        labels,
+        recipe.batch_size,
+        plain["seed"],
+        build(plain["data"]["loading"]),
+        augment if on_cpu else None,
+    )
+    backbone = build(plain["model"]["backbone"])
+    optics = Optics(store.geometry.crop_px, store.geometry.margin_px, backbone.input_px)
+    weights = class_weights(labels[split.train], len(classes)) if recipe.class_weights == "balanced" else None
+    model = Classifier(backbone, optics, None if on_cpu else augment, len(classes), recipe, weights)
+    with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
+        trainer, best = _trainer(plain["trainer"], recipe, logger, folder)
+        trainer.fit(model, data)
+        trained = time.perf_counter()
+        model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+        probabilities = _predict(trainer, model, data)
+        tested = labels[split.test]
+        metrics = evaluate.measure(tested, probabilities, classes)
+        review.log_review(logger, metrics, store, split.test, tested, probabilities, classes)
+    review.print_table(name, metrics, split.audit)
+    best_epoch = torch.load(best.best_model_path, weights_only=True)["epoch"]
+    Path(best.best_model_path).unlink()
+    cells = store.cells.iloc[split.test]
+    record.write_predictions(
+        folder / "predictions.parquet", cells, tested, probabilities, classes, condition.kind, condition.sigma
+    )
+    record.write_weights(folder / "weights.safetensors", model)
+    return {
+        "config": plain,
+        "classes": classes,
+        "data": {"fingerprint": store.manifest.fingerprint, "source": store.manifest.source},
+        "counts": split.audit["cells"],
+        "audit": split.audit,
+        "best_epoch": best_epoch,
+        "epochs": trainer.current_epoch,
+        "val_macro_f1": float(best.best_model_score),
+        "metrics": [{"kind": condition.kind, "sigma": condition.sigma} | metrics],
+        "seconds": {"train": trained - started, "evaluate": time.perf_counter() - trained},
+    }
+
+
+def _split(plain: dict[str, Any], store: CellStore) -> tuple[list[str], Int[np.ndarray, " n"], Split]:
+    """The study's classes, each cell's index among them (-1 where dropped), and the split."""
+    by_specimen = build(plain["data"]["split"])
+    classes = by_specimen.keep(store.manifest.classes)
+    names = store.cells["class"].astype(str).to_numpy()
+    code = {name: i for i, name in enumerate(classes)}
+    labels = np.array([code.get(name, -1) for name in names])
+    given = store.cells["split"].to_numpy()
+    split = by_specimen.split(
+        labels,
+        store.cells["specimen"].astype(str).to_numpy(),
+        store.cells["digest"].to_numpy(dtype="S16"),
+        classes,
+        plain["flag_limit"],
+        given if isinstance(given[0], str) else None,
+    )
+    return classes, labels, split
+
+
+def _trainer(
+    settings: dict[str, Any], recipe: Recipe, logger: Any, folder: Path
+) -> tuple[pl.Trainer, pl.callbacks.ModelCheckpoint]:
+    best = pl.callbacks.ModelCheckpoint(folder, monitor="val_macro_f1", mode="max", save_weights_only=True)
+    callbacks = [
+        best,
+        pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=recipe.patience),
+        review.EpochLine(),
+    ]
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    settings = settings | {
+        "precision": settings["precision"] or ("bf16-mixed" if bf16 else "32-true"),
+        "enable_progress_bar": settings["enable_progress_bar"] and sys.stderr.isatty(),
+    }
+    trainer = build(
+        settings,
+        callbacks=callbacks,
+        logger=logger or False,
+        default_root_dir=str(folder),
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    return trainer, best
+
+
+def _predict(trainer: pl.Trainer, model: Classifier, data: CellData) -> Float[np.ndarray, "n classes"]:
+    batches = trainer.predict(model, data)
+    assert batches is not None
+    places = torch.cat([place for place, _ in batches])
+    return torch.cat([probabilities for _, probabilities in batches])[places.argsort()].numpy()
+
+
+def _grid() -> str | None:
+    """A name that the runs of one multirun share."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode is None or HydraConfig.get().mode.name != "MULTIRUN":
+        return None
+    return Path(HydraConfig.get().sweep.dir).name
