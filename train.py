@@ -1,4 +1,4 @@
-"""Train one model, or with -m a grid of them: python train.py -m model=customvit flag_limit=256,1024,16384."""
+"""Train one model, or with -m a grid: python train.py -m model=customvit flag_limit=256,1024,16384."""
 
 import logging
 import sys

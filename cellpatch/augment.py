@@ -90,7 +90,11 @@ class AlbumentationsAugment:
 
 
 def _check(stain_gain: float, stain_offset: float, shift_px: int) -> None:
-    limits: dict[str, Any] = {"stain_gain": (stain_gain, 0.9), "stain_offset": (stain_offset, 1), "shift_px": (shift_px, 64)}
+    limits: dict[str, Any] = {
+        "stain_gain": (stain_gain, 0.9),
+        "stain_offset": (stain_offset, 1),
+        "shift_px": (shift_px, 64),
+    }
     for name, (value, highest) in limits.items():
         if not 0 <= value <= highest:
             raise ValueError(f"augment.{name} must be in [0, {highest}], but got {value}")

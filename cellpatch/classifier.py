@@ -46,7 +46,8 @@ class Recipe:
 class Classifier(pl.LightningModule):
     """Train and apply a backbone with a linear head on stored crops.
 
-    `augment` runs on the device during training only. AdamW with a linear warm-up and a cosine to zero; vectors (norms, biases, positions) are not decayed.
+    `augment` runs on the device during training only. AdamW with a linear warm-up and a cosine to zero;
+    vectors (norms, biases) are not decayed.
     """
 
     def __init__(
@@ -108,7 +109,9 @@ class Classifier(pl.LightningModule):
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.recipe.lr)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, self.recipe.warmup))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warm_cosine(step, steps, self.recipe.warmup)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

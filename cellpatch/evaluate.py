@@ -19,9 +19,7 @@ def measure(
     """
     predicted = probabilities.argmax(axis=1)
     codes = np.arange(len(classes))
-    precision, recall, f1, n = precision_recall_fscore_support(
-        labels, predicted, labels=codes, zero_division=np.nan
-    )
+    precision, recall, f1, n = precision_recall_fscore_support(labels, predicted, labels=codes, zero_division=np.nan)
     present = n > 0
     f1 = np.where(present, np.nan_to_num(f1), np.nan)
     return {

@@ -22,7 +22,8 @@ class Condition:
     def __post_init__(self) -> None:
         if (self.kind, self.sigma) != ("none", 0):
             raise ValueError(
-                f"optics.kind must be none and optics.sigma 0 (this version has no blur), but got {self.kind} {self.sigma}"
+                f"optics.kind must be none and optics.sigma 0 (this version has no blur), "
+                f"but got {self.kind} {self.sigma}"
             )
 
 

@@ -19,7 +19,18 @@ from safetensors.torch import save_file
 
 from cellpatch.data.store import sha256_of
 
-_LIBRARIES = "torch torchvision pytorch-lightning timm kornia hydra-core torchmetrics scikit-learn numpy pandas".split()
+_LIBRARIES = [
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "timm",
+    "kornia",
+    "hydra-core",
+    "torchmetrics",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+]
 
 
 def write_predictions(

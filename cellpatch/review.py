@@ -69,13 +69,12 @@ def log_review(
     crops = store.crops(indices[worst])[:, margin : side - margin, margin : side - margin]
     images = [
         wandb.Image(
-            crop, caption=f"{classes[labels[i]]} taken for {classes[predicted[i]]} ({probabilities[i].max():.2f})"
+            crop,
+            caption=f"{classes[labels[i]]} taken for {classes[predicted[i]]} ({probabilities[i].max():.2f})",
         )
         for crop, i in zip(crops, worst, strict=True)
     ]
-    confusion = wandb.plot.confusion_matrix(
-        y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes)
-    )
+    confusion = wandb.plot.confusion_matrix(y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes))
     scores = {f"test/{key}": value for key, value in metrics.items() if isinstance(value, float)}
     logger.experiment.log({**scores, "confusion": confusion, "misclassified": images})
 

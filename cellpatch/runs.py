@@ -1,6 +1,6 @@
 """Runs on disk: identity, place, record; and a grid of them as one table.
 
-    python -m cellpatch.runs RUNS_DIR [--csv FILE]
+python -m cellpatch.runs RUNS_DIR [--csv FILE]
 """
 
 import argparse
@@ -21,12 +21,30 @@ from cellpatch.config import without
 from cellpatch.data.store import whole_or_absent
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
-_NOT_TRAINING = (
-    "accelerator devices num_nodes strategy enable_progress_bar enable_model_summary log_every_n_steps"
-).split()
-COLUMNS = (
-    "model adapt data flag_limit seed kind sigma n_train accuracy macro_f1 balanced_accuracy ece run"
-).split()
+_NOT_TRAINING = [
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "log_every_n_steps",
+]
+COLUMNS = [
+    "model",
+    "adapt",
+    "data",
+    "flag_limit",
+    "seed",
+    "kind",
+    "sigma",
+    "n_train",
+    "accuracy",
+    "macro_f1",
+    "balanced_accuracy",
+    "ece",
+    "run",
+]
 
 
 def identity(config: dict[str, Any], data_fingerprint: str) -> str:

@@ -116,9 +116,7 @@ def centres(geometry: dict[str, Any], where: str) -> Iterator[tuple[float, float
         elif kind == "MultiPolygon":  # one object in pieces: its largest piece stands for it
             yield centroid(max((polygon[0] for polygon in coordinates), key=lambda ring: abs(_shoelace(ring))))
         else:
-            raise ValueError(
-                f"{where}: geometry must be Point, MultiPoint, Polygon or MultiPolygon, but got {kind}"
-            )
+            raise ValueError(f"{where}: geometry must be Point, MultiPoint, Polygon or MultiPolygon, but got {kind}")
     except (TypeError, IndexError, KeyError) as error:
         raise ValueError(f"{where}: malformed {kind} coordinates") from error
 

@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from cellpatch.data.images import Plane
@@ -27,20 +27,28 @@ def cut(
     if scale == 1:
         left, top = math.floor(left), math.floor(top)
     x0, y0 = math.floor(left), math.floor(top)
-    width, height = math.ceil(left + side) - x0, math.ceil(top + side) - y0
-    inside_x0, inside_y0 = max(x0, 0), max(y0, 0)
-    inside_w = min(x0 + width, plane.width) - inside_x0
-    inside_h = min(y0 + height, plane.height) - inside_y0
-    leaves = (inside_w, inside_h) != (width, height)
-    if (leaves and border == "drop") or not plane.opaque(inside_x0, inside_y0, inside_w, inside_h):
+    columns = np.arange(x0, math.ceil(left + side))
+    rows = np.arange(y0, math.ceil(top + side))
+    leaves = x0 < 0 or y0 < 0 or columns[-1] >= plane.width or rows[-1] >= plane.height
+    if leaves and border == "drop":
         return None
-    region = plane.region(inside_x0, inside_y0, inside_w, inside_h)
+    rows, columns = _reflect(rows, plane.height), _reflect(columns, plane.width)
+    box_x, box_y = int(columns.min()), int(rows.min())
+    box_width, box_height = int(columns.max()) - box_x + 1, int(rows.max()) - box_y + 1
+    if not plane.opaque(box_x, box_y, box_width, box_height):
+        return None
+    region = plane.region(box_x, box_y, box_width, box_height)
     if leaves:
-        before = (inside_y0 - y0, inside_x0 - x0)
-        after = (height - inside_h - before[0], width - inside_w - before[1])
-        region = np.pad(region, ((before[0], after[0]), (before[1], after[1]), (0, 0)), mode="reflect")
+        region = region[np.ix_(rows - box_y, columns - box_x)]
     if scale == 1:
         return region
     box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
     target = (geometry.side_px, geometry.side_px)
     return np.asarray(Image.fromarray(region).resize(target, Image.Resampling.BILINEAR, box=box))
+
+
+def _reflect(places: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " n"]:
+    """Mirror pixel places at the first and last pixel of an image of `size` pixels."""
+    period = max(1, 2 * (size - 1))
+    places = np.abs(places) % period
+    return np.where(places >= size, period - places, places)

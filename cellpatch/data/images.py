@@ -4,7 +4,7 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -16,6 +16,7 @@ SLIDE_SUFFIXES = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".sv
 _PLAIN_MODES = {"RGB", "L", "P", "RGBA", "LA"}
 
 
+@runtime_checkable
 class Plane(Protocol):
     """An image of known size that gives regions; `um_per_px` is None where the file does not say."""
 
@@ -69,7 +70,7 @@ def _decode(file: Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h
                     f"{file}: mode must be 8-bit grey, palette, RGB or RGBA, but got {image.mode} (16-bit, float, "
                     "CMYK and bilevel images are not rescaled silently)"
                 )
-            if image.mode == "P" and "transparency" not in image.info or image.mode == "L":
+            if (image.mode == "P" and "transparency" not in image.info) or image.mode == "L":
                 return np.asarray(image.convert("RGB")), None
             rgba = np.asarray(image.convert("RGBA"))
     except Image.DecompressionBombError as error:

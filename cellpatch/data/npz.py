@@ -80,9 +80,7 @@ class Npz:
                     start += len(crops)
                 count = _header(archive, self.file, f"{part}_images")[0]
                 if count != len(labels[part]):
-                    raise ValueError(
-                        f"{self.file}: {part}_images has {count} rows, {part}_labels {len(labels[part])}"
-                    )
+                    raise ValueError(f"{self.file}: {part}_images has {count} rows, {part}_labels {len(labels[part])}")
 
     def _labels(self, archive: zipfile.ZipFile, part: str) -> Int[np.ndarray, " n"]:
         chunks = list(_stream(archive, self.file, f"{part}_labels"))

@@ -44,8 +44,6 @@ class Points:
         licence: str,
     ) -> None:
         self.root = folder_of(root, "data.root")
-        if border not in ("drop", "reflect"):
-            raise ValueError(f"data.border must be drop or reflect, but got {border!r}")
         for key, value in (("field_um", field_um), ("margin_um", margin_um)):
             if not 0 <= value < 1e4 or (key == "field_um" and value == 0):
                 raise ValueError(f"data.{key} must be a length in micrometres, but got {value}")
@@ -95,9 +93,7 @@ class Points:
         classes = check_classes(self.table, self.classes)
         images = [(name, group) for name, group in self.table.groupby("image", sort=True)]
         um_per_px = self.um_per_px or self._scale(*self._open(images[0][0]))
-        geometry = Geometry(
-            round(self.field_um / um_per_px), math.ceil(self.margin_um / um_per_px - 1e-9), um_per_px
-        )
+        geometry = Geometry(round(self.field_um / um_per_px), math.ceil(self.margin_um / um_per_px - 1e-9), um_per_px)
         problems = Problems()
         with StoreWriter(folder, classes, geometry, self._parameters()) as writer:
             for name, group in images:
@@ -133,9 +129,7 @@ class Points:
             raise ValueError(f"{file}: does not state its scale; set data.image_um_per_px")
         return um_per_px
 
-    def _cut(
-        self, writer: StoreWriter, plane: Plane, points: pd.DataFrame, geometry: Geometry, scale: float
-    ) -> None:
+    def _cut(self, writer: StoreWriter, plane: Plane, points: pd.DataFrame, geometry: Geometry, scale: float) -> None:
         kept, crops = [], []
         for index, (x, y) in enumerate(zip(points["x"], points["y"], strict=True)):
             crop = cut(plane, x, y, geometry, scale, self.border)

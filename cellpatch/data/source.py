@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cellpatch.data.store import write_once
 
 
+@runtime_checkable
 class Source(Protocol):
     """One kind of input. `describe` holds all that determines the store's bytes; `fill` writes them."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,10 @@ _CELLS = pa.schema(
         ("y", pa.float64()),
         ("source", pa.string()),
         ("split", pa.string()),  # null unless the source brings its own train/validation/test
-        ("digest", pa.binary(16)),  # blake2b of the crop's bytes: the audit finds equal crops without reading any
+        (
+            "digest",
+            pa.binary(16),
+        ),  # blake2b of the crop's bytes: the audit finds equal crops without reading any
     ]
 )
 
@@ -139,7 +142,8 @@ class StoreWriter:
             take = min(len(crops) - start, self.shard_rows - self._filled)
             part = slice(start, start + take)
             self._append(
-                crops[part], {k: v and v[part] for k, v in {**columns, "split": split}.items()}  # type: ignore[index]
+                crops[part],
+                {k: v and v[part] for k, v in {**columns, "split": split}.items()},  # type: ignore[index]
             )
             start += take
 
@@ -164,7 +168,7 @@ class StoreWriter:
         if not self._filled:
             return
         name = f"crops-{self._shards:05d}.npy"
-        np.save(self.root / name, self._buffer[: self._filled])
+        _write_npy(self.root / name, self._buffer[: self._filled])
         self._files[name] = sha256_of(self.root / name)
         self._table.write_table(pa.Table.from_batches(self._rows).unify_dictionaries())
         self._shards, self._filled, self._rows = self._shards + 1, 0, []
@@ -191,7 +195,7 @@ class StoreWriter:
         (self.root / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1, ensure_ascii=False))
         return manifest
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StoreWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
@@ -199,6 +203,13 @@ class StoreWriter:
             self.close()
         else:
             self._table.close()
+
+
+def _write_npy(file: Path, array: UInt8[np.ndarray, "n side side 3"]) -> None:
+    """np.save, but a full disk raises an OSError with its errno (numpy's says only how many items it wrote)."""
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        stream.write(array.data)
 
 
 def sha256_of(file: Path) -> str:
@@ -254,16 +265,14 @@ class CellStore:
         altered = [name for name in names if sums[name] != self.manifest.files[name]]
         if altered:
             raise ValueError(
-                f"store {root}: the checksum of {altered} differs from manifest.json: delete the folder and prepare it again"
+                f"store {root}: the checksum of {altered} differs from manifest.json: "
+                "delete the folder and prepare it again"
             )
         self.cells: pd.DataFrame = pq.read_table(root / "cells.parquet").to_pandas()
-        self.labels: Int[np.ndarray, " n"] = self.manifest_labels()
+        codes = pd.Categorical(self.cells["class"], categories=self.manifest.classes).codes
+        self.labels: Int[np.ndarray, " n"] = codes.astype(np.int64)  # index into the manifest's classes
         self._shard = self.cells["shard"].to_numpy()
         self._row = self.cells["row"].to_numpy()
-
-    def manifest_labels(self) -> Int[np.ndarray, " n"]:
-        """Class index of each cell, in the manifest's order of classes."""
-        return pd.Categorical(self.cells["class"], categories=self.manifest.classes).codes.astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.cells)

@@ -70,6 +70,4 @@ class Table:
 
     def fill(self, folder: Path) -> None:
         classes = check_classes(self.rows, self.classes)
-        write_files(
-            folder, self.crops, classes, self._parameters(), self.side_px, self.margin_px, self.um_per_px
-        )
+        write_files(folder, self.crops, classes, self._parameters(), self.side_px, self.margin_px, self.um_per_px)

@@ -9,7 +9,7 @@ from cellpatch.data.problems import Problems
 
 
 def read_table(file: Path, required: Sequence[str]) -> pd.DataFrame:
-    """Read CSV, TSV or Parquet; `where` is added: file and row, counted as a text editor shows them (the header is row 1).
+    """Read CSV, TSV or Parquet, and add `where`: file and row, as a text editor counts (the header is row 1).
 
     Raises ValueError if the file is absent, empty, unreadable or lacks a column, or a required cell is empty.
     """
@@ -20,9 +20,15 @@ def read_table(file: Path, required: Sequence[str]) -> pd.DataFrame:
             table = pd.read_parquet(file)
         else:
             separator = "\t" if file.suffix.lower() == ".tsv" else ","
-            text = {name: str for name in ("cell_id", "class", "specimen", "image", "path", "split")}
+            text = dict.fromkeys(("cell_id", "class", "specimen", "image", "path", "split"), str)
             table = pd.read_csv(file, sep=separator, dtype=text, encoding="utf-8-sig", keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, ValueError) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        OSError,
+        ValueError,
+    ) as error:
         raise ValueError(f"{file}: cannot be read as a table ({error})") from error
     missing = [name for name in required if name not in table.columns]
     if missing:

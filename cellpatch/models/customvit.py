@@ -27,9 +27,7 @@ class Stem(nn.Module):
 
     def __init__(self, width: int, dim: int, token_px: int) -> None:
         super().__init__()
-        self.local = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.GELU()
-        )
+        self.local = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.GELU())
         self.tokens = nn.Conv2d(width, dim, 2 * token_px - 1, stride=token_px, padding=token_px // 2)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b rows columns dim"]:

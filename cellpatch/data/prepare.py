@@ -1,0 +1,26 @@
+"""Prepare a store ahead of training: python -m cellpatch.data.prepare data=folder data.root=DIR."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from cellpatch.config import check, register
+
+register()
+_CONF = Path(__file__).parents[2] / "conf"
+
+
+@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
+def main(config: DictConfig) -> None:
+    from cellpatch.training import open_store
+
+    store = open_store(check(config)["data"])
+    manifest = store.manifest
+    print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}, dropped {manifest.dropped or 'none'}")
+    for name, count in manifest.counts.items():
+        print(f"  {name:30} {count}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Small worlds to test in: folders of synthetic squares, stores, and the real data where it is at hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cellpatch.data.store import Geometry, StoreWriter, whole_or_absent
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # two threads on a busy two-core machine can be 20 times slower than one
+
+
+@pytest.fixture(scope="session")
+def endonuke() -> Path:
+    folder = SHARED / "data" / "endonuke_ihc"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ome_tiff() -> Path:
+    file = SHARED / "data" / "openslide_ki67" / "OS-2-ndpi.ome.tif"
+    if not file.is_file():
+        pytest.skip("needs ../shared")
+    return file
+
+
+def square_crop(rng: np.random.Generator, channel: int, side: int = 16) -> np.ndarray:
+    """Grey noise with a bright square in one channel: a class that a network must learn to 1.00."""
+    crop = rng.integers(60, 120, (side, side, 3))
+    y, x = rng.integers(0, side - 6, 2)
+    crop[y : y + 6, x : x + 6, channel] = 250
+    return crop.astype(np.uint8)
+
+
+@pytest.fixture
+def folder_of_squares(tmp_path: Path) -> Callable[..., Path]:
+    """Write CLASS/SPECIMEN/image.png; classes are red, green, blue squares."""
+
+    def write(per_class: int = 12, specimens: int = 4, side: int = 16, name: str = "cells") -> Path:
+        rng = np.random.default_rng(0)
+        for channel, label in enumerate(("red", "green", "blue")):
+            for i in range(per_class):
+                folder = tmp_path / name / label / f"specimen{i % specimens}"
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(square_crop(rng, channel, side)).save(folder / f"{i:04d}.png")
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def store_of(tmp_path: Path) -> Callable[..., Path]:
+    """Write a store of random crops directly."""
+
+    def write(n: int = 30, side: int = 8, specimens: int = 5, shard_rows: int = 7, name: str = "store") -> Path:
+        rng = np.random.default_rng(1)
+        crops = rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+        target = tmp_path / name
+        with (
+            whole_or_absent(target) as folder,
+            StoreWriter(folder, ["a", "b"], Geometry(side), {"kind": "test"}, shard_rows) as writer,
+        ):
+            writer.add(
+                crops,
+                cell_id=[str(i) for i in range(n)],
+                label=["ab"[i % 2] for i in range(n)],
+                specimen=[f"s{i % specimens}" for i in range(n)],
+                source=[f"row {i}" for i in range(n)],
+            )
+        np.save(tmp_path / f"{name}-crops.npy", crops)
+        return target
+
+    return write

@@ -1,0 +1,283 @@
+"""The `points` source: cutting crops, annotation layouts, scales, and what is wrong with people's files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cellpatch.data.annotations import centroid, read_annotations
+from cellpatch.data.crops import cut
+from cellpatch.data.images import ArrayPlane
+from cellpatch.data.points import Points
+from cellpatch.data.store import CellStore, Geometry
+
+RGB = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> ArrayPlane:
+    file = tmp_path_factory.mktemp("plane") / "tile.png"
+    Image.fromarray(RGB).save(file)
+    return ArrayPlane(file)
+
+
+@settings(deadline=None)
+@given(x=st.integers(0, 79), y=st.integers(0, 59), crop=st.integers(4, 12), margin=st.integers(0, 5))
+def test_a_crop_is_a_slice_or_nothing(plane: ArrayPlane, x: int, y: int, crop: int, margin: int) -> None:
+    side = crop + 2 * margin
+    left, top = x - side // 2, y - side // 2
+    got = cut(plane, x, y, Geometry(crop, margin), 1.0, "drop")
+    if left < 0 or top < 0 or left + side > 80 or top + side > 60:
+        assert got is None
+        padded = np.pad(RGB, ((40, 40), (40, 40), (0, 0)), mode="reflect")
+        expected = padded[top + 40 : top + 40 + side, left + 40 : left + 40 + side]
+        np.testing.assert_array_equal(cut(plane, x, y, Geometry(crop, margin), 1.0, "reflect"), expected)
+    else:
+        np.testing.assert_array_equal(got, RGB[top : top + side, left : left + side])
+
+
+def test_a_coarser_scale_halves_the_image(tmp_path: Path) -> None:
+    ramp = np.repeat(np.arange(80, dtype=np.uint8)[None, :, None] * 3, 60, axis=0).repeat(3, axis=2)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    crop = cut(ArrayPlane(tmp_path / "ramp.png"), 39.5, 29.5, Geometry(8), 2.0, "drop")
+    assert crop is not None
+    assert crop.shape == (8, 8, 3)  # covers columns 32 to 47, two by two
+    expected = ramp[0, 32:48, 0].reshape(8, 2).mean(axis=1)
+    np.testing.assert_allclose(crop[4, 2:6, 0], expected[2:6], atol=1)
+
+
+def test_centroids() -> None:
+    square = [[10.0, 20.0], [14.0, 20.0], [14.0, 26.0], [10.0, 26.0], [10.0, 20.0]]
+    assert centroid(square) == pytest.approx((12.0, 23.0))
+    far = [[x + 1e6, y + 1e6] for x, y in square]
+    assert centroid(far) == pytest.approx((1e6 + 12, 1e6 + 23), abs=1e-6)
+    l_shape = [[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [2.0, 2.0], [2.0, 4.0], [0.0, 4.0]]
+    assert centroid(l_shape) == pytest.approx((5 / 3, 5 / 3))
+    assert centroid([[1.0, 1.0], [3.0, 3.0]]) == pytest.approx((2.0, 2.0))
+
+
+def _tiles(folder: Path, count: int = 6, side: int = 64) -> Path:
+    """Tiles with squares of class a (red) and b (blue), and their points."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for tile in range(count):
+        image = np.full((side, side, 3), 200, np.uint8)
+        for i, (x, y) in enumerate([(16, 16), (48, 16), (16, 48), (48, 48), (2, 2)]):
+            image[y - 3 if y > 3 else 0 : y + 3, x - 3 if x > 3 else 0 : x + 3, 0 if i % 2 else 2] = 20
+            rows.append((f"tile{tile}.png", x, y, "ab"[i % 2]))
+        Image.fromarray(image).save(folder / f"tile{tile}.png")
+    pd.DataFrame(rows, columns=["image", "x", "y", "class"]).to_csv(folder / "points.csv", index=False)
+    return folder
+
+
+def _points(root: Path, **changes: Any) -> Points:
+    settings: dict[str, Any] = {
+        "root": str(root),
+        "points": str(root / "points.csv"),
+        "layout": "auto",
+        "class_names": None,
+        "classes": None,
+        "specimen_pattern": None,
+        "image_um_per_px": 0.5,
+        "um_per_px": None,
+        "field_um": 4.0,
+        "margin_um": 1.0,
+        "border": "drop",
+        "licence": "none",
+    }
+    return Points(**settings | changes)
+
+
+def _fill(tmp_path: Path, source: Points) -> CellStore:
+    folder = tmp_path / "filled"
+    folder.mkdir()
+    source.fill(folder)
+    return CellStore(folder)
+
+
+def test_table_of_points(tmp_path: Path) -> None:
+    store = _fill(tmp_path, _points(_tiles(tmp_path / "t")))
+    assert store.geometry == Geometry(8, 2, 0.5)
+    assert store.manifest.counts == {"a": 12, "b": 12}
+    assert store.manifest.dropped == {"crop leaves the image": 6}
+    assert sorted(store.cells["specimen"].unique()) == [f"tile{i}" for i in range(6)]
+    tile = np.asarray(Image.open(tmp_path / "t" / "tile0.png"))
+    np.testing.assert_array_equal(store.crops(np.array([0]))[0], tile[10:22, 10:22])
+    assert store.cells["source"][0] == "points.csv, row 2"
+
+
+def test_reflecting_keeps_all(tmp_path: Path) -> None:
+    store = _fill(tmp_path, _points(_tiles(tmp_path / "t"), border="reflect"))
+    assert store.manifest.dropped == {}
+    assert len(store) == 30
+
+
+def test_scale_of_the_store(tmp_path: Path) -> None:
+    store = _fill(tmp_path, _points(_tiles(tmp_path / "t"), image_um_per_px=0.25, um_per_px=0.5, field_um=4.0))
+    assert store.geometry == Geometry(8, 2, 0.5)  # 24 px of the image become 12
+
+
+def test_parquet_specimens_and_cell_ids(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t")
+    table = pd.read_csv(root / "points.csv")
+    table["specimen"] = [f"patient{i % 3}" for i in range(len(table))]
+    table["cell_id"] = [f"c{i}" for i in range(len(table))]
+    table.to_parquet(root / "points.parquet")
+    store = _fill(tmp_path, _points(root, points=str(root / "points.parquet")))
+    assert set(store.cells["specimen"]) == {"patient0", "patient1", "patient2"}
+    assert "c0" in set(store.cells["cell_id"])
+
+
+def test_endonuke_layout(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t" / "sub" / "images").parents[1]
+    labels = root / "sub" / "labels"
+    labels.mkdir()
+    table = pd.read_csv(root / "sub" / "images" / "points.csv")
+    for image, rows in table.groupby("image"):
+        lines = [f"{r.x} {r.y} {'ab'.index(r['class'])}" for _, r in rows.iterrows()]
+        (labels / str(image).replace(".png", ".txt")).write_text("\n".join(lines) + "\n")
+    source = _points(root, points="*/labels/*.txt", layout="endonuke", class_names={0: "a", 1: "b"})
+    assert _fill(tmp_path, source).manifest.counts == {"a": 12, "b": 12}
+    (labels / "tile0.txt").write_text("1 2\n")
+    with pytest.raises(ValueError, match=r"sub/labels/tile0.txt, row 1: must be 'x y class', but got '1 2'"):
+        read_annotations(root, "*/labels/*.txt", "endonuke")
+
+
+def test_viewer_layout_in_shift_jis(tmp_path: Path) -> None:
+    root = tmp_path / "slides"
+    for slide in range(3):
+        _tiles(root / f"slide{slide}", count=1)
+        rows = ["16\t16\tリンパ球\t0.9\t#ff0000\t1", "48\t16\tCD8\t0.8\t#00ff00\t1"]
+        (root / f"slide{slide}" / "annotation.csv").write_bytes("\r\n".join(rows).encode("cp932"))
+    store = _fill(tmp_path, _points(root, points="*/annotation.csv", layout="viewer"))
+    assert store.manifest.counts == {"CD8": 3, "リンパ球": 3}
+    assert len(store.cells["specimen"].unique()) == 3
+
+
+def test_qupath_geojson(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t", count=1)
+
+    def feature(kind: str, coordinates: Any, name: str) -> dict[str, Any]:
+        return {
+            "type": "Feature",
+            "geometry": {"type": kind, "coordinates": coordinates},
+            "properties": {"objectType": "annotation", "classification": {"name": name}},
+        }
+
+    square = [[45.0, 13.0], [52.0, 13.0], [52.0, 20.0], [45.0, 20.0], [45.0, 13.0]]
+    features = [
+        feature("Point", [16.5, 16.5], "a"),
+        feature("MultiPoint", [[16.5, 48.5], [20.5, 48.5]], "a"),
+        feature("Polygon", [square], "b"),
+        feature("MultiPolygon", [[[[1.0, 1.0], [2.0, 1.0], [2.0, 2.0]]], [square]], "b"),
+    ]
+    document = {"type": "FeatureCollection", "features": features}
+    (root / "tile0.geojson").write_text(json.dumps(document))
+    table = read_annotations(root, "tile0.geojson", "auto")
+    assert list(zip(table["x"], table["y"], strict=True)) == [
+        (16, 16),
+        (16, 48),
+        (20, 48),
+        (48, 16),
+        (48, 16),
+    ]
+    assert list(table["class"]) == ["a", "a", "a", "b", "b"]
+    assert table["cell_id"].is_unique
+    del features[1]["properties"]["classification"]
+    features[2]["geometry"]["type"] = "LineString"
+    (root / "tile0.geojson").write_text(json.dumps(features))
+    with pytest.raises(ValueError, match=r"tile0.geojson, row 3: geometry must be Point"):
+        read_annotations(root, "tile0.geojson", "auto")
+    (root / "tile0.geojson").write_text(json.dumps(features[:2]))
+    with pytest.raises(ValueError, match=r"tile0.geojson, row 2: column 'class' is empty"):
+        read_annotations(root, "tile0.geojson", "auto")
+
+
+def _edit(column: str, row: int, value: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def edit(table: pd.DataFrame) -> pd.DataFrame:
+        table = table.astype(object)
+        table.loc[row - 2, column] = value
+        return table
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "changes", "message"),
+    [
+        (_edit("x", 5, float("nan")), {}, r"points.csv, row 5: column 'x' is empty"),
+        (_edit("x", 5, -1), {}, r"points.csv, row 5: x must be a number >= 0 in pixels, but got -1"),
+        (_edit("y", 7, "left"), {}, r"points.csv, row 7: y must be a number >= 0 in pixels, but got left"),
+        (_edit("y", 7, "inf"), {}, r"points.csv, row 7: y must be a number"),
+        (_edit("x", 3, 5000), {}, r"points.csv, row 3: x=5000.0 y=16.0 is outside tile0.png \(64x64 px\)"),
+        (_edit("class", 4, "c"), {"classes": ["a", "b"]}, r"points.csv, row 4: unknown class 'c'"),
+        (_edit("image", 4, "../../etc.png"), {}, r"points outside"),
+        (_edit("image", 4, "gone.png"), {}, r"gone.png: no such image"),
+        (lambda t: t.drop(columns="y"), {}, r"points.csv: lacks column \['y'\]; needed are"),
+        (lambda t: t.iloc[:0], {}, r"points.csv: has no rows"),
+        (
+            lambda t: t.assign(cell_id="same"),
+            {},
+            r"row 3: duplicate cell_id 'same', first seen at points.csv, row 2",
+        ),
+        (
+            lambda t: t,
+            {"image_um_per_px": None},
+            r"tile0.png: does not state its scale; set data.image_um_per_px",
+        ),
+        (lambda t: t, {"field_um": -1.0}, r"data.field_um must be a length in micrometres, but got -1.0"),
+        (lambda t: t, {"layout": "xml"}, r"data.layout must be one of .* but got 'xml'"),
+        (lambda t: t, {"specimen_pattern": "case(.)"}, r"finds no specimen"),
+        (lambda t: t, {"points": "none.csv"}, r"no file none.csv"),
+        (lambda t: t, {"root": Path("/nowhere")}, r"data.root must be a folder, but got /nowhere"),
+    ],
+)
+def test_bad_points_name_file_and_row(
+    tmp_path: Path, edit: Callable[[pd.DataFrame], pd.DataFrame], changes: dict[str, Any], message: str
+) -> None:
+    root = _tiles(tmp_path / "t")
+    edit(pd.read_csv(root / "points.csv")).to_csv(root / "points.csv", index=False)
+    with pytest.raises(ValueError, match=message):
+        _fill(tmp_path, _points(**{"root": root, **changes}))
+
+
+def test_all_bad_tiles_in_one_error(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t")
+    for i in (1, 3, 4):
+        (root / f"tile{i}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="3 problems in the input") as caught:
+        _fill(tmp_path, _points(root))
+    assert all(f"tile{i}.png: is empty" in str(caught.value) for i in (1, 3, 4))
+
+
+def test_real_endonuke(tmp_path: Path, endonuke: Path) -> None:
+    """27,015 points; the store's cells are slices of the tiles, and the text files equal points.csv."""
+    source = _points(
+        endonuke,
+        points="*/labels/*.txt",
+        layout="endonuke",
+        class_names={0: "stroma", 1: "epithelium", 2: "other"},
+        specimen_pattern="^([^ .]+)",
+        image_um_per_px={"endonuke_data": 0.5, "staining_ds": 0.25},
+        um_per_px=0.5,
+        field_um=10.0,
+        margin_um=3.2,
+    )
+    store = _fill(tmp_path, source)
+    assert len(source.table) == 27_015
+    assert len(store) + store.manifest.dropped["crop leaves the image"] == 27_015
+    assert store.geometry == Geometry(20, 7, 0.5)
+    table = pd.read_csv(endonuke / "points.csv")
+    assert source.table["class"].value_counts().to_dict() == table["class_name"].value_counts().to_dict()
+    cell = store.cells[store.cells["specimen"] == "1010"].iloc[0]
+    tile = np.asarray(Image.open(endonuke / "endonuke_data" / "images" / "1010.png").convert("RGB"))
+    x, y = int(cell["x"]), int(cell["y"])
+    index = np.array([cell.name])
+    np.testing.assert_array_equal(store.crops(index)[0], tile[y - 17 : y + 17, x - 17 : x + 17])

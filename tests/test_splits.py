@@ -1,0 +1,160 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellpatch.data.splits import BySpecimen, Split
+
+CLASSES = ["a", "b", "c"]
+
+
+def _world(n: int = 600, specimens: int = 20, seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, n, p=[0.7, 0.2, 0.1])
+    return {
+        "labels": labels,
+        "specimens": np.array([f"s{i}" for i in rng.integers(0, specimens, n)]),
+        "digests": np.arange(n).astype("S16"),
+        "classes": CLASSES,
+    }
+
+
+def _split(flag_limit: int = 50, world: dict[str, Any] | None = None, **changes: Any) -> Split:
+    settings: dict[str, Any] = {"seed": 0, "test_share": 0.2, "val_share": 0.2, "val_limit": 1000, "drop_classes": ()}
+    return BySpecimen(**settings | changes).split(**(world or _world()), flag_limit=flag_limit)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), world_seed=st.integers(0, 50), limit=st.integers(1, 300))
+def test_no_specimen_straddles_and_every_limit_holds(seed: int, world_seed: int, limit: int) -> None:
+    world = _world(seed=world_seed)
+    split = _split(limit, world, seed=seed)
+    parts = [set(world["specimens"][index]) for index in (split.train, split.validation, split.test)]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+    counts = np.bincount(world["labels"][split.train], minlength=3)
+    assert (counts <= limit).all()
+    available = list(split.audit["train_available"].values())
+    assert counts.tolist() == [min(limit, n) for n in available] == list(split.audit["cells"]["train"].values())
+
+
+@settings(max_examples=20, deadline=None)
+@given(small=st.integers(1, 100), more=st.integers(0, 200), seed=st.integers(0, 100))
+def test_a_smaller_limit_is_inside_a_larger(small: int, more: int, seed: int) -> None:
+    a, b = _split(small, seed=seed), _split(small + more, seed=seed)
+    assert set(a.train) <= set(b.train)
+    np.testing.assert_array_equal(a.test, b.test)
+    np.testing.assert_array_equal(a.validation, b.validation)
+
+
+def test_another_seed_is_another_split() -> None:
+    assert set(_split(seed=0).test) != set(_split(seed=1).test)
+    np.testing.assert_array_equal(_split(seed=1).train, _split(seed=1).train)
+
+
+def test_parts_are_stratified() -> None:
+    world = _world(6000, 60)
+    split = _split(10_000, world)
+    for index in (split.train, split.validation, split.test):
+        shares = np.bincount(world["labels"][index], minlength=3) / len(index)
+        np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], rtol=0.25)
+    assert len(split.test) == pytest.approx(1200, rel=0.1)
+
+
+def test_copies_of_test_crops_leave_training_and_validation() -> None:
+    world = _world()
+    clean = _split(1000, world)
+    copied = world["digests"].copy()
+    copied[clean.train[:3]] = copied[clean.test[0]]
+    copied[clean.validation[:2]] = copied[clean.test[1]]
+    split = _split(1000, world | {"digests": copied})
+    assert set(clean.train) - set(split.train) == set(clean.train[:3])
+    assert set(clean.validation) - set(split.validation) == set(clean.validation[:2])
+    np.testing.assert_array_equal(split.test, clean.test)
+    assert split.audit["copies_of_test_crops_removed"] == {"train": 3, "validation": 2}
+
+
+def test_digests_that_end_in_zero_bytes_stay_apart() -> None:
+    """numpy drops trailing zero bytes of S16 alike on both sides, so equality is unharmed."""
+    world = _world()
+    raw = [int(i).to_bytes(14, "big") + b"\0\0" for i in range(600)]
+    assert _split(1000, world | {"digests": np.array(raw, "S16")}).audit["copies_of_test_crops_removed"] == {
+        "train": 0,
+        "validation": 0,
+    }
+
+
+def test_given_parts_are_kept_and_audited() -> None:
+    world = _world(90, 90)
+    world["labels"] = np.arange(90) % 3
+    world["specimens"] = np.array([f"s{i}" for i in range(90)])
+    given_parts = np.array(["train"] * 50 + ["validation"] * 20 + ["test"] * 20)
+    split = BySpecimen(0, 0.2, 0.2, 1000).split(**world, flag_limit=1000, given=given_parts)
+    assert (len(split.train), len(split.validation), len(split.test)) == (50, 20, 20)
+    world["specimens"][55] = world["specimens"][0]
+    with pytest.raises(ValueError, match=r"specimens in more than one part of the split: \['s0'\]"):
+        BySpecimen(0, 0.2, 0.2, 1000).split(**world, flag_limit=1000, given=given_parts)
+
+
+def test_three_specimens_are_enough_and_two_are_not() -> None:
+    world = _world(90)
+    world["labels"] = np.arange(90) % 3
+    world["specimens"] = np.array([f"s{i // 3 % 3}" for i in range(90)])
+    split = _split(1000, world)
+    assert split.audit["specimens"] == {"train": 1, "validation": 1, "test": 1}
+    for few in (2, 1):
+        world["specimens"] = np.array([f"s{i % few}" for i in range(90)])
+        with pytest.raises(ValueError, match=f"needs at least 3 specimens, but got {few}"):
+            _split(1000, world)
+
+
+def test_one_specimen_spanning_nearly_everything() -> None:
+    world = _world(90)
+    world["labels"] = np.arange(90) % 3
+    world["specimens"] = np.array(["huge"] * 84 + ["x", "x", "x", "y", "y", "y"])
+    split = _split(1000, world)
+    assert sorted(len(index) for index in (split.train, split.validation, split.test)) == [3, 3, 84]
+
+
+def test_a_class_in_too_few_specimens_is_named() -> None:
+    world = _world()
+    rare = np.flatnonzero(world["labels"] == 2)
+    world["specimens"] = world["specimens"].astype(object)
+    world["specimens"][rare] = "s1"
+    with pytest.raises(ValueError, match=r"class 'c' has \d+ cells in 1 specimens.*data.split.drop_classes=\[c\]"):
+        _split(50, world)
+
+
+def test_a_class_lost_by_the_split_is_named() -> None:
+    """Each class is in three specimens, but never in three that can be told apart."""
+    labels = np.array([0] * 30 + [1] * 3 + [2] * 30)
+    specimens = np.array([f"s{i % 3}" for i in range(30)] + ["s0", "s1", "s2"] + [f"s{i % 3}" for i in range(30)])
+    world = {"labels": labels, "specimens": specimens, "digests": np.arange(63).astype("S16"), "classes": CLASSES}
+    world["digests"][30:33] = b"same"
+    with pytest.raises(ValueError, match=r"the (train|validation) part has no cell of \['b'\]"):
+        _split(50, world)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_share": 0.8}, "must be > 0 and leave a part for training"),
+        ({"val_share": 0.0}, "must be > 0 and leave a part for training"),
+        ({"val_limit": 0}, "data.split.val_limit must be >= 1"),
+        ({"flag_limit": 0}, "flag_limit must be >= 1, but got 0"),
+    ],
+)
+def test_bad_settings(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _split(**changes)
+
+
+def test_classes_can_be_dropped() -> None:
+    assert BySpecimen(0, 0.2, 0.2, 10, ["b"]).keep(CLASSES) == ["a", "c"]
+    with pytest.raises(ValueError, match="must name classes of"):
+        BySpecimen(0, 0.2, 0.2, 10, ["z"]).keep(CLASSES)
+    with pytest.raises(ValueError, match="leave two"):
+        BySpecimen(0, 0.2, 0.2, 10, ["a", "b"]).keep(CLASSES)

@@ -1,0 +1,168 @@
+import json
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cellpatch.data.store import CellStore, Geometry, StoreWriter, whole_or_absent, write_once
+
+CLASSES = ["a", "b"]
+
+
+def _columns(n: int, start: int = 0) -> dict[str, list[str]]:
+    return {
+        "cell_id": [str(start + i) for i in range(n)],
+        "label": [CLASSES[i % 2] for i in range(n)],
+        "specimen": [f"s{i}" for i in range(n)],
+        "source": [f"row {start + i}" for i in range(n)],
+    }
+
+
+def test_what_is_written_is_read(store_of: Callable[..., Path]) -> None:
+    root = store_of(n=30, shard_rows=7)
+    store = CellStore(root)
+    crops = np.load(root.with_name("store-crops.npy"))
+    assert len(store) == 30
+    assert sorted(file.name for file in root.iterdir()) == sorted([*store.manifest.files, "manifest.json"])
+    assert len(store.manifest.files) == 6  # five shards and the table
+    np.testing.assert_array_equal(store.crops(np.arange(30)), crops)
+    assert store.manifest.counts == {"a": 15, "b": 15}
+    assert list(store.labels[:4]) == [0, 1, 0, 1]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    chunks=st.lists(st.integers(1, 11), min_size=1, max_size=8),
+    picks=st.lists(st.integers(0, 10**6), max_size=20),
+)
+def test_any_chunking_and_any_order_of_reading(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[int], picks: list[int]
+) -> None:
+    root = tmp_path_factory.mktemp("store")
+    n = sum(chunks) + 2
+    crops = np.random.default_rng(n).integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
+    with StoreWriter(root, CLASSES, Geometry(4), {}, shard_rows=5) as writer:
+        start = 0
+        for size in [2, *chunks]:
+            writer.add(crops[start : start + size], **_columns(size, start))
+            start += size
+    index = np.array([pick % n for pick in picks], dtype=np.int64)
+    np.testing.assert_array_equal(CellStore(root).crops(index), crops[index])
+
+
+def test_fingerprint_is_of_the_content(store_of: Callable[..., Path]) -> None:
+    first, again, other = store_of(name="one"), store_of(name="two"), store_of(name="three", specimens=4)
+    prints = [CellStore(root).manifest.fingerprint for root in (first, again, other)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt), whole_or_absent(target) as folder:
+        (folder / "half").write_text("written")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"cell_id": ["1", "1"]}, "row 1: duplicate cell_id '1', first seen at row 0"),
+        ({"label": ["a", "z"]}, "row 1: unknown class 'z'; allowed are"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, columns: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message), StoreWriter(tmp_path, CLASSES, Geometry(4), {}) as writer:
+        writer.add(np.zeros((2, 4, 4, 3), np.uint8), **{**_columns(2), **columns})
+
+
+def test_another_side_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="must be n x 4 x 4 x 3, but got"),
+        StoreWriter(tmp_path, CLASSES, Geometry(4), {}) as writer,
+    ):
+        writer.add(np.zeros((2, 5, 5, 3), np.uint8), **_columns(2))
+
+
+def test_a_class_left_empty_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match=r"no cells of \['b'\] were left"),
+        StoreWriter(tmp_path, CLASSES, Geometry(4), {}) as writer,
+    ):
+        writer.add(np.zeros((1, 4, 4, 3), np.uint8), **_columns(1))
+
+
+def test_an_altered_shard_is_refused(store_of: Callable[..., Path]) -> None:
+    root = store_of()
+    with (root / "crops-00001.npy").open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(ValueError, match=r"checksum of \['crops-00001.npy'\] differs"):
+        CellStore(root)
+
+
+def test_a_missing_shard_is_refused(store_of: Callable[..., Path]) -> None:
+    root = store_of()
+    (root / "crops-00002.npy").unlink()
+    with pytest.raises(ValueError, match=r"lacks \['crops-00002.npy'\]"):
+        CellStore(root)
+
+
+def test_another_format_version_is_refused(store_of: Callable[..., Path]) -> None:
+    root = store_of()
+    file = root / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": 99}))
+    with pytest.raises(ValueError, match="format version must be 1, but got 99"):
+        CellStore(root)
+
+
+def test_no_store_and_no_json_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no manifest.json"):
+        CellStore(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="not readable as JSON"):
+        CellStore(tmp_path)
+
+
+def _fill(folder: Path) -> None:
+    with (folder.parent / "fillings").open("a") as file:
+        file.write("filled\n")
+    (folder / "content").write_text("whole")
+
+
+def test_many_processes_one_writer(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=write_once, args=(tmp_path / "store", _fill)) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 6
+    assert (tmp_path / "fillings").read_text() == "filled\n"
+    assert (tmp_path / "store" / "content").read_text() == "whole"
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    """A file-size limit stands for the full disk: the kernel refuses the write in the middle of a shard."""
+    program = f"""
+import resource, numpy as np
+from pathlib import Path
+from cellpatch.data.store import *
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+with whole_or_absent(Path({str(tmp_path)!r}) / "store") as folder:
+    with StoreWriter(folder, ["a", "b"], Geometry(40), {{}}, shard_rows=64) as writer:
+        names = [str(i) for i in range(640)]
+        writer.add(np.zeros((640, 40, 40, 3), np.uint8), cell_id=names, label=["a"] * 640, specimen=names, source=names)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "no room to write" in done.stderr
+    assert list(tmp_path.iterdir()) == []
