@@ -50,6 +50,8 @@ class Classifier(pl.LightningModule):
     vectors (norms, biases) are not decayed.
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         backbone: Backbone,

@@ -3,12 +3,13 @@
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -48,6 +49,9 @@ def check(config: DictConfig) -> dict[str, Any]:
     if missing:
         raise ValueError(f"these keys need a value: {', '.join(f'{key}=...' for key in missing)}")
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    unknown = sorted(set(plain) - {field.name for field in fields(Config)})
+    if unknown:  # Hydra's + adds them whatever the schema says
+        raise ValueError(f"unknown key {', '.join(unknown)}; allowed are {[field.name for field in fields(Config)]}")
     if plain["flag_limit"] < 1:
         raise ValueError(f"flag_limit must be >= 1, but got {plain['flag_limit']}")
     for place, node in _nodes(plain, ""):
@@ -61,23 +65,27 @@ def without(node: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def build(node: dict[str, Any], **arguments: Any) -> Any:
-    """Instantiate a checked node; what reaches the target are plain values."""
-    return instantiate(node, _convert_="all", **arguments)
+    """Instantiate a checked node with plain values; the target's own error comes through."""
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
 
 
 # Keys beside a target's arguments: labels and nested nodes, which train.py reads itself.
 _BESIDE = {
     "model": {"name", "backbone", "recipe"},
+    "model.recipe": {"lr", "weight_decay", "warmup"},
     "data": {"name", "split", "loading"},
     "adapt": {"name"},
 }
 
 
-def _nodes(node: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _nodes(node: dict[Any, Any], place: str) -> Iterator[tuple[str, dict[Any, Any]]]:
     for key, value in node.items():
         here = f"{place}.{key}" if place else key
         if isinstance(value, dict):
-            if "_target_" in value or here in _BESIDE:
+            if not place or "_target_" in value or here in _BESIDE:
                 yield here, value
             yield from _nodes(value, here)
 
@@ -85,7 +93,7 @@ def _nodes(node: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, An
 def _check_node(place: str, node: dict[str, Any]) -> None:
     arguments = without(node, "_target_", *_BESIDE.get(place, ()))
     if "_target_" not in node:
-        allowed: list[str] = sorted(_BESIDE[place])
+        allowed: list[str] = sorted(_BESIDE.get(place, ()))
         hints: dict[str, Any] = {}
         open_ended = False
     else:

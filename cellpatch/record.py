@@ -66,8 +66,9 @@ def read_predictions(file: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n cla
 
 
 def write_weights(file: Path, model: torch.nn.Module) -> None:
-    """The state as safetensors, contiguous and on the CPU."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, file)
+    """Backbone and head as safetensors: augmentation and optics are built from the config."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("backbone.", "head."))}
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, file)
 
 
 def write_record(folder: Path, facts: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from jaxtyping import Float, Int
 from omegaconf import DictConfig
 
@@ -61,7 +62,7 @@ _opened: dict[Path, CellStore] = {}
 def _run(plain: dict[str, Any], store: CellStore, condition: Condition, folder: Path, name: str) -> dict[str, Any]:
     started = time.perf_counter()
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
-    classes, labels, split = _split(plain, store)
+    classes, labels, split = split_store(plain, store)
     recipe: Recipe = build(without(plain["adapt"], "name"))
     augment = build(plain["augment"]) or None
     on_cpu = isinstance(augment, AlbumentationsAugment)
@@ -103,13 +104,13 @@ def _run(plain: dict[str, Any], store: CellStore, condition: Condition, folder: 
         "audit": split.audit,
         "best_epoch": best_epoch,
         "epochs": trainer.current_epoch,
-        "val_macro_f1": float(best.best_model_score),
+        "val_macro_f1": float(best.best_model_score or 0),
         "metrics": [{"kind": condition.kind, "sigma": condition.sigma} | metrics],
         "seconds": {"train": trained - started, "evaluate": time.perf_counter() - trained},
     }
 
 
-def _split(plain: dict[str, Any], store: CellStore) -> tuple[list[str], Int[np.ndarray, " n"], Split]:
+def split_store(plain: dict[str, Any], store: CellStore) -> tuple[list[str], Int[np.ndarray, " n"], Split]:
     """The study's classes, each cell's index among them (-1 where dropped), and the split."""
     by_specimen = build(plain["data"]["split"])
     classes = by_specimen.keep(store.manifest.classes)
@@ -164,6 +165,6 @@ def _predict(trainer: pl.Trainer, model: Classifier, data: CellData) -> Float[np
 
 def _grid() -> str | None:
     """A name that the runs of one multirun share."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode is None or HydraConfig.get().mode.name != "MULTIRUN":
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return Path(HydraConfig.get().sweep.dir).name

@@ -105,7 +105,8 @@ def _read_geojson(root: Path, points: str) -> pd.DataFrame:
 
 def centres(geometry: dict[str, Any], where: str) -> Iterator[tuple[float, float]]:
     """Points of a GeoJSON geometry, or its polygons' centroids, in QuPath's pixel-edge coordinates."""
-    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+    kind = geometry.get("type")
+    coordinates: Any = geometry.get("coordinates")
     try:
         if kind == "Point":
             yield (coordinates[0], coordinates[1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -149,7 +150,9 @@ class CellData(pl.LightningDataModule):
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = BatchIndices(len(indices), self.batch_size, seed, rank, world_size)
         workers = self.loading.workers if augment is not None else 0
-        return DataLoader(self._parts[name], batch_size=None, sampler=batches, num_workers=workers)
+        return DataLoader(
+            self._parts[name], batch_size=None, sampler=batches, num_workers=workers, collate_fn=_as_it_is
+        )
 
     def _fits(self, device: torch.device) -> bool:
         cells = sum(len(part) for part in (self.split.train, self.split.validation, self.split.test))
@@ -157,6 +160,11 @@ class CellData(pl.LightningDataModule):
         if device.type == "cuda" and needed > torch.cuda.mem_get_info(device)[0] / 2:
             return False
         return needed <= self.loading.resident_gib * 2**30
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Instead of torch's default, which turns tuples into lists."""
+    return batch
 
 
 def to_pixels(crops: UInt8[Tensor, "b h w 3"]) -> Tensor:

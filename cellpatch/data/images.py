@@ -84,7 +84,7 @@ def _decode(file: Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h
 class ArrayPlane:
     """A file that Pillow decodes whole; transparent pixels count as outside the tissue."""
 
-    um_per_px = None
+    um_per_px: float | None = None
 
     def __init__(self, file: Path) -> None:
         self._rgb, self._opaque = _decode(file)

@@ -56,6 +56,10 @@ class Npz:
         names = self.classes or [str(value) for value in range(highest + 1)]
         if highest >= len(names):
             raise ValueError(f"{self.file}: label {highest} has no name; data.classes names {len(names)}")
+        for part, values in labels.items():
+            count = _header(archive, self.file, f"{part}_images")[0]
+            if count != len(values):
+                raise ValueError(f"{self.file}: {part}_images has {count} rows, {part}_labels {len(values)}")
         shape = _header(archive, self.file, "train_images")
         if len(shape) not in (3, 4) or shape[1] != shape[2] or shape[3:] not in ((), (3,)):
             raise ValueError(f"{self.file}: train_images must be [n, s, s] or [n, s, s, 3], but got {shape}")
@@ -65,8 +69,6 @@ class Npz:
                 start = 0
                 for images in _stream(archive, self.file, f"{part}_images"):
                     crops = np.repeat(images[..., None], 3, axis=3) if images.ndim == 3 else images
-                    if start + len(crops) > len(labels[part]):
-                        break
                     ids = [f"{part}-{start + i}" for i in range(len(crops))]
                     classes = [names[value] for value in labels[part][start : start + len(crops)]]
                     writer.add(
@@ -78,21 +80,17 @@ class Npz:
                         split=[split] * len(ids),
                     )
                     start += len(crops)
-                count = _header(archive, self.file, f"{part}_images")[0]
-                if count != len(labels[part]):
-                    raise ValueError(f"{self.file}: {part}_images has {count} rows, {part}_labels {len(labels[part])}")
 
     def _labels(self, archive: zipfile.ZipFile, part: str) -> Int[np.ndarray, " n"]:
         chunks = list(_stream(archive, self.file, f"{part}_labels"))
         values = np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
-        if values.ndim == 2 and values.shape[1] == 1:
-            values = values[:, 0]
-        if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values) or values.min() < 0:
+        one_a_cell = values.size == len(values) > 0
+        if not one_a_cell or values.dtype.kind not in "iu" or values.min() < 0:
             raise ValueError(
                 f"{self.file}: {part}_labels must be non-negative integers [n] or [n, 1] (one class a cell), "
                 f"but got {values.dtype} {values.shape}"
             )
-        return values.astype(np.int64)
+        return values.ravel().astype(np.int64)
 
 
 def _open(archive: zipfile.ZipFile, file: Path, name: str) -> Any:

@@ -91,7 +91,7 @@ class Points:
 
     def fill(self, folder: Path) -> None:
         classes = check_classes(self.table, self.classes)
-        images = [(name, group) for name, group in self.table.groupby("image", sort=True)]
+        images = [(str(name), group) for name, group in self.table.groupby("image", sort=True)]
         um_per_px = self.um_per_px or self._scale(*self._open(images[0][0]))
         geometry = Geometry(round(self.field_um / um_per_px), math.ceil(self.margin_um / um_per_px - 1e-9), um_per_px)
         problems = Problems()

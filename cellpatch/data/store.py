@@ -123,7 +123,7 @@ class StoreWriter:
         source: Sequence[str],
         x: Sequence[float] | None = None,
         y: Sequence[float] | None = None,
-        split: Sequence[str] | None = None,
+        split: Sequence[str | None] | None = None,
     ) -> None:
         """Append n crops; x and y are pixels of the source image, `source` says where each came from."""
         side = self.geometry.side_px
@@ -143,7 +143,7 @@ class StoreWriter:
             part = slice(start, start + take)
             self._append(
                 crops[part],
-                {k: v and v[part] for k, v in {**columns, "split": split}.items()},  # type: ignore[index]
+                {k: v and v[part] for k, v in {**columns, "split": split}.items()},
             )
             start += take
 

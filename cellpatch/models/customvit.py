@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from timm.layers import DropPath, LayerScale
+from timm.layers.drop import DropPath
+from timm.layers.layer_scale import LayerScale
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 

@@ -1,0 +1,48 @@
+"""One style for all figures: one colour and marker per model, sizes for a paper's column."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+COLUMN_MM = 86  # a column of a two-column journal
+# Okabe & Ito's palette, safe for colour-blind readers; the models' order is fixed so that colours never move.
+_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8B7500"]
+_MARKERS = "osD^vP*X"
+_STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "svg.hashsalt": "cellpatch",
+    "pdf.fonttype": 42,
+}
+
+
+def new_figure(width_mm: float = COLUMN_MM, height_mm: float = 65) -> Figure:
+    """An empty figure in the house style, sides in millimetres."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
+        figure.subplots()
+    return figure
+
+
+def looks(models: list[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each model, by its place in the sorted names."""
+    return {
+        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+        for i, name in enumerate(sorted(models))
+    }
+
+
+def save(figure: Figure, name: str, folder: Path = Path("figures")) -> list[Path]:
+    """Write PNG and PDF; gives their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.{kind}" for kind in ("png", "pdf")]
+    with mpl.rc_context(_STYLE):
+        for file in files:
+            figure.savefig(file, dpi=300)
+    return files

@@ -1,0 +1,59 @@
+"""Does macro-F1 grow with annotations, and which model is ahead at which number?
+
+    python experiments/figure3.py runs          # or: make figure3 RUNS=runs
+
+Reads a runs directory alone. Points are runs; a line joins a model's means over seeds. Intervals over
+specimens are not drawn here yet: differences between neighbouring points may be chance.
+"""
+
+import sys
+from pathlib import Path
+
+from cellpatch.plotting import looks, new_figure, save
+from cellpatch.runs import table
+
+
+def draw(runs_dir: Path) -> list[Path]:
+    """One panel a data set: macro-F1 on clean test cells against flag_limit; gives the files written."""
+    grid = table(runs_dir)
+    grid = grid[grid["kind"] == "none"]
+    if grid.empty:
+        raise ValueError(f"{runs_dir} holds no finished run: train some first, e.g. make run")
+    style = looks(list(grid["model"].unique()))
+    files = []
+    for data, of_data in grid.groupby("data"):
+        figure = new_figure()
+        axes = figure.axes[0]
+        for key, rows in of_data.groupby(["model", "adapt"]):
+            model, adapt = map(str, key)
+            label = model if adapt == "scratch" else f"{model}, {adapt}"
+            means = rows.groupby("flag_limit")["macro_f1"].mean()
+            axes.plot(means.index, means.to_numpy(), color=style[model]["color"], label=label)
+            axes.scatter(rows["flag_limit"], rows["macro_f1"], s=14, zorder=3, **style[model])
+        limits = sorted(of_data["flag_limit"].unique())
+        counts = of_data.groupby("flag_limit")["n_train"].max()
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(limits, [f"{limit}\n({counts[limit]})" for limit in limits])
+        axes.minorticks_off()
+        axes.set_xlabel("flag_limit: most annotations per class (cells in all)")
+        axes.set_ylabel("macro-F1, test")
+        seeds = of_data["seed"].nunique()
+        axes.set_title(f"{data}: {len(of_data)} runs, {seeds} seed{'s' * (seeds > 1)}", fontsize=8, loc="left")
+        axes.legend()
+        name = "figure3" if grid["data"].nunique() == 1 else f"figure3-{data}"
+        files += save(figure, name)
+    return files
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python experiments/figure3.py RUNS_DIR")
+    try:
+        files = draw(Path(sys.argv[1]))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print("\n".join(map(str, files)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Every YAML agrees with the signature it feeds; what users mistype is an error before any work."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cellpatch.config import _BESIDE, _locate, check, register
+
+CONF = ROOT / "conf"
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
+CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+NEEDS = {  # what a user must give
+    "folder": ["data.root=."],
+    "table": ["data.table=t.csv"],
+    "points": ["data.root=.", "data.points=p.csv"],
+    "npz": ["data.file=f.npz"],
+    "endonuke": ["data.root=."],
+}
+
+
+def _compose(*overrides: str) -> dict[str, Any]:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return check(compose("config", list(overrides)))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_checks(group: str, choice: str) -> None:
+    _compose(f"{group}={choice}", *(NEEDS.get(choice, []) if group == "data" else []))
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_experiment_composes(file: Path) -> None:
+    _compose(f"experiment={file.stem}")
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_yaml_keys_are_the_signature(group: str, choice: str) -> None:
+    """Our own targets get every argument from YAML but those that only code can give."""
+    plain = _compose(f"{group}={choice}", *(NEEDS.get(choice, []) if group == "data" else []))[group]
+    nodes = [("", plain)] + [(key, value) for key, value in plain.items() if isinstance(value, dict)]
+    for place, node in nodes:
+        if not str(node.get("_target_", "")).startswith("cellpatch."):
+            continue
+        keys = set(node) - {"_target_"} - (_BESIDE.get(group, set()) if not place else set())
+        assert keys == set(inspect.signature(_locate(group, node["_target_"])).parameters)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["flag_limit=0"], "flag_limit must be >= 1, but got 0"),
+        (["flag_limit=-5"], "flag_limit must be >= 1"),
+        (["flag_limit=abc"], "abc"),
+        (["flag_limit=1.5"], "1.5"),
+        (["flaglimit=5"], "flaglimit"),
+        (["+typo=1"], "typo"),
+        (["+data.typo=1"], "unknown key data.typo; allowed are"),
+        (["data.typo=1"], "typo"),
+        (["+model.typo=1"], "unknown key model.typo"),
+        (["+model.backbone.typo=1"], "unknown key model.backbone.typo"),
+        (["+model.recipe.typo=1"], "unknown key model.recipe.typo"),
+        (["+adapt.typo=1"], "unknown key adapt.typo"),
+        (["+data.split.typo=1"], "unknown key data.split.typo"),
+        (["+data.loading.typo=1"], "unknown key data.loading.typo"),
+        (["+augment.typo=1"], "unknown key augment.typo"),
+        (["augment=none", "+augment.typo=1"], "unknown key augment.typo"),
+        (["+optics.typo=1"], "unknown key optics.typo"),
+        (["+trainer.typo=1"], "unknown key trainer.typo"),
+        (["logger=none", "+logger.typo=1"], "unknown key logger.typo"),
+        (["seed=x"], "x"),
+        (["trainer.max_epochs=many"], "trainer.max_epochs must be"),
+        (["adapt.lr=fast"], "adapt.lr must be float, but got 'fast'"),
+        (["adapt.class_weights=some"], "adapt.class_weights must be"),
+        (["data=points", "data.root=.", "data.points=p", "data.border=wrap"], "data.border must be"),
+        (["model=gpt"], "Could not find 'model/gpt'"),
+        (["data=folder"], "these keys need a value: data.root=..."),
+        (["model.backbone._target_=os.system"], r"_target_ must start with one of"),
+        (["model.backbone._target_=torch.load"], r"_target_ must start with one of"),
+        (["model.backbone._target_=cellpatch.models.none.None"], r"there is no cellpatch.models.none.None"),
+    ],
+)
+def test_what_users_mistype(overrides: list[str], message: str) -> None:
+    with pytest.raises((ValueError, HydraException, OmegaConfBaseException), match=message):
+        _compose(*overrides)
+
+
+def test_configs_name_no_other_library() -> None:
+    for file in CONF.rglob("*.yaml"):
+        assert "oc.env" not in file.read_text(), file
+
+
+def test_plain_values_are_resolved() -> None:
+    plain = _compose("model=cnn", "adapt.batch_size=7")
+    assert plain["adapt"]["lr"] == OmegaConf.load(CONF / "model" / "cnn.yaml").recipe.lr
+    assert plain["adapt"]["batch_size"] == 7

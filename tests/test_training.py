@@ -1,0 +1,256 @@
+"""Runs from config to record, on squares that must be learnt and on labels that cannot be."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from PIL import Image
+from safetensors.torch import load_file
+
+from cellpatch import runs
+from cellpatch.classifier import Classifier, Recipe, warm_cosine
+from cellpatch.config import build, check, register
+from cellpatch.data.datamodule import BatchIndices, class_weights
+from cellpatch.evaluate import measure
+from cellpatch.optics import Optics
+from cellpatch.record import read_predictions
+from cellpatch.training import open_store, train
+
+FolderMaker = Callable[..., Path]
+SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]
+SMALL_VIT = [
+    "model=customvit",
+    "model.backbone.input_px=16",
+    "model.backbone.token_px=4",
+    "model.backbone.stem_width=8",
+]
+SMALL_VIT += ["model.backbone.dim=32", "model.backbone.depth=2", "model.backbone.heads=2", "model.recipe.lr=0.003"]
+
+
+def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
+    register()
+    fixed = [
+        "data=folder",
+        f"data.root={root}",
+        f"data.loading.store_dir={tmp_path / 'stores'}",
+        f"runs_dir={tmp_path / 'runs'}",
+        "logger=none",
+        "trainer.accelerator=cpu",
+        "adapt.batch_size=32",
+        "augment.stain_gain=0",
+        "augment.stain_offset=0",
+    ]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", [*fixed, *overrides])
+
+
+def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
+    config = _config(tmp_path, root, *overrides)
+    train(config)
+    plain = check(config)
+    store = open_store(plain["data"])
+    run = runs.find(tmp_path / "runs", runs.identity(plain, store.manifest.fingerprint))
+    assert run is not None
+    return run, runs.read_record(run)
+
+
+@pytest.mark.parametrize("model", [SMALL_CNN, SMALL_VIT], ids=["cnn", "customvit"])
+def test_a_bright_square_is_learnt_to_one(tmp_path: Path, folder_of_squares: FolderMaker, model: list[str]) -> None:
+    _, record = _train(tmp_path, folder_of_squares(100, 10), *model, "trainer.max_epochs=25")
+    assert record["metrics"][0]["macro_f1"] == 1.0
+    assert record["metrics"][0]["accuracy"] == 1.0
+
+
+def test_shuffled_labels_stay_at_chance(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(100, 10)
+    files = sorted(root.rglob("*.png"))
+    crops = [np.asarray(Image.open(file)) for file in files]
+    for file, i in zip(files, np.random.default_rng(5).permutation(len(files)), strict=True):
+        Image.fromarray(crops[i]).save(file)
+    _, record = _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=8")
+    n = record["metrics"][0]["n_test"]
+    assert abs(record["metrics"][0]["accuracy"] - 1 / 3) < 4 * np.sqrt(2 / 9 / n)
+
+
+@pytest.fixture
+def finished(tmp_path: Path, folder_of_squares: FolderMaker) -> tuple[Path, dict[str, Any], Path]:
+    root = folder_of_squares(20, 5)
+    run, record = _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=2", "flag_limit=8")
+    return run, record, root
+
+
+def test_record_says_what_was_done(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
+    run, record, _ = finished
+    assert run.name == f"cnn-scratch-folder-8-s0-{record['identity']}"
+    assert sorted(file.name for file in run.iterdir()) == ["predictions.parquet", "record.json", "weights.safetensors"]
+    assert record["counts"]["train"] == {"blue": 8, "green": 8, "red": 8}
+    assert record["config"]["model"]["backbone"]["widths"] == [8, 16]
+    assert record["data"]["source"]["synthetic"] is False
+    assert record["audit"]["specimens_in_two_parts"] == 0
+    assert set(record["versions"]) >= {"torch", "timm", "python"}
+    assert record["hardware"]["cores"] >= 1
+    assert 0 <= record["best_epoch"] < record["epochs"] == 2
+    assert not [f for f in (tmp_path / "runs").iterdir() if f.suffix == ".tmp"]
+
+
+def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[Path, dict[str, Any], Path]) -> None:
+    run, record, _ = finished
+    rows, probabilities = read_predictions(run / "predictions.parquet")
+    labels = np.array([record["classes"].index(label) for label in rows["label"]])
+    assert {"kind": "none", "sigma": 0.0} | measure(labels, probabilities, record["classes"]) == record["metrics"][0]
+    store = open_store(record["config"]["data"])
+    cells = store.cells.set_index("cell_id", drop=False)
+    assert (cells.loc[rows["cell_id"], "class"].astype(str).to_numpy() == rows["label"].astype(str)).all()
+    backbone = build(record["config"]["model"]["backbone"])
+    geometry = store.geometry
+    recipe = Recipe(**{k: v for k, v in record["config"]["adapt"].items() if k not in ("name", "_target_")})
+    optics = Optics(geometry.crop_px, geometry.margin_px, backbone.input_px)
+    model = Classifier(backbone, optics, None, 3, recipe)
+    model.load_state_dict(load_file(run / "weights.safetensors"))
+    index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
+    again = model.eval()(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
+    np.testing.assert_allclose(again, probabilities, atol=1e-5)
+
+
+def test_a_run_that_exists_is_not_trained_again(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
+    run, _, root = finished
+    before = (run / "record.json").stat().st_mtime_ns
+    _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=2", "flag_limit=8", "data.name=other")
+    assert (run / "record.json").stat().st_mtime_ns == before
+    assert len(runs.table(tmp_path / "runs")) == 1
+
+
+def test_the_same_run_twice_is_the_same(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
+    run, _, root = finished
+    again, _ = _train(tmp_path / "second", root, *SMALL_CNN, "trainer.max_epochs=2", "flag_limit=8")
+    assert again.name == run.name
+    for file in ("weights.safetensors", "predictions.parquet"):
+        assert (again / file).read_bytes() == (run / file).read_bytes()
+
+
+def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(6, 3)
+
+    def identity(*overrides: str) -> str:
+        return runs.identity(check(_config(tmp_path, root, *overrides)), "data")
+
+    same = ["runs_dir=elsewhere", "data.name=x", "data.loading.workers=5", "trainer.devices=2"]
+    assert {identity(override) for override in same} == {identity()}
+    others = [
+        "seed=1",
+        "flag_limit=7",
+        "model=cnn",
+        "adapt.lr=0.1",
+        "adapt.batch_size=9",
+        "data.split.seed=3",
+        "trainer.max_epochs=3",
+    ]
+    others += ["augment.shift_px=1", "model.recipe.lr=0.5"]
+    assert len({identity(override) for override in others} | {identity()}) == len(others) + 1
+    assert runs.identity(check(_config(tmp_path, root)), "other data") != identity()
+
+
+def test_a_failed_run_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(6, 3)
+    with pytest.raises(ValueError, match="token_px must divide input_px"):
+        _train(tmp_path, root, "model=customvit", "model.backbone.token_px=7")
+    assert [file for file in (tmp_path / "runs").iterdir() if file.suffix != ".lock"] == []
+
+
+def test_albumentations_balanced_weights_and_no_residence(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    _, record = _train(
+        tmp_path,
+        folder_of_squares(20, 5),
+        *SMALL_CNN,
+        "augment=albumentations",
+        "adapt.class_weights=balanced",
+        "adapt.label_smoothing=0.1",
+        "data.loading.resident_gib=0",
+        "data.loading.workers=1",
+        "trainer.max_epochs=2",
+    )
+    assert record["epochs"] == 2
+
+
+def test_resident_or_mapped_gives_the_same_run(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(20, 5)
+    weights = [
+        (_train(tmp_path / size, root, *SMALL_CNN, "trainer.max_epochs=1", f"data.loading.resident_gib={size}")[0])
+        for size in ("0", "4")
+    ]
+    files = [(run / "weights.safetensors").read_bytes() for run in weights]
+    assert files[0] == files[1]
+
+
+def test_a_class_can_be_dropped(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    _, record = _train(
+        tmp_path, folder_of_squares(20, 5), *SMALL_CNN, "data.split.drop_classes=[red]", "trainer.max_epochs=1"
+    )
+    assert record["classes"] == ["blue", "green"]
+    assert set(record["metrics"][0]["per_class"]) == {"blue", "green"}
+
+
+def test_table_and_csv(
+    finished: tuple[Path, dict[str, Any], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.main([str(tmp_path / "runs"), "--csv", str(tmp_path / "grid.csv")])
+    out = capsys.readouterr().out
+    assert "1 runs" in out
+    assert (tmp_path / "grid.csv").read_text().splitlines()[0] == ",".join(runs.COLUMNS)
+    with pytest.raises(SystemExit, match="error: runs_dir must be a folder"):
+        runs.main([str(tmp_path / "nowhere")])
+    (finished[0] / "record.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"record.json cannot be read"):
+        runs.main([str(tmp_path / "runs")])
+
+
+def test_batches_cover_a_part_once_in_an_order_of_seed_and_epoch() -> None:
+    batches = BatchIndices(23, 5, seed=1)
+    first = np.concatenate(list(batches))
+    assert sorted(first) == list(range(23))
+    assert len(list(batches)) == len(batches) == 5
+    np.testing.assert_array_equal(first, np.concatenate(list(BatchIndices(23, 5, seed=1))))
+    batches.set_epoch(1)
+    assert not np.array_equal(first, np.concatenate(list(batches)))
+    np.testing.assert_array_equal(np.concatenate(list(BatchIndices(23, 5, None))), np.arange(23))
+    shares = [np.concatenate(list(BatchIndices(23, 5, 1, rank, 2))) for rank in (0, 1)]
+    assert sorted(np.concatenate(shares)) == list(range(23))
+
+
+def test_class_weights_are_scikit_learns() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.array([0] * 7 + [1] * 2 + [2])
+    np.testing.assert_allclose(
+        class_weights(labels, 3), compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    )
+
+
+def test_warm_cosine() -> None:
+    factors = [warm_cosine(step, 100, 0.1) for step in range(100)]
+    assert np.argmax(factors) == 10
+    assert factors[10] == 1
+    assert (np.diff(factors[:11]) > 0).all()
+    assert (np.diff(factors[10:]) < 0).all()
+    assert factors[-1] < 0.001
+    assert factors[55] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0)])
+def test_bad_recipes(name: str, value: float) -> None:
+    good: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
+    with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
+        Recipe(**{**good, "class_weights": "none", "patience": 3, name: value})
+
+
+def test_json_is_strict(finished: tuple[Path, dict[str, Any], Path]) -> None:
+    def refuse(value: str) -> None:
+        raise AssertionError(f"{value} is not JSON")
+
+    json.loads((finished[0] / "record.json").read_text(), parse_constant=refuse)
