@@ -2,7 +2,7 @@
 # make test    format, lint, types, all tests
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
 # make figure3 one figure from stored runs: make figure3 RUNS=runs
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUNS ?= runs
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py))
@@ -39,6 +39,7 @@ check: .venv/installed
 
 test: check
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 0 --nbmake notebooks
 
 clean:
 	rm -rf .venv build *.egg-info

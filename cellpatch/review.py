@@ -22,7 +22,7 @@ _ERRORS_SHOWN = 32
 class EpochLine(pl.Callback):
     """One line an epoch where there is no progress bar: in a file, a pipe, a cluster's log."""
 
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
             return
         values = trainer.callback_metrics
@@ -40,7 +40,8 @@ def logger_of(
         return
     import wandb  # a second to import, and logger=none does without
 
-    logger = build(settings, name=name, save_dir=str(folder), group=group)
+    quiet = wandb.Settings(silent=True)
+    logger = build(settings, name=name, save_dir=str(folder), group=group, settings=quiet)
     try:
         logger.log_hyperparams(config)
         yield logger

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from cellpatch.data.store import CellStore
 from cellpatch.optics import Condition, Optics
 
 log = logging.getLogger(__name__)
+# Batches come whole from memory, so Lightning's advice to start worker processes is wrong here.
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 def train(config: DictConfig) -> None:

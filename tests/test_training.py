@@ -158,7 +158,7 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
 
 def test_a_failed_run_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(6, 3)
-    with pytest.raises(ValueError, match="token_px must divide input_px"):
+    with pytest.raises(ValueError, match="token_px must be even and divide input_px"):
         _train(tmp_path, root, "model=customvit", "model.backbone.token_px=7")
     assert [file for file in (tmp_path / "runs").iterdir() if file.suffix != ".lock"] == []
 

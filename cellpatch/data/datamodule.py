@@ -62,6 +62,9 @@ class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
             yield order[start : start + self.batch_size][self.share]
 
 
+_CPU = torch.device("cpu")
+
+
 class Part(Dataset[Batch]):
     """One part of a split; indexing by an array gives a batch.
 
@@ -75,7 +78,7 @@ class Part(Dataset[Batch]):
         indices: Int[np.ndarray, " n"],
         labels: Int[np.ndarray, " n"],
         resident: bool,
-        device: torch.device,
+        device: torch.device = _CPU,
         augment: AlbumentationsAugment | None = None,
     ) -> None:
         self.store = store
@@ -142,10 +145,10 @@ class CellData(pl.LightningDataModule):
         seed: int | None,
         augment: AlbumentationsAugment | None = None,
     ) -> DataLoader[Batch]:
-        device = self.trainer.strategy.root_device if self.trainer and augment is None else torch.device("cpu")
+        device = self.trainer.strategy.root_device if self.trainer and augment is None else _CPU
         resident = self._fits(device)
         if name not in self._parts:
-            on = device if resident else torch.device("cpu")
+            on = device if resident else _CPU
             self._parts[name] = Part(self.store, indices, self.labels[indices], resident, on, augment)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = BatchIndices(len(indices), self.batch_size, seed, rank, world_size)

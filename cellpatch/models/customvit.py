@@ -2,13 +2,19 @@
 
 What differs from a textbook ViT (Dosovitskiy et al., arXiv 2010.11929), and why it helps at this size:
 
-* Tokens of 5 px (1.25 um at 0.25 um/px) instead of 16: a 40x40 input in 16-px tokens is 6 tokens, and a
-  membrane is 2-3 px wide. Smaller tokens would cost more than they give: attention grows with their square.
-* A 3x3 convolution before tokens that overlap by half (Xiao et al., arXiv 2106.14881): edges and colour are
-  local, and a few thousand cells are too few to learn that from linear patches.
-* Position = row + column: 16 vectors instead of 64 to learn.
+* Tokens of 4 px (1 um at 0.25 um/px) instead of 16: a 40x40 input in 16-px tokens is 6 tokens, and a
+  membrane is 2-3 px wide.
+* Four 3x3 convolutions make the tokens (Xiao et al., arXiv 2106.14881): edges and colour are local, tokens
+  overlap, and a few thousand cells are too few to learn that from linear patches.
+* A depthwise 3x3 convolution over the token grid inside each MLP (Li et al., LocalViT, arXiv 2104.05707): a
+  token sees its neighbours before attention has learnt to.
+* Position = row + column: 20 vectors instead of 100 to learn.
 * Mean over the tokens instead of a class token: every token gets a gradient from the first step.
 * Layer scale and stochastic depth, as is usual for ViTs trained from scratch on small sets.
+
+Measured once on EndoNuke (512 cells a class, 15 epochs, one seed, one split): this stem with the depthwise
+convolution and depth 4 reached validation macro-F1 0.675 (test 0.570); overlapping 5-px tokens with plain
+MLPs and depth 6 reached 0.634 (0.531). One seed decides nothing; the ablation is still to be made.
 """
 
 from collections.abc import Sequence
@@ -18,21 +24,28 @@ from jaxtyping import Float
 from timm.layers.drop import DropPath
 from timm.layers.layer_scale import LayerScale
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from cellpatch.models.backbone import Backbone, Normalise
 
 
 class Stem(nn.Module):
-    """A 3x3 convolution, then overlapping tokens: [b, 3, h, w] to [b, h / token, w / token, dim]."""
+    """Four 3x3 convolutions, the second and last with strides: [b, 3, h, w] to [b, h / token, w / token, dim]."""
 
     def __init__(self, width: int, dim: int, token_px: int) -> None:
         super().__init__()
-        self.local = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.GELU())
-        self.tokens = nn.Conv2d(width, dim, 2 * token_px - 1, stride=token_px, padding=token_px // 2)
+        stride = token_px // 2
+        self.local = nn.Sequential(
+            *_convolve(3, width, 1), *_convolve(width, 2 * width, 2), *_convolve(2 * width, 2 * width, 1)
+        )
+        self.tokens = nn.Conv2d(2 * width, dim, 2 * stride - 1, stride=stride, padding=stride // 2)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b rows columns dim"]:
         return self.tokens(self.local(x)).permute(0, 2, 3, 1)
+
+
+def _convolve(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.GELU()]
 
 
 class Attention(nn.Module):
@@ -50,20 +63,29 @@ class Attention(nn.Module):
         return self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, dim))
 
 
+class LocalMLP(nn.Module):
+    """An MLP whose hidden layer is a map: its depthwise 3x3 convolution is added before the activation."""
+
+    def __init__(self, dim: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.widen = nn.Linear(dim, 4 * dim)
+        self.local = nn.Conv2d(4 * dim, 4 * dim, 3, padding=1, groups=4 * dim)
+        self.narrow = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
+        hidden = self.widen(x)
+        grid = hidden.transpose(1, 2).unflatten(2, (self.side, self.side))
+        return self.narrow(gelu(hidden + self.local(grid).flatten(2).transpose(1, 2)))
+
+
 class Block(nn.Module):
     """Pre-norm attention and MLP, each with layer scale and stochastic depth on its residual."""
 
-    def __init__(self, dim: int, heads: int, drop_path: float) -> None:
+    def __init__(self, dim: int, heads: int, side: int, drop_path: float) -> None:
         super().__init__()
         self.attend = nn.Sequential(nn.LayerNorm(dim), Attention(dim, heads), LayerScale(dim, 0.1), DropPath(drop_path))
-        self.mix = nn.Sequential(
-            nn.LayerNorm(dim),
-            nn.Linear(dim, 4 * dim),
-            nn.GELU(),
-            nn.Linear(4 * dim, dim),
-            LayerScale(dim, 0.1),
-            DropPath(drop_path),
-        )
+        self.mix = nn.Sequential(nn.LayerNorm(dim), LocalMLP(dim, side), LayerScale(dim, 0.1), DropPath(drop_path))
 
     def forward(self, x: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
         x = x + self.attend(x)
@@ -71,10 +93,10 @@ class Block(nn.Module):
 
 
 class CustomViT(Backbone):
-    """Convolutional stem, overlapping tokens, pre-norm blocks, mean of the tokens.
+    """Convolutional stem, pre-norm blocks with local MLPs, mean of the tokens.
 
-    With dim 128, depth 6, 4 heads, tokens of 5 px at 40x40: 1.53 M parameters, 104 MMAC.
-    Raises ValueError if the tokens do not tile the input or the heads do not divide dim.
+    With dim 128, depth 4, 4 heads, tokens of 4 px at 40x40: 0.95 M parameters, 122 MMAC.
+    Raises ValueError if the tokens are odd or do not tile the input, or the heads do not divide dim.
     """
 
     def __init__(
@@ -90,9 +112,9 @@ class CustomViT(Backbone):
         std: Sequence[float],
     ) -> None:
         super().__init__()
-        if input_px % token_px or dim % heads:
+        if input_px % token_px or token_px % 2 or dim % heads:
             raise ValueError(
-                f"token_px must divide input_px and heads must divide dim, but got token_px={token_px}, "
+                f"token_px must be even and divide input_px, heads must divide dim, but got token_px={token_px}, "
                 f"input_px={input_px}, heads={heads}, dim={dim}"
             )
         self.input_px = input_px
@@ -103,7 +125,7 @@ class CustomViT(Backbone):
         self.rows = nn.Parameter(torch.randn(side, 1, dim) * 0.02)
         self.columns = nn.Parameter(torch.randn(1, side, dim) * 0.02)
         rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.Sequential(*(Block(dim, heads, rate) for rate in rates))
+        self.blocks = nn.Sequential(*(Block(dim, heads, side, rate) for rate in rates))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b dim"]:
