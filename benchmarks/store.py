@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cellpatch.data.datamodule import BatchIndices, Part
 from cellpatch.data.source import prepare
 from cellpatch.data.store import CellStore
 from cellpatch.data.synthetic.source import Synthetic
@@ -31,6 +30,8 @@ def main() -> None:
     )
     print(f"write: {options.cells} cells in {seconds:.1f} s, {options.cells / seconds:.0f} cells/s")
     print(f"peak memory: {parent:.0f} MiB, and {child:.0f} MiB in the largest of {options.workers} workers")
+    from cellpatch.data.datamodule import BatchIndices, Part  # torch would weigh in the memory above
+
     for verify in (True, False):
         started = time.perf_counter()
         store = CellStore(root, verify=verify)

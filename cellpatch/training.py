@@ -1,6 +1,7 @@
 """One run from its config to its record."""
 
 import logging
+import shutil
 import sys
 import time
 import warnings
@@ -26,8 +27,11 @@ from cellpatch.data.store import CellStore
 from cellpatch.optics import Condition, Optics
 
 log = logging.getLogger(__name__)
-# Batches come whole from memory, so Lightning's advice to start worker processes is wrong here.
+# Batches come whole from memory, so Lightning's advice to start worker processes is wrong here; its notices at
+# each start tell a user nothing, and what it warns itself of (pytree) a user cannot mend.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
 def train(config: DictConfig) -> None:
@@ -93,7 +97,7 @@ def _run(plain: dict[str, Any], store: CellStore, condition: Condition, folder: 
         review.log_review(logger, metrics, store, split.test, tested, probabilities, classes)
     review.print_table(name, metrics, split.audit)
     best_epoch = torch.load(best.best_model_path, weights_only=True)["epoch"]
-    Path(best.best_model_path).unlink()
+    shutil.rmtree(folder / "checkpoints")
     cells = store.cells.iloc[split.test]
     record.write_predictions(
         folder / "predictions.parquet", cells, tested, probabilities, classes, condition.kind, condition.sigma
@@ -135,7 +139,9 @@ def split_store(plain: dict[str, Any], store: CellStore) -> tuple[list[str], Int
 def _trainer(
     settings: dict[str, Any], recipe: Recipe, logger: Any, folder: Path
 ) -> tuple[pl.Trainer, pl.callbacks.ModelCheckpoint]:
-    best = pl.callbacks.ModelCheckpoint(folder, monitor="val_macro_f1", mode="max", save_weights_only=True)
+    best = pl.callbacks.ModelCheckpoint(
+        folder / "checkpoints", monitor="val_macro_f1", mode="max", save_weights_only=True
+    )
     callbacks = [
         best,
         pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=recipe.patience),

@@ -3,7 +3,8 @@
     python experiments/references.py data=endonuke data.root=DIR flag_limit=1024
 
 * colour: logistic regression and a random forest on mean and sd of each channel's optical density;
-* resnet18: timm's, in a bare PyTorch loop (AdamW, cosine, flips and turns) of trainer.max_epochs epochs.
+* resnet18: timm's, in a bare PyTorch loop (AdamW, cosine, flips and turns) of trainer.max_epochs epochs; 0 leaves it
+  out.
 
 Both train on the run's training cells; the loop keeps its best epoch on the run's validation cells. Prints
 test macro-F1 and balanced accuracy, and writes references-FLAG_LIMIT.json beside the runs.
@@ -124,8 +125,9 @@ def main(config: DictConfig) -> None:
     classes, labels, split = split_store(plain, store)
     parts = read_parts(store, split, labels)
     predicted = fit_colour(parts)
-    name = f"resnet18, {plain['trainer']['max_epochs']} epochs"
-    predicted[name] = fit_resnet18(parts, len(classes), plain["trainer"]["max_epochs"], plain["seed"])
+    epochs = plain["trainer"]["max_epochs"]
+    if epochs:
+        predicted[f"resnet18, {epochs} epochs"] = fit_resnet18(parts, len(classes), epochs, plain["seed"])
     truth = parts["test"][1]
     scores = {
         name: {

@@ -1,15 +1,19 @@
 """The synthetic cells: counts add up, physics is right, bytes repeat, crops stay inside the field."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellpatch.data.store import CellStore
 from cellpatch.data.synthetic import CLASSES, plan_counts, render, render_specimen
 from cellpatch.data.synthetic.camera import jpeg
 from cellpatch.data.synthetic.cells import PAINTERS
 from cellpatch.data.synthetic.frame import draw_bank, draw_traits, open_frame
 from cellpatch.data.synthetic.plan import MAX_CELLS, MAX_SPECIMENS, SHARES
+from cellpatch.data.synthetic.source import GEOMETRY, Synthetic
 from cellpatch.data.synthetic.stains import VECTORS, Staining, draw_staining, optical_density, transmit, unmix
 
 ONE_OF_EACH = np.ones(len(CLASSES), np.int64)
@@ -227,3 +231,26 @@ def test_rings_carry_their_colour() -> None:
 def test_jpeg_loses_little_at_the_qualities_in_use() -> None:
     ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 2 + 60, 64, 0).repeat(3, 2)
     assert np.abs(jpeg(ramp, 70, 2).astype(int) - ramp).max() < 8
+
+
+def test_the_source_says_that_it_is_synthetic_and_repeats_its_bytes(tmp_path: Path) -> None:
+    stores = []
+    for workers in (0, 2):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        Synthetic(cells=200, specimens=6, seed=1, workers=workers).fill(folder)
+        stores.append(CellStore(folder))
+    assert stores[0].manifest.source["synthetic"] is True
+    assert stores[0].manifest.fingerprint == stores[1].manifest.fingerprint
+    assert stores[0].manifest.classes == list(CLASSES)
+    assert stores[0].geometry == GEOMETRY
+    assert stores[0].cells["specimen"].nunique() == 6
+    counts = plan_counts(200, 6, 1).sum(axis=0)
+    assert list(stores[0].manifest.counts.values()) == counts.tolist()
+
+
+def test_the_source_refuses_impossible_sizes() -> None:
+    with pytest.raises(ValueError, match="`cells` to be in"):
+        Synthetic(cells=200_000, specimens=6, seed=1, workers=0)
+    with pytest.raises(ValueError, match="`specimens` to be in"):
+        Synthetic(cells=2000, specimens=2, seed=1, workers=0)
