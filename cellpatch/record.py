@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from safetensors.torch import save_file
 
-from cellpatch.data.store import sha256_of
+from cellpatch.publish import sha256_of
 
 _LIBRARIES = [
     "torch",

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from cellpatch import __version__
 from cellpatch.config import without
-from cellpatch.data.store import whole_or_absent
+from cellpatch.publish import whole_or_absent
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
 _NOT_TRAINING = [

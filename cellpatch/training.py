@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,27 @@ from cellpatch.classifier import Classifier, Recipe
 from cellpatch.config import build, check, without
 from cellpatch.data.datamodule import CellData, class_weights
 from cellpatch.data.source import prepare
-from cellpatch.data.splits import Split
+from cellpatch.data.splits import BySpecimen, Split
 from cellpatch.data.store import CellStore
+from cellpatch.models.backbone import Backbone
 from cellpatch.optics import Condition, Optics
 
 log = logging.getLogger(__name__)
+_CHECKPOINTS = "checkpoints"
 # Batches come whole from memory, so Lightning's advice to start worker processes is wrong here; its notices at
 # each start tell a user nothing, and what it warns itself of (pytree) a user cannot mend.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The classes of a study, each cell's index among them (-1 where dropped), and the split."""
+
+    classes: list[str]
+    labels: Int[np.ndarray, " n"]
+    split: Split
 
 
 def train(config: DictConfig) -> None:
@@ -66,74 +78,85 @@ def open_store(data: dict[str, Any]) -> CellStore:
 _opened: dict[Path, CellStore] = {}
 
 
-def _run(plain: dict[str, Any], store: CellStore, condition: Condition, folder: Path, name: str) -> dict[str, Any]:
-    started = time.perf_counter()
-    pl.seed_everything(plain["seed"], workers=True, verbose=False)
-    classes, labels, split = split_store(plain, store)
-    recipe: Recipe = build(without(plain["adapt"], "name"))
-    augment = build(plain["augment"]) or None
-    on_cpu = isinstance(augment, AlbumentationsAugment)
-    data = CellData(
-        store,
-        split,
-        labels,
-        recipe.batch_size,
-        plain["seed"],
-        build(plain["data"]["loading"]),
-        augment if on_cpu else None,
-    )
-    backbone = build(plain["model"]["backbone"])
-    optics = Optics(store.geometry.crop_px, store.geometry.margin_px, backbone.input_px)
-    weights = class_weights(labels[split.train], len(classes)) if recipe.class_weights == "balanced" else None
-    model = Classifier(backbone, optics, None if on_cpu else augment, len(classes), recipe, weights)
-    with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
-        trainer, best = _trainer(plain["trainer"], recipe, logger, folder)
-        trainer.fit(model, data)
-        trained = time.perf_counter()
-        model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
-        probabilities = _predict(trainer, model, data)
-        tested = labels[split.test]
-        metrics = evaluate.measure(tested, probabilities, classes)
-        review.log_review(logger, metrics, store, split.test, tested, probabilities, classes)
-    review.print_table(name, metrics, split.audit)
-    best_epoch = torch.load(best.best_model_path, weights_only=True)["epoch"]
-    shutil.rmtree(folder / "checkpoints")
-    cells = store.cells.iloc[split.test]
-    record.write_predictions(
-        folder / "predictions.parquet", cells, tested, probabilities, classes, condition.kind, condition.sigma
-    )
-    record.write_weights(folder / "weights.safetensors", model)
-    return {
-        "config": plain,
-        "classes": classes,
-        "data": {"fingerprint": store.manifest.fingerprint, "source": store.manifest.source},
-        "counts": split.audit["cells"],
-        "audit": split.audit,
-        "best_epoch": best_epoch,
-        "epochs": trainer.current_epoch,
-        "val_macro_f1": float(best.best_model_score or 0),
-        "metrics": [{"kind": condition.kind, "sigma": condition.sigma} | metrics],
-        "seconds": {"train": trained - started, "evaluate": time.perf_counter() - trained},
-    }
-
-
-def split_store(plain: dict[str, Any], store: CellStore) -> tuple[list[str], Int[np.ndarray, " n"], Split]:
-    """The study's classes, each cell's index among them (-1 where dropped), and the split."""
-    by_specimen = build(plain["data"]["split"])
+def split_store(plain: dict[str, Any], store: CellStore) -> Study:
+    """Split the store's cells as the config says."""
+    by_specimen: BySpecimen = build(plain["data"]["split"])
     classes = by_specimen.keep(store.manifest.classes)
-    names = store.cells["class"].astype(str).to_numpy()
     code = {name: i for i, name in enumerate(classes)}
-    labels = np.array([code.get(name, -1) for name in names])
-    given = store.cells["split"].to_numpy()
+    labels = np.array([code.get(name, -1) for name in store.cells["class"].astype(str)])
+    given = store.cells["split"]
     split = by_specimen.split(
         labels,
         store.cells["specimen"].astype(str).to_numpy(),
         store.cells["digest"].to_numpy(dtype="S16"),
         classes,
         plain["flag_limit"],
-        given if isinstance(given[0], str) else None,
+        None if given.isna().all() else given.to_numpy(),
     )
-    return classes, labels, split
+    return Study(classes, labels, split)
+
+
+def _run(plain: dict[str, Any], store: CellStore, condition: Condition, folder: Path, name: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    pl.seed_everything(plain["seed"], workers=True, verbose=False)
+    study = split_store(plain, store)
+    data, model = _assemble(plain, store, study)
+    with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
+        trainer, checkpoints = _trainer(plain["trainer"], model.recipe, logger, folder)
+        trainer.fit(model, data)
+        trained = time.perf_counter()
+        best = torch.load(checkpoints.best_model_path, weights_only=True)
+        model.load_state_dict(best["state_dict"])
+        probabilities = _predict(trainer, model, data)
+        test = study.split.test
+        metrics = evaluate.measure(study.labels[test], probabilities, study.classes)
+        review.log_review(logger, metrics, store, test, study.labels[test], probabilities, study.classes)
+    review.print_table(name, metrics, study.split.audit)
+    shutil.rmtree(folder / _CHECKPOINTS)
+    record.write_predictions(
+        folder / "predictions.parquet",
+        store.cells.iloc[test],
+        study.labels[test],
+        probabilities,
+        study.classes,
+        condition.kind,
+        condition.sigma,
+    )
+    record.write_weights(folder / "weights.safetensors", model)
+    return {
+        "config": plain,
+        "classes": study.classes,
+        "data": {"fingerprint": store.manifest.fingerprint, "source": store.manifest.source},
+        "counts": study.split.audit["cells"],
+        "audit": study.split.audit,
+        "best_epoch": best["epoch"],
+        "epochs": trainer.current_epoch,
+        "val_macro_f1": float(checkpoints.best_model_score or 0),
+        "metrics": [{"kind": condition.kind, "sigma": condition.sigma} | metrics],
+        "seconds": {"train": trained - started, "evaluate": time.perf_counter() - trained},
+    }
+
+
+def _assemble(plain: dict[str, Any], store: CellStore, study: Study) -> tuple[CellData, Classifier]:
+    """Batches and model of a run."""
+    recipe: Recipe = build(without(plain["adapt"], "name"))
+    augment = build(plain["augment"]) or None
+    on_cpu = isinstance(augment, AlbumentationsAugment)
+    data = CellData(
+        store,
+        study.split,
+        study.labels,
+        recipe.batch_size,
+        plain["seed"],
+        build(plain["data"]["loading"]),
+        augment if on_cpu else None,
+    )
+    backbone: Backbone = build(plain["model"]["backbone"])
+    optics = Optics(store.geometry.crop_px, store.geometry.margin_px, backbone.input_px)
+    n_classes = len(study.classes)
+    balanced = recipe.class_weights == "balanced"
+    weights = class_weights(study.labels[study.split.train], n_classes) if balanced else None
+    return data, Classifier(backbone, optics, None if on_cpu else augment, n_classes, recipe, weights)
 
 
 def _trainer(

@@ -122,8 +122,9 @@ def _predict(model: nn.Module, x: Float[Tensor, "n 3 h w"]) -> np.ndarray:
 def main(config: DictConfig) -> None:
     plain: dict[str, Any] = check(config)
     store = open_store(plain["data"])
-    classes, labels, split = split_store(plain, store)
-    parts = read_parts(store, split, labels)
+    study = split_store(plain, store)
+    classes, split = study.classes, study.split
+    parts = read_parts(store, split, study.labels)
     predicted = fit_colour(parts)
     epochs = plain["trainer"]["max_epochs"]
     if epochs:

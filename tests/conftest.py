@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cellpatch.data.store import Geometry, StoreWriter, whole_or_absent
+from cellpatch.data.store import Geometry
+from cellpatch.data.writer import StoreWriter
+from cellpatch.publish import whole_or_absent
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

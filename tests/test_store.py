@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cellpatch.data.store import CellStore, Geometry, StoreWriter, whole_or_absent, write_once
+from cellpatch.data.store import CellStore, Geometry
+from cellpatch.data.writer import StoreWriter
+from cellpatch.publish import whole_or_absent, write_once
 
 CLASSES = ["a", "b"]
 
@@ -155,7 +157,9 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     program = f"""
 import resource, numpy as np
 from pathlib import Path
-from cellpatch.data.store import *
+from cellpatch.data.store import Geometry
+from cellpatch.data.writer import StoreWriter
+from cellpatch.publish import whole_or_absent
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 with whole_or_absent(Path({str(tmp_path)!r}) / "store") as folder:
     with StoreWriter(folder, ["a", "b"], Geometry(40), {{}}, shard_rows=64) as writer:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from cellpatch.data.images import read_rgb
 from cellpatch.data.problems import Problems
-from cellpatch.data.store import Geometry, StoreWriter
+from cellpatch.data.store import Geometry
+from cellpatch.data.writer import StoreWriter
 
 _CHUNK = 512  # files decoded together; with the writer's shard this bounds memory
 

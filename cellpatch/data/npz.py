@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
 from cellpatch.data.source import listing
-from cellpatch.data.store import Geometry, StoreWriter
+from cellpatch.data.store import Geometry
+from cellpatch.data.writer import StoreWriter
 
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
 _CHUNK = 4096

@@ -14,8 +14,9 @@ from cellpatch.data.crops import Border, cut
 from cellpatch.data.images import Plane, open_plane
 from cellpatch.data.problems import Problems
 from cellpatch.data.source import folder_of, inside, listing
-from cellpatch.data.store import Geometry, StoreWriter
+from cellpatch.data.store import Geometry
 from cellpatch.data.tables import check_classes
+from cellpatch.data.writer import StoreWriter
 
 
 class Points:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from cellpatch.data.store import write_once
+from cellpatch.publish import write_once
 
 
 @runtime_checkable

@@ -1,0 +1,163 @@
+"""Write a cell store, one shard in memory at a time."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import UInt8
+
+from cellpatch.data.store import Geometry, Manifest
+from cellpatch.publish import sha256_of
+
+SHARD_ROWS = 4096  # 54 MB at a stored side of 66 px: one shard is all that a writer holds in memory
+
+_CELLS = pa.schema(
+    [
+        ("cell_id", pa.string()),
+        ("class", pa.dictionary(pa.int32(), pa.string())),
+        ("specimen", pa.dictionary(pa.int32(), pa.string())),
+        ("shard", pa.int32()),
+        ("row", pa.int32()),
+        ("x", pa.float64()),
+        ("y", pa.float64()),
+        ("source", pa.string()),
+        ("split", pa.string()),  # null unless the source brings its own train/validation/test
+        (
+            "digest",
+            pa.binary(16),
+        ),  # blake2b of the crop's bytes: the audit finds equal crops without reading any
+    ]
+)
+
+
+@dataclass
+class StoreWriter:
+    """Streams crops and their rows to a folder; holds at most one shard in memory.
+
+    Raises ValueError on crops of another shape, an unknown class or a cell_id seen before.
+    """
+
+    root: Path
+    classes: Sequence[str]
+    geometry: Geometry
+    source: Mapping[str, Any]
+    shard_rows: int = SHARD_ROWS
+    dropped: Counter[str] = field(default_factory=Counter)
+    _files: dict[str, str] = field(default_factory=dict, init=False)
+    _filled: int = field(default=0, init=False)
+    _rows: list[pa.RecordBatch] = field(default_factory=list, init=False)
+    _seen: dict[str, str] = field(default_factory=dict, init=False)
+    _counts: Counter[str] = field(default_factory=Counter, init=False)
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise ValueError(f"a store needs at least 2 different classes, but got {list(self.classes)}")
+        side = self.geometry.side_px
+        self._buffer = np.empty((self.shard_rows, side, side, 3), np.uint8)
+        self._shards = 0
+        self._table = pq.ParquetWriter(self.root / "cells.parquet", _CELLS)
+
+    def add(
+        self,
+        crops: UInt8[np.ndarray, "n side side 3"],
+        *,
+        cell_id: Sequence[str],
+        label: Sequence[str],
+        specimen: Sequence[str],
+        source: Sequence[str],
+        x: Sequence[float] | None = None,
+        y: Sequence[float] | None = None,
+        split: Sequence[str | None] | None = None,
+    ) -> None:
+        """Append n crops; x and y are pixels of the source image, `source` says where each came from."""
+        side = self.geometry.side_px
+        if crops.shape[1:] != (side, side, 3):
+            raise ValueError(f"crops must be n x {side} x {side} x 3, but got {crops.shape} from {source[0]}")
+        for one_id, one_class, where in zip(cell_id, label, source, strict=True):
+            if one_class not in self.classes:
+                raise ValueError(f"{where}: unknown class {one_class!r}; allowed are {list(self.classes)}")
+            if one_id in self._seen:
+                raise ValueError(f"{where}: duplicate cell_id {one_id!r}, first seen at {self._seen[one_id]}")
+            self._seen[one_id] = where
+        self._counts.update(label)
+        columns = {"cell_id": cell_id, "class": label, "specimen": specimen, "x": x, "y": y, "source": source}
+        start = 0
+        while start < len(crops):
+            take = min(len(crops) - start, self.shard_rows - self._filled)
+            part = slice(start, start + take)
+            self._append(
+                crops[part],
+                {k: v and v[part] for k, v in {**columns, "split": split}.items()},
+            )
+            start += take
+
+    def _append(self, crops: UInt8[np.ndarray, "n side side 3"], columns: dict[str, Any]) -> None:
+        n = len(crops)
+        rows = np.arange(self._filled, self._filled + n)
+        self._buffer[rows[0] : rows[-1] + 1] = crops
+        columns |= {
+            "shard": np.full(n, self._shards),
+            "row": rows,
+            "digest": [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops],
+        }
+        arrays = [
+            pa.nulls(n, f.type) if columns[f.name] is None else pa.array(columns[f.name]).cast(f.type) for f in _CELLS
+        ]
+        self._rows.append(pa.record_batch(arrays, schema=_CELLS))
+        self._filled += n
+        if self._filled == self.shard_rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._filled:
+            return
+        name = f"crops-{self._shards:05d}.npy"
+        _write_npy(self.root / name, self._buffer[: self._filled])
+        self._files[name] = sha256_of(self.root / name)
+        self._table.write_table(pa.Table.from_batches(self._rows).unify_dictionaries())
+        self._shards, self._filled, self._rows = self._shards + 1, 0, []
+
+    def close(self) -> Manifest:
+        """Write what is left and the manifest; raises ValueError if no cell came or a class stayed empty."""
+        self._flush()
+        self._table.close()
+        self._files["cells.parquet"] = sha256_of(self.root / "cells.parquet")
+        empty = [name for name in self.classes if not self._counts[name]]
+        if empty:
+            raise ValueError(
+                f"no cells of {empty} were left: {self._counts.total()} cells kept, dropped {dict(self.dropped)}"
+            )
+        manifest = Manifest(
+            classes=list(self.classes),
+            geometry=self.geometry,
+            cells=self._counts.total(),
+            counts={name: self._counts[name] for name in self.classes},
+            dropped=dict(self.dropped),
+            source=dict(self.source),
+            files=self._files,
+        )
+        (self.root / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1, ensure_ascii=False))
+        return manifest
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._table.close()
+
+
+def _write_npy(file: Path, array: UInt8[np.ndarray, "n side side 3"]) -> None:
+    """np.save, but a full disk raises an OSError with its errno (numpy's says only how many items it wrote)."""
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        stream.write(array.data)
