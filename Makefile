@@ -5,6 +5,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUNS ?= runs
+QUICK := runs/quick
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py))
 
 .PHONY: help run test check data figures $(FIGURES) clean
@@ -17,12 +18,12 @@ help:
 	touch $@
 
 run: .venv/installed
-	$(BIN)/python train.py -m experiment=quick runs_dir=$(RUNS)
-	$(BIN)/python -m cellpatch.runs $(RUNS) --csv $(RUNS)/runs.csv
-	$(BIN)/python experiments/figure3.py $(RUNS)
+	$(BIN)/python train.py -m experiment=quick
+	$(BIN)/python -m cellpatch.runs $(QUICK) --csv $(QUICK)/runs.csv
+	$(BIN)/python experiments/figure3.py $(QUICK)
 	@echo
 	@echo "Look at: figures/figure3.png   macro-F1 against annotations per class (synthetic cells)"
-	@echo "         $(RUNS)/runs.csv      every run in one table; again with: $(BIN)/python -m cellpatch.runs $(RUNS)"
+	@echo "         $(QUICK)/runs.csv   every run in one table; again with: $(BIN)/python -m cellpatch.runs $(QUICK)"
 	@echo "Next:    your own cells, README.md, 'Your own cells in three steps'"
 
 data: .venv/installed

@@ -10,8 +10,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-_DARKEST = 1 / 256  # transmission of an 8-bit zero, so that its optical density is finite
-
 
 def jitter_stain(
     x: Float[Tensor, "b 3 h w"], gain: Float[Tensor, "b 3"], offset: Float[Tensor, "b 3"]
@@ -20,8 +18,7 @@ def jitter_stain(
 
     In transmission that is a power and a factor: 10^-(g d + o) = t^g 10^-o. Input and output in [0, 1].
     """
-    transmission = x.clamp(min=_DARKEST)
-    return (transmission ** gain[..., None, None] * 10 ** -offset[..., None, None]).clamp(0, 1)
+    return (x ** gain[..., None, None] * 10 ** -offset[..., None, None]).clamp(0, 1)
 
 
 def shift(x: Float[Tensor, "b 3 h w"], max_px: int) -> Float[Tensor, "b 3 h w"]:
@@ -78,15 +75,14 @@ class AlbumentationsAugment:
         )  # 4: OpenCV's BORDER_REFLECT_101
         self.turns = alb.Compose([alb.D4(p=1.0), shift_all])
 
-    def __call__(self, crops: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w 3"]:
-        self.turns.set_random_seed(int(torch.randint(2**31, ())))  # follows torch's seed in every worker
-        return np.stack([self._jitter(self.turns(image=crop)["image"]) for crop in crops])
-
-    def _jitter(self, crop: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        gain = torch.empty(1, 3).uniform_(1 - self.stain_gain, 1 + self.stain_gain)
-        offset = torch.empty(1, 3).uniform_(-self.stain_offset, self.stain_offset)
-        x = torch.from_numpy(crop).permute(2, 0, 1)[None] / 255
-        return (jitter_stain(x, gain, offset)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    def __call__(self, crops: UInt8[np.ndarray, "b h w 3"], seed: int) -> UInt8[np.ndarray, "b h w 3"]:
+        """The draws are of `seed` alone, so that they do not depend on which worker loads the batch."""
+        self.turns.set_random_seed(seed)
+        turned = np.stack([self.turns(image=crop)["image"] for crop in crops])
+        draws = torch.empty(2, len(crops), 3).uniform_(-1, 1, generator=torch.Generator().manual_seed(seed))
+        x = torch.from_numpy(turned).permute(0, 3, 1, 2) / 255
+        x = jitter_stain(x, 1 + self.stain_gain * draws[0], self.stain_offset * draws[1])
+        return (x.permute(0, 2, 3, 1) * 255).round().byte().numpy()
 
 
 def _check(stain_gain: float, stain_offset: float, shift_px: int) -> None:

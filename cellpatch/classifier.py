@@ -18,7 +18,7 @@ from cellpatch.optics import Optics
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Adaptation:
     """How weights are trained; `warmup` is a part of all steps, `patience` epochs without a better score."""
 
     lr: float
@@ -58,7 +58,7 @@ class Classifier(pl.LightningModule):
         optics: Optics,
         augment: nn.Module | None,
         n_classes: int,
-        recipe: Recipe,
+        adaptation: Adaptation,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Classifier(pl.LightningModule):
         self.head = nn.Linear(backbone.num_features, n_classes)
         self.optics = optics
         self.augment = augment
-        self.recipe = recipe
+        self.adaptation = adaptation
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro")
@@ -81,7 +81,7 @@ class Classifier(pl.LightningModule):
         x = to_pixels(crops)
         if self.augment is not None:
             x = self.augment(x)
-        loss = self._loss(self.head(self.backbone(self.optics(x))), labels, self.recipe.label_smoothing)
+        loss = self._loss(self.head(self.backbone(self.optics(x))), labels, self.adaptation.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), prog_bar=True)
         return loss
 
@@ -106,13 +106,13 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         trained = [p for p in self.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.adaptation.weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.recipe.lr)
+        optimizer = torch.optim.AdamW(groups, lr=self.adaptation.lr)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warm_cosine(step, steps, self.recipe.warmup)
+            optimizer, lambda step: warm_cosine(step, steps, self.adaptation.warmup)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 # Nothing else may be instantiated from a config: a `_target_` is code that a YAML runs.
-TRUSTED = ("cellpatch.", "pytorch_lightning.Trainer", "pytorch_lightning.loggers.")
+TRUSTED = ("cellpatch.", "pytorch_lightning.Trainer", "pytorch_lightning.loggers.WandbLogger")
 
 
 @dataclass
@@ -49,6 +49,8 @@ def check(config: DictConfig) -> dict[str, Any]:
     if missing:
         raise ValueError(f"these keys need a value: {', '.join(f'{key}=...' for key in missing)}")
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if plain["seed"] < 0:
+        raise ValueError(f"seed must be >= 0, but got {plain['seed']}")
     unknown = sorted(set(plain) - {field.name for field in fields(Config)})
     if unknown:  # Hydra's + adds them whatever the schema says
         raise ValueError(f"unknown key {', '.join(unknown)}; allowed are {[field.name for field in fields(Config)]}")
@@ -83,11 +85,13 @@ _BESIDE = {
 
 def _nodes(node: dict[Any, Any], place: str) -> Iterator[tuple[str, dict[Any, Any]]]:
     for key, value in node.items():
-        here = f"{place}.{key}" if place else key
+        here = f"{place}.{key}" if place else str(key)
         if isinstance(value, dict):
             if not place or "_target_" in value or here in _BESIDE:
                 yield here, value
             yield from _nodes(value, here)
+        elif isinstance(value, list):
+            yield from _nodes(dict(enumerate(value)), here)
 
 
 def _check_node(place: str, node: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from cellpatch.publish import replacing
+
 COLUMN_MM = 86  # a column of a two-column journal
 # Okabe & Ito's palette, safe for colour-blind readers; the models' order is fixed so that colours never move.
 _COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8B7500"]
@@ -31,18 +33,20 @@ def new_figure(width_mm: float = COLUMN_MM, height_mm: float = 65) -> Figure:
 
 
 def looks(models: list[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each model, by its place in the sorted names."""
+    """Colour and marker of each model, by its place among conf/model's, so that no figure's choice moves them."""
+    known = sorted(file.stem for file in (Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))
+    places = {name: i for i, name in enumerate([*known, *sorted(set(models) - set(known))])}
     return {
-        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
-        for i, name in enumerate(sorted(models))
+        name: {"color": _COLOURS[places[name] % len(_COLOURS)], "marker": _MARKERS[places[name] % len(_MARKERS)]}
+        for name in models
     }
 
 
 def save(figure: Figure, name: str, folder: Path = Path("figures")) -> list[Path]:
     """Write PNG and PDF; gives their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name}.{kind}" for kind in ("png", "pdf")]
     with mpl.rc_context(_STYLE):
         for file in files:
-            figure.savefig(file, dpi=300)
+            with replacing(file) as temporary:
+                figure.savefig(temporary, dpi=300)
     return files

@@ -1,6 +1,7 @@
-"""Folders that are whole or absent, written once by one of many processes."""
+"""Files and folders that are whole or absent; folders written once by one of many processes."""
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -13,10 +14,14 @@ from filelock import FileLock
 
 @contextmanager
 def whole_or_absent(target: Path) -> Iterator[Path]:
-    """Give a temporary sibling folder that becomes `target` on success and vanishes on any error."""
+    """Give a temporary sibling folder that becomes `target` on success and vanishes on any error.
+
+    Call it under a lock: what a killed process left of the same target is swept away first.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        shutil.rmtree(left)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
@@ -27,6 +32,18 @@ def whole_or_absent(target: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Give a temporary sibling that replaces `file` on success and vanishes on any error."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{os.getpid()}.{file.name}")  # keeps the ending, which says the format
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_once(target: Path, fill: Callable[[Path], object]) -> None:

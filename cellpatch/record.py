@@ -75,7 +75,7 @@ def write_record(folder: Path, facts: dict[str, Any]) -> None:
     """record.json with the given facts, checksums of the run's other files, and where it was made."""
     files = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
     record = facts | {"files": files, "hardware": hardware(), "versions": versions(), "git": git_state()}
-    (folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False))
+    (folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def hardware() -> dict[str, Any]:
@@ -91,7 +91,7 @@ def hardware() -> dict[str, Any]:
 
 def _cpuinfo() -> list[str]:
     file = Path("/proc/cpuinfo")
-    return file.read_text().splitlines() if file.exists() else []
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 def versions() -> dict[str, str]:

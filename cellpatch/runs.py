@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from cellpatch import __version__
 from cellpatch.config import without
-from cellpatch.publish import whole_or_absent
+from cellpatch.publish import replacing, whole_or_absent
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
 _NOT_TRAINING = [
@@ -93,7 +93,7 @@ def claim(runs_dir: Path, name: str, run_id: str) -> Iterator[Path | None]:
 def read_record(run: Path) -> dict[str, Any]:
     """The record of a run; raises ValueError if it is missing or unreadable."""
     try:
-        return json.loads((run / "record.json").read_text())
+        return json.loads((run / "record.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{run}: record.json cannot be read ({error})") from error
 
@@ -126,7 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(grid.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print(f"{grid['run'].nunique()} runs in {options.runs_dir}")
     if options.csv:
-        grid.to_csv(options.csv, index=False)
+        with replacing(options.csv) as temporary:
+            grid.to_csv(temporary, index=False)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from cellpatch import __version__, evaluate, record, review, runs
 from cellpatch.augment import AlbumentationsAugment
-from cellpatch.classifier import Classifier, Recipe
+from cellpatch.classifier import Adaptation, Classifier
 from cellpatch.config import build, check, without
 from cellpatch.data.datamodule import CellData, class_weights
 from cellpatch.data.source import prepare
@@ -53,6 +53,11 @@ def train(config: DictConfig) -> None:
     """
     plain = check(config)
     condition: Condition = build(plain["optics"])
+    if plain["trainer"]["devices"] not in (1, "1") or plain["trainer"]["max_epochs"] < 1:
+        raise ValueError(
+            f"trainer.devices must be 1 (this version trains on one device) and trainer.max_epochs >= 1, but got "
+            f"{plain['trainer']['devices']} and {plain['trainer']['max_epochs']}"
+        )
     store = open_store(plain["data"])
     run_id = runs.identity(plain, store.manifest.fingerprint)
     name = runs.readable(plain)
@@ -102,7 +107,7 @@ def _run(plain: dict[str, Any], store: CellStore, condition: Condition, folder: 
     study = split_store(plain, store)
     data, model = _assemble(plain, store, study)
     with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
-        trainer, checkpoints = _trainer(plain["trainer"], model.recipe, logger, folder)
+        trainer, checkpoints = _trainer(plain["trainer"], model.adaptation, logger, folder)
         trainer.fit(model, data)
         trained = time.perf_counter()
         best = torch.load(checkpoints.best_model_path, weights_only=True)
@@ -139,14 +144,14 @@ def _run(plain: dict[str, Any], store: CellStore, condition: Condition, folder: 
 
 def _assemble(plain: dict[str, Any], store: CellStore, study: Study) -> tuple[CellData, Classifier]:
     """Batches and model of a run."""
-    recipe: Recipe = build(without(plain["adapt"], "name"))
+    adaptation: Adaptation = build(without(plain["adapt"], "name"))
     augment = build(plain["augment"]) or None
     on_cpu = isinstance(augment, AlbumentationsAugment)
     data = CellData(
         store,
         study.split,
         study.labels,
-        recipe.batch_size,
+        adaptation.batch_size,
         plain["seed"],
         build(plain["data"]["loading"]),
         augment if on_cpu else None,
@@ -154,23 +159,24 @@ def _assemble(plain: dict[str, Any], store: CellStore, study: Study) -> tuple[Ce
     backbone: Backbone = build(plain["model"]["backbone"])
     optics = Optics(store.geometry.crop_px, store.geometry.margin_px, backbone.input_px)
     n_classes = len(study.classes)
-    balanced = recipe.class_weights == "balanced"
+    balanced = adaptation.class_weights == "balanced"
     weights = class_weights(study.labels[study.split.train], n_classes) if balanced else None
-    return data, Classifier(backbone, optics, None if on_cpu else augment, n_classes, recipe, weights)
+    return data, Classifier(backbone, optics, None if on_cpu else augment, n_classes, adaptation, weights)
 
 
 def _trainer(
-    settings: dict[str, Any], recipe: Recipe, logger: Any, folder: Path
+    settings: dict[str, Any], adaptation: Adaptation, logger: Any, folder: Path
 ) -> tuple[pl.Trainer, pl.callbacks.ModelCheckpoint]:
     best = pl.callbacks.ModelCheckpoint(
         folder / "checkpoints", monitor="val_macro_f1", mode="max", save_weights_only=True
     )
     callbacks = [
         best,
-        pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=recipe.patience),
+        pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=adaptation.patience),
         review.EpochLine(),
     ]
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    on_gpu = settings["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     settings = settings | {
         "precision": settings["precision"] or ("bf16-mixed" if bf16 else "32-true"),
         "enable_progress_bar": settings["enable_progress_bar"] and sys.stderr.isatty(),

@@ -19,6 +19,12 @@ def draw(runs_dir: Path) -> list[Path]:
     grid = grid[grid["kind"] == "none"]
     if grid.empty:
         raise ValueError(f"{runs_dir} holds no finished run: train some first, e.g. make run")
+    same = ["data", "model", "adapt", "flag_limit", "seed"]
+    twice = grid[grid.duplicated(same, keep=False)]
+    if not twice.empty:
+        raise ValueError(
+            f"{runs_dir} holds runs that differ in more than {same}; move one grid elsewhere: {list(twice['run'])}"
+        )
     style = looks(list(grid["model"].unique()))
     files = []
     for data, of_data in grid.groupby("data"):

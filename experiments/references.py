@@ -28,9 +28,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
+from cellpatch.command import guard
 from cellpatch.config import check, register
 from cellpatch.data.splits import Split
 from cellpatch.data.store import CellStore
+from cellpatch.publish import replacing
 from cellpatch.training import open_store, split_store
 
 register()
@@ -120,6 +122,11 @@ def _predict(model: nn.Module, x: Float[Tensor, "n 3 h w"]) -> np.ndarray:
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
 def main(config: DictConfig) -> None:
+    guard(compare, config)
+
+
+def compare(config: DictConfig) -> None:
+    """Fit the references, print their scores and write them as JSON."""
     plain: dict[str, Any] = check(config)
     store = open_store(plain["data"])
     study = split_store(plain, store)
@@ -142,10 +149,9 @@ def main(config: DictConfig) -> None:
     for name, score in scores.items():
         print(f"{name:28} macro-F1 {score['macro_f1']:.4f}  balanced accuracy {score['balanced_accuracy']:.4f}")
     facts = {"data": store.manifest.fingerprint, "flag_limit": plain["flag_limit"], "scores": scores}
-    folder = Path(plain["runs_dir"])
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"references-{plain['data']['name']}-{plain['flag_limit']}-s{plain['seed']}.json"
-    file.write_text(json.dumps(facts | {"cells": split.audit["cells"]}, indent=1))
+    file = Path(plain["runs_dir"]) / f"references-{plain['data']['name']}-{plain['flag_limit']}-s{plain['seed']}.json"
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(facts | {"cells": split.audit["cells"]}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

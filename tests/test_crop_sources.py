@@ -61,6 +61,14 @@ def test_folder(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     np.testing.assert_array_equal(store.crops(np.array([0]))[0], np.asarray(Image.open(first)))
 
 
+def test_linked_folders_are_followed(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares()
+    (tmp_path / "linked").mkdir()
+    for label in ("red", "green", "blue"):
+        (tmp_path / "linked" / label).symlink_to(root / label)
+    assert _store(tmp_path, _folder(tmp_path / "linked")).manifest.counts == {"blue": 12, "green": 12, "red": 12}
+
+
 def test_folder_with_a_pattern_and_a_margin(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     store = _store(tmp_path, _folder(folder_of_squares(), specimen_pattern=r"specimen(\d)", margin_px=3))
     assert set(store.cells["specimen"]) == set("0123")
@@ -111,6 +119,9 @@ def test_sides_must_agree_or_be_resized(tmp_path: Path, folder_of_squares: Folde
     Image.fromarray(np.zeros((20, 18, 3), np.uint8)).save(root / "red" / "specimen0" / "oblong.png")
     with pytest.raises(ValueError, match=r"oblong.png: must be square, but got 18x20 px"):
         _store(tmp_path, _folder(root, side_px=24))
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(tmp_path / "blue.png")
+    with pytest.raises(ValueError, match="at least 4 px inside its margin"):
+        _store(tmp_path, _folder(folder_of_squares(side=7, name="tiny"), margin_px=2))
     with pytest.raises(ValueError, match="data.margin_px must leave a crop inside 16 px, but got 8"):
         _store(tmp_path, _folder(folder_of_squares(name="other"), margin_px=8))
 

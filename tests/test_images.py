@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cellpatch.data.images import ArrayPlane, SlidePlane, TiffPlane, open_plane, read_rgb
+from cellpatch.data.images import ArrayPlane, SlidePlane, TiffPlane, _ome_um_per_px, open_plane, read_rgb
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, rgb: np.ndarray) -> None:
         "text.png": "cannot be read as an image",
         "deep.png": "must be 8-bit .* but got I;16",
         "cmyk.jpg": "must be 8-bit .* but got CMYK",
+        "deeprgb.png": "but got RGB, 16-bit",
         "glass.png": "transparent pixels",
         "bomb.png": "pixels",
     }
@@ -52,6 +53,7 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, rgb: np.ndarray) -> None:
     (tmp_path / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.png").write_text("not an image")
     Image.fromarray(rgb[..., 0].astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    (tmp_path / "deeprgb.png").write_bytes(_png(rgb.astype(">u2") * 257))
     image.convert("CMYK").save(tmp_path / "cmyk.jpg")
     image.convert("RGBA").resize((9, 9)).rotate(45).save(tmp_path / "glass.png")
     (tmp_path / "bomb.png").write_bytes(_bomb())
@@ -61,18 +63,27 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, rgb: np.ndarray) -> None:
         assert name in str(caught.value)
 
 
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _png(rgb16: np.ndarray) -> bytes:
+    """A 16-bit RGB PNG, which Pillow reads but does not write."""
+    height, width = rgb16.shape[:2]
+    rows = b"".join(b"\0" + row.tobytes() for row in rgb16)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
+
+
 def _bomb() -> bytes:
     """A small PNG whose header claims 60,000 x 60,000 pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + _chunk(b"IEND", b"")
     )
 
 
@@ -104,6 +115,43 @@ def test_grey_tiff_and_deep_tiff(tmp_path: Path, rgb: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "deep.tif", rgb.astype(np.uint16), photometric="rgb")
     with pytest.raises(ValueError, match=r"deep.tif: must hold one 8-bit .* but got uint16"):
         TiffPlane(tmp_path / "deep.tif")
+
+
+@pytest.mark.parametrize("photometric", ["palette", "miniswhite", "separated"])
+def test_tiffs_of_other_colours_are_refused(tmp_path: Path, rgb: np.ndarray, photometric: str) -> None:
+    file = tmp_path / "odd.tif"
+    if photometric == "palette":
+        colours = np.zeros((3, 256), np.uint16)
+        tifffile.imwrite(file, rgb[..., 0], photometric="palette", colormap=colours)
+    elif photometric == "separated":
+        tifffile.imwrite(file, np.dstack([rgb, rgb[..., :1]]), photometric="separated")
+    else:
+        tifffile.imwrite(file, rgb[..., 0], photometric="miniswhite")
+    with pytest.raises(ValueError, match=f"odd.tif: must hold one 8-bit .* but got uint8 {photometric.upper()}"):
+        TiffPlane(file)
+
+
+def test_a_tiff_in_strips_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rgb: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "strips.tif", rgb, photometric="rgb")
+    tifffile.imwrite(tmp_path / "tiles.tif", rgb, photometric="rgb", tile=(16, 16))
+    monkeypatch.setattr("cellpatch.data.images.MAX_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"strips.tif: 24x20 pixels in strips, at most 100 are decoded whole"):
+        TiffPlane(tmp_path / "strips.tif")
+    assert TiffPlane(tmp_path / "tiles.tif").width == 24
+
+
+@pytest.mark.parametrize(("size", "scale"), [("0", None), ("-1", None), ("0.5", 0.5)])
+def test_scale_of_ome_metadata(size: str, scale: float | None) -> None:
+    assert _ome_um_per_px(f'<OME><Image><Pixels PhysicalSizeX="{size}"/></Image></OME>') == scale
+    assert _ome_um_per_px("<OME/>") is None
+
+
+def test_broken_ome_metadata_names_the_file(tmp_path: Path, rgb: np.ndarray) -> None:
+    file = tmp_path / "a.ome.tif"
+    xml = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image><Pixels PhysicalSizeX="abc"/></Image></OME>'
+    tifffile.imwrite(file, rgb, photometric="rgb", description=xml, metadata=None)
+    with pytest.raises(ValueError, match=r"a.ome.tif: cannot be read as a TIFF"):
+        TiffPlane(file)
 
 
 def test_broken_tiff(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The `points` source: cutting crops, annotation layouts, scales, and what is wrong with people's files."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from cellpatch.data.annotations import centroid, read_annotations
 from cellpatch.data.crops import cut
 from cellpatch.data.images import ArrayPlane
-from cellpatch.data.points import Points
+from cellpatch.data.points import DROPPED, Points
 from cellpatch.data.store import CellStore, Geometry
 
 RGB = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -106,7 +107,7 @@ def test_table_of_points(tmp_path: Path) -> None:
     store = _fill(tmp_path, _points(_tiles(tmp_path / "t")))
     assert store.geometry == Geometry(8, 2, 0.5)
     assert store.manifest.counts == {"a": 12, "b": 12}
-    assert store.manifest.dropped == {"crop leaves the image": 6}
+    assert store.manifest.dropped == {DROPPED: 6}
     assert sorted(store.cells["specimen"].unique()) == [f"tile{i}" for i in range(6)]
     tile = np.asarray(Image.open(tmp_path / "t" / "tile0.png"))
     np.testing.assert_array_equal(store.crops(np.array([0]))[0], tile[10:22, 10:22])
@@ -178,6 +179,7 @@ def test_qupath_geojson(tmp_path: Path) -> None:
         feature("Polygon", [square], "b"),
         feature("MultiPolygon", [[[[1.0, 1.0], [2.0, 1.0], [2.0, 2.0]]], [square]], "b"),
     ]
+    features[1]["properties"]["classification"] = {"names": ["a"]}
     document = {"type": "FeatureCollection", "features": features}
     (root / "tile0.geojson").write_text(json.dumps(document))
     table = read_annotations(root, "tile0.geojson", "auto")
@@ -198,6 +200,102 @@ def test_qupath_geojson(tmp_path: Path) -> None:
     (root / "tile0.geojson").write_text(json.dumps(features[:2]))
     with pytest.raises(ValueError, match=r"tile0.geojson, row 2: column 'class' is empty"):
         read_annotations(root, "tile0.geojson", "auto")
+    (root / "tile0.geojson").write_text(json.dumps(feature("Point", [0.3, 7], "a")))
+    table = read_annotations(root, "tile0.geojson", "auto")
+    assert (table["x"][0], table["y"][0], table["class"][0]) == (0.0, 6.5, "a")
+    for broken in (
+        None,
+        feature("Polygon", [[]], "a"),
+        feature("Point", ["left", 1], "a"),
+        feature("Point", None, "a"),
+    ):
+        (root / "tile0.geojson").write_text(json.dumps([broken]))
+        with pytest.raises(ValueError, match=r"tile0.geojson, row 1: (malformed|must be a GeoJSON feature)"):
+            read_annotations(root, "tile0.geojson", "auto")
+
+
+def test_geojson_is_never_paired_with_another_image(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t", count=1)
+    (root / "tile1.geojson").write_text("[]")
+    with pytest.raises(
+        ValueError, match=r"tile1.geojson: needs exactly one image named tile1.\* beside it, but found 0"
+    ):
+        read_annotations(root, "tile1.geojson", "auto")
+
+
+def test_viewer_needs_one_image_in_its_folder(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t", count=2)
+    (root / "annotation.csv").write_text("1\t2\ta\t0\tx\t1\n")
+    with pytest.raises(ValueError, match=r"needs exactly one image in its folder, but found 2"):
+        read_annotations(root, "annotation.csv", "viewer")
+
+
+def test_one_image_is_one_specimen_however_it_is_written(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t")
+    table = pd.read_csv(root / "points.csv")
+    table.loc[::2, "image"] = [str(root / name) for name in table.loc[::2, "image"]]
+    table.loc[1::4, "image"] = ["./" + name for name in table.loc[1::4, "image"]]
+    table["class"] = " " + table["class"] + " "
+    table.to_csv(root / "points.csv", index=False)
+    store = _fill(tmp_path, _points(root))
+    assert sorted(store.cells["specimen"].unique()) == [f"tile{i}" for i in range(6)]
+    assert store.manifest.classes == ["a", "b"]
+
+
+def test_parquet_numbers_as_specimens_and_classes(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t")
+    table = pd.read_csv(root / "points.csv")
+    table["specimen"] = [i % 3 for i in range(len(table))]
+    table["class"] = [i % 2 for i in range(len(table))]
+    table.to_parquet(root / "points.parquet")
+    store = _fill(tmp_path, _points(root, points=str(root / "points.parquet")))
+    assert store.manifest.classes == ["0", "1"]
+    assert set(store.cells["specimen"]) == {"0", "1", "2"}
+    table["specimen"] = table["specimen"].astype("Int64").where(table.index != 4)
+    table.to_parquet(root / "points.parquet")
+    with pytest.raises(ValueError, match=r"points.parquet, row 6: column 'specimen' is empty"):
+        _points(root, points=str(root / "points.parquet")).fill(tmp_path)
+
+
+def test_tables_of_many_folders(tmp_path: Path) -> None:
+    for name in "xyz":
+        folder = _tiles(tmp_path / "t" / name)
+        table = pd.read_csv(folder / "points.csv")
+        table["image"] = name + "/" + table["image"]
+        table.to_csv(folder / "points.csv", index=False)
+    store = _fill(tmp_path, _points(tmp_path / "t", points="*/points.csv"))
+    assert len(store) == 72
+    assert store.cells["source"][0] == "x/points.csv, row 2"
+
+
+def test_rows_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t")
+    lines = (root / "points.csv").read_text().splitlines()
+    (root / "points.csv").write_text("\n".join([*lines[:2], "", "", *lines[2:4], "tile0.png,-3,1,a", "", ""]) + "\n")
+    with pytest.raises(ValueError, match=r"points.csv, row 7: x must be a number >= 0 in pixels, but got -3"):
+        read_annotations(root, "points.csv", "table")
+    (root / "points.csv").write_text("\n".join([*lines[:3], "tile0.png,1,2,a,extra"]))
+    with pytest.raises(ValueError, match=r"points.csv: cannot be read as a table"):
+        read_annotations(root, "points.csv", "table")
+    (root / "points.csv").write_text("image,x,y,x,class\ntile0.png,1,2,3,a\n")
+    with pytest.raises(ValueError, match=r"columns \['x'\] come twice"):
+        read_annotations(root, "points.csv", "table")
+
+
+def test_memory_of_one_image_with_many_points_is_bounded(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t", count=1)
+    rows = [("tile0.png", 20 + i % 20, 20 + i % 24, "ab"[i % 2]) for i in range(6000)]
+    pd.DataFrame(rows, columns=["image", "x", "y", "class"]).to_csv(root / "points.csv", index=False)
+    source = _points(root, field_um=10.0, margin_um=2.0)
+    folder = tmp_path / "filled"
+    folder.mkdir()
+    assert len(source.table) == 6000
+    tracemalloc.start()
+    source.fill(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    crop_bytes = 28 * 28 * 3
+    assert peak < 2**26 + 3 * 256 * crop_bytes + 8_000_000  # a shard, some chunks, the table
 
 
 def _edit(column: str, row: int, value: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -218,8 +316,13 @@ def _edit(column: str, row: int, value: Any) -> Callable[[pd.DataFrame], pd.Data
         (_edit("y", 7, "inf"), {}, r"points.csv, row 7: y must be a number"),
         (_edit("x", 3, 5000), {}, r"points.csv, row 3: x=5000.0 y=16.0 is outside tile0.png \(64x64 px\)"),
         (_edit("class", 4, "c"), {"classes": ["a", "b"]}, r"points.csv, row 4: unknown class 'c'"),
-        (_edit("image", 4, "../../etc.png"), {}, r"points outside"),
-        (_edit("image", 4, "gone.png"), {}, r"gone.png: no such image"),
+        (_edit("image", 4, "../../etc.png"), {}, r"points.csv, row 4: '../../etc.png' points outside"),
+        (_edit("image", 4, "gone.png"), {}, r"points.csv, row 4: .*gone.png: no such image"),
+        (
+            lambda t: t.assign(specimen=["s"] * 7 + [" "] + ["s"] * 22),
+            {},
+            r"points.csv, row 9: column 'specimen' is empty",
+        ),
         (lambda t: t.drop(columns="y"), {}, r"points.csv: lacks column \['y'\]; needed are"),
         (lambda t: t.iloc[:0], {}, r"points.csv: has no rows"),
         (
@@ -234,7 +337,10 @@ def _edit(column: str, row: int, value: Any) -> Callable[[pd.DataFrame], pd.Data
         ),
         (lambda t: t, {"field_um": -1.0}, r"data.field_um must be a length in micrometres, but got -1.0"),
         (lambda t: t, {"layout": "xml"}, r"data.layout must be one of .* but got 'xml'"),
-        (lambda t: t, {"specimen_pattern": "case(.)"}, r"finds no specimen"),
+        (lambda t: t, {"specimen_pattern": "case(.)"}, r"points.csv, row 2: .* finds no specimen in tile0.png"),
+        (lambda t: t, {"specimen_pattern": "tile."}, r"needs a group in parentheses"),
+        (lambda t: t, {"specimen_pattern": "("}, r"is no regular expression"),
+        (lambda t: t, {"image_um_per_px": 0.0}, r"must be > 0, but got 0.0"),
         (lambda t: t, {"points": "none.csv"}, r"no file none.csv"),
         (lambda t: t, {"root": Path("/nowhere")}, r"data.root must be a folder, but got /nowhere"),
     ],
@@ -250,11 +356,11 @@ def test_bad_points_name_file_and_row(
 
 def test_all_bad_tiles_in_one_error(tmp_path: Path) -> None:
     root = _tiles(tmp_path / "t")
-    for i in (1, 3, 4):
+    for i in (0, 3, 4):
         (root / f"tile{i}.png").write_bytes(b"")
     with pytest.raises(ValueError, match="3 problems in the input") as caught:
         _fill(tmp_path, _points(root))
-    assert all(f"tile{i}.png: is empty" in str(caught.value) for i in (1, 3, 4))
+    assert all(f"tile{i}.png: is empty" in str(caught.value) for i in (0, 3, 4))
 
 
 def test_real_endonuke(tmp_path: Path, endonuke: Path) -> None:
@@ -272,7 +378,7 @@ def test_real_endonuke(tmp_path: Path, endonuke: Path) -> None:
     )
     store = _fill(tmp_path, source)
     assert len(source.table) == 27_015
-    assert len(store) + store.manifest.dropped["crop leaves the image"] == 27_015
+    assert len(store) + store.manifest.dropped[DROPPED] == 27_015
     assert store.geometry == Geometry(20, 7, 0.5)
     table = pd.read_csv(endonuke / "points.csv")
     assert source.table["class"].value_counts().to_dict() == table["class_name"].value_counts().to_dict()

@@ -128,6 +128,16 @@ def test_a_class_in_too_few_specimens_is_named() -> None:
         _split(50, world)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_class_in_just_three_specimens_reaches_every_part(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([rng.integers(0, 2, 400), np.full(11, 2)])
+    specimens = np.concatenate([[f"s{i}" for i in rng.integers(0, 10, 400)], ["s1"] * 5, ["s4"] * 5, ["s7"]])
+    world = {"labels": labels, "specimens": specimens, "digests": np.arange(411).astype("S16"), "classes": CLASSES}
+    split = _split(50, world, seed=seed)
+    assert all(split.audit["cells"][part]["c"] for part in ("train", "validation", "test"))
+
+
 def test_a_class_lost_by_the_split_is_named() -> None:
     """Each class is in three specimens, but never in three that can be told apart."""
     labels = np.array([0] * 30 + [1] * 3 + [2] * 30)

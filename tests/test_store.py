@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cellpatch.data.store import CellStore, Geometry
 from cellpatch.data.writer import StoreWriter
-from cellpatch.publish import whole_or_absent, write_once
+from cellpatch.publish import replacing, whole_or_absent, write_once
 
 CLASSES = ["a", "b"]
 
@@ -150,6 +150,36 @@ def test_many_processes_one_writer(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0] * 6
     assert (tmp_path / "fillings").read_text() == "filled\n"
     assert (tmp_path / "store" / "content").read_text() == "whole"
+
+
+def test_a_file_is_replaced_whole_or_kept(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("old")
+    with pytest.raises(RuntimeError), replacing(file) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert file.read_text() == "old"
+    with replacing(file) as temporary:
+        temporary.write_text("new")
+    assert file.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    left = tmp_path / ".store.99999.tmp"
+    left.mkdir()
+    (left / "half").write_text("x")
+    other = tmp_path / ".store2.99999.tmp"
+    other.mkdir()
+    write_once(tmp_path / "store", _fill)
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_a_shard_is_bounded_in_bytes(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), StoreWriter(tmp_path, CLASSES, Geometry(1024), {}) as writer:
+        assert writer._buffer.nbytes <= 2**26
+        raise RuntimeError
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cellpatch import runs
-from cellpatch.classifier import Classifier, Recipe, warm_cosine
+from cellpatch.classifier import Adaptation, Classifier, warm_cosine
 from cellpatch.config import build, check, register
 from cellpatch.data.datamodule import BatchIndices, class_weights
 from cellpatch.evaluate import measure
@@ -68,12 +68,12 @@ def test_a_bright_square_is_learnt_to_one(tmp_path: Path, folder_of_squares: Fol
 
 
 def test_shuffled_labels_stay_at_chance(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
-    root = folder_of_squares(100, 10)
+    root = folder_of_squares(250, 25)
     files = sorted(root.rglob("*.png"))
     crops = [np.asarray(Image.open(file)) for file in files]
     for file, i in zip(files, np.random.default_rng(5).permutation(len(files)), strict=True):
         Image.fromarray(crops[i]).save(file)
-    _, record = _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=8")
+    _, record = _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=5")
     n = record["metrics"][0]["n_test"]
     assert abs(record["metrics"][0]["accuracy"] - 1 / 3) < 4 * np.sqrt(2 / 9 / n)
 
@@ -109,9 +109,9 @@ def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[
     assert (cells.loc[rows["cell_id"], "class"].astype(str).to_numpy() == rows["label"].astype(str)).all()
     backbone = build(record["config"]["model"]["backbone"])
     geometry = store.geometry
-    recipe = Recipe(**{k: v for k, v in record["config"]["adapt"].items() if k not in ("name", "_target_")})
+    adaptation = Adaptation(**{k: v for k, v in record["config"]["adapt"].items() if k not in ("name", "_target_")})
     optics = Optics(geometry.crop_px, geometry.margin_px, backbone.input_px)
-    model = Classifier(backbone, optics, None, 3, recipe)
+    model = Classifier(backbone, optics, None, 3, adaptation)
     model.load_state_dict(load_file(run / "weights.safetensors"))
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
     again = model.eval()(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
@@ -140,7 +140,7 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
     def identity(*overrides: str) -> str:
         return runs.identity(check(_config(tmp_path, root, *overrides)), "data")
 
-    same = ["runs_dir=elsewhere", "data.name=x", "data.loading.workers=5", "trainer.devices=2"]
+    same = ["runs_dir=elsewhere", "data.name=x", "data.loading.workers=5", "trainer.enable_progress_bar=false"]
     assert {identity(override) for override in same} == {identity()}
     others = [
         "seed=1",
@@ -161,6 +161,27 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMa
     with pytest.raises(ValueError, match="token_px must be even and divide input_px"):
         _train(tmp_path, root, "model=customvit", "model.backbone.token_px=7")
     assert [file for file in (tmp_path / "runs").iterdir() if file.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize("override", ["trainer.devices=2", "trainer.devices=auto", "trainer.max_epochs=0"])
+def test_what_this_version_does_not_do_is_refused(
+    tmp_path: Path, folder_of_squares: FolderMaker, override: str
+) -> None:
+    with pytest.raises(ValueError, match="trainer.devices must be 1 .* trainer.max_epochs >= 1"):
+        train(_config(tmp_path, folder_of_squares(6, 3), override))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_workers_do_not_change_a_run(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(20, 5)
+    weights = []
+    for workers in ("0", "2"):
+        settings = ["augment=albumentations", f"data.loading.workers={workers}", "trainer.max_epochs=1"]
+        settings += ["augment.stain_gain=0.2", "augment.stain_offset=0.1"]
+        weights.append(
+            (_train(tmp_path / workers, root, *SMALL_CNN, *settings)[0] / "weights.safetensors").read_bytes()
+        )
+    assert weights[0] == weights[1]
 
 
 def test_albumentations_balanced_weights_and_no_residence(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -246,7 +267,7 @@ def test_warm_cosine() -> None:
 def test_bad_recipes(name: str, value: float) -> None:
     good: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
-        Recipe(**{**good, "class_weights": "none", "patience": 3, name: value})
+        Adaptation(**{**good, "class_weights": "none", "patience": 3, name: value})
 
 
 def test_json_is_strict(finished: tuple[Path, dict[str, Any], Path]) -> None:

@@ -29,8 +29,6 @@ def read_annotations(root: Path, points: str, layout: str) -> pd.DataFrame:
     table = _LAYOUTS[layout](root, points)
     check_filled(table, _COLUMNS)
     table = check_coordinates(table)
-    for name in ("image", "class"):
-        table[name] = table[name].astype(str)
     if "cell_id" not in table:
         table["cell_id"] = [where.replace(", row ", "#") for where in table["where"]]
     return table
@@ -38,6 +36,11 @@ def read_annotations(root: Path, points: str, layout: str) -> pd.DataFrame:
 
 def _below(root: Path, file: Path) -> str:
     return file.relative_to(root).as_posix()
+
+
+def _named(root: Path, file: Path) -> str:
+    """How errors and cells name an annotation file: below root where it lies there."""
+    return _below(root, file) if file.is_relative_to(root) else file.name
 
 
 def _files(root: Path, points: str) -> list[Path]:
@@ -51,14 +54,15 @@ def _files(root: Path, points: str) -> list[Path]:
 
 
 def _read_table(root: Path, points: str) -> pd.DataFrame:
-    return pd.concat([read_table(file, _COLUMNS) for file in _files(root, points)], ignore_index=True)
+    tables = [read_table(file, _COLUMNS, _named(root, file)) for file in _files(root, points)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _read_endonuke(root: Path, points: str) -> pd.DataFrame:
     rows = []
     for file in _files(root, points):
         image = file.parent.parent / "images" / f"{file.stem}.png"
-        for number, line in enumerate(file.read_text().splitlines(), 1):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             where = f"{_below(root, file)}, row {number}"
             fields = line.split()
             if len(fields) != 3:
@@ -77,7 +81,7 @@ def _read_viewer(root: Path, points: str) -> pd.DataFrame:
             )
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise ValueError(f"{file}: is no tab-separated Shift-JIS table of {names} ({error})") from error
-        table["image"] = _below(root, _image_beside(file))
+        table["image"] = _below(root, _only_image(file))
         table["where"] = [f"{_below(root, file)}, row {row}" for row in range(1, len(table) + 1)]
         tables.append(table[[*_COLUMNS, "where"]])
     return pd.concat(tables, ignore_index=True)
@@ -86,39 +90,49 @@ def _read_viewer(root: Path, points: str) -> pd.DataFrame:
 def _read_geojson(root: Path, points: str) -> pd.DataFrame:
     rows = []
     for file in _files(root, points):
-        image = _below(root, _image_beside(file))
+        image = _below(root, _image_of_name(file))
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{file}: is not readable as JSON ({error})") from error
-        features = document.get("features", []) if isinstance(document, dict) else document
+        features = document.get("features", [document]) if isinstance(document, dict) else document
         for number, feature in enumerate(features, 1):
             where = f"{_below(root, file)}, row {number}"
-            classification = (feature.get("properties") or {}).get("classification") or {}
-            name = classification.get("name", "")
+            if not isinstance(feature, dict):
+                raise ValueError(f"{where}: must be a GeoJSON feature, but got {feature!r}")
             for part, (x, y) in enumerate(centres(feature.get("geometry") or {}, where)):
-                rows.append((image, x - 0.5, y - 0.5, name, f"{where}" + (f".{part}" if part else "")))
+                # QuPath counts from a pixel's edge, we from its centre; the first half pixel is pixel 0.
+                place = (max(x - 0.5, min(x, 0.0)), max(y - 0.5, min(y, 0.0)))
+                rows.append((image, *place, _class_of(feature), where + (f".{part}" if part else "")))
     if not rows:
         raise ValueError(f"data.points: {points} holds no features")
     return pd.DataFrame(rows, columns=[*_COLUMNS, "where"])
 
 
+def _class_of(feature: dict[str, Any]) -> str:
+    """The name of a QuPath classification, its names joined where it has several, "" where it has none."""
+    classification = (feature.get("properties") or {}).get("classification") or {}
+    if isinstance(classification, str):
+        return classification
+    return classification.get("name") or ": ".join(classification.get("names", []))
+
+
 def centres(geometry: dict[str, Any], where: str) -> Iterator[tuple[float, float]]:
     """Points of a GeoJSON geometry, or its polygons' centroids, in QuPath's pixel-edge coordinates."""
     kind = geometry.get("type")
+    if kind not in ("Point", "MultiPoint", "Polygon", "MultiPolygon"):
+        raise ValueError(f"{where}: geometry must be Point, MultiPoint, Polygon or MultiPolygon, but got {kind}")
     coordinates: Any = geometry.get("coordinates")
     try:
         if kind == "Point":
-            yield (coordinates[0], coordinates[1])
+            yield (float(coordinates[0]), float(coordinates[1]))
         elif kind == "MultiPoint":
-            yield from ((x, y) for x, y, *_ in coordinates)
+            yield from ((float(x), float(y)) for x, y, *_ in coordinates)
         elif kind == "Polygon":
             yield centroid(coordinates[0])
-        elif kind == "MultiPolygon":  # one object in pieces: its largest piece stands for it
+        else:  # MultiPolygon: one object in pieces: its largest piece stands for it
             yield centroid(max((polygon[0] for polygon in coordinates), key=lambda ring: abs(_shoelace(ring))))
-        else:
-            raise ValueError(f"{where}: geometry must be Point, MultiPoint, Polygon or MultiPolygon, but got {kind}")
-    except (TypeError, IndexError, KeyError) as error:
+    except (TypeError, ValueError, IndexError, KeyError, ZeroDivisionError) as error:
         raise ValueError(f"{where}: malformed {kind} coordinates") from error
 
 
@@ -144,16 +158,25 @@ def centroid(ring: list[list[float]]) -> tuple[float, float]:
     return ox + x / (6 * area), oy + y / (6 * area)
 
 
-def _image_beside(file: Path) -> Path:
-    """The image of an annotation file: the one of its name, else the only one in its folder."""
+def _images_beside(file: Path) -> list[Path]:
     known = SUFFIXES | SLIDE_SUFFIXES
-    beside = sorted(f for f in file.parent.iterdir() if f.suffix.lower() in known)
-    named = [f for f in beside if f.name.split(".")[0] == file.name.split(".")[0]]
-    if len(named) == 1:
-        return named[0]
-    if len(beside) == 1:
-        return beside[0]
-    raise ValueError(f"{file}: needs one image of its name, or one only, in its folder; found {len(beside)}")
+    return sorted(f for f in file.parent.iterdir() if f.suffix.lower() in known)
+
+
+def _only_image(file: Path) -> Path:
+    beside = _images_beside(file)
+    if len(beside) != 1:
+        raise ValueError(f"{file}: needs exactly one image in its folder, but found {len(beside)}")
+    return beside[0]
+
+
+def _image_of_name(file: Path) -> Path:
+    """The image of an annotation file's name: `a.geojson` belongs to `a.png`, `a.tif` or `a.ome.tif`."""
+    stem = file.stem.removesuffix(".ome")
+    named = [image for image in _images_beside(file) if image.stem.removesuffix(".ome") == stem]
+    if len(named) != 1:
+        raise ValueError(f"{file}: needs exactly one image named {stem}.* beside it, but found {len(named)}")
+    return named[0]
 
 
 _LAYOUTS: dict[str, Callable[[Path, str], pd.DataFrame]] = {

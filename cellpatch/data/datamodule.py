@@ -1,5 +1,6 @@
 """From an open store to whole uint8 batches by index."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,8 +81,10 @@ class Part(Dataset[Batch]):
         resident: bool,
         device: torch.device = _CPU,
         augment: AlbumentationsAugment | None = None,
+        seed: int = 0,
     ) -> None:
         self.store = store
+        self.seed = seed
         self.indices = indices
         self.device = device
         self.labels = torch.from_numpy(labels).to(device)
@@ -95,7 +98,7 @@ class Part(Dataset[Batch]):
         else:
             crops = torch.from_numpy(self.store.crops(self.indices[places]))
         if self.augment is not None:
-            crops = torch.from_numpy(self.augment(crops.numpy()))
+            crops = torch.from_numpy(self.augment(crops.numpy(), zlib.crc32(places.tobytes(), self.seed)))
         return crops, self.labels[place], place
 
 
@@ -149,7 +152,7 @@ class CellData(pl.LightningDataModule):
         resident = self._fits(device)
         if name not in self._parts:
             on = device if resident else _CPU
-            self._parts[name] = Part(self.store, indices, self.labels[indices], resident, on, augment)
+            self._parts[name] = Part(self.store, indices, self.labels[indices], resident, on, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = BatchIndices(len(indices), self.batch_size, seed, rank, world_size)
         workers = self.loading.workers if augment is not None else 0

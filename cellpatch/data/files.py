@@ -15,7 +15,7 @@ from cellpatch.data.problems import Problems
 from cellpatch.data.store import Geometry
 from cellpatch.data.writer import StoreWriter
 
-_CHUNK = 512  # files decoded together; with the writer's shard this bounds memory
+_CHUNK = 64  # files decoded together; with the writer's shard this bounds memory
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def write_files(
     side = first[1].shape[0]
     if side <= 2 * margin_px:
         raise ValueError(f"data.margin_px must leave a crop inside {side} px, but got {margin_px}")
+    if side - 2 * margin_px < 4:
+        raise ValueError(f"{first[0].where}: is {side} px wide; a crop must have at least 4 px inside its margin")
     geometry = Geometry(side - 2 * margin_px, margin_px, um_per_px)
     with StoreWriter(folder, classes, geometry, source) as writer:
         chunk = [first]
@@ -88,9 +90,9 @@ def _add(writer: StoreWriter, chunk: list[tuple[CropFile, UInt8[np.ndarray, "s s
 def _decode(
     crops: list[CropFile], side_px: int | None, problems: Problems
 ) -> Iterator[tuple[CropFile, UInt8[np.ndarray, "s s 3"]]]:
-    def read(crop: CropFile) -> UInt8[np.ndarray, "h w 3"] | ValueError:
+    def read(crop: CropFile) -> UInt8[np.ndarray, "s s 3"] | ValueError:
         try:
-            return read_rgb(crop.file)
+            return _square(read_rgb(crop.file), side_px)
         except ValueError as error:
             return error
 
@@ -100,10 +102,15 @@ def _decode(
             for crop, rgb in zip(chunk, pool.map(read, chunk), strict=True):
                 if isinstance(rgb, ValueError):
                     problems.add(str(rgb) if crop.where in str(rgb) else f"{crop.where}: {rgb}")
-                elif rgb.shape[0] != rgb.shape[1]:
-                    problems.add(f"{crop.where}: must be square, but got {rgb.shape[1]}x{rgb.shape[0]} px")
-                elif side_px is not None and side_px != rgb.shape[0]:
-                    resized = Image.fromarray(rgb).resize((side_px, side_px), Image.Resampling.BILINEAR)
-                    yield crop, np.asarray(resized)
                 else:
                     yield crop, rgb
+
+
+def _square(rgb: UInt8[np.ndarray, "h w 3"], side_px: int | None) -> UInt8[np.ndarray, "s s 3"]:
+    """The crop at the wanted side; raises ValueError if it is not square."""
+    height, width = rgb.shape[:2]
+    if height != width:
+        raise ValueError(f"must be square, but got {width}x{height} px")
+    if side_px is None or side_px == width:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize((side_px, side_px), Image.Resampling.BILINEAR))

@@ -1,6 +1,6 @@
 """Source `folder`: class folders of crop images."""
 
-import re
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from cellpatch.data.files import CropFile, write_files
 from cellpatch.data.images import SUFFIXES
 from cellpatch.data.problems import Problems
-from cellpatch.data.source import folder_of, listing
+from cellpatch.data.source import folder_of, listing, specimen_regex
 
 
 class Folder:
@@ -29,6 +29,7 @@ class Folder:
     ) -> None:
         self.root = folder_of(root, "data.root")
         self.specimen_pattern = specimen_pattern
+        self._regex = specimen_regex(specimen_pattern)
         self.side_px = side_px
         self.margin_px = margin_px
         self.um_per_px = um_per_px
@@ -36,7 +37,9 @@ class Folder:
 
     @cached_property
     def files(self) -> list[Path]:
-        found = sorted(f for f in self.root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        walked = os.walk(self.root, followlinks=True)  # people link folders of images together; rglob skips them
+        found = sorted(Path(at, name) for at, _, names in walked for name in names)
+        found = [file for file in found if file.suffix.lower() in SUFFIXES]
         if not found:
             raise ValueError(f"{self.root}: holds no image; needed is CLASS/SPECIMEN/image.png")
         return found
@@ -55,7 +58,7 @@ class Folder:
             specimen = self._specimen(place)
             if len(place.parts) < 2:
                 problems.add(f"{file}: lies in no class folder")
-            elif specimen is None:
+            elif not specimen:
                 how = self.specimen_pattern or "CLASS/SPECIMEN/image (or set data.specimen_pattern)"
                 problems.add(f"{file}: gives no specimen by {how}")
             else:
@@ -65,7 +68,7 @@ class Folder:
         write_files(folder, crops, classes, self._parameters(), self.side_px, self.margin_px, self.um_per_px)
 
     def _specimen(self, place: Path) -> str | None:
-        if self.specimen_pattern is None:
+        if self._regex is None:
             return place.parts[1] if len(place.parts) >= 3 else None
-        match = re.search(self.specimen_pattern, place.as_posix())
+        match = self._regex.search(place.as_posix())
         return match.group(1) if match else None

@@ -65,9 +65,11 @@ def _decode(file: Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h
                     f"{file}: {image.width}x{image.height} pixels, at most {MAX_PIXELS} are decoded whole; "
                     "save it as a tiled TIFF"
                 )
-            if image.mode not in _PLAIN_MODES:
+            deep = ";16" in str(image.tile)  # Pillow gives 16-bit RGB files as RGB, and keeps the high bytes only
+            if image.mode not in _PLAIN_MODES or deep:
+                got = f"{image.mode}, 16-bit" if deep else image.mode
                 raise ValueError(
-                    f"{file}: mode must be 8-bit grey, palette, RGB or RGBA, but got {image.mode} (16-bit, float, "
+                    f"{file}: mode must be 8-bit grey, palette, RGB or RGBA, but got {got} (16-bit, float, "
                     "CMYK and bilevel images are not rescaled silently)"
                 )
             if (image.mode == "P" and "transparency" not in image.info) or image.mode == "L":
@@ -98,7 +100,7 @@ class ArrayPlane:
 
 
 class TiffPlane:
-    """The full-resolution level of a (tiled, pyramidal, OME) TIFF, decoded tile by tile."""
+    """The full-resolution level of a (tiled, pyramidal, OME) TIFF, decoded tile by tile if it has tiles."""
 
     def __init__(self, file: Path) -> None:
         import tifffile  # a second to import, and only TIFF needs it
@@ -109,19 +111,36 @@ class TiffPlane:
         try:
             self._tiff = tifffile.TiffFile(file)
             level = self._tiff.series[0].levels[0]
-            axes, shape, dtype = level.axes, level.shape, level.dtype
-            self._array: Any = zarr.open(level.aszarr(), mode="r")
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
+            page: Any = level.keyframe
+            axes, shape = level.axes, level.shape
+            self.um_per_px = _ome_um_per_px(self._tiff.ome_metadata)
+        except (tifffile.TiffFileError, OSError, ValueError, LookupError, ElementTree.ParseError) as error:
             raise ValueError(f"{file}: cannot be read as a TIFF ({error})") from error
         self._to_rgb = _rgb_reader(axes, shape)
-        if self._to_rgb is None or dtype != np.uint8:
+        colours = page.photometric.name if page.photometric is not None else "unknown"
+        if self._to_rgb is None or level.dtype != np.uint8 or colours not in ("RGB", "MINISBLACK", "YCBCR"):
             raise ValueError(
-                f"{file}: must hold one 8-bit grey, RGB or RGBA plane, but got {dtype} with axes {axes} {shape}"
+                f"{file}: must hold one 8-bit grey, RGB or RGBA plane, but got {level.dtype} {colours} with axes "
+                f"{axes} {shape}"
             )
         self._file = file
         self.height, self.width = (shape[axes.index(axis)] for axis in "YX")
         self._has_alpha = "S" in axes and shape[axes.index("S")] == 4
-        self.um_per_px = _ome_um_per_px(self._tiff.ome_metadata)
+        if page.is_tiled:
+            self._array: Any = zarr.open(level.aszarr(), mode="r")
+        elif self.width * self.height <= MAX_PIXELS:
+            self._array = self._whole(level)
+        else:
+            raise ValueError(
+                f"{file}: {self.width}x{self.height} pixels in strips, at most {MAX_PIXELS} are decoded whole; "
+                "save it as a tiled TIFF"
+            )
+
+    def _whole(self, level: Any) -> np.ndarray:
+        try:
+            return level.asarray()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{self._file}: cannot be decoded ({error})") from error
 
     def _read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         assert self._to_rgb is not None
@@ -156,7 +175,8 @@ def _ome_um_per_px(xml: str | None) -> float | None:
     if pixels is None or "PhysicalSizeX" not in pixels.attrib:
         return None
     unit = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3}.get(pixels.get("PhysicalSizeXUnit", "µm"))
-    return None if unit is None else float(pixels.attrib["PhysicalSizeX"]) * unit
+    size = float(pixels.attrib["PhysicalSizeX"])
+    return size * unit if unit is not None and size > 0 else None
 
 
 class SlidePlane:

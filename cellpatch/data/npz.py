@@ -1,6 +1,7 @@
 """Source `npz`: arrays in the layout of MedMNIST, with their own train, validation and test parts."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Npz:
         try:
             with zipfile.ZipFile(self.file) as archive:
                 self._fill(folder, archive)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{self.file}: is no readable .npz ({error})") from error
 
     def _fill(self, folder: Path, archive: zipfile.ZipFile) -> None:

@@ -1,7 +1,6 @@
 """Source `points`: images with annotated points, cut into crops at their native scale."""
 
 import math
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,13 @@ from cellpatch.data.annotations import read_annotations
 from cellpatch.data.crops import Border, cut
 from cellpatch.data.images import Plane, open_plane
 from cellpatch.data.problems import Problems
-from cellpatch.data.source import folder_of, inside, listing
+from cellpatch.data.source import folder_of, inside, listing, specimen_regex
 from cellpatch.data.store import Geometry
 from cellpatch.data.tables import check_classes
 from cellpatch.data.writer import StoreWriter
+
+DROPPED = "crop leaves the image, or touches its transparent part"
+_CHUNK = 256  # crops held before they go to the writer
 
 
 class Points:
@@ -48,11 +50,16 @@ class Points:
         for key, value in (("field_um", field_um), ("margin_um", margin_um)):
             if not 0 <= value < 1e4 or (key == "field_um" and value == 0):
                 raise ValueError(f"data.{key} must be a length in micrometres, but got {value}")
+        scales = image_um_per_px.values() if isinstance(image_um_per_px, dict) else [image_um_per_px]
+        for value in (um_per_px, *scales):
+            if value is not None and not value > 0:
+                raise ValueError(f"data.um_per_px and data.image_um_per_px must be > 0, but got {value}")
         self.points = points
         self.layout = layout
         self.class_names = {str(key): name for key, name in (class_names or {}).items()}
         self.classes = classes
         self.specimen_pattern = specimen_pattern
+        self._regex = specimen_regex(specimen_pattern)
         self.image_um_per_px = image_um_per_px
         self.um_per_px = um_per_px
         self.field_um = field_um
@@ -64,23 +71,30 @@ class Points:
     def table(self) -> pd.DataFrame:
         """Points with image, x, y, class, specimen, where; sorted by image, in the annotators' order within."""
         table = read_annotations(self.root, self.points, self.layout)
+        first = table.drop_duplicates("image")
+        below = {
+            image: inside(self.root, image, where).resolve().relative_to(self.root.resolve()).as_posix()
+            for image, where in zip(first["image"], first["where"], strict=True)
+        }
+        table["image"] = table["image"].map(below)  # one image is one specimen, however a table writes its path
         if self.class_names:
             table["class"] = table["class"].map(lambda name: self.class_names.get(name, name))
         if "specimen" not in table:
-            table["specimen"] = [self._specimen(image) for image in table["image"]]
+            table["specimen"] = [
+                self._specimen(image, where) for image, where in zip(table["image"], table["where"], strict=True)
+            ]
         return table.sort_values("image", kind="stable")
 
-    def _specimen(self, image: str) -> str:
-        name = Path(image).name
-        if self.specimen_pattern is None:
+    def _specimen(self, image: str, where: str) -> str:
+        if self._regex is None:
             return Path(image).with_suffix("").as_posix()
-        match = re.search(self.specimen_pattern, name)
-        if not match:
-            raise ValueError(f"{image}: data.specimen_pattern {self.specimen_pattern!r} finds no specimen")
+        match = self._regex.search(Path(image).name)
+        if not match or not match.group(1):
+            raise ValueError(f"{where}: data.specimen_pattern {self.specimen_pattern!r} finds no specimen in {image}")
         return match.group(1)
 
     def describe(self) -> dict[str, Any]:
-        images = [inside(self.root, image, "image") for image in self.table["image"].unique()]
+        images = [self.root / image for image in self.table["image"].unique()]
         rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy()
         return self._parameters() | {"files": listing(self.root, images), "rows": str(rows.sum())}
 
@@ -93,29 +107,42 @@ class Points:
     def fill(self, folder: Path) -> None:
         classes = check_classes(self.table, self.classes)
         images = [(str(name), group) for name, group in self.table.groupby("image", sort=True)]
-        um_per_px = self.um_per_px or self._scale(*self._open(images[0][0]))
+        um_per_px = self.um_per_px or self._first_scale(images)
         geometry = Geometry(round(self.field_um / um_per_px), math.ceil(self.margin_um / um_per_px - 1e-9), um_per_px)
         problems = Problems()
         with StoreWriter(folder, classes, geometry, self._parameters()) as writer:
             for name, group in images:
                 try:
-                    file, plane = self._open(name)
-                    scale = um_per_px / self._scale(file, plane)
+                    plane, scale = self._open(name)
                 except ValueError as error:
-                    problems.add(str(error))
+                    problems.add(f"{group['where'].iloc[0]}: {error}")
                     continue
-                if self.um_per_px is None and abs(scale - 1) > 0.01:
-                    problems.add(f"{file}: has another scale than the first image; set data.um_per_px for all")
+                ratio = um_per_px / scale
+                if self.um_per_px is None and abs(ratio - 1) > 0.01:
+                    problems.add(f"{name}: has another scale than the first image; set data.um_per_px for all")
                 outside = group[(group["x"] >= plane.width) | (group["y"] >= plane.height)]
                 for where, x, y in zip(outside["where"], outside["x"], outside["y"], strict=True):
                     problems.add(f"{where}: x={x} y={y} is outside {name} ({plane.width}x{plane.height} px)")
                 if not problems.messages:
-                    self._cut(writer, plane, group, geometry, 1.0 if abs(scale - 1) < 1e-3 else scale)
+                    self._cut(writer, plane, group, geometry, 1.0 if abs(ratio - 1) < 1e-3 else ratio)
             problems.raise_if_any()
 
-    def _open(self, image: str) -> tuple[Path, Plane]:
-        file = inside(self.root, image, self.points)
-        return file, open_plane(file)
+    def _first_scale(self, images: list[tuple[str, pd.DataFrame]]) -> float:
+        """Micrometres per pixel of the first image that can be read; raises ValueError if none can."""
+        problems = Problems()
+        for name, group in images:
+            try:
+                return self._open(name)[1]
+            except ValueError as error:
+                problems.add(f"{group['where'].iloc[0]}: {error}")
+        problems.raise_if_any()
+        raise ValueError(f"{self.points}: there are no points")
+
+    def _open(self, image: str) -> tuple[Plane, float]:
+        """An image and its scale in micrometres per pixel."""
+        file = self.root / image
+        plane = open_plane(file)
+        return plane, self._scale(file, plane)
 
     def _scale(self, file: Path, plane: Plane) -> float:
         """Micrometres per pixel of one image: as configured, else as its file says."""
@@ -131,23 +158,21 @@ class Points:
         return um_per_px
 
     def _cut(self, writer: StoreWriter, plane: Plane, points: pd.DataFrame, geometry: Geometry, scale: float) -> None:
-        kept, crops = [], []
-        for index, (x, y) in enumerate(zip(points["x"], points["y"], strict=True)):
-            crop = cut(plane, x, y, geometry, scale, self.border)
-            if crop is None:
-                writer.dropped["crop leaves the image"] += 1
-            else:
-                kept.append(index)
-                crops.append(crop)
-        if not kept:
-            return
-        rows = points.iloc[kept]
-        writer.add(
-            np.stack(crops),
-            cell_id=list(rows["cell_id"]),
-            label=list(rows["class"]),
-            specimen=list(rows["specimen"]),
-            source=list(rows["where"]),
-            x=list(rows["x"]),
-            y=list(rows["y"]),
-        )
+        for start in range(0, len(points), _CHUNK):
+            rows = points.iloc[start : start + _CHUNK]
+            cuts = [cut(plane, x, y, geometry, scale, self.border) for x, y in zip(rows["x"], rows["y"], strict=True)]
+            kept = [i for i, crop in enumerate(cuts) if crop is not None]
+            if len(kept) < len(cuts):
+                writer.dropped[DROPPED] += len(cuts) - len(kept)
+            if not kept:
+                continue
+            rows = rows.iloc[kept]
+            writer.add(
+                np.stack([crop for crop in cuts if crop is not None]),
+                cell_id=list(rows["cell_id"]),
+                label=list(rows["class"]),
+                specimen=list(rows["specimen"]),
+                source=list(rows["where"]),
+                x=list(rows["x"]),
+                y=list(rows["y"]),
+            )

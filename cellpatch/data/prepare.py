@@ -5,6 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from cellpatch.command import guard
 from cellpatch.config import check, register
 
 register()
@@ -13,6 +14,11 @@ _CONF = Path(__file__).parents[2] / "conf"
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
 def main(config: DictConfig) -> None:
+    guard(prepare_store, config)
+
+
+def prepare_store(config: DictConfig) -> None:
+    """Prepare the store of `config.data` and print what it holds."""
     from cellpatch.training import open_store
 
     store = open_store(check(config)["data"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -48,6 +49,19 @@ def inside(root: Path, name: str, where: str) -> Path:
     if not file.is_relative_to(root.resolve()):
         raise ValueError(f"{where}: {name!r} points outside {root}")
     return root / name
+
+
+def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
+    """Compile `data.specimen_pattern`; raises ValueError if it is no regular expression or has no group."""
+    if pattern is None:
+        return None
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"data.specimen_pattern {pattern!r} is no regular expression: {error}") from error
+    if not regex.groups:
+        raise ValueError(f"data.specimen_pattern {pattern!r} needs a group in parentheses: the specimen")
+    return regex
 
 
 def folder_of(root: str | Path, key: str) -> Path:

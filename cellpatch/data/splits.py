@@ -97,7 +97,7 @@ class BySpecimen:
             "flag_limit": flag_limit,
             "val_limit": self.val_limit,
             "specimens": {name: len(np.unique(specimens[index])) for name, index in final.items()},
-            "specimens_in_two_parts": len(shared),
+            "specimens_in_two_parts": len(_shared_specimens(final, specimens)),
             "copies_of_test_crops_removed": {name: int(copy.sum()) for name, copy in copies.items()},
             "cells": {name: _counts(labels[index], classes) for name, index in final.items()},
             "train_available": _counts(labels[clean["train"]], classes),
@@ -123,27 +123,31 @@ class BySpecimen:
                     f"and test need one specimen each: annotate more or set data.split.drop_classes=[{name}]"
                 )
         everyone = np.arange(len(names))
-        test = _hold_out(table, everyone, self.test_share, self.seed)
+        test = _hold_out(table, everyone, self.test_share, self.seed, leave=2)
         rest = np.setdiff1d(everyone, test)
-        validation = _hold_out(table, rest, self.val_share / (1 - self.test_share), self.seed)
+        validation = _hold_out(table, rest, self.val_share / (1 - self.test_share), self.seed, leave=1)
         train = np.setdiff1d(rest, validation)
         groups = {"train": train, "validation": validation, "test": test}
         return {part: kept[np.isin(group, members)] for part, members in groups.items()}
 
 
 def _hold_out(
-    table: Int[np.ndarray, "specimens classes"], members: Int[np.ndarray, " m"], share: float, seed: int
+    table: Int[np.ndarray, "specimens classes"], members: Int[np.ndarray, " m"], share: float, seed: int, leave: int
 ) -> Int[np.ndarray, " k"]:
     """Of many random draws of a share of the specimens, the one that is nearest to that share in every class.
 
+    Draws that hold no specimen of a class, or leave fewer than `leave`, are taken only if there is no other.
     scikit-learn's StratifiedGroupKFold sorts the groups, so its seed decides between equal groups only: seeds
     0 and 1 gave the same parts of 20 specimens. Drawing keeps the seed's meaning.
     """
     draws = [members[drawn] for _, drawn in ShuffleSplit(_DRAWS, test_size=share, random_state=seed).split(members)]
     total = table[members].sum(axis=0)
     worst = [np.abs(table[drawn].sum(axis=0) / total / share - 1)[total > 0].max() for drawn in draws]
-    alone = [((table[drawn].sum(axis=0) == 0) | (table[drawn].sum(axis=0) == total)).sum() for drawn in draws]
-    return draws[min(range(_DRAWS), key=lambda i: (alone[i], worst[i]))]
+    present = table > 0
+    held = [present[drawn].sum(axis=0) for drawn in draws]
+    left = [present[members].sum(axis=0) - n for n in held]
+    lost = [int(((n < 1) | (m < leave)).sum()) for n, m in zip(held, left, strict=True)]
+    return draws[min(range(_DRAWS), key=lambda i: (lost[i], worst[i]))]
 
 
 def _check_classes(

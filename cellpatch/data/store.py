@@ -114,7 +114,7 @@ def read_manifest(root: Path) -> Manifest:
     if not file.exists():
         raise ValueError(f"{root} is not a cell store: it has no manifest.json")
     try:
-        fields = json.loads(file.read_text())
+        fields = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is not readable as JSON: {error}") from error
     if fields.get("format_version") != FORMAT_VERSION:

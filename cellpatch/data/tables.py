@@ -1,52 +1,65 @@
 """Read annotation tables and check their columns, naming file and row."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cellpatch.data.problems import Problems
 
+_TEXT = ("cell_id", "class", "specimen", "image", "path", "split")
 
-def read_table(file: Path, required: Sequence[str]) -> pd.DataFrame:
+
+def read_table(file: Path, required: Sequence[str], name: str | None = None) -> pd.DataFrame:
     """Read CSV, TSV or Parquet, and add `where`: file and row, as a text editor counts (the header is row 1).
 
-    Raises ValueError if the file is absent, empty, unreadable or lacks a column, or a required cell is empty.
+    Text is stripped, blank rows are left out; `name` is what `where` calls the file. Raises ValueError if the
+    file is absent, empty, unreadable or lacks a column, or a required cell is empty.
     """
     if not file.is_file():
         raise ValueError(f"{file}: no such table")
     try:
         if file.suffix.lower() == ".parquet":
-            table = pd.read_parquet(file)
+            table = pd.read_parquet(file, dtype_backend="numpy_nullable")
         else:
-            separator = "\t" if file.suffix.lower() == ".tsv" else ","
-            text = dict.fromkeys(("cell_id", "class", "specimen", "image", "path", "split"), str)
-            table = pd.read_csv(file, sep=separator, dtype=text, encoding="utf-8-sig", keep_default_na=False)
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        OSError,
-        ValueError,
-    ) as error:
+            table = _read_csv(file)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' and pyarrow's are ValueErrors
         raise ValueError(f"{file}: cannot be read as a table ({error})") from error
-    missing = [name for name in required if name not in table.columns]
+    missing = [column for column in required if column not in table.columns]
     if missing:
         raise ValueError(f"{file}: lacks column {missing}; needed are {list(required)}, found {list(table.columns)}")
+    table["where"] = [f"{name or file.name}, row {row}" for row in range(2, len(table) + 2)]
+    for column in set(_TEXT) & set(table.columns):
+        table[column] = [None if pd.isna(value) else str(value).strip() for value in table[column]]
+    blank = (table[required].isna() | (table[required] == "")).all(axis=1)
+    table = table[~blank].reset_index(drop=True)
     if table.empty:
         raise ValueError(f"{file}: has no rows")
-    table["where"] = [f"{file.name}, row {row}" for row in range(2, len(table) + 2)]
-    check_filled(table, required)
+    check_filled(table, [*required, *({"specimen", "cell_id", "split"} & set(table.columns) - set(required))])
     return table
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    separator = "\t" if file.suffix.lower() == ".tsv" else ","
+    how: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig", "dtype": str, "keep_default_na": False}
+    header = pd.read_csv(file, header=None, nrows=1, **how).iloc[0].tolist()
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise ValueError(f"columns {twice} come twice")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with a field too many would shift columns
+        return pd.read_csv(file, index_col=False, skip_blank_lines=False, **how)
 
 
 def check_filled(table: pd.DataFrame, required: Sequence[str]) -> None:
     """Raise one ValueError that names every row with an empty required column."""
     problems = Problems()
-    for name in required:
-        empty = table[name].isna() | (table[name].astype(str).str.strip() == "")
+    for column in required:
+        empty = table[column].isna() | (table[column].astype(str).str.strip() == "")
         for where in table.loc[empty, "where"]:
-            problems.add(f"{where}: column {name!r} is empty")
+            problems.add(f"{where}: column {column!r} is empty")
     problems.raise_if_any()
 
 

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from cellpatch.data.store import Geometry, Manifest
 from cellpatch.publish import sha256_of
 
-SHARD_ROWS = 4096  # 54 MB at a stored side of 66 px: one shard is all that a writer holds in memory
+SHARD_BYTES = 2**26  # one shard is all that a writer holds in memory: 5,135 crops of 66 px
 
 _CELLS = pa.schema(
     [
@@ -48,7 +48,7 @@ class StoreWriter:
     classes: Sequence[str]
     geometry: Geometry
     source: Mapping[str, Any]
-    shard_rows: int = SHARD_ROWS
+    shard_rows: int | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     _files: dict[str, str] = field(default_factory=dict, init=False)
     _filled: int = field(default=0, init=False)
@@ -60,7 +60,8 @@ class StoreWriter:
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
             raise ValueError(f"a store needs at least 2 different classes, but got {list(self.classes)}")
         side = self.geometry.side_px
-        self._buffer = np.empty((self.shard_rows, side, side, 3), np.uint8)
+        self._rows_per_shard = self.shard_rows or max(1, SHARD_BYTES // (3 * side * side))
+        self._buffer = np.empty((self._rows_per_shard, side, side, 3), np.uint8)
         self._shards = 0
         self._table = pq.ParquetWriter(self.root / "cells.parquet", _CELLS)
 
@@ -90,7 +91,7 @@ class StoreWriter:
         columns = {"cell_id": cell_id, "class": label, "specimen": specimen, "x": x, "y": y, "source": source}
         start = 0
         while start < len(crops):
-            take = min(len(crops) - start, self.shard_rows - self._filled)
+            take = min(len(crops) - start, self._rows_per_shard - self._filled)
             part = slice(start, start + take)
             self._append(
                 crops[part],
@@ -112,7 +113,7 @@ class StoreWriter:
         ]
         self._rows.append(pa.record_batch(arrays, schema=_CELLS))
         self._filled += n
-        if self._filled == self.shard_rows:
+        if self._filled == self._rows_per_shard:
             self._flush()
 
     def _flush(self) -> None:
@@ -143,7 +144,9 @@ class StoreWriter:
             source=dict(self.source),
             files=self._files,
         )
-        (self.root / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1, ensure_ascii=False))
+        (self.root / "manifest.json").write_text(
+            json.dumps(asdict(manifest), indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         return manifest
 
     def __enter__(self) -> "StoreWriter":

@@ -1,0 +1,22 @@
+"""How our commands end when the user has something to mend."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+
+def guard(work: Callable[[DictConfig], None], config: DictConfig) -> None:
+    """Do the work; a ValueError ends a single command with its message, and fails one job of a multirun."""
+    try:
+        work(config)
+    except ValueError as error:
+        if HydraConfig.get().mode == RunMode.RUN:
+            sys.exit(f"error: {error}")  # without a stack of calls
+        log.error("failed: %s", error)  # Hydra shows the first failure only, at the end
+        raise
