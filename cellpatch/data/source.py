@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from cellpatch.publish import write_once
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -27,6 +30,8 @@ def prepare(source: Source, name: str, store_dir: Path) -> Path:
     """
     text = json.dumps(source.describe(), sort_keys=True, default=str)
     target = store_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    if not target.exists():
+        log.info("preparing %s, once", target)
     write_once(target, source.fill)
     return target
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,8 @@ from jaxtyping import UInt8
 
 from cellpatch.data.store import Geometry, Manifest
 from cellpatch.publish import sha256_of
+
+log = logging.getLogger(__name__)
 
 SHARD_BYTES = 2**26  # one shard is all that a writer holds in memory: 5,135 crops of 66 px
 
@@ -124,6 +127,7 @@ class StoreWriter:
         self._files[name] = sha256_of(self.root / name)
         self._table.write_table(pa.Table.from_batches(self._rows).unify_dictionaries())
         self._shards, self._filled, self._rows = self._shards + 1, 0, []
+        log.info("%d cells written", self._counts.total())
 
     def close(self) -> Manifest:
         """Write what is left and the manifest; raises ValueError if no cell came or a class stayed empty."""
