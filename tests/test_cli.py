@@ -1,6 +1,7 @@
 """The commands as users give them, in processes of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,7 +41,14 @@ def test_a_grid_twice_with_wandb_offline(tmp_path: Path, folder_of_squares: Call
     assert found == ["cnn-scratch-folder-4-s0", "cnn-scratch-folder-8-s0"]
     logged = list((tmp_path / "runs").glob("cnn*/wandb/offline-run-*/*.wandb"))
     assert len(logged) == 2
-    assert all(file.stat().st_size > 5000 for file in logged)
+    stamp = rb"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"  # the grid's name, which its runs share as their group
+    groups = [set(re.findall(stamp, file.read_bytes())) for file in logged]
+    assert groups[0] == groups[1]
+    assert len(groups[0]) == 1
+    for file in logged:
+        assert all(
+            word in file.read_bytes() for word in (b"val_macro_f1", b"confusion", b"misclassified", b"flag_limit")
+        )
     assert "macro-F1" in first.stdout
     second = _run(tmp_path, *command)
     assert second.returncode == 0, second.stderr

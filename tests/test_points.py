@@ -242,6 +242,22 @@ def test_one_image_is_one_specimen_however_it_is_written(tmp_path: Path) -> None
     assert store.manifest.classes == ["a", "b"]
 
 
+def test_links_below_root_are_followed_and_dots_are_not(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t")
+    elsewhere = tmp_path / "elsewhere.png"
+    (root / "tile0.png").rename(elsewhere)
+    (root / "tile0.png").symlink_to(elsewhere)
+    assert _fill(tmp_path, _points(root)).manifest.counts == {"a": 12, "b": 12}
+
+
+def test_another_order_of_rows_is_another_store(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t")
+    first = _points(root).describe()
+    assert _points(root).describe() == first
+    pd.read_csv(root / "points.csv").iloc[::-1].to_csv(root / "points.csv", index=False)
+    assert _points(root).describe() != first
+
+
 def test_parquet_numbers_as_specimens_and_classes(tmp_path: Path) -> None:
     root = _tiles(tmp_path / "t")
     table = pd.read_csv(root / "points.csv")

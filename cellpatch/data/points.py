@@ -1,5 +1,6 @@
 """Source `points`: images with annotated points, cut into crops at their native scale."""
 
+import hashlib
 import math
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +74,7 @@ class Points:
         table = read_annotations(self.root, self.points, self.layout)
         first = table.drop_duplicates("image")
         below = {
-            image: inside(self.root, image, where).resolve().relative_to(self.root.resolve()).as_posix()
+            image: inside(self.root, image, where).relative_to(self.root).as_posix()
             for image, where in zip(first["image"], first["where"], strict=True)
         }
         table["image"] = table["image"].map(below)  # one image is one specimen, however a table writes its path
@@ -95,8 +96,8 @@ class Points:
 
     def describe(self) -> dict[str, Any]:
         images = [self.root / image for image in self.table["image"].unique()]
-        rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy()
-        return self._parameters() | {"files": listing(self.root, images), "rows": str(rows.sum())}
+        rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy().tobytes()
+        return self._parameters() | {"files": listing(self.root, images), "rows": hashlib.sha256(rows).hexdigest()}
 
     def _parameters(self) -> dict[str, Any]:
         names = (

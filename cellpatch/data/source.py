@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,11 +50,15 @@ def listing(root: Path, files: Iterable[Path]) -> str:
 
 
 def inside(root: Path, name: str, where: str) -> Path:
-    """The file `name` below `root`; raises ValueError if it points outside."""
-    file = (root / name).resolve()
-    if not file.is_relative_to(root.resolve()):
+    """The file `name` below `root`, in one spelling; raises ValueError if it points outside.
+
+    The check is of the path as written: a link that the user put below root may lead anywhere.
+    """
+    top = Path(os.path.abspath(root))  # noqa: PTH100 (resolve would follow links)
+    file = Path(os.path.abspath(top / name))  # noqa: PTH100
+    if not file.is_relative_to(top):
         raise ValueError(f"{where}: {name!r} points outside {root}")
-    return root / name
+    return root / file.relative_to(top)
 
 
 def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
