@@ -1,12 +1,17 @@
 """One style for all figures: one colour and marker per model, sizes for a paper's column."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from cellpatch.publish import replacing
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 COLUMN_MM = 86  # a column of a two-column journal
 # Okabe & Ito's palette, safe for colour-blind readers; the models' order is fixed so that colours never move.
@@ -24,11 +29,21 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that draws: all in it is in the house style."""
+
+    @wraps(draw)
+    def within(*arguments: P.args, **named: P.kwargs) -> T:
+        with mpl.rc_context(_STYLE):
+            return draw(*arguments, **named)
+
+    return within
+
+
 def new_figure(width_mm: float = COLUMN_MM, height_mm: float = 65) -> Figure:
-    """An empty figure in the house style, sides in millimetres."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
-        figure.subplots()
+    """A figure with one pair of axes, sides in millimetres."""
+    figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
+    figure.subplots()
     return figure
 
 
@@ -45,8 +60,7 @@ def looks(models: list[str]) -> dict[str, dict[str, Any]]:
 def save(figure: Figure, name: str, folder: Path = Path("figures")) -> list[Path]:
     """Write PNG and PDF; gives their paths."""
     files = [folder / f"{name}.{kind}" for kind in ("png", "pdf")]
-    with mpl.rc_context(_STYLE):
-        for file in files:
-            with replacing(file) as temporary:
-                figure.savefig(temporary, dpi=300)
+    for file in files:
+        with replacing(file) as temporary:
+            figure.savefig(temporary, dpi=300)
     return files

@@ -9,10 +9,11 @@ specimens are not drawn here yet: differences between neighbouring points may be
 import sys
 from pathlib import Path
 
-from cellpatch.plotting import looks, new_figure, save
+from cellpatch.plotting import looks, new_figure, save, styled
 from cellpatch.runs import table
 
 
+@styled
 def draw(runs_dir: Path) -> list[Path]:
     """One panel a data set: macro-F1 on clean test cells against flag_limit; gives the files written."""
     grid = table(runs_dir)

@@ -61,6 +61,16 @@ def test_folder(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     np.testing.assert_array_equal(store.crops(np.array([0]))[0], np.asarray(Image.open(first)))
 
 
+def test_names_beyond_ascii(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(name="細胞 Zellen")
+    (root / "red").rename(root / "リンパ球")
+    (root / "green" / "specimen0").rename(root / "green" / "Fall Ä")
+    store = _store(tmp_path, _folder(root))
+    assert store.manifest.classes == ["blue", "green", "リンパ球"]
+    assert "Fall Ä" in set(store.cells["specimen"])
+    assert CellStore(store.root).manifest == store.manifest
+
+
 def test_linked_folders_are_followed(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares()
     (tmp_path / "linked").mkdir()
