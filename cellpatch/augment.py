@@ -41,8 +41,6 @@ class KorniaAugment(nn.Module):
     density (0.05 light, 0.2 strong: Tellez et al., arXiv 1902.06543); `shift_px` is in stored pixels.
     """
 
-    on_device = True
-
     def __init__(self, stain_gain: float, stain_offset: float, shift_px: int) -> None:
         super().__init__()
         _check(stain_gain, stain_offset, shift_px)
@@ -63,8 +61,6 @@ class KorniaAugment(nn.Module):
 
 class AlbumentationsAugment:
     """The same intent on the CPU, crop by crop; uint8 [b, h, w, 3] keeps its shape."""
-
-    on_device = False
 
     def __init__(self, stain_gain: float, stain_offset: float, shift_px: int) -> None:
         _check(stain_gain, stain_offset, shift_px)

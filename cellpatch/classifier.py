@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from cellpatch.augment import KorniaAugment
 from cellpatch.data.datamodule import Batch, to_pixels
 from cellpatch.models.backbone import Backbone
 from cellpatch.optics import Optics
@@ -56,7 +57,7 @@ class Classifier(pl.LightningModule):
         self,
         backbone: Backbone,
         optics: Optics,
-        augment: nn.Module | None,
+        augment: KorniaAugment | None,
         n_classes: int,
         adaptation: Adaptation,
         class_weights: Sequence[float] | None = None,
@@ -74,14 +75,16 @@ class Classifier(pl.LightningModule):
 
     def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
         """Logits of stored crops."""
-        return self.head(self.backbone(self.optics(to_pixels(crops))))
+        return self.head(self.backbone(self.optics(to_pixels(self.optics.trim(crops, 0)))))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         crops, labels, _ = batch
-        x = to_pixels(crops)
-        if self.augment is not None:
-            x = self.augment(x)
-        loss = self._loss(self.head(self.backbone(self.optics(x))), labels, self.adaptation.label_smoothing)
+        if self.augment is None:
+            logits = self(crops)
+        else:
+            x = self.augment(to_pixels(self.optics.trim(crops, self.augment.shift_px)))
+            logits = self.head(self.backbone(self.optics(x)))
+        loss = self._loss(logits, labels, self.adaptation.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), prog_bar=True)
         return loss
 

@@ -7,7 +7,7 @@ that resize, and composed with whatever else is linear and separable.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -55,14 +55,20 @@ class Optics(nn.Module):
         side_px = crop_px + 2 * margin_px
         operator = resize_matrix(crop_px, target_px) @ crop_matrix(side_px, margin_px)
         used = operator.abs().sum(0).nonzero().squeeze(1)
-        self.first, self.last = int(used[0]), int(used[-1]) + 1  # zero columns need no arithmetic
-        operator = operator[:, self.first : self.last].contiguous()
+        operator = operator[:, int(used[0]) : int(used[-1]) + 1].contiguous()  # zero columns need no arithmetic
+        self.needed_px = operator.shape[1]  # the crop's centre of this side is all that the operator reads
         self.is_crop = operator.shape[0] == operator.shape[1] and torch.equal(operator, torch.eye(target_px))
-        self.side_px = side_px
         self.register_buffer("operator", operator, persistent=False)
 
+    def trim(self, crops: UInt8[Tensor, "b side side 3"], extra_px: int) -> UInt8[Tensor, "b kept kept 3"]:
+        """The centre that the operator reads and `extra_px` around it: what comes before it need not touch more."""
+        cut = max(0, (crops.shape[1] - self.needed_px) // 2 - extra_px)
+        return crops[:, cut : crops.shape[1] - cut, cut : crops.shape[2] - cut]
+
     def forward(self, x: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 3 target target"]:
-        if x.shape[-1] != self.side_px:
-            raise ValueError(f"the operator takes crops of {self.side_px} px, but got {x.shape[-1]}")
-        x = x[..., self.first : self.last, self.first : self.last]
+        """Crops of the stored side, or trimmed; raises ValueError on smaller ones or another parity."""
+        cut, odd = divmod(x.shape[-1] - self.needed_px, 2)
+        if cut < 0 or odd:
+            raise ValueError(f"the operator takes crops of {self.needed_px} + 2n px, but got {x.shape[-1]}")
+        x = x[..., cut : x.shape[-2] - cut, cut : x.shape[-1] - cut]
         return x if self.is_crop else self.operator @ x @ self.operator.T

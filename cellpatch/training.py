@@ -168,7 +168,7 @@ def _trainer(
     settings: dict[str, Any], adaptation: Adaptation, logger: Any, folder: Path
 ) -> tuple[pl.Trainer, pl.callbacks.ModelCheckpoint]:
     best = pl.callbacks.ModelCheckpoint(
-        folder / "checkpoints", monitor="val_macro_f1", mode="max", save_weights_only=True
+        folder / _CHECKPOINTS, monitor="val_macro_f1", mode="max", save_weights_only=True
     )
     callbacks = [
         best,

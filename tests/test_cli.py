@@ -107,7 +107,7 @@ def test_a_grid_with_a_mistake_goes_on_and_fails(tmp_path: Path, folder_of_squar
 
 
 def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
-    root = folder_of_squares(20, 5)
+    root = f'"{folder_of_squares(20, 5, name="組織 1, (Fall Ä)")}"'  # quoted for Hydra, as the README says
     done = subprocess.run(
         [sys.executable, "-m", "cellpatch.data.prepare", "data=folder", f"data.root={root}", *_places(tmp_path)],
         capture_output=True,

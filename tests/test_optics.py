@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from cellpatch.data.datamodule import to_pixels
 from cellpatch.optics import Condition, Optics, crop_matrix, resize_matrix
 
 
@@ -31,6 +32,15 @@ def test_at_its_own_side_a_crop_is_untouched() -> None:
     assert torch.equal(Optics(40, 13, 40)(x), x[..., 13:53, 13:53])
 
 
+@pytest.mark.parametrize(("crop", "margin", "extra"), [(40, 13, 0), (40, 13, 2), (20, 7, 9), (33, 0, 2)])
+def test_trimming_takes_away_what_is_not_read(crop: int, margin: int, extra: int) -> None:
+    optics = Optics(crop, margin, 40)
+    crops = torch.randint(0, 256, (2, crop + 2 * margin, crop + 2 * margin, 3), dtype=torch.uint8)
+    trimmed = optics.trim(crops, extra)
+    assert trimmed.shape[1] == crop + 2 * min(extra, margin)
+    assert torch.equal(optics(to_pixels(trimmed)), optics(to_pixels(crops)))
+
+
 def test_constants_stay() -> None:
     np.testing.assert_allclose(resize_matrix(37, 40).sum(1), 1, atol=1e-6)
 
@@ -40,7 +50,8 @@ def test_bad_arguments() -> None:
         crop_matrix(8, 4)
     with pytest.raises(ValueError, match="sides must be >= 1 px"):
         resize_matrix(8, 0)
-    with pytest.raises(ValueError, match="takes crops of 12 px, but got 10"):
-        Optics(8, 2, 8)(torch.zeros(1, 3, 10, 10))
+    for side in (6, 11):
+        with pytest.raises(ValueError, match=rf"takes crops of 8 \+ 2n px, but got {side}"):
+            Optics(8, 2, 8)(torch.zeros(1, 3, side, side))
     with pytest.raises(ValueError, match="no blur"):
         Condition("pre", 1.6)

@@ -223,6 +223,19 @@ def test_geojson_is_never_paired_with_another_image(tmp_path: Path) -> None:
         read_annotations(root, "tile1.geojson", "auto")
 
 
+def test_annotations_are_found_however_root_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _tiles(tmp_path / "t", count=1)
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [5, 5]}}
+    point["properties"] = {"classification": {"name": "a"}}
+    (root / "tile0.geojson").write_text(json.dumps([point]))
+    monkeypatch.chdir(tmp_path)
+    for top, points in ((root, "t/tile0.geojson"), (Path("t"), str(root / "tile0.geojson")), (Path("t"), "*.geojson")):
+        assert read_annotations(top, points, "auto")["where"][0] == "tile0.geojson, row 1"
+    (tmp_path / "tile0.geojson").write_text("[]")
+    with pytest.raises(ValueError, match=r"tile0.geojson: must lie below data.root, t, beside its image"):
+        read_annotations(Path("t"), "tile0.geojson", "auto")
+
+
 def test_viewer_needs_one_image_in_its_folder(tmp_path: Path) -> None:
     root = _tiles(tmp_path / "t", count=2)
     (root / "annotation.csv").write_text("1\t2\ta\t0\tx\t1\n")

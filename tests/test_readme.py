@@ -1,13 +1,17 @@
 """What the README says about models, files and columns holds."""
 
 import re
+import shlex
 
 from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from cellpatch.config import build
+from cellpatch.config import build, register
 from cellpatch.models.backbone import count_macs, count_parameters
 
+register()
 README = (ROOT / "README.md").read_text()
 
 
@@ -35,6 +39,27 @@ def test_every_file_of_the_tree_exists() -> None:
 def test_every_data_choice_is_shown() -> None:
     for file in (ROOT / "conf" / "data").glob("*.yaml"):
         assert f"data={file.stem}" in README
+
+
+def test_every_override_is_understood() -> None:
+    """Each command and setting that the README shows, through a shell's and then Hydra's grammar."""
+    shown = re.findall(r"`([^`\n]+)`", README) + re.findall(r"^(python train.py .*?)(?: +#.*)?$", README, re.M)
+    overrides = [
+        word for text in shown if "=" in text for word in shlex.split(text.replace("DIR", ".").replace("FILE", "f.csv"))
+    ]
+    overrides = [word for word in overrides if re.match(r"[\w.]+=", word) and not word.startswith("RUNS=")]
+    assert len(overrides) > 25
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    pattern = next(override for override in parsed if override.key_or_group == "data.specimen_pattern")
+    assert pattern.value() == r"(case\d+)"
+    groups = [
+        o.input_line
+        for o in parsed
+        if o.key_or_group in ("data", "model", "augment", "logger") and "," not in o.input_line
+    ]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for group in groups:
+            compose("config", [group])
 
 
 def test_nothing_is_left_to_fill_in() -> None:

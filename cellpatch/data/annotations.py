@@ -1,6 +1,7 @@
 """Point annotations in the layouts that people have, as one table: image, x, y, class, cell_id, where."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def read_annotations(root: Path, points: str, layout: str) -> pd.DataFrame:
 
 
 def _below(root: Path, file: Path) -> str:
+    if not file.is_relative_to(root):
+        raise ValueError(f"{file}: must lie below data.root, {root}, beside its image")
     return file.relative_to(root).as_posix()
 
 
@@ -46,7 +49,8 @@ def _named(root: Path, file: Path) -> str:
 def _files(root: Path, points: str) -> list[Path]:
     """The annotation files: one path, or a glob below root."""
     if Path(points).is_file():
-        return [Path(points)]
+        file, top = Path(os.path.abspath(points)), Path(os.path.abspath(root))  # noqa: PTH100 (links are kept)
+        return [root / file.relative_to(top) if file.is_relative_to(top) else Path(points)]
     found = sorted(root.glob(points)) if not Path(points).is_absolute() else []
     if not found:
         raise ValueError(f"data.points: no file {points}, neither as it stands nor below {root}")
@@ -90,6 +94,7 @@ def _read_viewer(root: Path, points: str) -> pd.DataFrame:
 def _read_geojson(root: Path, points: str) -> pd.DataFrame:
     rows = []
     for file in _files(root, points):
+        name = _below(root, file)
         image = _below(root, _image_of_name(file))
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
@@ -97,7 +102,7 @@ def _read_geojson(root: Path, points: str) -> pd.DataFrame:
             raise ValueError(f"{file}: is not readable as JSON ({error})") from error
         features = document.get("features", [document]) if isinstance(document, dict) else document
         for number, feature in enumerate(features, 1):
-            where = f"{_below(root, file)}, row {number}"
+            where = f"{name}, row {number}"
             if not isinstance(feature, dict):
                 raise ValueError(f"{where}: must be a GeoJSON feature, but got {feature!r}")
             for part, (x, y) in enumerate(centres(feature.get("geometry") or {}, where)):

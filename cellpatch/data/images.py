@@ -186,7 +186,9 @@ class SlidePlane:
         try:
             import openslide
         except ImportError as error:
-            raise ValueError(f"{file}: whole slides need OpenSlide: pip install 'cellpatch[slides]'") from error
+            raise ValueError(
+                f"{file}: whole slides need OpenSlide: pip install openslide-python openslide-bin"
+            ) from error
         if not file.is_file():
             raise ValueError(f"{file}: no such image")
         try:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from cellpatch.data.store import FORMAT_VERSION
 from cellpatch.publish import write_once
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def prepare(source: Source, name: str, store_dir: Path) -> Path:
     The folder's name carries a hash of the source's description: another parameter or an edited input
     file is another store, so a stale one is never used.
     """
-    text = json.dumps(source.describe(), sort_keys=True, default=str)
+    text = json.dumps([FORMAT_VERSION, source.describe()], sort_keys=True, default=str)
     target = store_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     if not target.exists():
         log.info("preparing %s, once", target)

@@ -1,9 +1,8 @@
 """The cell store: shards of uint8 crops, cells.parquet and manifest.json."""
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,8 @@ class Manifest:
     dropped: dict[str, int]  # cells left out at ingest, per reason
     source: dict[str, Any]  # kind, licence, whether synthetic, parameters
     files: dict[str, str]
+    fingerprint: str  # of the cells alone: the same whatever the shards, the source's paths or the Parquet writer
     format_version: int = FORMAT_VERSION
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the content: equal for equal crops, labels and specimens, wherever they lie on disk."""
-        content = [self.classes, asdict(self.geometry), self.files]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class CellStore:

@@ -5,7 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +32,42 @@ _CELLS = pa.schema(
         ("y", pa.float64()),
         ("source", pa.string()),
         ("split", pa.string()),  # null unless the source brings its own train/validation/test
-        (
-            "digest",
-            pa.binary(16),
-        ),  # blake2b of the crop's bytes: the audit finds equal crops without reading any
+        ("digest", pa.binary(16)),  # blake2b of the crop: the audit finds equal crops without reading any
     ]
 )
 
 
-@dataclass
 class StoreWriter:
     """Streams crops and their rows to a folder; holds at most one shard in memory.
 
-    Raises ValueError on crops of another shape, an unknown class or a cell_id seen before.
+    `dropped` counts, per reason, the cells that a source leaves out. Raises ValueError on crops of another
+    shape, an unknown class or a cell_id seen before.
     """
 
-    root: Path
-    classes: Sequence[str]
-    geometry: Geometry
-    source: Mapping[str, Any]
-    shard_rows: int | None = None
-    dropped: Counter[str] = field(default_factory=Counter)
-    _files: dict[str, str] = field(default_factory=dict, init=False)
-    _filled: int = field(default=0, init=False)
-    _rows: list[pa.RecordBatch] = field(default_factory=list, init=False)
-    _seen: dict[str, str] = field(default_factory=dict, init=False)
-    _counts: Counter[str] = field(default_factory=Counter, init=False)
-
-    def __post_init__(self) -> None:
-        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-            raise ValueError(f"a store needs at least 2 different classes, but got {list(self.classes)}")
-        side = self.geometry.side_px
-        self._rows_per_shard = self.shard_rows or max(1, SHARD_BYTES // (3 * side * side))
-        self._buffer = np.empty((self._rows_per_shard, side, side, 3), np.uint8)
-        self._shards = 0
-        self._table = pq.ParquetWriter(self.root / "cells.parquet", _CELLS)
+    def __init__(
+        self,
+        root: Path,
+        classes: Sequence[str],
+        geometry: Geometry,
+        source: Mapping[str, Any],
+        shard_rows: int | None = None,
+    ) -> None:
+        if len(set(classes)) != len(classes) or len(classes) < 2:
+            raise ValueError(f"a store needs at least 2 different classes, but got {list(classes)}")
+        self.root = root
+        self.classes = list(classes)
+        self.geometry = geometry
+        self.source = dict(source)
+        self.dropped: Counter[str] = Counter()
+        side = geometry.side_px
+        self._buffer = np.empty((shard_rows or max(1, SHARD_BYTES // (3 * side * side)), side, side, 3), np.uint8)
+        self._filled = 0
+        self._rows: list[pa.RecordBatch] = []
+        self._files: dict[str, str] = {}
+        self._seen: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._content = hashlib.sha256(json.dumps([self.classes, asdict(geometry)]).encode())
+        self._table = pq.ParquetWriter(root / "cells.parquet", _CELLS)
 
     def add(
         self,
@@ -91,43 +92,42 @@ class StoreWriter:
                 raise ValueError(f"{where}: duplicate cell_id {one_id!r}, first seen at {self._seen[one_id]}")
             self._seen[one_id] = where
         self._counts.update(label)
-        columns = {"cell_id": cell_id, "class": label, "specimen": specimen, "x": x, "y": y, "source": source}
+        columns: dict[str, Any] = {"cell_id": cell_id, "class": label, "specimen": specimen, "source": source}
+        columns |= {name: values for name, values in {"x": x, "y": y, "split": split}.items() if values is not None}
         start = 0
         while start < len(crops):
-            take = min(len(crops) - start, self._rows_per_shard - self._filled)
-            part = slice(start, start + take)
-            self._append(
-                crops[part],
-                {k: v and v[part] for k, v in {**columns, "split": split}.items()},
-            )
-            start += take
+            part = slice(start, start + len(self._buffer) - self._filled)
+            self._append(crops[part], {name: values[part] for name, values in columns.items()})
+            start = part.stop
 
     def _append(self, crops: UInt8[np.ndarray, "n side side 3"], columns: dict[str, Any]) -> None:
         n = len(crops)
         rows = np.arange(self._filled, self._filled + n)
-        self._buffer[rows[0] : rows[-1] + 1] = crops
-        columns |= {
-            "shard": np.full(n, self._shards),
-            "row": rows,
-            "digest": [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops],
-        }
+        self._buffer[rows] = crops
+        digests = [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
+        splits = columns.get("split", [None] * n)
+        named = zip(columns["cell_id"], columns["class"], columns["specimen"], splits, digests, strict=True)
+        for cell_id, label, specimen, split, digest in named:
+            self._content.update(json.dumps([cell_id, label, specimen, split, digest.hex()]).encode())
+        columns |= {"shard": np.full(n, len(self._files)), "row": rows, "digest": digests}
         arrays = [
-            pa.nulls(n, f.type) if columns[f.name] is None else pa.array(columns[f.name]).cast(f.type) for f in _CELLS
+            pa.array(columns[field.name]).cast(field.type) if field.name in columns else pa.nulls(n, field.type)
+            for field in _CELLS
         ]
         self._rows.append(pa.record_batch(arrays, schema=_CELLS))
         self._filled += n
-        if self._filled == self._rows_per_shard:
+        if self._filled == len(self._buffer):
             self._flush()
 
     def _flush(self) -> None:
         if not self._filled:
             return
-        name = f"crops-{self._shards:05d}.npy"
+        name = f"crops-{len(self._files):05d}.npy"
         _write_npy(self.root / name, self._buffer[: self._filled])
         self._files[name] = sha256_of(self.root / name)
         self._table.write_table(pa.Table.from_batches(self._rows).unify_dictionaries())
-        self._shards, self._filled, self._rows = self._shards + 1, 0, []
-        log.info("%d cells written", self._counts.total())
+        self._filled, self._rows = 0, []
+        log.info("%s written", name)
 
     def close(self) -> Manifest:
         """Write what is left and the manifest; raises ValueError if no cell came or a class stayed empty."""
@@ -140,13 +140,14 @@ class StoreWriter:
                 f"no cells of {empty} were left: {self._counts.total()} cells kept, dropped {dict(self.dropped)}"
             )
         manifest = Manifest(
-            classes=list(self.classes),
+            classes=self.classes,
             geometry=self.geometry,
             cells=self._counts.total(),
             counts={name: self._counts[name] for name in self.classes},
             dropped=dict(self.dropped),
-            source=dict(self.source),
+            source=self.source,
             files=self._files,
+            fingerprint=self._content.hexdigest(),
         )
         (self.root / "manifest.json").write_text(
             json.dumps(asdict(manifest), indent=1, ensure_ascii=False), encoding="utf-8"
