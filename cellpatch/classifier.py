@@ -1,9 +1,8 @@
 """The one LightningModule: pixels, augmentation, optics, backbone, head."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import cos, pi
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,62 +11,55 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from cellpatch.adapt import Schedule
 from cellpatch.augment import KorniaAugment
 from cellpatch.data.datamodule import Batch, to_pixels
-from cellpatch.models.backbone import Backbone
+from cellpatch.models.backbone import Backbone, trained_state
 from cellpatch.optics import Optics
 
 
-@dataclass(frozen=True)
-class Adaptation:
-    """How weights are trained; `warmup` is a part of all steps, `patience` epochs without a better score."""
+class Network(nn.Module):
+    """From stored crops to logits: pixels, optics, backbone, head."""
 
-    lr: float
-    weight_decay: float
-    warmup: float
-    batch_size: int
-    label_smoothing: float
-    class_weights: Literal["none", "balanced"]
-    patience: int
+    def __init__(self, backbone: Backbone, optics: Optics, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.optics = optics
+        self.head = head
 
-    def __post_init__(self) -> None:
-        limits = {
-            "lr": self.lr > 0,
-            "weight_decay": self.weight_decay >= 0,
-            "warmup": 0 <= self.warmup < 1,
-            "batch_size": self.batch_size >= 1,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-            "patience": self.patience >= 1,
-        }
-        for name, holds in limits.items():
-            if not holds:
-                raise ValueError(f"adapt.{name} is out of its range: {getattr(self, name)}")
+    def features(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b features"]:
+        """Features of stored crops."""
+        return self.backbone(self.optics(to_pixels(self.optics.trim(crops, 0))))
+
+    def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
+        """Logits of stored crops."""
+        return self.head(self.features(crops))
 
 
 class Classifier(pl.LightningModule):
-    """Train and apply a backbone with a linear head on stored crops.
+    """Train a network by gradients.
 
-    `augment` runs on the device during training only. AdamW with a linear warm-up and a cosine to zero;
-    vectors (norms, biases) are not decayed.
+    `rates` are the trained backbone parameters' shares of the learning rate; the head's is 1. `augment` runs
+    on the device during training only. AdamW with a linear warm-up and a cosine to zero; vectors (norms,
+    biases) are not decayed. A checkpoint holds what is trained, not what is frozen.
     """
 
     class_weights: Tensor | None
 
     def __init__(
         self,
-        backbone: Backbone,
-        optics: Optics,
-        augment: KorniaAugment | None,
+        network: Network,
         n_classes: int,
-        adaptation: Adaptation,
+        schedule: Schedule,
+        rates: Mapping[str, float],
+        augment: KorniaAugment | None,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(backbone.num_features, n_classes)
-        self.optics = optics
+        self.network = network
+        self.schedule = schedule
+        self.rates = {f"backbone.{name}": rate for name, rate in rates.items()}
         self.augment = augment
-        self.adaptation = adaptation
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro")
@@ -75,16 +67,17 @@ class Classifier(pl.LightningModule):
 
     def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
         """Logits of stored crops."""
-        return self.head(self.backbone(self.optics(to_pixels(self.optics.trim(crops, 0)))))
+        return self.network(crops)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         crops, labels, _ = batch
+        network = self.network
         if self.augment is None:
-            logits = self(crops)
+            logits = network(crops)
         else:
-            x = self.augment(to_pixels(self.optics.trim(crops, self.augment.shift_px)))
-            logits = self.head(self.backbone(self.optics(x)))
-        loss = self._loss(logits, labels, self.adaptation.label_smoothing)
+            x = self.augment(to_pixels(network.optics.trim(crops, self.augment.shift_px)))
+            logits = network.head(network.backbone(network.optics(x)))
+        loss = self._loss(logits, labels, self.schedule.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), prog_bar=True)
         return loss
 
@@ -106,18 +99,29 @@ class Classifier(pl.LightningModule):
     def _loss(self, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         return cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = trained_state(self.network)
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what a checkpoint holds."""
+        left = self.network.load_state_dict(state, strict=False)
+        assert not left.unexpected_keys, left.unexpected_keys
+
     def configure_optimizers(self) -> Any:
-        trained = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.adaptation.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.adaptation.lr)
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warm_cosine(step, steps, self.adaptation.warmup)
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((self.rates.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
+        schedule = self.schedule
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": members, "lr": rate * schedule.lr, "weight_decay": schedule.weight_decay * decayed}
+                for (rate, decayed), members in groups.items()
+            ]
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, schedule.warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:

@@ -12,6 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
 # Nothing else may be instantiated from a config: a `_target_` is code that a YAML runs.
 TRUSTED = ("cellpatch.", "pytorch_lightning.Trainer", "pytorch_lightning.loggers.WandbLogger")
@@ -45,10 +46,17 @@ def check(config: DictConfig) -> dict[str, Any]:
     Raises ValueError that names the key: a missing value, an untrusted `_target_`, a key that the target's
     signature lacks, or a value of another type than its annotation.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ValueError(f"these keys need a value: {', '.join(f'{key}=...' for key in missing)}")
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ValueError(f"these keys need a value: {', '.join(f'{key}=...' for key in missing)}")
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except InterpolationKeyError as error:
+        chosen = " ".join(f"{key}={config[key].get('name')}" for key in ("model", "adapt"))
+        told = str(error.msg).splitlines()[0]
+        raise ValueError(
+            f"{error.full_key} is taken from another key that this config lacks ({told}): does {chosen} make sense?"
+        ) from error
     if plain["seed"] < 0:
         raise ValueError(f"seed must be >= 0, but got {plain['seed']}")
     unknown = sorted(set(plain) - {field.name for field in fields(Config)})
@@ -76,8 +84,8 @@ def build(node: dict[str, Any], **arguments: Any) -> Any:
 
 # Keys beside a target's arguments: labels and nested nodes, which train.py reads itself.
 _BESIDE = {
-    "model": {"name", "backbone", "recipe"},
-    "model.recipe": {"lr", "weight_decay", "warmup"},
+    "model": {"name", "backbone", "weights", "recipe"},
+    "model.recipe": {"lr", "weight_decay", "warmup", "stain_gain", "stain_offset", "lora_targets"},
     "data": {"name", "split", "loading"},
     "adapt": {"name"},
 }

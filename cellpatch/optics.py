@@ -5,6 +5,7 @@ that resize, and composed with whatever else is linear and separable.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, UInt8
@@ -14,12 +15,18 @@ from torch.nn.functional import interpolate
 
 @dataclass(frozen=True)
 class Condition:
-    """How a crop reaches the model: `kind` none is the resize alone, at `sigma` 0."""
+    """How a crop reaches the model: `kind` none is the resize alone, at `sigma` 0.
+
+    `via_px` is a side that every crop is resized to first, as the study's 40 px; null goes straight to the input.
+    """
 
     kind: str
     sigma: float
+    via_px: int | None
 
     def __post_init__(self) -> None:
+        if self.via_px is not None and self.via_px < 4:
+            raise ValueError(f"optics.via_px must be null or >= 4, but got {self.via_px}")
         if (self.kind, self.sigma) != ("none", 0):
             raise ValueError(
                 f"optics.kind must be none and optics.sigma 0 (this version has no blur), "
@@ -45,15 +52,18 @@ def resize_matrix(source_px: int, target_px: int) -> Float[Tensor, "target sourc
 class Optics(nn.Module):
     """From a stored crop with margin to a model's input, for square crops and inputs.
 
-    Maps [b, 3, side, side] in [0, 1] to [b, 3, target, target] with side = crop + 2 margin.
+    Maps [b, 3, side, side] in [0, 1] to [b, 3, target, target] with side = crop + 2 margin. With `via_px`
+    the crop is resized to that side first, and from there to the target.
     """
 
     operator: Tensor
 
-    def __init__(self, crop_px: int, margin_px: int, target_px: int) -> None:
+    def __init__(self, crop_px: int, margin_px: int, target_px: int, via_px: int | None = None) -> None:
         super().__init__()
         side_px = crop_px + 2 * margin_px
-        operator = resize_matrix(crop_px, target_px) @ crop_matrix(side_px, margin_px)
+        operator = crop_matrix(side_px, margin_px)
+        for source_px, wanted_px in pairwise([crop_px, via_px or target_px, target_px]):
+            operator = resize_matrix(source_px, wanted_px) @ operator
         used = operator.abs().sum(0).nonzero().squeeze(1)
         operator = operator[:, int(used[0]) : int(used[-1]) + 1].contiguous()  # zero columns need no arithmetic
         self.needed_px = operator.shape[1]  # the crop's centre of this side is all that the operator reads

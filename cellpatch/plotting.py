@@ -48,11 +48,17 @@ def new_figure(width_mm: float = COLUMN_MM, height_mm: float = 65) -> Figure:
 
 
 def looks(models: list[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each model, by its place among conf/model's, so that no figure's choice moves them."""
-    known = sorted(file.stem for file in (Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))
+    """Colour and marker of each model, by its place among conf/model's, so that no figure's choice moves them.
+
+    Models trained from scratch come first and have a colour each; a pretrained one shares a colour, never the
+    pair of colour and marker.
+    """
+    files = sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))
+    known = [file.stem for file in sorted(files, key=lambda file: ("\nweights:" in file.read_text(), file.stem))]
     places = {name: i for i, name in enumerate([*known, *sorted(set(models) - set(known))])}
+    n = len(_COLOURS)
     return {
-        name: {"color": _COLOURS[places[name] % len(_COLOURS)], "marker": _MARKERS[places[name] % len(_MARKERS)]}
+        name: {"color": _COLOURS[places[name] % n], "marker": _MARKERS[(places[name] + places[name] // n) % n]}
         for name in models
     }
 

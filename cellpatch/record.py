@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import save_file
+from torch import Tensor
 
 from cellpatch.publish import sha256_of
 
@@ -65,9 +66,8 @@ def read_predictions(file: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n cla
     return stored.drop_columns(["probabilities"]).to_pandas(), probabilities
 
 
-def write_weights(file: Path, model: torch.nn.Module) -> None:
-    """Backbone and head as safetensors: augmentation and optics are built from the config."""
-    state = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("backbone.", "head."))}
+def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
+    """The trained tensors of backbone and head as safetensors: what is frozen was published, optics are computed."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, file)
 
 

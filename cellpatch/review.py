@@ -1,19 +1,19 @@
 """What a person sees of a run: epoch lines, the closing table, the W&B page. Nothing here is read back."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
 from cellpatch.config import build
-from cellpatch.data.store import CellStore
+from cellpatch.study import Study
 
 log = logging.getLogger(__name__)
 _ERRORS_SHOWN = 32
@@ -50,24 +50,19 @@ def logger_of(
 
 
 def log_review(
-    logger: Any,
-    metrics: dict[str, Any],
-    store: CellStore,
-    indices: Int[np.ndarray, " n"],
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
-    classes: Sequence[str],
+    logger: Any, metrics: dict[str, Any], study: Study, probabilities: Float[np.ndarray, "n classes"]
 ) -> None:
     """Send test metrics, the confusion matrix and the most confident errors to W&B."""
     if logger is None:
         return
     import wandb
 
+    store, classes, labels = study.store, study.classes, study.test_labels
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])][:_ERRORS_SHOWN]
     margin, side = store.geometry.margin_px, store.geometry.side_px
-    crops = store.crops(indices[worst])[:, margin : side - margin, margin : side - margin]
+    crops = store.crops(study.split.test[worst])[:, margin : side - margin, margin : side - margin]
     images = [
         wandb.Image(
             crop,

@@ -47,17 +47,21 @@ COLUMNS = [
 ]
 
 
-def identity(config: dict[str, Any], data_fingerprint: str) -> str:
+def identity(config: dict[str, Any], data_fingerprint: str, weights_fingerprint: str | None) -> str:
     """Hash of all that determines the trained weights; `config` is resolved and plain.
 
-    Not of the device, the logger, paths, names given to data, or how the run is evaluated.
+    Not of the device, the logger, paths, names given to data, or how the run is evaluated. Published weights
+    count by their fingerprint, not by where they came from.
     """
     content = {
         "version": __version__,
         "data": data_fingerprint,
+        "weights": weights_fingerprint,
         "split": config["data"]["split"],
         "trainer": without(config["trainer"], *_NOT_TRAINING),
-        **{key: config[key] for key in ("model", "adapt", "augment", "flag_limit", "seed")},
+        "model": without(config["model"], "weights"),
+        "via_px": config["optics"]["via_px"],
+        **{key: config[key] for key in ("adapt", "augment", "flag_limit", "seed")},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

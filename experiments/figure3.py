@@ -35,7 +35,8 @@ def draw(runs_dir: Path) -> list[Path]:
             model, adapt = map(str, key)
             label = model if adapt == "scratch" else f"{model}, {adapt}"
             means = rows.groupby("flag_limit")["macro_f1"].mean()
-            axes.plot(means.index, means.to_numpy(), color=style[model]["color"], label=label)
+            line = "-" if adapt == "scratch" else "--"
+            axes.plot(means.index, means.to_numpy(), line, color=style[model]["color"], label=label)
             axes.scatter(rows["flag_limit"], rows["macro_f1"], s=14, zorder=3, **style[model])
         limits = sorted(of_data["flag_limit"].unique())
         counts = of_data.groupby("flag_limit")["n_train"].max()

@@ -33,7 +33,7 @@ from cellpatch.config import check, register
 from cellpatch.data.splits import Split
 from cellpatch.data.store import CellStore
 from cellpatch.publish import replacing
-from cellpatch.training import open_store, split_store
+from cellpatch.study import open_store, open_study
 
 register()
 _CONF = Path(__file__).parents[1] / "conf"
@@ -129,7 +129,7 @@ def compare(config: DictConfig) -> None:
     """Fit the references, print their scores and write them as JSON."""
     plain: dict[str, Any] = check(config)
     store = open_store(plain["data"])
-    study = split_store(plain, store)
+    study = open_study(plain, store)
     classes, split = study.classes, study.split
     parts = read_parts(store, split, study.labels)
     predicted = fit_colour(parts)

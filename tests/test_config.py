@@ -17,6 +17,10 @@ CONF = ROOT / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 NEEDS = {  # what a user must give
+    **{
+        adapt: ["model=efficientnet_lite0"]
+        for adapt in ("linear_probe", "knn", "prototypes", "ft_last", "ft_all", "lora")
+    },
     "folder": ["data.root=."],
     "table": ["data.table=t.csv"],
     "points": ["data.root=.", "data.points=p.csv"],
@@ -33,7 +37,7 @@ def _compose(*overrides: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_checks(group: str, choice: str) -> None:
-    _compose(f"{group}={choice}", *(NEEDS.get(choice, []) if group == "data" else []))
+    _compose(f"{group}={choice}", *NEEDS.get(choice, []))
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
@@ -44,7 +48,7 @@ def test_every_experiment_composes(file: Path) -> None:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_yaml_keys_are_the_signature(group: str, choice: str) -> None:
     """Our own targets get every argument from YAML but those that only code can give."""
-    plain = _compose(f"{group}={choice}", *(NEEDS.get(choice, []) if group == "data" else []))[group]
+    plain = _compose(f"{group}={choice}", *NEEDS.get(choice, []))[group]
     nodes = [("", plain)] + [(key, value) for key, value in plain.items() if isinstance(value, dict)]
     for place, node in nodes:
         if not str(node.get("_target_", "")).startswith("cellpatch."):
@@ -83,6 +87,14 @@ def test_yaml_keys_are_the_signature(group: str, choice: str) -> None:
         (["seed=-1"], "seed must be >= 0, but got -1"),
         (["+logger.tags=[{_target_:builtins.print}]"], "logger.tags.0._target_ must start with one of"),
         (["logger._target_=pytorch_lightning.loggers.CSVLogger"], "_target_ must start with one of"),
+        (
+            ["model=uni", "adapt=scratch"],
+            "adapt.lr is taken from another key .* does model=uni adapt=scratch make sense",
+        ),
+        (["model=cnn", "adapt=lora"], "does model=cnn adapt=lora make sense"),
+        (["model=uni", "model.weights.layout=zip"], "model.weights.layout must be"),
+        (["model=uni", "+model.weights.typo=1"], "unknown key model.weights.typo"),
+        (["optics.via_px=wide"], "optics.via_px must be"),
         (["model=gpt"], "Could not find 'model/gpt'"),
         (["data=folder"], "these keys need a value: data.root=..."),
         (["model.backbone._target_=os.system"], r"_target_ must start with one of"),

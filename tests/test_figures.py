@@ -56,5 +56,8 @@ def test_no_runs_is_an_error(tmp_path: Path) -> None:
 
 def test_a_models_colour_does_not_depend_on_its_company() -> None:
     assert looks(["customvit"])["customvit"] == looks(["cnn", "customvit", "new"])["customvit"]
-    styles = looks(["cnn", "customvit", "new"])
-    assert len({style["color"] for style in styles.values()}) == 3
+    names = sorted(file.stem for file in (ROOT / "conf" / "model").glob("*.yaml"))
+    styles = looks([*names, "new"])
+    assert len({(style["color"], style["marker"]) for style in styles.values()}) == len(names) + 1
+    scratch = [name for name in names if "\nweights:" not in (ROOT / "conf" / "model" / f"{name}.yaml").read_text()]
+    assert len({styles[name]["color"] for name in scratch}) == len(scratch) == 8

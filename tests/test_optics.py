@@ -54,4 +54,4 @@ def test_bad_arguments() -> None:
         with pytest.raises(ValueError, match=rf"takes crops of 8 \+ 2n px, but got {side}"):
             Optics(8, 2, 8)(torch.zeros(1, 3, side, side))
     with pytest.raises(ValueError, match="no blur"):
-        Condition("pre", 1.6)
+        Condition("pre", 1.6, 40)

@@ -3,12 +3,12 @@
 import re
 import shlex
 
+import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
-from cellpatch.config import build, register
+from cellpatch.config import build, check, register
 from cellpatch.models.backbone import count_macs, count_parameters
 
 register()
@@ -16,14 +16,20 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_every_model_has_its_row() -> None:
-    rows = re.findall(r"^\| (\w+) \| .* \| ([\d.]+) M \| (\d+) M \| (\d+)x\d+ \|$", README, re.M)
-    stated = {name: (float(parameters), int(macs), int(side)) for name, parameters, macs, side in rows}
+    rows = re.findall(r"^\| (\w+) \| (.*) \| ([\d.]+) M \| (\d+) M \| (\d+)x\d+ \|$", README, re.M)
+    stated = {name: (float(parameters), int(macs), int(side)) for name, _, parameters, macs, side in rows}
+    told = {name: source for name, source, *_ in rows}
     counted = {}
     for file in (ROOT / "conf" / "model").glob("*.yaml"):
-        backbone = build(OmegaConf.to_container(OmegaConf.load(file))["backbone"])  # type: ignore[call-overload,index]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            model = check(compose("config", [f"model={file.stem}"]))["model"]
+        with torch.device("meta"):  # a billion parameters need no memory to be counted
+            backbone = build(model["backbone"])
         macs = round(count_macs(backbone) / 1e6)
         counted[file.stem] = (round(count_parameters(backbone) / 1e6, 2), macs, backbone.input_px)
+        assert ("weights" not in model) or model["weights"]["licence"] in told[file.stem]
     assert stated == counted
+    assert sum("our choice" in source for source in told.values()) == 2
 
 
 def test_every_file_of_the_tree_exists() -> None:

@@ -11,16 +11,17 @@ import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from PIL import Image
-from safetensors.torch import load_file
 
 from cellpatch import runs
-from cellpatch.classifier import Adaptation, Classifier, warm_cosine
-from cellpatch.config import build, check, register
+from cellpatch.adapt import Scratch
+from cellpatch.classifier import warm_cosine
+from cellpatch.config import check, register
 from cellpatch.data.datamodule import BatchIndices, class_weights
 from cellpatch.evaluate import measure
-from cellpatch.optics import Optics
+from cellpatch.fitting import restore, weights_fingerprint
 from cellpatch.record import read_predictions
-from cellpatch.training import open_store, train
+from cellpatch.study import open_store
+from cellpatch.training import train
 
 FolderMaker = Callable[..., Path]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]
@@ -55,7 +56,9 @@ def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str,
     train(config)
     plain = check(config)
     store = open_store(plain["data"])
-    run = runs.find(tmp_path / "runs", runs.identity(plain, store.manifest.fingerprint))
+    run = runs.find(
+        tmp_path / "runs", runs.identity(plain, store.manifest.fingerprint, weights_fingerprint(plain["model"]))
+    )
     assert run is not None
     return run, runs.read_record(run)
 
@@ -107,14 +110,8 @@ def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[
     store = open_store(record["config"]["data"])
     cells = store.cells.set_index("cell_id", drop=False)
     assert (cells.loc[rows["cell_id"], "class"].astype(str).to_numpy() == rows["label"].astype(str)).all()
-    backbone = build(record["config"]["model"]["backbone"])
-    geometry = store.geometry
-    adaptation = Adaptation(**{k: v for k, v in record["config"]["adapt"].items() if k not in ("name", "_target_")})
-    optics = Optics(geometry.crop_px, geometry.margin_px, backbone.input_px)
-    model = Classifier(backbone, optics, None, 3, adaptation)
-    model.load_state_dict(load_file(run / "weights.safetensors"))
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
-    again = model.eval()(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
+    again = restore(run, store.geometry)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
     np.testing.assert_allclose(again, probabilities, atol=1e-5)
 
 
@@ -138,7 +135,7 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
     root = folder_of_squares(6, 3)
 
     def identity(*overrides: str) -> str:
-        return runs.identity(check(_config(tmp_path, root, *overrides)), "data")
+        return runs.identity(check(_config(tmp_path, root, *overrides)), "data", None)
 
     same = ["runs_dir=elsewhere", "data.name=x", "data.loading.workers=5", "trainer.enable_progress_bar=false"]
     assert {identity(override) for override in same} == {identity()}
@@ -150,10 +147,13 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
         "adapt.batch_size=9",
         "data.split.seed=3",
         "trainer.max_epochs=3",
+        "optics.via_px=null",
     ]
     others += ["augment.shift_px=1", "model.recipe.lr=0.5"]
     assert len({identity(override) for override in others} | {identity()}) == len(others) + 1
-    assert runs.identity(check(_config(tmp_path, root)), "other data") != identity()
+    plain = check(_config(tmp_path, root))
+    assert runs.identity(plain, "other data", None) != identity()
+    assert runs.identity(plain, "data", "weights") != identity()
 
 
 def test_a_failed_run_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -267,7 +267,7 @@ def test_warm_cosine() -> None:
 def test_bad_recipes(name: str, value: float) -> None:
     good: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
-        Adaptation(**{**good, "class_weights": "none", "patience": 3, name: value})
+        Scratch(**{**good, "class_weights": "none", "patience": 3, name: value})
 
 
 def test_json_is_strict(finished: tuple[Path, dict[str, Any], Path]) -> None:

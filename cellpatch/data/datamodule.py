@@ -21,17 +21,21 @@ Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class i
 
 @dataclass(frozen=True)
 class Loading:
-    """Where stores lie and how batches come: `resident_gib` bounds what is held in memory or on the device."""
+    """Where stores and features lie and how batches come.
+
+    `resident_gib` bounds what is held in memory or on the device, `embeddings_gib` the features kept on disk.
+    """
 
     store_dir: str
     resident_gib: float
     workers: int
+    embeddings_dir: str
+    embeddings_gib: float
 
     def __post_init__(self) -> None:
-        if self.resident_gib < 0 or self.workers < 0:
-            raise ValueError(
-                f"data.loading.resident_gib and workers must be >= 0, but got {self.resident_gib} and {self.workers}"
-            )
+        for name in ("resident_gib", "workers", "embeddings_gib"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.loading.{name} must be >= 0, but got {getattr(self, name)}")
 
 
 class BatchIndices(Sampler[Int[np.ndarray, " b"]]):

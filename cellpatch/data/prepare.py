@@ -19,7 +19,7 @@ def main(config: DictConfig) -> None:
 
 def prepare_store(config: DictConfig) -> None:
     """Prepare the store of `config.data` and print what it holds."""
-    from cellpatch.training import open_store
+    from cellpatch.study import open_store
 
     store = open_store(check(config)["data"])
     manifest = store.manifest

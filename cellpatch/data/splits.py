@@ -67,12 +67,15 @@ class BySpecimen:
         classes: Sequence[str],
         flag_limit: int,
         given: Shaped[np.ndarray, " n"] | None = None,
+        seed: int = 0,
     ) -> Split:
         """Split cells and keep at most `flag_limit` training cells a class, each a prefix of one permutation.
 
-        Labels index `classes`; cells labelled -1 are left out. `given` names each cell's part where the
-        source brings its own split. Crops byte-identical (`digests`) to a test crop leave training and
-        validation. Raises ValueError if specimens or cells are too few, or a specimen lies in two parts.
+        The permutation is of the run's `seed`, so that seeds differ in which cells were annotated; validation
+        and test cells do not depend on it. Labels index `classes`; cells labelled -1 are left out. `given`
+        names each cell's part where the source brings its own split. Crops byte-identical (`digests`) to a
+        test crop leave training and validation. Raises ValueError if specimens or cells are too few, or a
+        specimen lies in two parts.
         """
         if flag_limit < 1:
             raise ValueError(f"flag_limit must be >= 1, but got {flag_limit}")
@@ -86,8 +89,11 @@ class BySpecimen:
             raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
         copies = {name: np.isin(digests[parts[name]], digests[parts["test"]]) for name in PARTS[:2]}
         clean = {name: parts[name][~copy] for name, copy in copies.items()}
-        limits = {"train": flag_limit, "validation": self.val_limit}
-        picked = {name: _prefix(clean[name], labels, len(classes), limit, self.seed) for name, limit in limits.items()}
+        limits = {"train": (flag_limit, seed), "validation": (self.val_limit, 0)}
+        picked = {
+            name: _prefix(clean[name], labels, len(classes), limit, [self.seed, drawn])
+            for name, (limit, drawn) in limits.items()
+        }
         final = picked | {"test": parts["test"]}
         _check_classes(final, labels, classes)
         audit = {
@@ -95,6 +101,7 @@ class BySpecimen:
             "seed": self.seed,
             "shares": None if given is not None else {"test": self.test_share, "validation": self.val_share},
             "flag_limit": flag_limit,
+            "flags_seed": seed,
             "val_limit": self.val_limit,
             "specimens": {name: len(np.unique(specimens[index])) for name, index in final.items()},
             "specimens_in_two_parts": len(_shared_specimens(final, specimens)),
@@ -169,13 +176,13 @@ def _shared_specimens(parts: dict[str, Int[np.ndarray, " m"]], specimens: Shaped
 
 
 def _prefix(
-    index: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], n_classes: int, limit: int, seed: int
+    index: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], n_classes: int, limit: int, seeds: list[int]
 ) -> Int[np.ndarray, " k"]:
     """The first `limit` cells of each class in one permutation, so that a smaller limit is inside a larger."""
     picked = []
     for code in range(n_classes):
         members = index[labels[index] == code]
-        order = np.random.default_rng([seed, code]).permutation(len(members))
+        order = np.random.default_rng([seeds[0], code, *seeds[1:]]).permutation(len(members))
         picked.append(members[order[:limit]])
     return np.sort(np.concatenate(picked))
 

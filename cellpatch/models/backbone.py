@@ -1,6 +1,6 @@
 """What every backbone is, and what all of them need."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,83 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class Backbone(nn.Module):
-    """Maps [b, 3, input_px, input_px] in [0, 1] to features [b, num_features]."""
+    """Maps [b, 3, input_px, input_px] in [0, 1] to features [b, num_features].
+
+    Frozen parameters get no gradient, and a module without a trained parameter stays in eval mode whatever
+    `train` says: its batch norms keep their statistics.
+    """
 
     input_px: int
     num_features: int
+
+    def layers(self) -> list[list[str]]:
+        """Names of the parameters from input to output, in the groups that fine-tuning treats alike."""
+        layers: list[list[str]] = []
+        for names in self._groups():
+            if layers and all(self.get_parameter(name).ndim < 2 for name in names):
+                layers[-1] += names  # a closing norm belongs to the block before it
+            else:
+                layers.append(names)
+        return layers
+
+    def _groups(self) -> list[list[str]]:
+        groups: dict[str, list[str]] = {}
+        for name, _ in self.named_parameters():
+            groups.setdefault(name.partition(".")[0], []).append(name)
+        return list(groups.values())
+
+    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load weights of exactly the backbone's names and shapes; raises ValueError on any other."""
+        load_strictly(self, tensors)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        super().train(mode)
+        if mode:
+            for _, part in frozen_parts(self):
+                part.eval()
+        return self
+
+
+def freeze_all_but(backbone: Backbone, trained: set[str]) -> None:
+    """Let gradients reach the named parameters only."""
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad = name in trained
+    backbone.train(backbone.training)
+
+
+def frozen_parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The largest submodules (or `module` itself) that have parameters, none of them trained."""
+    parameters = list(module.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        yield name, module
+        return
+    for child_name, child in module.named_children():
+        yield from frozen_parts(child, f"{name}.{child_name}" if name else child_name)
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state less what is frozen: all that training can have changed."""
+    frozen = tuple(f"{name}." if name else "" for name, _ in frozen_parts(module))
+    still = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    state = module.state_dict()
+    return {name: value for name, value in state.items() if not name.startswith(frozen) and name not in still}
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors into a module of the same names and shapes; raises ValueError that lists the first differences."""
+    wanted = module.state_dict()
+    lacking = [name for name in wanted if name not in tensors]
+    strange = [name for name in tensors if name not in wanted]
+    shapes = [
+        f"{name} {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    problems = {"lacks": lacking, "has too much": strange, "has other shapes": shapes}
+    if any(problems.values()):
+        told = "; ".join(f"{what} {len(names)}: {names[:5]}" for what, names in problems.items() if names)
+        raise ValueError(f"does not fit the architecture: it {told}")
+    module.load_state_dict(tensors)
 
 
 class Normalise(nn.Module):
@@ -38,7 +111,10 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(backbone: Backbone) -> int:
-    """Multiply-accumulates of one forward pass of one input (convolutions and matrix products)."""
+    """Multiply-accumulates of one forward pass of one input (convolutions and matrix products).
+
+    A backbone on the meta device is counted without memory or arithmetic.
+    """
     was_training = backbone.training
     backbone.eval()
     device = next(backbone.parameters()).device

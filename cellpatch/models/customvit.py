@@ -124,7 +124,7 @@ class CustomViT(Backbone):
         side = input_px // token_px
         self.rows = nn.Parameter(torch.randn(side, 1, dim) * 0.02)
         self.columns = nn.Parameter(torch.randn(1, side, dim) * 0.02)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.Sequential(*(Block(dim, heads, side, rate) for rate in rates))
         self.norm = nn.LayerNorm(dim)
 

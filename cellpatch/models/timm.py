@@ -1,0 +1,103 @@
+"""Any architecture of timm as a backbone: https://github.com/huggingface/pytorch-image-models (Apache-2.0)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import timm
+import torch
+from jaxtyping import Float
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from cellpatch.models.backbone import Backbone, Normalise, load_strictly
+
+
+class TimmBackbone(Backbone):
+    """One of timm's networks without its classifier.
+
+    `options` go to timm's constructor. `published_px` is the side that published weights were made for, null
+    for a network that takes any side; weights are loaded at that side and their position embeddings then
+    resampled to `input_px` (bicubic, antialiased: timm's). `pooling` is the architecture's own, or
+    `token_and_mean`: the class token joined to the mean of the patch tokens, registers left out. `strides`
+    sets the stride of named convolutions and `dropped` removes named layers: so a network made for 224 px
+    keeps a map of 5x5 at 40 px. Raises ValueError for an unknown architecture, option or layer, and for a
+    side that the network cannot take.
+    """
+
+    net: Any
+    by_stage = True  # fine-tuning groups: a stage of a convolutional network; a ViT has blocks only
+
+    def __init__(
+        self,
+        architecture: str,
+        input_px: int,
+        published_px: int | None,
+        pooling: Literal["own", "token_and_mean"],
+        options: Mapping[str, Any],
+        strides: Mapping[str, int],
+        dropped: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.input_px = input_px
+        self.published_px = published_px
+        self.pooling = pooling
+        self.normalise = Normalise(mean, std)
+        self.net = self._create(architecture, dict(options))
+        for name, stride in strides.items():
+            _layer(self.net, name).stride = (stride, stride)
+        for name in dropped:
+            parent, _, leaf = name.rpartition(".")
+            _layer(self.net, name)
+            setattr(self.net.get_submodule(parent), leaf, nn.Identity())
+        if pooling == "token_and_mean" and getattr(self.net, "cls_token", None) is None:
+            raise ValueError(f"model.backbone.pooling: {architecture} has no class token")
+        self.num_features = self.net.head_hidden_size * (2 if pooling == "token_and_mean" else 1)
+
+    def _create(self, architecture: str, options: dict[str, Any]) -> Any:
+        if self.published_px is not None:
+            options["img_size"] = self.input_px
+        try:
+            net = timm.create_model(architecture, num_classes=0, **options)
+        except (RuntimeError, TypeError, AssertionError) as error:
+            raise ValueError(f"model.backbone: timm cannot build {architecture} with {options}: {error}") from error
+        if self.published_px is not None:
+            self._check_side(architecture, net)
+        return net
+
+    def _check_side(self, architecture: str, net: Any) -> None:
+        patch_px = net.patch_embed.patch_size[0]
+        if self.input_px % patch_px or self.input_px < 2 * patch_px:
+            raise ValueError(
+                f"model.backbone.input_px of {architecture} must be a multiple of its patches' {patch_px} px, two at "
+                f"least ({', '.join(str(n * patch_px) for n in range(2, 9))} ...), but got {self.input_px}"
+            )
+
+    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+        self._set_side(self.published_px)
+        load_strictly(self.net, tensors)
+        self._set_side(self.input_px)
+
+    def _set_side(self, side_px: int | None) -> None:
+        if self.published_px is not None and side_px is not None and self.published_px != self.input_px:
+            self.net.set_input_size(img_size=(side_px, side_px))
+
+    def _groups(self) -> list[list[str]]:
+        groups = group_parameters(self.net, self.net.group_matcher(coarse=self.by_stage))
+        return [[f"net.{name}" for name in groups[i]] for i in sorted(groups)]
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b features"]:
+        x = self.normalise(x)
+        if self.pooling == "own":
+            return self.net(x)
+        tokens = self.net.forward_features(x)
+        patches = tokens[:, self.net.num_prefix_tokens :].mean(dim=1)
+        return torch.cat([tokens[:, 0], patches], dim=1)
+
+
+def _layer(net: nn.Module, name: str) -> Any:
+    try:
+        return net.get_submodule(name)
+    except AttributeError as error:
+        raise ValueError(f"model.backbone.strides and dropped name layers of the network, but got {name}") from error

@@ -1,0 +1,141 @@
+"""Published weights: where they come from, what they are called there, and a fingerprint of what was loaded."""
+
+import hashlib
+import importlib.util
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cellpatch.models.layouts import LAYOUTS
+from cellpatch.models.timm import TimmBackbone
+from cellpatch.publish import sha256_of
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights of a pretrained model are, and on which terms.
+
+    They are looked for in this order: `file` (safetensors, or a .pth or .bin that opens without running
+    code), `package` (MODULE/FILE inside an installed Python package, whose distribution `install` names),
+    `hub` (Hugging Face's cache, then the hub) under `hub_file`. `layout` says whose names the tensors have.
+    `sha256` of the file is checked where it is given.
+    """
+
+    file: str | None
+    package: str | None
+    install: str | None
+    hub: str | None
+    hub_file: str | None
+    layout: Literal["timm", "ctranspath", "transformers_dinov2", "in_order"]
+    sha256: str | None
+    licence: str
+    terms: str
+
+    def locate(self) -> Path:
+        """The file on this machine, fetched from the hub if need be; raises ValueError that says how to get it."""
+        if self.file is not None:
+            if not Path(self.file).is_file():
+                raise ValueError(f"model.weights.file: there is no {self.file}. {self._how()}")
+            return Path(self.file)
+        if self.package is not None:
+            found = _in_package(self.package)
+            if found is not None:
+                return found
+        if self.hub is not None and self.hub_file is not None:
+            return self._from_hub(self.hub, self.hub_file)
+        raise ValueError(f"the weights are not on this machine. {self._how()}")
+
+    def load(self, backbone: TimmBackbone) -> str:
+        """Load into the backbone, every tensor and no other, and give the fingerprint of what was loaded.
+
+        Raises ValueError that names the file: absent, unreadable, holding code, altered, or of other names and shapes.
+        """
+        file = self.locate()
+        if self.sha256 is not None and sha256_of(file) != self.sha256:
+            raise ValueError(f"{file}: its sha256 is not {self.sha256}: truncated or altered. {self._how()}")
+        try:
+            tensors = LAYOUTS[self.layout](read_tensors(file), list(backbone.net.state_dict()))
+            tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+            backbone.load_published(tensors)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}. {self._how()}") from error
+        return fingerprint(tensors)
+
+    def _from_hub(self, hub: str, hub_file: str) -> Path:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(hub, hub_file, local_files_only=True))
+        except LocalEntryNotFoundError:
+            pass
+        try:
+            return Path(hf_hub_download(hub, hub_file))
+        except GatedRepoError as error:
+            raise ValueError(f"{hub} is gated and this account has no access. {self._how()}") from error
+        except (HfHubHTTPError, OSError) as error:
+            raise ValueError(f"{hub} is not in the hub's cache and cannot be fetched. {self._how()}") from error
+
+    def _how(self) -> str:
+        ways = []
+        if self.install is not None:
+            ways.append(f"pip install {self.install}")
+        if self.hub is not None:
+            ways.append(f"get {self.hub_file} of {self.hub} from the Hugging Face hub and set model.weights.file=FILE")
+        if not ways:
+            ways.append("set model.weights.file=FILE")
+        return f"To get them: {', or '.join(ways)} ({self.terms}). Licence: {self.licence}"
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Named tensors of a safetensors file or a torch checkpoint, read without running code from it.
+
+    A checkpoint that keeps them one level down, under `model`, `state_dict` or `teacher`, is unwrapped.
+    Raises ValueError if the file is truncated, no checkpoint, or a pickle with code.
+    """
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"is no readable safetensors file ({error})") from error
+    try:
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError("holds more than tensors (a pickle can run code) or is no checkpoint: refused") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"is no readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})"
+        ) from error
+    for key in ("model", "state_dict", "teacher"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ValueError("holds something else than named tensors")
+    return dict(loaded)
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and values, in the order of the names; the first 16 digits."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _in_package(place: str) -> Path | None:
+    module, _, inside = place.partition("/")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    file = Path(spec.origin).parent / inside
+    return file if file.is_file() else None

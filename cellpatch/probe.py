@@ -1,0 +1,229 @@
+"""Classifiers on the features of a frozen backbone: what is chosen is chosen on validation cells."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+Features = Float[Tensor, "n d"]
+Labels = Int[Tensor, " n"]
+Cells = tuple[Features, Labels]
+Others = tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Fits a head, [b, d] features to [b, classes] logits, and tells what it chose; `head` makes it again of both."""
+
+    pretrained: ClassVar[bool]
+    views: int
+
+    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]: ...
+
+    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbe:
+    """Multinomial logistic regression on standardised features; its L2 strength is the best of `strengths`.
+
+    A strength s adds s/2 times the squared norm of the weights to the mean loss: scikit-learn's
+    C = 1 / (s n). The path goes from the strongest to the weakest, each fit starting from the last, and ends
+    after `patience` strengths without a better validation macro-F1. `views` augmented copies of each training
+    cell join the cell itself.
+    """
+
+    strengths: list[float]
+    patience: int
+    views: int
+
+    pretrained: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.strengths or min(self.strengths) <= 0 or self.patience < 1 or self.views < 0:
+            raise ValueError(
+                f"adapt.strengths must be > 0, patience >= 1 and views >= 0, "
+                f"but got {self.strengths}, {self.patience} and {self.views}"
+            )
+
+    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+        x, mean, std = _standardise(train[0])
+        weight = x.new_zeros(n_classes, x.shape[1] + 1)
+
+        def candidates() -> Iterable[tuple[float, nn.Module]]:
+            nonlocal weight
+            for strength in sorted(self.strengths, reverse=True):
+                weight = fit_logistic(x, train[1], weight, strength)
+                yield strength, _unstandardise(weight, mean, std)
+
+        best, score, tried = _choose(candidates(), validation, self.patience)
+        return best[1], {"strength": best[0], "val_macro_f1": score, "tried": tried}
+
+    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
+        linear = nn.Linear(state["weight"].shape[1], n_classes)
+        linear.load_state_dict(dict(state))
+        return linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """The vote of the k most similar training cells (cosine), weighted by exp(similarity / temperature).
+
+    k is the best of `ks`; the weights are those of Wu et al., arXiv 1805.01978 (there k 200, temperature 0.07).
+    """
+
+    ks: list[int]
+    temperature: float
+    views: int
+
+    pretrained: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.ks or min(self.ks) < 1 or self.temperature <= 0 or self.views < 0:
+            raise ValueError(
+                f"adapt.ks must be >= 1, temperature > 0 and views >= 0, "
+                f"but got {self.ks}, {self.temperature} and {self.views}"
+            )
+
+    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+        usable = sorted({min(k, len(train[1])) for k in self.ks})
+        heads = ((k, NeighbourHead(*train, n_classes, k, self.temperature)) for k in usable)
+        best, score, tried = _choose(heads, validation, len(usable))
+        return best[1], {"k": best[0], "val_macro_f1": score, "tried": tried}
+
+    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
+        return NeighbourHead(state["directions"], state["labels"], n_classes, chosen["k"], self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prototypes:
+    """The class whose mean direction is nearest (cosine); the softmax's temperature is the best of `temperatures`.
+
+    The temperature moves no decision, so it is the one with the lowest validation loss.
+    """
+
+    temperatures: list[float]
+    views: int
+
+    pretrained: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.temperatures or min(self.temperatures) <= 0 or self.views < 0:
+            raise ValueError(
+                f"adapt.temperatures must be > 0 and views >= 0, but got {self.temperatures} and {self.views}"
+            )
+
+    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+        directions = normalize(train[0], dim=1)
+        members = torch.nn.functional.one_hot(train[1], n_classes).to(directions)
+        means = normalize(members.T @ directions, dim=1)
+        heads = [(t, PrototypeHead(means, t)) for t in self.temperatures]
+        with torch.no_grad():
+            temperature, head = min(heads, key=lambda pair: float(cross_entropy(pair[1](validation[0]), validation[1])))
+            score = _macro_f1(head, validation)
+        return head, {"temperature": temperature, "val_macro_f1": score}
+
+    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
+        return PrototypeHead(state["means"], chosen["temperature"])
+
+
+class NeighbourHead(nn.Module):
+    """Log of the weighted vote; keeps the training cells' directions."""
+
+    directions: Tensor
+    labels: Tensor
+
+    def __init__(self, features: Features, labels: Labels, n_classes: int, k: int, temperature: float) -> None:
+        super().__init__()
+        self.register_buffer("directions", normalize(features, dim=1))
+        self.register_buffer("labels", labels)
+        self.n_classes = n_classes
+        self.k = k
+        self.temperature = temperature
+
+    def forward(self, x: Features) -> Float[Tensor, "n classes"]:
+        similarity, nearest = (normalize(x, dim=1) @ self.directions.T).topk(self.k, dim=1)
+        votes = ((similarity - similarity[:, :1]) / self.temperature).exp()
+        total = x.new_zeros(len(x), self.n_classes).scatter_add_(1, self.labels[nearest], votes)
+        return (total / total.sum(1, keepdim=True)).clamp_min(1e-6).log()
+
+
+class PrototypeHead(nn.Module):
+    """Cosine similarity to each class's mean direction, over a temperature."""
+
+    means: Tensor
+
+    def __init__(self, means: Float[Tensor, "classes d"], temperature: float) -> None:
+        super().__init__()
+        self.register_buffer("means", means)
+        self.temperature = temperature
+
+    def forward(self, x: Features) -> Float[Tensor, "n classes"]:
+        return normalize(x, dim=1) @ self.means.T / self.temperature
+
+
+def fit_logistic(
+    x: Features, labels: Labels, start: Float[Tensor, "classes d1"], strength: float, max_iter: int = 1000
+) -> Float[Tensor, "classes d1"]:
+    """Weights and, in the last column, biases that minimise mean cross entropy + strength/2 |weights|^2.
+
+    Full-batch L-BFGS with a strong Wolfe search on the features' device until no gradient exceeds 1e-5.
+    """
+    weight = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [weight], max_iter=max_iter, tolerance_grad=1e-5, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = cross_entropy(x @ weight[:, :-1].T + weight[:, -1], labels)
+        value = value + strength / 2 * weight[:, :-1].square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return weight.detach()
+
+
+def _standardise(x: Features) -> tuple[Features, Tensor, Tensor]:
+    mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
+    std = torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))  # a constant feature stays constant
+    return (x - mean) / std, mean, std
+
+
+def _unstandardise(weight: Float[Tensor, "classes d1"], mean: Tensor, std: Tensor) -> nn.Linear:
+    """The linear layer that does on raw features what `weight` does on standardised ones."""
+    head = nn.Linear(len(mean), len(weight)).to(weight.device)
+    with torch.no_grad():
+        head.weight.copy_(weight[:, :-1] / std)
+        head.bias.copy_(weight[:, -1] - head.weight @ mean)
+    return head
+
+
+def _choose(
+    candidates: Iterable[tuple[Any, nn.Module]], validation: Cells, patience: int
+) -> tuple[tuple[Any, nn.Module], float, dict[str, float]]:
+    """The first candidate with the highest validation macro-F1, its score, and the score of each that was tried."""
+    best: tuple[Any, nn.Module] | None = None
+    highest, since = -1.0, 0
+    tried = {}
+    for setting, head in candidates:
+        tried[str(setting)] = score = _macro_f1(head, validation)
+        since += 1
+        if score > highest:
+            best, highest, since = (setting, head), score, 0
+        if since >= patience:
+            break
+    assert best is not None
+    return best, highest, tried
+
+
+def _macro_f1(head: Callable[[Features], Tensor], cells: Cells) -> float:
+    with torch.no_grad():
+        predicted = torch.cat([head(part).argmax(1) for part in cells[0].split(4096)])
+    return float(f1_score(cells[1].cpu(), predicted.cpu(), average="macro"))

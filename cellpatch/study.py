@@ -1,0 +1,59 @@
+"""The cells of a study: an open store, its classes, its split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from cellpatch.config import build, without
+from cellpatch.data.source import prepare
+from cellpatch.data.splits import BySpecimen, Split
+from cellpatch.data.store import CellStore
+
+
+@dataclass(frozen=True)
+class Study:
+    """The classes of a study, each cell's index among them (-1 where dropped), and the split."""
+
+    store: CellStore
+    classes: list[str]
+    labels: Int[np.ndarray, " n"]
+    split: Split
+
+    @property
+    def test_labels(self) -> Int[np.ndarray, " n"]:
+        return self.labels[self.split.test]
+
+
+def open_store(data: dict[str, Any]) -> CellStore:
+    """The store of a data config, prepared if it is absent; opened once in a process."""
+    source = build(without(data, "name", "split", "loading"))
+    root = prepare(source, data["name"], Path(data["loading"]["store_dir"]))
+    if root not in _opened:
+        _opened.clear()  # one store at a time: a grid over data sets does not pile them up
+        _opened[root] = CellStore(root)
+    return _opened[root]
+
+
+_opened: dict[Path, CellStore] = {}
+
+
+def open_study(plain: dict[str, Any], store: CellStore) -> Study:
+    """Split the store's cells as the config says."""
+    by_specimen: BySpecimen = build(plain["data"]["split"])
+    classes = by_specimen.keep(store.manifest.classes)
+    code = {name: i for i, name in enumerate(classes)}
+    labels = np.array([code.get(name, -1) for name in store.cells["class"].astype(str)])
+    given = store.cells["split"]
+    split = by_specimen.split(
+        labels,
+        store.cells["specimen"].astype(str).to_numpy(),
+        store.cells["digest"].to_numpy(dtype="S16"),
+        classes,
+        plain["flag_limit"],
+        None if given.isna().all() else given.to_numpy(),
+        plain["seed"],
+    )
+    return Study(store, classes, labels, split)

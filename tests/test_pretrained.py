@@ -1,0 +1,265 @@
+"""Runs of pretrained models, with the real weights that install as a package."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from cellpatch import embeddings, runs
+from cellpatch.augment import KorniaAugment
+from cellpatch.classifier import Network
+from cellpatch.config import check, register
+from cellpatch.data.store import CellStore
+from cellpatch.fitting import restore
+from cellpatch.models.cnn import CNN
+from cellpatch.optics import Optics
+from cellpatch.record import read_predictions
+from cellpatch.study import open_store, open_study
+from cellpatch.training import train
+
+FolderMaker = Callable[..., Path]
+ADAPTS = ["linear_probe", "knn", "prototypes", "ft_last", "ft_all", "lora"]
+
+
+def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
+    register()
+    fixed = ["data=folder", f"data.root={root}", f"data.loading.store_dir={tmp_path / 'stores'}", "logger=none"]
+    fixed += [f"runs_dir={tmp_path / 'runs'}", f"data.loading.embeddings_dir={tmp_path / 'embeddings'}"]
+    fixed += [
+        "trainer.accelerator=cpu",
+        "model=efficientnet_lite0",
+        "model.backbone.input_px=48",
+        "trainer.max_epochs=2",
+    ]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", [*fixed, *overrides])
+
+
+def _records(tmp_path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    return [(file.parent, runs.read_record(file.parent)) for file in sorted((tmp_path / "runs").glob("*/record.json"))]
+
+
+@pytest.mark.parametrize("adapt", ADAPTS)
+def test_a_stored_run_gives_its_predictions_again(tmp_path: Path, folder_of_squares: FolderMaker, adapt: str) -> None:
+    train(_config(tmp_path, folder_of_squares(20, 5), f"adapt={adapt}"))
+    [(run, record)] = _records(tmp_path)
+    assert run.name.startswith(f"efficientnet_lite0-{adapt}-folder-")
+    assert len(record["weights"]) == 16
+    rows, probabilities = read_predictions(run / "predictions.parquet")
+    store = open_store(record["config"]["data"])
+    index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
+    again = restore(run, store.geometry)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
+    np.testing.assert_allclose(again, probabilities, atol=1e-4)
+    size = (run / "weights.safetensors").stat().st_size
+    assert size < 5e6 or adapt == "ft_all", "frozen weights are not stored again"
+
+
+def test_squares_are_told_by_frozen_features(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    train(_config(tmp_path, folder_of_squares(60, 10)))
+    [(_, record)] = _records(tmp_path)
+    assert record["metrics"][0]["macro_f1"] > 0.95
+    assert record["probe"]["strength"] in record["config"]["adapt"]["strengths"]
+    assert record["best_epoch"] is None
+
+
+def test_frozen_batch_norm_does_not_move_in_fit(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(20, 5)
+    for adapt in ("ft_last", "ft_all"):
+        train(_config(tmp_path, root, f"adapt={adapt}"))
+    for run, record in _records(tmp_path):
+        network = restore(run, open_store(record["config"]["data"]).geometry)
+        published = _published()
+        moved = {
+            name
+            for name, value in network.backbone.state_dict().items()
+            if "running_" in name and not torch.equal(value, published[name])
+        }
+        whole = record["config"]["adapt"]["name"] == "ft_all"
+        assert any("blocks.6." in name for name in moved)
+        assert any("blocks.0." in name for name in moved) == whole
+
+
+def _published() -> dict[str, torch.Tensor]:
+    from cellpatch.fitting import open_backbone
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        model = check(compose("config", ["model=efficientnet_lite0"]))["model"]
+    return open_backbone(model).state_dict()
+
+
+def test_one_pass_serves_limits_seeds_and_probes(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder_of_squares(20, 5)
+    passes = []
+    compute = embeddings._compute
+    monkeypatch.setattr(embeddings, "_compute", lambda *a: (passes.append(1), compute(*a)))
+    for adapt in ("linear_probe", "knn", "prototypes"):
+        for override in ("flag_limit=4", "flag_limit=8", "seed=1"):
+            train(_config(tmp_path, root, f"adapt={adapt}", override))
+    assert len(_records(tmp_path)) == 9
+    assert len(passes) == 1
+    train(_config(tmp_path, root, "model.backbone.input_px=64"))
+    train(_config(tmp_path, root, "optics.via_px=null"))
+    assert len(passes) == 3, "another input side or optics is another pass"
+
+
+def test_augmented_views_join_the_training_cells(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(20, 5)
+    train(_config(tmp_path, root))
+    train(_config(tmp_path, root, "adapt.views=2"))
+    entries = sorted((tmp_path / "embeddings").glob("[!.]*/features.npy"))
+    assert len(entries) == 3
+    assert len({file.read_bytes() for file in entries}) == 3
+    heads = {(run / "weights.safetensors").read_bytes() for run, _ in _records(tmp_path)}
+    assert len(heads) == 2
+    with pytest.raises(ValueError, match="adapt.views=1 needs augment=kornia"):
+        train(_config(tmp_path, root, "adapt.views=1", "augment=none"))
+
+
+def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(40, 8)
+    splits = {}
+    for seed in (0, 1):
+        plain = check(_config(tmp_path, root, f"seed={seed}", "flag_limit=5"))
+        splits[seed] = open_study(plain, open_store(plain["data"])).split
+    np.testing.assert_array_equal(splits[0].test, splits[1].test)
+    np.testing.assert_array_equal(splits[0].validation, splits[1].validation)
+    assert set(splits[0].train) != set(splits[1].train)
+    assert splits[0].audit["cells"] == splits[1].audit["cells"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model=cnn", "adapt=linear_probe"],
+            "adapt=linear_probe needs a pretrained model, but model=cnn has no weights",
+        ),
+        (["model=dinov2_s", "model.weights.file=no.safetensors"], "there is no no.safetensors.*Licence: Apache-2.0"),
+    ],
+)
+def test_errors_come_before_any_work(
+    tmp_path: Path, folder_of_squares: FolderMaker, overrides: list[str], message: str
+) -> None:
+    root = folder_of_squares(6, 3)
+    with pytest.raises(ValueError, match=message):
+        train(_config(tmp_path, root, *overrides))
+    assert not (tmp_path / "stores").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_scratch_adaptation_of_published_weights_is_refused(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    scratch = ["adapt=scratch", "adapt.lr=0.1", "adapt.weight_decay=0", "adapt.warmup=0"]
+    with pytest.raises(ValueError, match="starts from random values, but model=efficientnet_lite0 is pretrained"):
+        train(_config(tmp_path, folder_of_squares(6, 3), *scratch))
+
+
+def test_restoring_needs_the_same_published_weights(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(_config(tmp_path, folder_of_squares(20, 5)))
+    [(run, record)] = _records(tmp_path)
+    monkeypatch.setattr("cellpatch.fitting.weights_fingerprint", lambda model: "others")
+    with pytest.raises(ValueError, match="published weights of efficientnet_lite0 are not those of the run"):
+        restore(run, open_store(record["config"]["data"]).geometry)
+
+
+def _network(side: int) -> Network:
+    torch.manual_seed(0)
+    return Network(CNN(side, [4, 8], [0.5] * 3, [0.5] * 3), Optics(side, 0, side), nn.Identity()).eval()
+
+
+def _features(store: CellStore, folder: Path, limit_gib: float = 1, **other: Any) -> np.ndarray:
+    return embeddings.features(
+        lambda: _network(8), store, {"name": "cnn"}, folder, limit_gib, torch.device("cpu"), **other
+    )
+
+
+def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of(n=300))
+    got = _features(store, tmp_path / "e")
+    assert isinstance(got, np.memmap)
+    with torch.no_grad():
+        expected = _network(8).features(torch.from_numpy(store.crops(np.arange(300))))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    half = _features(store, tmp_path / "e", dtype="float16")
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, expected, atol=1e-2)
+
+
+def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of(n=40))
+    augment = KorniaAugment(0.1, 0.1, 1)
+    one = _features(store, tmp_path / "a", view=(augment, 0))
+    torch.manual_seed(99)
+    again = _features(store, tmp_path / "b", view=(augment, 0))
+    other = _features(store, tmp_path / "a", view=(augment, 1))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other)
+
+
+def test_a_full_cache_says_so_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of())
+    with pytest.raises(ValueError, match=r"more than data.loading.embeddings_gib=1e-07; raise it, or clear some"):
+        _features(store, tmp_path / "e", limit_gib=1e-7)
+    assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
+
+
+def test_altered_features_are_told(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of())
+    _features(store, tmp_path / "e")
+    [file] = (tmp_path / "e").glob("[!.]*/features.npy")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    embeddings._open.cache_clear()
+    with pytest.raises(ValueError, match="checksum of features.npy differs"):
+        _features(store, tmp_path / "e")
+
+
+def test_many_ask_and_one_computes(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of())
+    built = []
+
+    def ask() -> None:
+        def network() -> Network:
+            built.append(1)
+            return _network(8)
+
+        embeddings.features(network, store, {"name": "cnn"}, tmp_path / "e", 1, torch.device("cpu"))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 1
+
+
+def test_list_and_clear(store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = CellStore(store_of())
+    _features(store, tmp_path / "e")
+    _features(store, tmp_path / "e", dtype="float16")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "cellpatch.embeddings", str(tmp_path / "e")]
+    listed = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    names = [line.split()[-1] for line in listed.splitlines()[:2]]
+    assert "2 entries" in listed
+    embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
+    assert f"deleted {names[0]}" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="has no"):
+        embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
+    embeddings.main([str(tmp_path / "e"), "--clear-all"])
+    assert "0 entries" in capsys.readouterr().out
+    assert not list((tmp_path / "e").glob("[!.]*"))

@@ -1,0 +1,134 @@
+"""Probes against scikit-learn on the same features."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.preprocessing import StandardScaler, normalize
+from torch import Tensor
+
+from cellpatch.probe import LinearProbe, Neighbours, Prototypes, fit_logistic
+
+Cells = tuple[Tensor, Tensor]
+
+
+def _cells(n: int, d: int, k: int, seed: int, spread: float = 2.0) -> Cells:
+    rng = np.random.default_rng(seed)
+    means = np.random.default_rng(7).normal(size=(k, d))
+    labels = np.concatenate([np.arange(k), rng.integers(0, k, n - k)])
+    scale = np.random.default_rng(8).uniform(0.1, 5, d)
+    x = (means[labels] + spread * rng.normal(size=(n, d))) * scale + 3
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(labels)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), strength=st.sampled_from([1.0, 0.1, 1e-2, 1e-3]))
+def test_logistic_regression_is_scikit_learns(seed: int, strength: float) -> None:
+    x, labels = _cells(150, 12, 4, seed)
+    z = torch.from_numpy(StandardScaler().fit_transform(x.double().numpy())).float()
+    weight = fit_logistic(z, labels, torch.zeros(4, 13), strength)
+    theirs = LogisticRegression(C=1 / (strength * len(labels)), max_iter=5000, tol=1e-8).fit(z.numpy(), labels.numpy())
+    ours = (z @ weight[:, :-1].T + weight[:, -1]).softmax(1).numpy()
+    np.testing.assert_allclose(ours, theirs.predict_proba(z.numpy()), atol=3e-3)
+
+
+def test_linear_probe_is_scikit_learns_within_two_tenths_of_a_point() -> None:
+    train, validation, test = (_cells(n, 64, 5, seed, 4.0) for n, seed in ((600, 0), (500, 1), (4000, 2)))
+    strengths = [1.0, 0.1, 0.01, 1e-3]
+    head, chosen = LinearProbe(strengths=strengths, patience=4, views=0).fit(train, validation, 5)
+    scaler = StandardScaler().fit(train[0])
+    theirs = {}
+    for strength in strengths:
+        model = LogisticRegression(C=1 / (strength * 600), max_iter=5000, tol=1e-6)
+        theirs[strength] = model.fit(scaler.transform(train[0]), train[1])
+    accuracy = float((head(test[0]).argmax(1) == test[1]).float().mean())
+    expected = theirs[chosen["strength"]].score(scaler.transform(test[0]), test[1])
+    assert abs(accuracy - expected) <= 0.002
+    assert 0.5 < expected < 0.95
+    assert chosen["val_macro_f1"] == max(chosen["tried"].values())
+
+
+def test_strength_is_chosen_on_validation_and_the_path_ends_early() -> None:
+    train, validation = _cells(60, 200, 3, 0, 6.0), _cells(400, 200, 3, 1, 6.0)
+    strengths = [100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5]
+    _, whole = LinearProbe(strengths=strengths, patience=99, views=0).fit(train, validation, 3)
+    _, short = LinearProbe(strengths=strengths[::-1], patience=2, views=0).fit(train, validation, 3)
+    assert len(whole["tried"]) == len(strengths)
+    assert len(short["tried"]) < len(strengths)
+    assert list(short["tried"]) == list(whole["tried"])[: len(short["tried"])]
+    assert whole["tried"][str(whole["strength"])] == max(whole["tried"].values())
+
+
+def test_a_constant_feature_does_no_harm() -> None:
+    x, labels = _cells(100, 6, 3, 0, 0.5)
+    x[:, 2] = 4.0
+    head, _ = LinearProbe(strengths=[0.1], patience=1, views=0).fit((x, labels), (x, labels), 3)
+    assert torch.isfinite(head(x)).all()
+    assert (head(x).argmax(1) == labels).float().mean() > 0.9
+
+
+def test_neighbours_are_scikit_learns() -> None:
+    train, validation, test = (_cells(n, 10, 3, seed) for n, seed in ((200, 0), (100, 1), (300, 2)))
+    head, chosen = Neighbours(ks=[7], temperature=0.1, views=0).fit(train, validation, 3)
+    theirs = KNeighborsClassifier(7, metric="euclidean", weights=lambda d: np.exp((1 - d**2 / 2) / 0.1))
+    theirs.fit(normalize(train[0].numpy()), train[1].numpy())  # on the sphere, cosine is 1 - distance^2 / 2
+    expected = theirs.predict_proba(normalize(test[0].numpy()))
+    np.testing.assert_allclose(head(test[0]).softmax(1).numpy(), expected, atol=1e-3)
+    assert chosen["k"] == 7
+
+
+def test_k_is_chosen_among_what_there_is() -> None:
+    train, validation = _cells(30, 10, 3, 0), _cells(100, 10, 3, 1)
+    _, chosen = Neighbours(ks=[1, 5, 1000], temperature=0.07, views=0).fit(train, validation, 3)
+    assert set(chosen["tried"]) == {"1", "5", "30"}
+
+
+def test_prototypes_are_the_nearest_centroid_of_directions() -> None:
+    train, validation, test = (_cells(n, 10, 3, seed) for n, seed in ((200, 0), (100, 1), (300, 2)))
+    head, chosen = Prototypes(temperatures=[0.01, 0.1, 1.0], views=0).fit(train, validation, 3)
+    directions = normalize(train[0].numpy())
+    centroid = NearestCentroid().fit(directions, train[1].numpy())
+    nearest = normalize(test[0].numpy()) @ normalize(centroid.centroids_).T
+    np.testing.assert_array_equal(head(test[0]).argmax(1).numpy(), nearest.argmax(1))
+    losses = {
+        t: float(torch.nn.functional.cross_entropy(head(validation[0]) * chosen["temperature"] / t, validation[1]))
+        for t in (0.01, 0.1, 1.0)
+    }
+    assert chosen["temperature"] == min(losses, key=lambda t: losses[t])
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        (LinearProbe, {"strengths": [], "patience": 1}),
+        (LinearProbe, {"strengths": [0.0], "patience": 1}),
+        (LinearProbe, {"strengths": [1.0], "patience": 0}),
+        (Neighbours, {"ks": [0], "temperature": 0.1}),
+        (Neighbours, {"ks": [1], "temperature": 0.0}),
+        (Prototypes, {"temperatures": []}),
+        (Prototypes, {"temperatures": [0.1], "views": -1}),
+    ],
+)
+def test_bad_settings(kind: Any, setting: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="adapt.(strengths|ks|temperatures) must be"):
+        kind(**{"views": 0, **setting})
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        LinearProbe(strengths=[0.1], patience=1, views=0),
+        Neighbours(ks=[3], temperature=0.07, views=0),
+        Prototypes(temperatures=[0.1], views=0),
+    ],
+)
+def test_a_head_is_made_again_of_what_is_stored(probe: Any) -> None:
+    train, validation = _cells(50, 8, 3, 0), _cells(50, 8, 3, 1)
+    head, chosen = probe.fit(train, validation, 3)
+    again = probe.head(dict(head.state_dict()), chosen, 3)
+    torch.testing.assert_close(again(validation[0]), head(validation[0]))

@@ -1,0 +1,332 @@
+"""Published weights: read without running code, named as today, strict, and the forward pass of an independent build."""
+
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from conftest import ROOT, SHARED
+from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cellpatch.config import build, check, register
+from cellpatch.fitting import open_backbone, weights_fingerprint
+from cellpatch.models.ctranspath import CTransPath
+from cellpatch.models.layouts import from_ctranspath, from_transformers_dinov2, in_order
+from cellpatch.models.timm import TimmBackbone
+from cellpatch.models.weights import Weights, fingerprint, read_tensors
+
+PLAIN = ([0.0] * 3, [1.0] * 3)
+
+
+def _model(name: str, *overrides: str) -> dict[str, Any]:
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return check(compose("config", [f"model={name}", *overrides]))["model"]
+
+
+def _vit(side: int, published: int, **options: Any) -> TimmBackbone:
+    small = {"embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 1e-5, **options}
+    return TimmBackbone("vit_large_patch16_224", side, published, "own", small, {}, [], *PLAIN)
+
+
+def _noisy(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state with every value moved, so that no tensor equals its first value by chance."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: value + 0.1 * torch.rand(value.shape, generator=generator) if value.is_floating_point() else value + 3
+        for name, value in module.state_dict().items()
+    }
+
+
+def _weights(file: Path | None, **other: Any) -> Weights:
+    settings: dict[str, Any] = {"package": None, "install": None, "hub": None, "hub_file": None, "layout": "timm"}
+    settings |= {"sha256": None, "licence": "CC BY-NC-ND 4.0", "terms": "gated: ask for access"}
+    return Weights(file=None if file is None else str(file), **settings | other)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_in_uni_s_layout_is_loaded_whole(tmp_path: Path, suffix: str) -> None:
+    published = _noisy(_vit(64, 64).net) | {"head.weight": torch.zeros(3, 32), "head.bias": torch.zeros(3)}
+    file = tmp_path / f"uni{suffix}"
+    save_file(published, file) if suffix == ".safetensors" else torch.save({"model": published}, file)
+    backbone = _vit(64, 64)
+    mark = _weights(file).load(backbone)
+    for name, value in backbone.net.state_dict().items():
+        torch.testing.assert_close(value, published[name], atol=0, rtol=0)
+    assert mark == fingerprint({name: value for name, value in published.items() if not name.startswith("head.")})
+
+
+def test_fingerprint_moves_with_every_tensor() -> None:
+    state = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.int64)}
+    changes = [{"a": state["a"].view(3, 2)}, {"a": state["a"] + 1e-6}, {"b": state["b"].int()}, {"c": state["b"]}]
+    marks = {fingerprint(state | change) for change in changes}
+    assert len(marks | {fingerprint(state)}) == 5
+    assert fingerprint({"b": state["b"], "a": state["a"].clone()}) == fingerprint(state)
+
+
+def test_half_precision_is_loaded_as_float(tmp_path: Path) -> None:
+    state = {name: value.half() for name, value in _noisy(_vit(64, 64).net).items()}
+    save_file(state, tmp_path / "w.safetensors")
+    backbone = _vit(64, 64)
+    _weights(tmp_path / "w.safetensors").load(backbone)
+    assert all(p.dtype == torch.float32 for p in backbone.parameters())
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        return (Path.touch, (Path(self.place),))  # type: ignore[return-value]
+
+    place = ""
+
+
+def test_a_pickle_with_code_is_refused_unrun(tmp_path: Path) -> None:
+    _Evil.place = str(tmp_path / "was-here")
+    for name, write in (("new.pth", torch.save), ("old.bin", lambda o, f: f.write_bytes(pickle.dumps(o)))):
+        write({"model": {"weight": _Evil()}}, tmp_path / name)
+        with pytest.raises(ValueError, match=r"a pickle can run code.*refused.*Licence: CC BY-NC-ND"):
+            _weights(tmp_path / name).load(_vit(64, 64))
+    assert not (tmp_path / "was-here").exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("kept", [0, 100, 0.5])
+def test_truncated_files(tmp_path: Path, suffix: str, kept: float) -> None:
+    file = tmp_path / f"w{suffix}"
+    state = _noisy(_vit(64, 64).net)
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
+    with pytest.raises(ValueError, match=rf"w{suffix}: (is no readable|holds more than tensors)"):
+        _weights(file).load(_vit(64, 64))
+
+
+def test_an_altered_file_is_told_by_its_checksum(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file(_noisy(_vit(64, 64).net), file)
+    with pytest.raises(ValueError, match="its sha256 is not 00: truncated or altered"):
+        _weights(file, sha256="00").load(_vit(64, 64))
+
+
+def test_other_names_and_shapes_are_listed(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    state = _noisy(_vit(64, 64).net)
+    del state["norm.bias"]
+    state |= {"extra": torch.zeros(1), "norm.weight": torch.zeros(7)}
+    save_file(state, file)
+    message = (
+        r"lacks 1: \['norm.bias'\]; has too much 1: \['extra'\]; has other shapes 1: .*norm.weight \[7\] instead of"
+    )
+    with pytest.raises(ValueError, match=message):
+        _weights(file).load(_vit(64, 64))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="something else than named tensors"):
+        read_tensors(tmp_path / "list.pth")
+
+
+def test_absent_weights_say_what_to_get() -> None:
+    with pytest.raises(
+        ValueError, match=r"there is no nowhere.pth. To get them: .*gated: ask.*Licence: CC BY-NC-ND 4.0"
+    ):
+        _weights(Path("nowhere.pth")).locate()
+    with pytest.raises(ValueError, match=r"not on this machine. To get them: pip install some-package"):
+        _weights(None, package="no_such_module/f.pth", install="some-package").locate()
+
+
+def test_the_hub_s_cache_is_used_and_its_absence_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    weights = _weights(None, hub="some/model", hub_file="model.safetensors")
+    with pytest.raises(
+        ValueError, match="some/model is not in the hub's cache and cannot be fetched. To get them: get model"
+    ):
+        weights.locate()
+    snapshot = tmp_path / "models--some--model" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--some--model" / "refs").mkdir()
+    (tmp_path / "models--some--model" / "refs" / "main").write_text("0" * 40)
+    save_file({"a": torch.zeros(1)}, snapshot / "model.safetensors")
+    assert weights.locate() == snapshot / "model.safetensors"
+
+
+def test_gated_weights_name_the_licence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+
+    def refuse(*_: Any, local_files_only: bool = False) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("not cached")
+        raise GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    weights = build(_model("uni")["weights"])
+    with pytest.raises(
+        ValueError, match=r"MahmoodLab/UNI is gated.*pytorch_model.bin.*gated: ask.*Licence: CC BY-NC-ND 4.0"
+    ):
+        weights.locate()
+
+
+@pytest.mark.parametrize("published_side", [64, 96])
+def test_positions_are_resampled_as_timm_does(tmp_path: Path, published_side: int) -> None:
+    torch.manual_seed(0)
+    state = _noisy(_vit(published_side, published_side).net)
+    save_file(state, tmp_path / "w.safetensors")
+    backbone = _vit(48, published_side)
+    _weights(tmp_path / "w.safetensors").load(backbone)
+    theirs = timm.create_model(
+        "vit_large_patch16_224",
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(tmp_path / "w.safetensors"), "num_classes": 0},
+        img_size=48,
+        num_classes=0,
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        init_values=1e-5,
+    ).eval()
+    x = torch.rand(2, 3, 48, 48)
+    torch.testing.assert_close(backbone.eval()(x), theirs(x), atol=1e-5, rtol=1e-5)
+
+
+def test_phikon_s_layout_equals_transformers_own_model(tmp_path: Path) -> None:
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    settings = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 16, "image_size": 64}
+    theirs = Dinov2Model(Dinov2Config(**settings, layerscale_value=1e-5)).eval()
+    theirs.load_state_dict(_noisy(theirs))
+    theirs.save_pretrained(tmp_path)  # writes the published names, whatever they are inside the library
+    assert "encoder.layer.0.attention.attention.query.weight" in load_file(tmp_path / "model.safetensors")
+    backbone = _vit(64, 64)
+    _weights(tmp_path / "model.safetensors", layout="transformers_dinov2").load(backbone)
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs(x).last_hidden_state[:, 0]
+        torch.testing.assert_close(backbone.eval()(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_unknown_name_in_phikon_s_layout_is_not_swallowed() -> None:
+    named = from_transformers_dinov2(
+        {"encoder.layer.0.new": torch.zeros(1), "embeddings.mask_token": torch.zeros(1)}, []
+    )
+    assert list(named) == ["blocks.0.new"]
+
+
+def _published_ctranspath() -> tuple[dict[str, Tensor], nn.Module]:
+    """torchvision's Swin-T with the stem written out, and its weights under the names that were published."""
+    from torchvision.models import swin_t
+
+    torch.manual_seed(0)
+    theirs = swin_t(weights=None)
+    theirs.head = nn.Identity()
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((3, 12), (12, 24)):
+        layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    theirs.features[0][0] = nn.Sequential(*layers, nn.Conv2d(24, 96, 1))  # then torchvision's permute and norm
+    theirs.load_state_dict(
+        {
+            n: v if "index" in n else w
+            for (n, v), w in zip(theirs.state_dict().items(), _noisy(theirs).values(), strict=True)
+        }
+    )
+    published: dict[str, Tensor] = {"head.weight": torch.zeros(1000, 768), "head.bias": torch.zeros(1000)}
+    for name, value in theirs.eval().state_dict().items():
+        name = name.replace("features.0.0.", "patch_embed.proj.").replace("features.0.2.", "patch_embed.norm.")
+        name = name.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
+        stage = re.match(r"features\.(\d)\.", name)
+        if stage:  # torchvision counts stages and down-samplings together; timm 0.5.4 had both in one layer
+            number = int(stage[1])
+            part = f"layers.{(number - 1) // 2}." + ("blocks." if number % 2 else "downsample.")
+            name = name.replace(stage[0], part)
+        published[name] = value
+    published["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    return published, theirs
+
+
+def test_ctranspath_s_published_layout_equals_torchvision_s_swin(tmp_path: Path) -> None:
+    published, theirs = _published_ctranspath()
+    assert "layers.0.downsample.reduction.weight" in published
+    assert "layers.3.downsample.reduction.weight" not in published
+    assert "layers.2.blocks.5.attn.relative_position_index" in published
+    torch.save({"model": published}, tmp_path / "ctranspath.pth")
+    model = _model("ctranspath", f"model.weights.file={tmp_path / 'ctranspath.pth'}", "model.weights.sha256=null")
+    backbone = open_backbone(model).eval()
+    assert isinstance(backbone, CTransPath)
+    x = torch.rand(1, 3, 224, 224)
+    mean, std = (torch.tensor(model["backbone"][key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(x), theirs((x - mean) / std), atol=2e-4, rtol=1e-4)
+    assert weights_fingerprint(model) == fingerprint(from_ctranspath(published, []))
+
+
+def test_ctranspath_s_own_checksum_is_asked_for(tmp_path: Path) -> None:
+    torch.save({"model": {}}, tmp_path / "ctranspath.pth")
+    with pytest.raises(ValueError, match="its sha256 is not 7c998680.*Xiyue-Wang/TransPath.*GPL-3.0"):
+        open_backbone(_model("ctranspath", f"model.weights.file={tmp_path / 'ctranspath.pth'}"))
+
+
+def test_tensors_in_order() -> None:
+    tensors = {"x": torch.zeros(1), "y": torch.ones(2), "fc.weight": torch.zeros(3), "fc.bias": torch.zeros(1)}
+    assert list(in_order(tensors, ["a", "b"])) == ["a", "b"]
+    with pytest.raises(ValueError, match="has 4 tensors instead of 3"):
+        in_order(tensors, ["a", "b", "c"])
+
+
+def test_efficientnet_lite0_names_a_cat_and_a_cup_of_coffee() -> None:
+    import skimage.data
+    from timm.data import ImageNetInfo
+
+    weights: Weights = build(_model("efficientnet_lite0")["weights"])
+    full = timm.create_model("tf_efficientnet_lite0").eval()
+    full.load_state_dict(in_order(read_tensors(weights.locate()), list(full.state_dict())))
+    backbone = open_backbone(_model("efficientnet_lite0")).eval()
+    for picture, words in ((skimage.data.chelsea(), ("cat", "tabby")), (skimage.data.coffee(), ("espresso", "cup"))):
+        side = min(picture.shape[:2])
+        top, left = ((n - side) // 2 for n in picture.shape[:2])
+        square = torch.from_numpy(np.ascontiguousarray(picture[top : top + side, left : left + side]))
+        x = square.permute(2, 0, 1)[None].float() / 255
+        x = nn.functional.interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
+        with torch.no_grad():
+            logits = full.classifier(backbone(x))
+        named = ImageNetInfo().index_to_description(int(logits.argmax()))
+        assert any(word in named.lower() for word in words), named
+
+
+@pytest.fixture(scope="module")
+def dinov2_file() -> Path:
+    file = SHARED / "weights" / "dinov2_vits14.safetensors"
+    if not file.is_file():
+        pytest.skip("needs ../shared")
+    return file
+
+
+@pytest.mark.parametrize("side", [224, 112, 42])
+def test_dinov2_s_equals_timm_s_own_features(dinov2_file: Path, side: int, tmp_path: Path) -> None:
+    single = tmp_path / "single.safetensors"  # timm resamples half-precision positions in half precision, we do not
+    save_file({name: tensor.float() for name, tensor in load_file(dinov2_file).items()}, single)
+    model = _model("dinov2_s", f"model.weights.file={dinov2_file}", f"model.backbone.input_px={side}")
+    backbone = open_backbone(model).eval()
+    overlay = {"file": str(single), "custom_load": False, "num_classes": 0}
+    theirs = timm.create_model(
+        "vit_small_patch14_dinov2", pretrained=True, pretrained_cfg_overlay=overlay, img_size=side, num_classes=0
+    ).eval()
+    x = torch.rand(2, 3, side, side)
+    mean, std = (torch.tensor(theirs.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(x), theirs((x - mean) / std), atol=1e-4, rtol=1e-4)
+
+
+def test_dinov2_s_fingerprint_is_of_the_file_not_of_the_side(dinov2_file: Path) -> None:
+    marks = {
+        weights_fingerprint(_model("dinov2_s", f"model.weights.file={dinov2_file}", f"model.backbone.input_px={side}"))
+        for side in (56, 112)
+    }
+    assert marks == {fingerprint({name: t.float() for name, t in load_file(dinov2_file).items()})}
