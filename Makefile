@@ -1,12 +1,12 @@
 # make run     a small, complete study on the embedded synthetic cells (under 8 minutes on two cores)
 # make test    format, lint, types, all tests
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
-# make figure3 one figure from stored runs: make figure3 RUNS=runs
+# make figure3 one figure from stored runs: make figure3 RUNS=runs; likewise make models_table
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUNS ?= runs
 QUICK := runs/quick
-FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py))
+FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
 
 .PHONY: help run test check data figures $(FIGURES) clean
 help:

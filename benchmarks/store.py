@@ -1,10 +1,13 @@
 """Write a synthetic store of the study's size, open it, draw the first batch: seconds and peak memory.
 
-python benchmarks/store.py [--cells 185432] [--specimens 303] [--workers 2] [--dir stores]
+python benchmarks/store.py [--cells 185432] [--specimens 303] [--workers 2]
+
+The store is written to a temporary folder and deleted.
 """
 
 import argparse
 import resource
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,10 +23,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=185_432)
     parser.add_argument("--specimens", type=int, default=303)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--dir", type=Path, default=Path("stores"))
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), options)
+
+
+def measure(folder: Path, options: argparse.Namespace) -> None:
+    """Print seconds and peak memory of writing, opening and the first batch."""
     started = time.perf_counter()
-    root = prepare(Synthetic(options.cells, options.specimens, 0, options.workers), "synthetic", options.dir)
+    root = prepare(Synthetic(options.cells, options.specimens, 0, options.workers), "synthetic", folder)
     seconds = time.perf_counter() - started
     parent, child = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

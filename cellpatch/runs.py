@@ -33,6 +33,7 @@ _NOT_TRAINING = [
 COLUMNS = [
     "model",
     "adapt",
+    "input_px",
     "data",
     "flag_limit",
     "seed",
@@ -43,6 +44,7 @@ COLUMNS = [
     "macro_f1",
     "balanced_accuracy",
     "ece",
+    "seconds",
     "run",
 ]
 
@@ -103,7 +105,10 @@ def read_record(run: Path) -> dict[str, Any]:
 
 
 def table(runs_dir: Path) -> pd.DataFrame:
-    """One row per run and optical condition; raises ValueError if the folder is absent."""
+    """One row per run and optical condition; `seconds` are those of the fit alone.
+
+    Raises ValueError if the folder is absent.
+    """
     if not runs_dir.is_dir():
         raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
     rows = []
@@ -112,10 +117,13 @@ def table(runs_dir: Path) -> pd.DataFrame:
         config = record["config"]
         row = {key: config[key]["name"] for key in ("model", "adapt", "data")}
         row |= {key: config[key] for key in ("flag_limit", "seed")}
+        row |= {"input_px": config["model"]["backbone"]["input_px"], "seconds": record["seconds"]["train"]}
         row |= {"n_train": sum(record["counts"]["train"].values()), "run": file.parent.name}
         rows += [row | metrics for metrics in record["metrics"]]
     grid = pd.DataFrame(rows, columns=COLUMNS)
-    return grid.sort_values(["data", "model", "adapt", "flag_limit", "seed", "kind", "sigma"], ignore_index=True)
+    return grid.sort_values(
+        ["data", "model", "adapt", "input_px", "flag_limit", "seed", "kind", "sigma"], ignore_index=True
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -20,7 +20,7 @@ def draw(runs_dir: Path) -> list[Path]:
     grid = grid[grid["kind"] == "none"]
     if grid.empty:
         raise ValueError(f"{runs_dir} holds no finished run: train some first, e.g. make run")
-    same = ["data", "model", "adapt", "flag_limit", "seed"]
+    same = ["data", "model", "adapt", "input_px", "flag_limit", "seed"]
     twice = grid[grid.duplicated(same, keep=False)]
     if not twice.empty:
         raise ValueError(
@@ -31,9 +31,11 @@ def draw(runs_dir: Path) -> list[Path]:
     for data, of_data in grid.groupby("data"):
         figure = new_figure()
         axes = figure.axes[0]
-        for key, rows in of_data.groupby(["model", "adapt"]):
-            model, adapt = map(str, key)
+        for key, rows in of_data.groupby(["model", "adapt", "input_px"]):
+            model, adapt, side = map(str, key)
             label = model if adapt == "scratch" else f"{model}, {adapt}"
+            if of_data[of_data["model"] == model]["input_px"].nunique() > 1:
+                label += f", {side} px"
             means = rows.groupby("flag_limit")["macro_f1"].mean()
             line = "-" if adapt == "scratch" else "--"
             axes.plot(means.index, means.to_numpy(), line, color=style[model]["color"], label=label)

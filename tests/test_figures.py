@@ -17,12 +17,13 @@ import figure3
 def _record(runs: Path, name: str, **changes: Any) -> None:
     record = {
         "config": {
-            "model": {"name": "cnn"},
+            "model": {"name": "cnn", "backbone": {"input_px": 40}},
             "adapt": {"name": "scratch"},
             "data": {"name": "cells"},
             "flag_limit": 8,
             "seed": 0,
         },
+        "seconds": {"train": 2.0},
         "counts": {"train": {"a": 8, "b": 7}},
         "metrics": [
             {"kind": "none", "sigma": 0, "accuracy": 0.5, "macro_f1": 0.4, "balanced_accuracy": 0.5, "ece": 0.1}

@@ -99,6 +99,8 @@ class CustomViT(Backbone):
     Raises ValueError if the tokens are odd or do not tile the input, or the heads do not divide dim.
     """
 
+    stem: nn.Module
+
     def __init__(
         self,
         input_px: int,

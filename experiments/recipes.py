@@ -1,0 +1,111 @@
+"""Which recipe suits each model that is trained from scratch? The same candidates for all, chosen on validation.
+
+    python experiments/recipes.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20
+    python experiments/recipes.py data.split.val_limit=64 flag_limit=64 trainer.max_epochs=20      # synthetic
+    python experiments/recipes.py                                            # what is chosen so far
+
+Each training adds a line to experiments/recipes.csv: the highest validation macro-F1 and its epoch, never a test
+score. What has its line is not trained again, so several processes can work on one list (`--models a,b` gives each
+its own). Chosen is the candidate with the highest mean over the data sets; conf/model holds it, and a test says so.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from lines import Lines
+
+from cellpatch.config import check, register
+from cellpatch.runs import read_record
+from cellpatch.training import train
+
+CONF = Path(__file__).parents[1] / "conf"
+# Ours, around what is common for AdamW: the first is where we began, the others move several things at once.
+CANDIDATES = pd.DataFrame(
+    [
+        (1.0e-3, 0.05, 0.1, 0.05, 0.1),
+        (3.0e-3, 0.05, 0.1, 0.0, 0.1),
+        (3.0e-4, 0.05, 0.1, 0.0, 0.1),
+        (1.0e-3, 0.2, 0.2, 0.1, 0.2),
+        (3.0e-3, 0.01, 0.2, 0.1, 0.2),
+        (2.0e-3, 0.1, 0.05, 0.0, 0.05),
+    ],
+    columns=["lr", "weight_decay", "warmup", "drop_path", "stain_gain"],
+)
+LINES = Lines(Path(__file__).with_suffix(".csv"), ["data", "flag_limit", "epochs", "model", "candidate"])
+
+
+def scratch_models() -> list[str]:
+    """The models of conf/model that bring no weights."""
+    files = sorted((CONF / "model").glob("*.yaml"))
+    return [file.stem for file in files if "\nweights:" not in file.read_text(encoding="utf-8")]
+
+
+def overrides_of(model: str, candidate: int) -> list[str]:
+    """Hydra's overrides for one candidate; drop path only where the model has it. Offset goes with gain, half of it."""
+    row = CANDIDATES.loc[candidate]
+    chosen = [f"model={model}", *(f"model.recipe.{key}={row[key]}" for key in ("lr", "weight_decay", "warmup"))]
+    chosen += [f"model.recipe.stain_gain={row.stain_gain}", f"model.recipe.stain_offset={row.stain_gain / 2}"]
+    text = (CONF / "model" / f"{model}.yaml").read_text(encoding="utf-8")
+    for key in ("backbone.drop_path", "backbone.options.drop_path_rate"):
+        if f" {key.rpartition('.')[2]}:" in text:
+            chosen.append(f"model.{key}={row.drop_path}")
+    return chosen
+
+
+def search(models: list[str], overrides: list[str]) -> None:
+    """Train each model with each candidate and add what validation said."""
+    register()
+    for candidate in CANDIDATES.index:
+        for model in models:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                config = compose("config", [*overrides, *overrides_of(model, candidate), "logger=none"])
+            plain = check(config)
+            key = {"data": plain["data"]["name"], "flag_limit": plain["flag_limit"]}
+            key |= {"epochs": plain["trainer"]["max_epochs"], "model": model, "candidate": candidate}
+            if LINES.has(key):
+                print(f"{model}, candidate {candidate}: is there")
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                config.runs_dir = folder
+                train(config)
+                [file] = Path(folder).glob("*/record.json")
+                LINES.add(line_of(key, read_record(file.parent)))
+
+
+def line_of(key: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    line = key | CANDIDATES.loc[key["candidate"]].to_dict()
+    line |= {f"n_{part}": sum(record["counts"][part].values()) for part in ("train", "validation")}
+    line |= {"val_macro_f1": round(record["val_macro_f1"], 4), "best_epoch": record["best_epoch"]}
+    return line | {"seconds": round(record["seconds"]["train"])}
+
+
+def choose(lines: pd.DataFrame) -> pd.DataFrame:
+    """Mean validation macro-F1 per model (rows) and candidate (columns), over data sets that have every candidate."""
+    table = lines.pivot_table(
+        index=["model", "data", "flag_limit", "epochs"], columns="candidate", values="val_macro_f1"
+    )
+    return table.dropna().groupby("model").mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python experiments/recipes.py", description="Search recipes on validation.")
+    parser.add_argument("overrides", nargs="*", help="as for train.py: data=... flag_limit=... trainer.max_epochs=...")
+    parser.add_argument("--models", default=",".join(scratch_models()), help="of these models, by commas")
+    options = parser.parse_args()
+    if options.overrides:
+        search(options.models.split(","), options.overrides)
+    means = choose(LINES.read())
+    if means.empty:
+        sys.exit("no data set has every candidate of a model yet")
+    print(means.round(4).to_string())
+    for model, candidate in means.idxmax(axis=1).items():
+        print(f"{model}: candidate {candidate}, {CANDIDATES.loc[candidate].to_dict()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The ablation's variants differ from CustomViT in what they say and learn."""
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+
+from cellpatch.models.backbone import count_parameters
+from cellpatch.models.customvit import CustomViT
+
+sys.path.insert(0, str(ROOT / "experiments"))
+import ablation
+
+SMALL: dict[str, Any] = {
+    "input_px": 16,
+    "token_px": 4,
+    "stem_width": 4,
+    "dim": 8,
+    "depth": 2,
+    "heads": 2,
+    "drop_path": 0.0,
+}
+SMALL |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+@pytest.mark.parametrize("name", ablation.VARIANTS)
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    kind, _ = ablation.VARIANTS[name]
+    model = kind(**SMALL)
+    out = model(torch.rand(3, 3, 16, 16))
+    assert out.shape == (3, 8)
+    out.square().sum().backward()
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    unread = kind is ablation.ClassToken  # the last block's map is read by nothing then
+    assert [n for n in silent if not (unread and n.startswith("blocks.1.mix.1.whole.local"))] == []
+
+
+def test_variants_are_what_their_names_say() -> None:
+    whole = CustomViT(**SMALL)
+    x = torch.rand(2, 3, 16, 16)
+    assert count_parameters(ablation.NoPositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8
+    assert count_parameters(ablation.LearntPositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8 + 16 * 8
+    assert count_parameters(ablation.RelativePositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8 + 2 * 49 * 2
+    assert count_parameters(ablation.Registers(**SMALL)) == count_parameters(whole) + 4 * 8
+    textbook = ablation.Textbook(**SMALL).eval()
+    assert not [name for name, module in textbook.named_modules() if "local" in name]
+    relative = ablation.RelativePositions(**SMALL).eval()
+    with torch.no_grad():
+        for block in relative.blocks:
+            block.attend[1].bias.normal_()  # type: ignore[union-attr,index,operator]
+        tokens = torch.rand(1, 16, 8)
+        attention = relative.blocks[0].attend[1]  # type: ignore[index]
+        moved = attention(tokens.view(1, 4, 4, 8).roll(1, 2).reshape(1, 16, 8))
+        assert not torch.allclose(moved, attention(tokens).view(1, 4, 4, 8).roll(1, 2).reshape(1, 16, 8), atol=1e-5)
+    plain = ablation.Textbook(**SMALL | {"depth": 1}).eval()
+    plain.rows.data.zero_()
+    plain.columns.data.zero_()
+    shuffled = x.unflatten(2, (4, 4)).flip(2).flatten(2, 3)  # whole rows of patches change places
+    torch.testing.assert_close(plain(x), plain(shuffled))  # without positions and convolutions order is nothing
+
+
+def test_summary_pairs_seeds() -> None:
+    import pandas as pd
+
+    lines = pd.DataFrame(
+        [
+            {"data": "d", "flag_limit": 1, "variant": v, "seed": s, "mmac": 1, "seconds": 1, "val_macro_f1": f}
+            | {"test_macro_f1": f}
+            for v, scores in (("whole", (0.5, 0.6, 0.7)), ("other", (0.51, 0.61, 0.71)))
+            for s, f in enumerate(scores)
+        ]
+    )
+    table = ablation.summarise(lines).set_index("variant")
+    assert table.loc["other", "val_to_whole"] == pytest.approx(0.01)
+    assert table.loc["other", "val_to_whole_half"] == pytest.approx(0, abs=1e-9)
+    assert table.loc["other", "val_macro_f1_half"] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)

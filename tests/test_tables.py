@@ -1,0 +1,90 @@
+"""Tables from stored runs."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from scipy import stats
+
+sys.path.insert(0, str(ROOT / "experiments"))
+import models_table
+import recipes
+from test_figures import _record
+
+
+def _grid(scores: dict[tuple[str, str, int], list[float]]) -> pd.DataFrame:
+    rows = [
+        {"model": model, "adapt": adapt, "input_px": 40, "flag_limit": limit, "seed": seed, "macro_f1": score}
+        | {"n_train": 10, "balanced_accuracy": score, "seconds": 2.0, "run": f"{model}{adapt}{limit}{seed}"}
+        for (model, adapt, limit), values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_interval_is_students() -> None:
+    scores = [0.5, 0.6, 0.64]
+    summary = models_table.summarise(_grid({("cnn", "scratch", 8): scores}))
+    low, high = stats.t.interval(0.95, 2, np.mean(scores), stats.sem(scores))
+    assert summary.loc[0, "low"] == pytest.approx(low)
+    assert summary.loc[0, "high"] == pytest.approx(high)
+    assert summary.loc[0, "seeds"] == 3
+
+
+def test_one_seed_has_no_interval() -> None:
+    summary = models_table.summarise(_grid({("cnn", "scratch", 8): [0.5]}))
+    assert np.isnan(summary.loc[0, "low"])
+    assert "| 0.500 | - | 2.0 |" in models_table.as_markdown(summary)
+
+
+def test_crossings_are_of_scratch_against_pretrained() -> None:
+    scores = {
+        ("cnn", "scratch", 8): [0.4],
+        ("cnn", "scratch", 16): [0.6],
+        ("nin", "scratch", 8): [0.3],
+        ("nin", "scratch", 16): [0.31],
+        ("vit", "knn", 8): [0.5],
+        ("vit", "knn", 16): [0.55],
+    }
+    summary = models_table.summarise(_grid(scores))
+    assert models_table.crossings(summary) == ["cnn overtakes vit, knn (40 px) between 8 and 16"]
+
+
+def test_runs_that_differ_in_something_hidden_are_not_averaged() -> None:
+    grid = _grid({("cnn", "scratch", 8): [0.5]})
+    with pytest.raises(ValueError, match="move one grid elsewhere"):
+        models_table.summarise(pd.concat([grid, grid]))
+
+
+def test_files_are_written_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _record(tmp_path / "runs", "a")
+    files = models_table.write(tmp_path / "runs", tmp_path / "tables")
+    assert [file.name for file in files] == ["models-cells.csv", "models-cells.md"]
+    assert "| 8 | cnn | scratch | 40 | 15 | 1 | 0.400 | - | 2.0 |" in files[1].read_text()
+    assert "no model from scratch crosses" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="holds no finished run"):
+        (tmp_path / "none").mkdir()
+        models_table.write(tmp_path / "none")
+
+
+def test_no_model_gets_more_search_than_another() -> None:
+    lines = recipes.LINES.read()
+    assert set(lines["model"]) <= set(recipes.scratch_models())
+    assert len(recipes.scratch_models()) == 8
+    per_model = lines.groupby(["data", "flag_limit", "epochs", "model"])["candidate"].apply(sorted)
+    whole = [candidates for candidates in per_model if len(candidates) == len(recipes.CANDIDATES)]
+    assert len(whole) == len(per_model), "a search is half done"
+
+
+def test_the_choice_is_the_best_mean_over_the_data_sets() -> None:
+    rows = [
+        {"data": data, "flag_limit": 8, "epochs": 2, "model": "cnn", "candidate": candidate, "val_macro_f1": score}
+        for data, scores in (("a", [0.5, 0.6, 0.1]), ("b", [0.5, 0.45, 0.9]), ("half", [0.1, 0.9]))
+        for candidate, score in enumerate(scores)
+    ]
+    means = recipes.choose(pd.DataFrame(rows))
+    assert means.loc["cnn"].tolist() == pytest.approx([0.5, 0.525, 0.5])
+    assert means.idxmax(axis=1)["cnn"] == 1
