@@ -57,8 +57,11 @@ class LastLayer(Schedule):
 
     block_rate: float
 
-    def prepare(self, backbone: Backbone) -> dict[str, float]:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         _check_share("block_rate", self.block_rate)
+
+    def prepare(self, backbone: Backbone) -> dict[str, float]:
         rates = dict.fromkeys(backbone.layers()[-1], self.block_rate)
         freeze_all_but(backbone, set(rates))
         return rates
@@ -73,8 +76,11 @@ class AllLayers(Schedule):
 
     layer_decay: float
 
-    def prepare(self, backbone: Backbone) -> dict[str, float]:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         _check_share("layer_decay", self.layer_decay)
+
+    def prepare(self, backbone: Backbone) -> dict[str, float]:
         layers = backbone.layers()
         return {name: self.layer_decay ** (len(layers) - 1 - i) for i, names in enumerate(layers) for name in names}
 
@@ -88,14 +94,17 @@ class Lora(Schedule):
     dropout: float
     targets: list[str]
 
-    def prepare(self, backbone: Backbone) -> dict[str, float]:
-        from peft import LoraConfig, inject_adapter_in_model  # a second to import
-
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
             raise ValueError(
                 f"adapt.rank must be >= 1, alpha > 0 and dropout in [0, 1), "
                 f"but got {self.rank}, {self.alpha} and {self.dropout}"
             )
+
+    def prepare(self, backbone: Backbone) -> dict[str, float]:
+        from peft import LoraConfig, inject_adapter_in_model  # a second to import
+
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=list(self.targets)
         )

@@ -7,108 +7,129 @@ import argparse
 import hashlib
 import json
 import logging
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import timm
 import torch
-from filelock import FileLock
-from jaxtyping import Float
+from filelock import FileLock, Timeout
+from jaxtyping import Float, UInt8
 from rich.progress import track
+from torch import Tensor
 
+from cellpatch import __version__
 from cellpatch.augment import KorniaAugment
 from cellpatch.classifier import Network
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import CellStore
-from cellpatch.publish import sha256_of, write_once
+from cellpatch.publish import sha256_of, whole_or_absent
 
 log = logging.getLogger(__name__)
-_BATCH = 128
 _GIB = 2**30
 Dtype = Literal["float32", "float16"]
+View = tuple[KorniaAugment, int]  # an augmentation, and a number that seeds its draws
 
 
-def features(
-    network: Callable[[], Network],
-    store: CellStore,
-    content: dict[str, Any],
-    folder: Path,
-    limit_gib: float,
-    device: torch.device,
-    dtype: Dtype = "float32",
-    view: tuple[KorniaAugment, int] | None = None,
-) -> Float[np.ndarray, "n d"]:
-    """Features of every cell of the store, memory-mapped; computed in one pass unless they are there.
+@dataclass(frozen=True)
+class Cache:
+    """A folder of features: at most `limit_gib`, computed `batch` cells at a time on `device`."""
 
-    `content` holds all that determines them beside the store's cells, the dtype and the view: the fingerprint
-    of the weights, the backbone's arguments, the optics. `network` is called only if they have to be computed.
-    `view` is an augmentation and a number that seeds it. Many processes may ask: one computes, the others wait.
-    Raises ValueError if the folder would grow beyond `limit_gib`.
-    """
-    key = content | {"data": store.manifest.fingerprint, "cells": len(store), "dtype": dtype}
-    if view is not None:
-        augment, number = view
-        settings = [augment.stain_gain, augment.stain_offset, augment.shift_px]
-        key["view"] = {"number": number, "augment": settings, "batch": _BATCH}
-    text = json.dumps(key, sort_keys=True)
-    target = folder / f"{content['name']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    folder: Path
+    limit_gib: float
+    batch: int
+    device: torch.device
 
-    def fill(temporary: Path) -> None:
-        _compute(network().to(device), store, temporary, dtype, view, lambda size: _check_room(folder, size, limit_gib))
-        facts = {"content": key, "sha256": sha256_of(temporary / "features.npy")}
-        (temporary / "key.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    def features(
+        self,
+        network: Callable[[], Network],
+        store: CellStore,
+        name: str,
+        content: dict[str, Any],
+        dtype: Dtype = "float32",
+        view: View | None = None,
+    ) -> Float[np.ndarray, "n d"]:
+        """Features of every cell of the store, memory-mapped; computed in one pass unless they are there.
 
-    write_once(target, fill)
-    return _open(target)
+        `content` holds what determines them beside the crops, the dtype, the view and the versions of cellpatch and
+        timm: the fingerprint of the weights, the backbone's arguments, the optics. `name` is for people. `network`
+        is called only if they have to be computed. Of many processes that ask, one computes and the others wait.
+        Raises ValueError if the folder would grow beyond its limit.
+        """
+        key = content | {"crops": _crops_fingerprint(store), "dtype": dtype, "cellpatch": __version__}
+        key |= {"timm": timm.__version__}
+        if view is not None:
+            augment, number = view
+            settings = [augment.stain_gain, augment.stain_offset, augment.shift_px]
+            key["view"] = {"number": number, "augment": settings, "batch": self.batch}
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f".{digest}.lock"):
+            found = sorted(self.folder.glob(f"[!.]*-{digest}"))
+            safe = re.sub(r"[^-\w.]+", "_", name).lstrip(".")
+            target = found[0] if found else self.folder / f"{safe}-{digest}"
+            if not found:
+                with whole_or_absent(target) as temporary:
+                    self._compute(network().to(self.device), store, temporary, dtype, view)
+                    facts = {"content": key, "sha256": sha256_of(temporary / "features.npy")}
+                    (temporary / "key.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            return _open(target)
+
+    def _compute(self, network: Network, store: CellStore, folder: Path, dtype: Dtype, view: View | None) -> None:
+        network.eval()
+        with (folder / "features.npy").open(
+            "wb"
+        ) as stream:  # a map of a file that a full disk cuts short ends in SIGBUS
+            for start in _progress(len(store), self.batch):
+                cells = np.arange(start, min(start + self.batch, len(store)))
+                crops = torch.from_numpy(store.crops(cells)).to(self.device)
+                with torch.inference_mode():
+                    found = network.features(crops) if view is None else _of_view(network, crops, view, start)
+                rows = found.float().cpu().numpy().astype(dtype)
+                if start == 0:
+                    shape = (len(store), rows.shape[1])
+                    self._check_room(shape[0] * shape[1] * rows.itemsize)
+                    header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(np.ascontiguousarray(rows).data)
+
+    def _check_room(self, size: int) -> None:
+        held = sum(file.stat().st_size for file in self.folder.glob("*/features.npy"))
+        if held + size > self.limit_gib * _GIB:
+            raise ValueError(
+                f"{self.folder} holds {held / _GIB:.2f} GiB of features and these are {size / _GIB:.2f}: more than "
+                f"data.loading.embeddings_gib={self.limit_gib:g}; raise it, or clear some: "
+                f"python -m cellpatch.embeddings {self.folder}"
+            )
+        log.info("embedding every cell, %.2f GiB of features in %s", size / _GIB, self.folder)
 
 
-def _compute(
-    network: Network,
-    store: CellStore,
-    folder: Path,
-    dtype: Dtype,
-    view: tuple[KorniaAugment, int] | None,
-    check_room: Callable[[int], None],
-) -> None:
-    device = next(network.parameters()).device
-    network.eval()
-    out: np.memmap | None = None
-    for start in _progress(len(store)):
-        cells = np.arange(start, min(start + _BATCH, len(store)))
-        crops = torch.from_numpy(store.crops(cells)).to(device)
-        with torch.inference_mode():
-            found = network.features(crops) if view is None else _of_view(network, crops, view, start)
-        if out is None:
-            shape = (len(store), found.shape[1])
-            size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-            check_room(size)
-            log.info("embedding %d cells, %d features each: %.2f GiB in %s", *shape, size / _GIB, folder.parent)
-            out = np.lib.format.open_memmap(folder / "features.npy", "w+", dtype, shape)
-        out[cells] = found.float().cpu().numpy()
-    assert out is not None
-    out.flush()
+def _crops_fingerprint(store: CellStore) -> str:
+    """Of the crops in their order and their geometry alone: a corrected label changes no feature."""
+    digest = hashlib.sha256(json.dumps(asdict(store.geometry)).encode())
+    for crop in store.cells["digest"]:
+        digest.update(crop)
+    return digest.hexdigest()[:16]
 
 
-def _of_view(network: Network, crops: torch.Tensor, view: tuple[KorniaAugment, int], start: int) -> torch.Tensor:
+def _of_view(network: Network, crops: UInt8[Tensor, "b side side 3"], view: View, start: int) -> Tensor:
     augment, number = view
+    seed = int.from_bytes(hashlib.sha256(f"{number} {start}".encode()).digest()[:4], "little")
     with torch.random.fork_rng(devices=[crops.device] if crops.device.type == "cuda" else []):
-        torch.manual_seed(_seed_of(number, start))
+        torch.manual_seed(seed)
         pixels = augment(to_pixels(network.optics.trim(crops, augment.shift_px)))
     return network.backbone(network.optics(pixels))
 
 
-def _seed_of(*numbers: int) -> int:
-    """One seed of several numbers."""
-    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "little")
-
-
-def _progress(cells: int) -> Iterator[int]:
+def _progress(cells: int, batch: int) -> Iterator[int]:
     """Starts of the batches: with a bar in a terminal, else with a line each tenth."""
-    starts = range(0, cells, _BATCH)
+    starts = range(0, cells, batch)
     if sys.stderr.isatty():
         yield from track(starts, description="embedding")
         return
@@ -116,17 +137,7 @@ def _progress(cells: int) -> Iterator[int]:
     for done, start in enumerate(starts, 1):
         yield start
         if done % tenth == 0:
-            log.info("embedded %d of %d cells", min(start + _BATCH, cells), cells)
-
-
-def _check_room(folder: Path, size: int, limit_gib: float) -> None:
-    held = sum(file.stat().st_size for file in folder.glob("[!.]*/features.npy"))
-    if held + size > limit_gib * _GIB:
-        raise ValueError(
-            f"{folder} holds {held / _GIB:.2f} GiB of features and these are {size / _GIB:.2f}: more than "
-            f"data.loading.embeddings_gib={limit_gib:g}; raise it, or clear some: "
-            f"python -m cellpatch.embeddings {folder}"
-        )
+            log.info("embedded %d of %d cells", min(start + batch, cells), cells)
 
 
 @lru_cache(maxsize=32)
@@ -143,19 +154,31 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", nargs="?", default="embeddings", type=Path)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--clear", nargs="+", metavar="NAME", default=[], help="delete these entries")
-    group.add_argument("--clear-all", action="store_true", help="delete every entry")
+    group.add_argument("--clear-all", action="store_true", help="delete every entry, and what killed processes left")
     options = parser.parse_args(arguments)
-    entries = {file.parent.name: file.stat().st_size for file in sorted(options.folder.glob("[!.]*/features.npy"))}
+    entries = {file.parent.name: file.stat().st_size for file in sorted(options.folder.glob("*/features.npy"))}
     unknown = sorted(set(options.clear) - set(entries))
     if unknown:
         sys.exit(f"error: {options.folder} has no {unknown}; it has {list(entries)}")
     for name in list(entries) if options.clear_all else options.clear:
-        with FileLock(options.folder / f".{name}.lock"):
-            shutil.rmtree(options.folder / name)
-        print(f"deleted {name}, {entries.pop(name) / 2**20:.1f} MiB")
+        if clear(options.folder / name):
+            print(f"deleted {name}, {entries.pop(name) / 2**20:.1f} MiB")
+        else:
+            print(f"left {name}: a process is at work on it")
     for name, size in entries.items():
-        print(f"{size / 2**20:10.1f} MiB  {name}")
+        print(f"{size / 2**20:10.1f} MiB  {name}{'  (unfinished)' if name.startswith('.') else ''}")
     print(f"{sum(entries.values()) / _GIB:.2f} GiB in {len(entries)} entries of {options.folder}")
+
+
+def clear(entry: Path) -> bool:
+    """Delete an entry, or what a killed process left of one; false if its lock is held."""
+    digest = re.sub(r"\.\d+\.tmp$", "", entry.name).rpartition("-")[2]
+    try:
+        with FileLock(entry.with_name(f".{digest}.lock"), timeout=0):
+            shutil.rmtree(entry)
+    except Timeout:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -53,17 +53,20 @@ def identity(config: dict[str, Any], data_fingerprint: str, weights_fingerprint:
     """Hash of all that determines the trained weights; `config` is resolved and plain.
 
     Not of the device, the logger, paths, names given to data, or how the run is evaluated. Published weights
-    count by their fingerprint, not by where they came from.
+    count by their fingerprint, not by where they came from. A recipe counts where `adapt` and `augment` take
+    it; a probe has no trainer, and augmentation only if it asks for views.
     """
+    probe = "views" in config["adapt"]
     content = {
         "version": __version__,
         "data": data_fingerprint,
         "weights": weights_fingerprint,
         "split": config["data"]["split"],
-        "trainer": without(config["trainer"], *_NOT_TRAINING),
-        "model": without(config["model"], "weights"),
+        "trainer": None if probe else without(config["trainer"], *_NOT_TRAINING),
+        "augment": config["augment"] if not probe or config["adapt"]["views"] else None,
+        "model": without(config["model"], "weights", "recipe"),
         "via_px": config["optics"]["via_px"],
-        **{key: config[key] for key in ("adapt", "augment", "flag_limit", "seed")},
+        **{key: config[key] for key in ("adapt", "flag_limit", "seed")},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -58,7 +59,7 @@ def train(config: DictConfig) -> None:
 
 
 def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
-    """Raise ValueError for a way of adapting that makes no sense for the model."""
+    """Raise ValueError for a way of adapting that makes no sense for the model, or does not fit its layers."""
     model, adapt = plain["model"]["name"], plain["adapt"]["name"]
     pretrained = "weights" in plain["model"]
     if adaptation.pretrained and not pretrained:
@@ -68,6 +69,11 @@ def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
             f"adapt={adapt} starts from random values, but model={model} is pretrained: leave adapt out "
             "(linear_probe), or use another"
         )
+    if isinstance(adaptation, Schedule):
+        with torch.device("meta"):
+            adaptation.prepare(build(plain["model"]["backbone"]))
+    elif adaptation.views and not plain["augment"].get("_target_", "").endswith(".KorniaAugment"):
+        raise ValueError(f"adapt.views={adaptation.views} needs augment=kornia")
 
 
 def _run(
@@ -83,7 +89,7 @@ def _run(
     audit, test_labels = study.split.audit, study.test_labels
     with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
         if isinstance(adaptation, Schedule):
-            fitted = fit_by_gradients(plain, study, adaptation, condition, folder, logger)
+            fitted = fit_by_gradients(plain, study, adaptation, condition, weights, folder, logger)
         else:
             fitted = fit_probe(plain, study, adaptation, condition, weights, logger)
         metrics = evaluate.measure(test_labels, fitted.probabilities, study.classes)

@@ -241,7 +241,7 @@ def train_one(plain: dict[str, Any]) -> dict[str, Any]:
     schedule, condition = build(without(plain["adapt"], "name")), build(plain["optics"])
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit_by_gradients(plain, study, schedule, condition, Path(folder), None)
+        fitted = fit_by_gradients(plain, study, schedule, condition, None, Path(folder), None)
     test = evaluate.measure(study.test_labels, fitted.probabilities, study.classes)
     return {
         "parameters": count_parameters(backbone),

@@ -92,10 +92,16 @@ def test_features_are_finite_of_the_promised_size(backbone: Backbone) -> None:
         assert torch.isfinite(features).all()
 
 
-def test_a_map_of_five_is_left_at_forty_pixels(model: dict[str, Any]) -> None:
-    if "weights" in model or not isinstance(backbone := build(model["backbone"]), TimmBackbone):
-        return  # ours say their maps themselves; pretrained ones see 224 px
-    _, channels, rows, columns = backbone.net.forward_features(torch.rand(1, 3, 40, 40)).shape
+@pytest.mark.parametrize("name", [name for name in MODELS if "weights" not in _config(name)["model"]])
+def test_a_map_of_five_is_left_at_forty_pixels(name: str) -> None:
+    backbone = build(_config(name)["model"]["backbone"]).eval()
+    x = torch.rand(1, 3, 40, 40)
+    if isinstance(backbone, TimmBackbone):
+        _, channels, rows, columns = backbone.net.forward_features(x).shape
+    elif isinstance(backbone, CustomViT):
+        _, rows, columns, channels = backbone.stem(x).shape
+    else:
+        _, channels, rows, columns = backbone.stages(x).shape
     assert min(rows, columns) >= 5
     assert channels == backbone.num_features
 
@@ -118,6 +124,8 @@ def test_layers_are_all_parameters_from_input_to_output(backbone: Backbone) -> N
     names = [name for layer in backbone.layers() for name in layer]
     assert sorted(names) == sorted(name for name, _ in backbone.named_parameters())
     assert any(backbone.get_parameter(name).ndim > 1 for name in backbone.layers()[-1])
+    if isinstance(backbone, TimmBackbone) and hasattr(backbone.net, "blocks"):
+        assert any(".blocks." in name for name in backbone.layers()[-1])
 
 
 def _adaptations(model: dict[str, Any]) -> dict[str, Schedule]:

@@ -1,9 +1,9 @@
 """Runs of pretrained models, with the real weights that install as a package."""
 
+import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from torch import nn
 
 from cellpatch import embeddings, runs
 from cellpatch.augment import KorniaAugment
 from cellpatch.classifier import Network
-from cellpatch.config import check, register
+from cellpatch.config import build, check, register
 from cellpatch.data.store import CellStore
-from cellpatch.fitting import restore
+from cellpatch.fitting import open_backbone, restore, weights_fingerprint
 from cellpatch.models.cnn import CNN
 from cellpatch.optics import Optics
 from cellpatch.record import read_predictions
@@ -90,11 +91,9 @@ def test_frozen_batch_norm_does_not_move_in_fit(tmp_path: Path, folder_of_square
 
 
 def _published() -> dict[str, torch.Tensor]:
-    from cellpatch.fitting import open_backbone
-
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         model = check(compose("config", ["model=efficientnet_lite0"]))["model"]
-    return open_backbone(model).state_dict()
+    return open_backbone(model, weights_fingerprint(model)).state_dict()
 
 
 def test_one_pass_serves_limits_seeds_and_probes(
@@ -102,8 +101,8 @@ def test_one_pass_serves_limits_seeds_and_probes(
 ) -> None:
     root = folder_of_squares(20, 5)
     passes = []
-    compute = embeddings._compute
-    monkeypatch.setattr(embeddings, "_compute", lambda *a: (passes.append(1), compute(*a)))
+    compute = embeddings.Cache._compute
+    monkeypatch.setattr(embeddings.Cache, "_compute", lambda *a: (passes.append(1), compute(*a)))
     for adapt in ("linear_probe", "knn", "prototypes"):
         for override in ("flag_limit=4", "flag_limit=8", "seed=1"):
             train(_config(tmp_path, root, f"adapt={adapt}", override))
@@ -112,6 +111,11 @@ def test_one_pass_serves_limits_seeds_and_probes(
     train(_config(tmp_path, root, "model.backbone.input_px=64"))
     train(_config(tmp_path, root, "optics.via_px=null"))
     assert len(passes) == 3, "another input side or optics is another pass"
+    train(_config(tmp_path, root, "data.name=other", "seed=2"))
+    label = root / "red" / "specimen0"
+    label.rename(root / "green" / "specimen0_was_red")  # one specimen's labels are corrected
+    train(_config(tmp_path, root, "seed=3"))
+    assert len(passes) == 4, "another name is none; other labels in another order of cells are"
 
 
 def test_augmented_views_join_the_training_cells(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -123,8 +127,6 @@ def test_augmented_views_join_the_training_cells(tmp_path: Path, folder_of_squar
     assert len({file.read_bytes() for file in entries}) == 3
     heads = {(run / "weights.safetensors").read_bytes() for run, _ in _records(tmp_path)}
     assert len(heads) == 2
-    with pytest.raises(ValueError, match="adapt.views=1 needs augment=kornia"):
-        train(_config(tmp_path, root, "adapt.views=1", "augment=none"))
 
 
 def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -146,6 +148,11 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
             ["model=cnn", "adapt=linear_probe"],
             "adapt=linear_probe needs a pretrained model, but model=cnn has no weights",
         ),
+        (["adapt=lora", "adapt.targets=[nothing]"], "[Tt]arget modules .* not found"),
+        (["adapt.views=1", "augment=none"], "adapt.views=1 needs augment=kornia"),
+        (["adapt=ft_all", "adapt.layer_decay=2"], "adapt.layer_decay must be in"),
+        (["+model.backbone.options.checkpoint_path=x.pth"], "options hold no .*checkpoint_path.*weights come through"),
+        (["model.backbone.architecture=hf-hub:x/y"], "weights come through model.weights, but got hf-hub"),
         (["model=dinov2_s", "model.weights.file=no.safetensors"], "there is no no.safetensors.*Licence: Apache-2.0"),
     ],
 )
@@ -165,14 +172,48 @@ def test_a_scratch_adaptation_of_published_weights_is_refused(tmp_path: Path, fo
         train(_config(tmp_path, folder_of_squares(6, 3), *scratch))
 
 
-def test_restoring_needs_the_same_published_weights(
-    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_restoring_needs_the_same_published_weights(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     train(_config(tmp_path, folder_of_squares(20, 5)))
     [(run, record)] = _records(tmp_path)
-    monkeypatch.setattr("cellpatch.fitting.weights_fingerprint", lambda model: "others")
-    with pytest.raises(ValueError, match="published weights of efficientnet_lite0 are not those of the run"):
-        restore(run, open_store(record["config"]["data"]).geometry)
+    geometry = open_store(record["config"]["data"]).geometry
+    published = build(record["config"]["model"]["weights"]).locate()
+    elsewhere = tmp_path / "moved.pth"
+    elsewhere.write_bytes(published.read_bytes())
+    assert restore(run, geometry, elsewhere)
+    state = torch.load(published, weights_only=True)
+    state["_conv_stem.weight"] += 1e-3
+    torch.save(state, elsewhere)
+    with pytest.raises(ValueError, match="its sha256 is not"):
+        restore(run, geometry, elsewhere)
+    record["config"]["model"]["weights"]["sha256"] = None
+    (run / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="published weights of efficientnet_lite0 are now .*, not .* as before"):
+        restore(run, geometry, elsewhere)
+
+
+def test_weights_that_change_while_a_run_waits_are_told(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cellpatch.training.weights_fingerprint", lambda model: "as it was before")
+    for adapt in ("linear_probe", "ft_last"):
+        with pytest.raises(
+            ValueError, match="published weights of efficientnet_lite0 are now .*, not as it was before"
+        ):
+            train(_config(tmp_path, folder_of_squares(20, 5), f"adapt={adapt}"))
+    assert not list((tmp_path / "runs").glob("*/record.json"))
+    assert not list((tmp_path / "embeddings").glob("*/features.npy"))
+
+
+def test_identity_of_a_probe_is_of_what_it_reads(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(6, 3)
+
+    def identity(*overrides: str) -> str:
+        return runs.identity(check(_config(tmp_path, root, *overrides)), "data", "weights")
+
+    same = ["trainer.max_epochs=9", "augment=none", "model.recipe.lora_targets=[x]", "model.recipe.stain_gain=0.3"]
+    assert {identity(override) for override in same} == {identity()}
+    assert identity("adapt.views=1") != identity("adapt.views=1", "augment.shift_px=1")
+    assert identity("adapt=ft_last") != identity("adapt=ft_last", "trainer.max_epochs=9")
 
 
 def _network(side: int) -> Network:
@@ -181,9 +222,8 @@ def _network(side: int) -> Network:
 
 
 def _features(store: CellStore, folder: Path, limit_gib: float = 1, **other: Any) -> np.ndarray:
-    return embeddings.features(
-        lambda: _network(8), store, {"name": "cnn"}, folder, limit_gib, torch.device("cpu"), **other
-    )
+    cache = embeddings.Cache(folder, limit_gib, 128, torch.device("cpu"))
+    return cache.features(lambda: _network(8), store, other.pop("name", "cnn"), {"weights": "w"}, **other)
 
 
 def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -228,23 +268,73 @@ def test_altered_features_are_told(store_of: Callable[..., Path], tmp_path: Path
         _features(store, tmp_path / "e")
 
 
-def test_many_ask_and_one_computes(store_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_many_processes_ask_and_one_computes(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    root = store_of()
+    program = (
+        "import sys; from pathlib import Path; from test_pretrained import _features; "
+        "from cellpatch import embeddings; from cellpatch.data.store import CellStore; import test_pretrained as t; "
+        "build = t._network; t._network = lambda side: (print('built'), build(side))[1]; "
+        "print(_features(CellStore(Path(sys.argv[1])), Path(sys.argv[2])).sum())"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program, str(root), str(tmp_path / "e")]
+    asked = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
+    lines = [process.communicate(timeout=300)[0].split() for process in asked]
+    assert sum(line.count("built") for line in lines) == 1
+    assert len({line[-1] for line in lines}) == 1
+
+
+def test_names_stay_inside_the_folder_and_labels_do_not_count(store_of: Callable[..., Path], tmp_path: Path) -> None:
     store = CellStore(store_of())
-    built = []
+    _features(store, tmp_path / "e", name="../../x/y")
+    [entry] = (tmp_path / "e").glob("*/features.npy")
+    assert entry.parent.parent == tmp_path / "e"
+    store.cells["class"] = store.cells["class"].iloc[::-1].to_numpy()
+    _features(store, tmp_path / "e", name="corrected labels")
+    assert len(list((tmp_path / "e").glob("*/features.npy"))) == 1
 
-    def ask() -> None:
-        def network() -> Network:
-            built.append(1)
-            return _network(8)
 
-        embeddings.features(network, store, {"name": "cnn"}, tmp_path / "e", 1, torch.device("cpu"))
+def test_another_version_embeds_again(
+    store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CellStore(store_of())
+    _features(store, tmp_path / "e")
+    monkeypatch.setattr(embeddings, "__version__", "9")
+    _features(store, tmp_path / "e")
+    assert len(list((tmp_path / "e").glob("*/features.npy"))) == 2
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(built) == 1
+
+def test_a_full_disk_is_told_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    root = store_of(n=300)
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from test_pretrained import _features; "
+        "from cellpatch.data.store import CellStore; store = CellStore(Path(sys.argv[1])); "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "_features(store, Path(sys.argv[2]))"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program, str(root), str(tmp_path / "e")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 1
+    assert "no room to write" in done.stderr
+    assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
+
+
+def test_what_a_killed_process_left_is_listed_and_cleared(
+    store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _features(CellStore(store_of()), tmp_path / "e")
+    [entry] = (tmp_path / "e").glob("*/features.npy")
+    left = entry.parent.with_name(f".{entry.parent.name}.123.tmp")
+    left.mkdir()
+    (left / "features.npy").write_bytes(bytes(1000))
+    embeddings.main([str(tmp_path / "e")])
+    assert f"{left.name}  (unfinished)" in capsys.readouterr().out
+    with FileLock(tmp_path / "e" / f".{entry.parent.name.rpartition('-')[2]}.lock"):
+        embeddings.main([str(tmp_path / "e"), "--clear-all"])
+    assert f"left {left.name}: a process is at work on it" in capsys.readouterr().out
+    embeddings.main([str(tmp_path / "e"), "--clear-all"])
+    assert not left.exists()
 
 
 def test_list_and_clear(store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler, normalize
@@ -62,6 +64,21 @@ def test_strength_is_chosen_on_validation_and_the_path_ends_early() -> None:
     assert len(short["tried"]) < len(strengths)
     assert list(short["tried"]) == list(whole["tried"])[: len(short["tried"])]
     assert whole["tried"][str(whole["strength"])] == max(whole["tried"].values())
+
+
+def test_a_rare_class_does_not_end_the_path_before_it_began() -> None:
+    settings: Any = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "adapt" / "linear_probe.yaml"))
+    probe = LinearProbe(**{key: value for key, value in settings.items() if key not in ("name", "_target_")})
+
+    def unbalanced(seed: int) -> Cells:
+        x, labels = _cells(4000, 100, 2, seed, 4.0)
+        kept = (labels == 0) | (torch.arange(len(labels)) % 10 == 0)
+        return x[kept], labels[kept]
+
+    _, chosen = probe.fit(unbalanced(0), unbalanced(1), 2)
+    _, whole = LinearProbe(strengths=probe.strengths, patience=99, views=0).fit(unbalanced(0), unbalanced(1), 2)
+    assert whole["tried"]["100.0"] < 0.6 < max(whole["tried"].values())
+    assert chosen["val_macro_f1"] == whole["val_macro_f1"]
 
 
 def test_a_constant_feature_does_no_harm() -> None:

@@ -160,6 +160,9 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMa
     root = folder_of_squares(6, 3)
     with pytest.raises(ValueError, match="token_px must be even and divide input_px"):
         _train(tmp_path, root, "model=customvit", "model.backbone.token_px=7")
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(ValueError, match="needs at least 3 specimens"):
+        _train(tmp_path, folder_of_squares(6, 2, name="few"), *SMALL_CNN)
     assert [file for file in (tmp_path / "runs").iterdir() if file.suffix != ".lock"] == []
 
 

@@ -3,6 +3,7 @@
 import pickle
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ def _model(name: str, *overrides: str) -> dict[str, Any]:
 def _vit(side: int, published: int, **options: Any) -> TimmBackbone:
     small = {"embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 1e-5, **options}
     return TimmBackbone("vit_large_patch16_224", side, published, "own", small, {}, [], *PLAIN)
+
+
+def _open(model: dict[str, Any]) -> Any:
+    return open_backbone(model, weights_fingerprint(model))
 
 
 def _noisy(module: nn.Module) -> dict[str, Tensor]:
@@ -130,6 +135,26 @@ def test_other_names_and_shapes_are_listed(tmp_path: Path) -> None:
         read_tensors(tmp_path / "list.pth")
 
 
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    state = _noisy(_vit(64, 64).net)
+    state["norm.bias"][0] = float("nan")
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"not finite in \['norm.bias'\]"):
+        _weights(tmp_path / "w.safetensors").load(_vit(64, 64))
+
+
+def test_damaged_checkpoints_end_in_our_error(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "w.pth").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        (tmp_path / "w.pth").write_bytes(damaged)
+        with suppress(ValueError):  # any other error fails the test
+            read_tensors(tmp_path / "w.pth")
+
+
 def test_absent_weights_say_what_to_get() -> None:
     with pytest.raises(
         ValueError, match=r"there is no nowhere.pth. To get them: .*gated: ask.*Licence: CC BY-NC-ND 4.0"
@@ -146,7 +171,8 @@ def test_the_hub_s_cache_is_used_and_its_absence_told(tmp_path: Path, monkeypatc
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     weights = _weights(None, hub="some/model", hub_file="model.safetensors")
     with pytest.raises(
-        ValueError, match="some/model is not in the hub's cache and cannot be fetched. To get them: get model"
+        ValueError,
+        match=r"some/model is not in the hub's cache, .*, and cannot be fetched \(.*\). To get them: get model",
     ):
         weights.locate()
     snapshot = tmp_path / "models--some--model" / "snapshots" / ("0" * 40)
@@ -169,7 +195,8 @@ def test_gated_weights_name_the_licence(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     weights = build(_model("uni")["weights"])
     with pytest.raises(
-        ValueError, match=r"MahmoodLab/UNI is gated.*pytorch_model.bin.*gated: ask.*Licence: CC BY-NC-ND 4.0"
+        ValueError,
+        match=r"MahmoodLab/UNI is gated: not logged in, or without access.*pytorch_model.bin.*gated: ask.*Licence: CC BY-NC-ND 4.0",
     ):
         weights.locate()
 
@@ -258,7 +285,7 @@ def test_ctranspath_s_published_layout_equals_torchvision_s_swin(tmp_path: Path)
     assert "layers.2.blocks.5.attn.relative_position_index" in published
     torch.save({"model": published}, tmp_path / "ctranspath.pth")
     model = _model("ctranspath", f"model.weights.file={tmp_path / 'ctranspath.pth'}", "model.weights.sha256=null")
-    backbone = open_backbone(model).eval()
+    backbone = _open(model).eval()
     assert isinstance(backbone, CTransPath)
     x = torch.rand(1, 3, 224, 224)
     mean, std = (torch.tensor(model["backbone"][key]).view(3, 1, 1) for key in ("mean", "std"))
@@ -270,7 +297,7 @@ def test_ctranspath_s_published_layout_equals_torchvision_s_swin(tmp_path: Path)
 def test_ctranspath_s_own_checksum_is_asked_for(tmp_path: Path) -> None:
     torch.save({"model": {}}, tmp_path / "ctranspath.pth")
     with pytest.raises(ValueError, match="its sha256 is not 7c998680.*Xiyue-Wang/TransPath.*GPL-3.0"):
-        open_backbone(_model("ctranspath", f"model.weights.file={tmp_path / 'ctranspath.pth'}"))
+        _open(_model("ctranspath", f"model.weights.file={tmp_path / 'ctranspath.pth'}"))
 
 
 def test_tensors_in_order() -> None:
@@ -287,7 +314,7 @@ def test_efficientnet_lite0_names_a_cat_and_a_cup_of_coffee() -> None:
     weights: Weights = build(_model("efficientnet_lite0")["weights"])
     full = timm.create_model("tf_efficientnet_lite0").eval()
     full.load_state_dict(in_order(read_tensors(weights.locate()), list(full.state_dict())))
-    backbone = open_backbone(_model("efficientnet_lite0")).eval()
+    backbone = _open(_model("efficientnet_lite0")).eval()
     for picture, words in ((skimage.data.chelsea(), ("cat", "tabby")), (skimage.data.coffee(), ("espresso", "cup"))):
         side = min(picture.shape[:2])
         top, left = ((n - side) // 2 for n in picture.shape[:2])
@@ -313,7 +340,7 @@ def test_dinov2_s_equals_timm_s_own_features(dinov2_file: Path, side: int, tmp_p
     single = tmp_path / "single.safetensors"  # timm resamples half-precision positions in half precision, we do not
     save_file({name: tensor.float() for name, tensor in load_file(dinov2_file).items()}, single)
     model = _model("dinov2_s", f"model.weights.file={dinov2_file}", f"model.backbone.input_px={side}")
-    backbone = open_backbone(model).eval()
+    backbone = _open(model).eval()
     overlay = {"file": str(single), "custom_load": False, "num_classes": 0}
     theirs = timm.create_model(
         "vit_small_patch14_dinov2", pretrained=True, pretrained_cfg_overlay=overlay, img_size=side, num_classes=0

@@ -23,7 +23,8 @@ Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class i
 class Loading:
     """Where stores and features lie and how batches come.
 
-    `resident_gib` bounds what is held in memory or on the device, `embeddings_gib` the features kept on disk.
+    `resident_gib` bounds what is held in memory or on the device, `embeddings_gib` the features kept on disk,
+    which are computed `embedding_batch` cells at a time.
     """
 
     store_dir: str
@@ -31,11 +32,14 @@ class Loading:
     workers: int
     embeddings_dir: str
     embeddings_gib: float
+    embedding_batch: int
 
     def __post_init__(self) -> None:
         for name in ("resident_gib", "workers", "embeddings_gib"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.loading.{name} must be >= 0, but got {getattr(self, name)}")
+        if self.embedding_batch < 1:
+            raise ValueError(f"data.loading.embedding_batch must be >= 1, but got {self.embedding_batch}")
 
 
 class BatchIndices(Sampler[Int[np.ndarray, " b"]]):

@@ -34,10 +34,6 @@ class Backbone(nn.Module):
             groups.setdefault(name.partition(".")[0], []).append(name)
         return list(groups.values())
 
-    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load weights of exactly the backbone's names and shapes; raises ValueError on any other."""
-        load_strictly(self, tensors)
-
     def train(self, mode: bool = True) -> "Backbone":
         super().train(mode)
         if mode:
@@ -71,8 +67,8 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith(frozen) and name not in still}
 
 
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors into a module of the same names and shapes; raises ValueError that lists the first differences."""
+def check_fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError that lists the first differences unless the tensors have the module's names and shapes."""
     wanted = module.state_dict()
     lacking = [name for name in wanted if name not in tensors]
     strange = [name for name in tensors if name not in wanted]
@@ -85,7 +81,6 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if any(problems.values()):
         told = "; ".join(f"{what} {len(names)}: {names[:5]}" for what, names in problems.items() if names)
         raise ValueError(f"does not fit the architecture: it {told}")
-    module.load_state_dict(tensors)
 
 
 class Normalise(nn.Module):

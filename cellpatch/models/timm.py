@@ -1,5 +1,6 @@
 """Any architecture of timm as a backbone: https://github.com/huggingface/pytorch-image-models (Apache-2.0)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from cellpatch.models.backbone import Backbone, Normalise, load_strictly
+from cellpatch.models.backbone import Backbone, Normalise, check_fit
 
 
 class TimmBackbone(Backbone):
@@ -56,6 +57,13 @@ class TimmBackbone(Backbone):
         self.num_features = self.net.head_hidden_size * (2 if pooling == "token_and_mean" else 1)
 
     def _create(self, architecture: str, options: dict[str, Any]) -> Any:
+        other_weights = sorted({"pretrained", "checkpoint_path", "cache_dir"} & options.keys())
+        other_weights += [key for key in options if key.startswith("pretrained_cfg")]
+        if other_weights or not re.fullmatch(r"[\w.]+", architecture):
+            raise ValueError(
+                f"model.backbone.architecture is a name of timm's and options hold no {other_weights or 'weights'}: "
+                f"weights come through model.weights, but got {architecture}"
+            )
         if self.published_px is not None:
             options["img_size"] = self.input_px
         try:
@@ -74,9 +82,17 @@ class TimmBackbone(Backbone):
                 f"least ({', '.join(str(n * patch_px) for n in range(2, 9))} ...), but got {self.input_px}"
             )
 
-    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+    def check_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise ValueError unless the tensors are exactly those of the network at its published side."""
         self._set_side(self.published_px)
-        load_strictly(self.net, tensors)
+        check_fit(self.net, tensors)
+        self._set_side(self.input_px)
+
+    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load published weights, then resample their positions to the input side."""
+        self._set_side(self.published_px)
+        check_fit(self.net, tensors)
+        self.net.load_state_dict(tensors)
         self._set_side(self.input_px)
 
     def _set_side(self, side_px: int | None) -> None:
