@@ -3,20 +3,115 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kornia.filters import gaussian_blur2d
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
 from cellpatch.data.datamodule import to_pixels
-from cellpatch.optics import Condition, Optics, crop_matrix, resize_matrix
+from cellpatch.optics import Condition, Optics, blur_matrix, operator, resize_matrix
 
 
-@settings(max_examples=40, deadline=None)
-@given(crop=st.integers(8, 96), margin=st.integers(0, 20), target=st.integers(8, 96))
-def test_equals_the_direct_chain(crop: int, margin: int, target: int) -> None:
+def _direct(
+    x: torch.Tensor, crop: int, margin: int, target: int, via: int | None, kind: str = "none", sigma: float = 0.0
+) -> torch.Tensor:
+    """The chain by Kornia and torch on whole images, step after step."""
+
+    def blur(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
+        side = 2 * int(np.ceil(4 * sigma_px)) + 1
+        return gaussian_blur2d(image, (side, side), (sigma_px, sigma_px), "reflect") if sigma_px else image
+
+    def cut(image: torch.Tensor, n: int) -> torch.Tensor:
+        return image[..., n : image.shape[-2] - n, n : image.shape[-1] - n]
+
+    resized = via or target
+    if kind == "pre":
+        x = blur(x, sigma * crop / 40)
+    around = max(n for n in range(margin + 1) if n * resized % crop == 0)
+    beyond = around * resized // crop
+    x = cut(x, margin - around)
+    x = interpolate(x, (resized + 2 * beyond,) * 2, mode="bilinear", antialias=True)
+    if kind == "post":
+        x = blur(x, sigma * resized / 40)
+    return interpolate(cut(x, beyond), (target, target), mode="bilinear", antialias=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    crop=st.integers(16, 96),
+    margin=st.integers(0, 30),
+    target=st.integers(16, 96),
+    via=st.sampled_from([None, 40]),
+    kind=st.sampled_from(["none", "pre", "post"]),
+    sigma=st.floats(0.1, 3.2),
+)
+def test_equals_the_direct_chain(crop: int, margin: int, target: int, via: int | None, kind: str, sigma: float) -> None:
     x = torch.rand(2, 3, crop + 2 * margin, crop + 2 * margin, generator=torch.Generator().manual_seed(crop))
-    cropped = x[..., margin : margin + crop, margin : margin + crop]
-    direct = interpolate(cropped, (target, target), mode="bilinear", antialias=True)
-    torch.testing.assert_close(Optics(crop, margin, target)(x), direct, atol=1e-5, rtol=0)
+    got = Optics(crop, margin, target, via, kind, sigma)(x)
+    torch.testing.assert_close(got, _direct(x, crop, margin, target, via, kind, sigma), atol=1e-5, rtol=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(side=st.integers(30, 90), sigma=st.floats(0.1, 7))
+def test_blur_is_scipys(side: int, sigma: float) -> None:
+    x = np.random.default_rng(side).random((side, side))
+    radius = int(np.ceil(4 * sigma))
+    if radius >= side:
+        return
+    expected = gaussian_filter(x, sigma, mode="mirror", radius=radius)
+    matrix = blur_matrix(side, sigma).numpy()
+    np.testing.assert_allclose(matrix @ x @ matrix.T, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.0, 1.6, 2.5, 3.2, 6.4])
+def test_a_blurred_point_is_as_wide_as_asked(sigma: float) -> None:
+    row = blur_matrix(121, sigma)[60].numpy()
+    places = np.arange(121) - 60
+    assert np.sqrt((row * places**2).sum()) == pytest.approx(sigma, rel=0.01)
+    assert row.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_a_sampled_kernel_below_one_pixel_is_narrower_and_said_to_be() -> None:
+    row = blur_matrix(21, 0.4)[10].numpy()
+    assert np.sqrt((row * (np.arange(21) - 10) ** 2).sum()) == pytest.approx(0.284, abs=0.001)
+
+
+def test_sigma_zero_is_exactly_the_identity() -> None:
+    assert torch.equal(blur_matrix(31, 0.0), torch.eye(31, dtype=torch.float64))
+    for kind in ("pre", "post"):
+        assert torch.equal(operator(80, 26, 40, 40, kind, 0.0), operator(80, 26, 40, 40))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    crop=st.integers(16, 96),
+    margin=st.integers(0, 30),
+    kind=st.sampled_from(["none", "pre", "post"]),
+    sigma=st.floats(0, 3.2),
+)
+def test_operators_keep_constants_and_commute_with_flips(crop: int, margin: int, kind: str, sigma: float) -> None:
+    whole = operator(crop, margin, 40, 40, kind, sigma)
+    torch.testing.assert_close(whole.sum(1), torch.ones(40), atol=1e-5, rtol=0)
+    torch.testing.assert_close(whole.flip(0).flip(1), whole, atol=1e-6, rtol=0)
+
+
+def test_before_and_after_agree_where_there_is_nothing_to_alias() -> None:
+    axis = torch.arange(80 + 52) * 2 * torch.pi / 40  # waves of 20 px of the resized image
+    x = (0.5 + 0.25 * torch.sin(axis)[:, None] + 0.2 * torch.cos(axis)[None]).expand(1, 3, -1, -1)
+    before, after = (Optics(80, 26, 40, 40, kind, 1.6)(x) for kind in ("pre", "post"))
+    clean = Optics(80, 26, 40, 40)(x)
+    assert (before - after).abs().max() < 0.002
+    assert (clean - after).abs().max() > 0.02
+
+
+def test_no_reflected_border_enters_while_the_margin_suffices() -> None:
+    slide = torch.rand(1, 3, 300, 300)
+    crop, margin = slide[..., 107:193, 107:193], 13  # 60 px and 13 around them
+    for kind in ("pre", "post"):
+        sigma = 0.999 * margin / 4 / 60 * 40  # a radius of the margin
+        inside = Optics(60, margin, 60, None, kind, sigma)(crop)
+        whole = Optics(60, 120, 60, None, kind, sigma)(slide)
+        torch.testing.assert_close(inside, whole, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("source", "target"), [(80, 40), (20, 40), (33, 40), (40, 224)])
@@ -42,12 +137,21 @@ def test_trimming_takes_away_what_is_not_read(crop: int, margin: int, extra: int
 
 
 def test_constants_stay() -> None:
-    np.testing.assert_allclose(resize_matrix(37, 40).sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(resize_matrix(37, 40).sum(1), 1, atol=1e-12)
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="margin_px must leave a crop inside 8 px, but got 4"):
-        crop_matrix(8, 4)
+    with pytest.raises(ValueError, match="margin_px must be >= 0, but got -1"):
+        operator(8, -1, 8, None)
+    with pytest.raises(ValueError, match="kind must be none, pre or post, but got 'soft'"):
+        operator(8, 1, 8, None, "soft", 1.0)
+    for sigma in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="sigma must be finite and >= 0"):
+            blur_matrix(8, sigma)
+    with pytest.raises(
+        ValueError, match="a blur of sigma 16 px reaches 64 px, but the crop with its margin has only 52"
+    ):
+        operator(40, 6, 40, 40, "pre", 16.0)
     with pytest.raises(ValueError, match="sides must be >= 1 px"):
         resize_matrix(8, 0)
     for side in (6, 11):
