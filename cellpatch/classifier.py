@@ -91,11 +91,6 @@ class Classifier(pl.LightningModule):
         self.log("val_macro_f1", self.val_f1, batch_size=n, prog_bar=True)
         self.log("val_accuracy", self.val_accuracy, batch_size=n)
 
-    def predict_step(self, batch: Batch, index: int) -> tuple[Tensor, Tensor]:
-        """Places of the cells in their part, and their class probabilities in float32."""
-        crops, _, place = batch
-        return place.cpu(), self(crops).float().softmax(dim=1).cpu()
-
     def _loss(self, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         return cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
 

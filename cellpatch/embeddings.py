@@ -20,7 +20,7 @@ import numpy as np
 import timm
 import torch
 from filelock import FileLock, Timeout
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from rich.progress import track
 from torch import Tensor
 
@@ -52,17 +52,18 @@ class Cache:
         store: CellStore,
         name: str,
         content: dict[str, Any],
+        cells: Int[np.ndarray, " n"],
         dtype: Dtype = "float32",
         view: View | None = None,
     ) -> Float[np.ndarray, "n d"]:
-        """Features of every cell of the store, memory-mapped; computed in one pass unless they are there.
+        """Features of the given cells of the store, memory-mapped; computed in one pass unless they are there.
 
         `content` holds what determines them beside the crops, the dtype, the view and the versions of cellpatch and
         timm: the fingerprint of the weights, the backbone's arguments, the optics. `name` is for people. `network`
         is called only if they have to be computed. Of many processes that ask, one computes and the others wait.
         Raises ValueError if the folder would grow beyond its limit.
         """
-        key = content | {"crops": _crops_fingerprint(store), "dtype": dtype, "cellpatch": __version__}
+        key = content | {"crops": _crops_fingerprint(store, cells), "dtype": dtype, "cellpatch": __version__}
         key |= {"timm": timm.__version__}
         if view is not None:
             augment, number = view
@@ -76,24 +77,31 @@ class Cache:
             target = found[0] if found else self.folder / f"{safe}-{digest}"
             if not found:
                 with whole_or_absent(target) as temporary:
-                    self._compute(network().to(self.device), store, temporary, dtype, view)
+                    self._compute(network().to(self.device), store, cells, temporary, dtype, view)
                     facts = {"content": key, "sha256": sha256_of(temporary / "features.npy")}
                     (temporary / "key.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
             return _open(target)
 
-    def _compute(self, network: Network, store: CellStore, folder: Path, dtype: Dtype, view: View | None) -> None:
+    def _compute(
+        self,
+        network: Network,
+        store: CellStore,
+        cells: Int[np.ndarray, " n"],
+        folder: Path,
+        dtype: Dtype,
+        view: View | None,
+    ) -> None:
         network.eval()
         with (folder / "features.npy").open(
             "wb"
         ) as stream:  # a map of a file that a full disk cuts short ends in SIGBUS
-            for start in _progress(len(store), self.batch):
-                cells = np.arange(start, min(start + self.batch, len(store)))
-                crops = torch.from_numpy(store.crops(cells)).to(self.device)
+            for start in _progress(len(cells), self.batch):
+                crops = torch.from_numpy(store.crops(cells[start : start + self.batch])).to(self.device)
                 with torch.inference_mode():
                     found = network.features(crops) if view is None else _of_view(network, crops, view, start)
                 rows = found.float().cpu().numpy().astype(dtype)
                 if start == 0:
-                    shape = (len(store), rows.shape[1])
+                    shape = (len(cells), rows.shape[1])
                     self._check_room(shape[0] * shape[1] * rows.itemsize)
                     header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(stream, header)
@@ -107,13 +115,13 @@ class Cache:
                 f"data.loading.embeddings_gib={self.limit_gib:g}; raise it, or clear some: "
                 f"python -m cellpatch.embeddings {self.folder}"
             )
-        log.info("embedding every cell, %.2f GiB of features in %s", size / _GIB, self.folder)
+        log.info("embedding: %.2f GiB of features in %s", size / _GIB, self.folder)
 
 
-def _crops_fingerprint(store: CellStore) -> str:
+def _crops_fingerprint(store: CellStore, cells: Int[np.ndarray, " n"]) -> str:
     """Of the crops in their order and their geometry alone: a corrected label changes no feature."""
     digest = hashlib.sha256(json.dumps(asdict(store.geometry)).encode())
-    for crop in store.cells["digest"]:
+    for crop in store.cells["digest"].to_numpy()[cells]:
         digest.update(crop)
     return digest.hexdigest()[:16]
 

@@ -7,6 +7,7 @@ the crop is blurred and resized, and cut to the crop last, so that neither sees 
 
 from dataclasses import dataclass
 from math import ceil, gcd
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -19,23 +20,45 @@ STUDY_PX = 40  # sigma is in pixels of the study's 40x40 input
 
 @dataclass(frozen=True)
 class Condition:
-    """How a crop reaches the model: `kind` none is the resize alone, at `sigma` 0.
-
-    `via_px` is a side that every crop is resized to first, as the study's 40 px; null goes straight to the input.
-    """
+    """What a crop went through: `kind` none (sigma 0), pre or post; sigma in pixels of the 40x40 input."""
 
     kind: str
     sigma: float
+
+
+CLEAN = Condition("none", 0.0)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions that a run is evaluated under: clean, and each kind at each sigma.
+
+    `via_px` is a side that every crop is resized to first, as the study's 40 px; null goes straight to the input.
+    Raises ValueError for an unknown kind, or a sigma that is no number >= 0.
+    """
+
+    kind: str | list[str]
+    sigma: float | list[float]
     via_px: int | None
 
     def __post_init__(self) -> None:
         if self.via_px is not None and self.via_px < 4:
             raise ValueError(f"optics.via_px must be null or >= 4, but got {self.via_px}")
-        if (self.kind, self.sigma) != ("none", 0):
-            raise ValueError(
-                f"optics.kind must be none and optics.sigma 0 (this version has no blur), "
-                f"but got {self.kind} {self.sigma}"
-            )
+        unknown = [kind for kind in _listed(self.kind) if kind not in ("none", "pre", "post")]
+        if unknown or not _listed(self.kind):
+            raise ValueError(f"optics.kind must be of none, pre and post, but got {self.kind}")
+        if not all(0 <= sigma < float("inf") for sigma in _listed(self.sigma)) or not _listed(self.sigma):
+            raise ValueError(f"optics.sigma must be finite and >= 0, but got {self.sigma}")
+
+    def each(self) -> list[Condition]:
+        """Clean first, then every other condition once, by kind and sigma."""
+        asked = [Condition(kind, float(sigma)) for kind in _listed(self.kind) for sigma in _listed(self.sigma)]
+        blurred = {condition for condition in asked if condition.sigma > 0 and condition.kind != "none"}
+        return [CLEAN, *sorted(blurred, key=lambda condition: (condition.kind, condition.sigma))]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
@@ -110,11 +133,10 @@ class Optics(nn.Module):
         margin_px: int,
         target_px: int,
         via_px: int | None = None,
-        kind: str = "none",
-        sigma: float = 0.0,
+        condition: Condition = CLEAN,
     ) -> None:
         super().__init__()
-        whole = operator(crop_px, margin_px, target_px, via_px, kind, sigma)
+        whole = operator(crop_px, margin_px, target_px, via_px, condition.kind, condition.sigma)
         used = whole.abs().sum(0).nonzero().squeeze(1)
         cut = min(int(used[0]), whole.shape[1] - 1 - int(used[-1]))  # zero columns need no arithmetic
         whole = whole[:, cut : whole.shape[1] - cut].contiguous()

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cellpatch.publish import sha256_of
+from cellpatch.optics import Condition
+from cellpatch.publish import replacing, sha256_of
 
 _LIBRARIES = [
     "torch",
@@ -38,32 +39,69 @@ def write_predictions(
     file: Path,
     cells: pd.DataFrame,
     labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
+    predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
     classes: Sequence[str],
-    kind: str,
-    sigma: float,
 ) -> None:
-    """One row a test cell and condition; `probabilities` is a list in the order of the record's classes."""
+    """One row a condition and test cell; `probabilities` is a list in the order of the record's classes."""
     n = len(cells)
-    columns = {
-        "cell_id": pa.array(cells["cell_id"], pa.string()),
-        "specimen": pa.array(cells["specimen"].astype(str), pa.string()),
-        "label": pa.DictionaryArray.from_arrays(pa.array(labels, pa.int32()), pa.array(classes, pa.string())),
-        "kind": pa.array([kind] * n, pa.string()),
-        "sigma": pa.array([sigma] * n, pa.float64()),
-        "probabilities": pa.FixedSizeListArray.from_arrays(
-            pa.array(probabilities.astype(np.float32).ravel()), len(classes)
-        ),
-    }
-    pq.write_table(pa.table(columns), file)
+    tables = []
+    for condition, probabilities in predicted.items():
+        columns = {
+            "cell_id": pa.array(cells["cell_id"], pa.string()),
+            "specimen": pa.array(cells["specimen"].astype(str), pa.string()),
+            "label": pa.DictionaryArray.from_arrays(pa.array(labels, pa.int32()), pa.array(classes, pa.string())),
+            "kind": pa.array([condition.kind] * n, pa.string()),
+            "sigma": pa.array([condition.sigma] * n, pa.float64()),
+            "probabilities": pa.FixedSizeListArray.from_arrays(
+                pa.array(probabilities.astype(np.float32).ravel()), len(classes)
+            ),
+        }
+        tables.append(pa.table(columns))
+    pq.write_table(pa.concat_tables(tables), file)
 
 
-def read_predictions(file: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n classes"]]:
-    """The rows without their probabilities, and those as one float32 array."""
-    stored = pq.read_table(file)
+def read_predictions(run: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n classes"]]:
+    """The rows of a run less their probabilities, and those as one float32 array.
+
+    Reads the files that the record names: another may be what an evaluation left that was cut off.
+    """
+    names = [name for name in read_record(run)["files"] if name.startswith("predictions")]
+    stored = pa.concat_tables([pq.read_table(run / name) for name in names]).unify_dictionaries()
     column = stored["probabilities"].combine_chunks()
     probabilities = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
     return stored.drop_columns(["probabilities"]).to_pandas(), probabilities
+
+
+def add_evaluation(run: Path, write: Callable[[Path], None], metrics: Sequence[dict[str, Any]], seconds: float) -> None:
+    """Add conditions to a finished run: first their predictions as a file of its own, then the record, each whole.
+
+    What is cut off between the two leaves the record as it was; the file is written again next time.
+    """
+    record = read_record(run)
+    number = sum(name.startswith("predictions") for name in record["files"])
+    file = run / f"predictions-{number}.parquet"
+    with replacing(file) as temporary:
+        write(temporary)
+    record["files"][file.name] = sha256_of(file)
+    record["metrics"] += metrics
+    record["seconds"]["evaluate"] += seconds
+    with replacing(run / "record.json") as temporary:
+        temporary.write_text(_as_json(record), encoding="utf-8")
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """The record of a run; raises ValueError if it is missing or unreadable."""
+    try:
+        return json.loads((run / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{run}: record.json cannot be read ({error})") from error
+
+
+def check_files(run: Path) -> None:
+    """Raise ValueError if a file that the record names is missing or altered."""
+    for name, digest in read_record(run)["files"].items():
+        if not (run / name).is_file() or sha256_of(run / name) != digest:
+            raise ValueError(f"{run}: {name} is missing or not as the record says; the run cannot be used")
 
 
 def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
@@ -75,7 +113,11 @@ def write_record(folder: Path, facts: dict[str, Any]) -> None:
     """record.json with the given facts, checksums of the run's other files, and where it was made."""
     files = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
     record = facts | {"files": files, "hardware": hardware(), "versions": versions(), "git": git_state()}
-    (folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "record.json").write_text(_as_json(record), encoding="utf-8")
+
+
+def _as_json(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=1, ensure_ascii=False)
 
 
 def hardware() -> dict[str, Any]:

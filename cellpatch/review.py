@@ -93,3 +93,14 @@ def print_table(name: str, metrics: dict[str, Any], audit: dict[str, Any]) -> No
         f"accuracy {metrics['accuracy']:.4f}  balanced accuracy {metrics['balanced_accuracy']:.4f}  "
         f"macro-F1 {metrics['macro_f1']:.4f}  ECE {metrics['ece']:.4f}"
     )
+
+
+def print_conditions(name: str, metrics: list[dict[str, Any]]) -> None:
+    """One line a condition beside the clean one."""
+    for row in metrics:
+        Console().print(
+            f"{name}  {row['kind']} sigma {row['sigma']:g}: accuracy {row['accuracy']:.4f}  "
+            f"balanced accuracy {row['balanced_accuracy']:.4f}  macro-F1 {row['macro_f1']:.4f}",
+            markup=False,
+            soft_wrap=True,
+        )

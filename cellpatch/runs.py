@@ -19,6 +19,7 @@ from filelock import FileLock
 from cellpatch import __version__
 from cellpatch.config import without
 from cellpatch.publish import replacing, whole_or_absent
+from cellpatch.record import read_record
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
 _NOT_TRAINING = [
@@ -85,26 +86,19 @@ def find(runs_dir: Path, run_id: str) -> Path | None:
 
 
 @contextmanager
-def claim(runs_dir: Path, name: str, run_id: str) -> Iterator[Path | None]:
-    """Give a temporary folder that becomes the run on success, or None if the run exists.
+def claim(runs_dir: Path, name: str, run_id: str) -> Iterator[tuple[Path, bool]]:
+    """Give the run's folder and true if it exists; else a temporary one, which becomes it on success, and false.
 
-    Waits while another process trains the same run; an error leaves nothing behind.
+    Waits while another process is at the same run; an error leaves nothing behind.
     """
     runs_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(runs_dir / f".{run_id}.lock"):
-        if find(runs_dir, run_id):
-            yield None
+        finished = find(runs_dir, run_id)
+        if finished:
+            yield finished, True
         else:
             with whole_or_absent(runs_dir / f"{name}-{run_id}") as temporary:
-                yield temporary
-
-
-def read_record(run: Path) -> dict[str, Any]:
-    """The record of a run; raises ValueError if it is missing or unreadable."""
-    try:
-        return json.loads((run / "record.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{run}: record.json cannot be read ({error})") from error
+                yield temporary, False
 
 
 def table(runs_dir: Path) -> pd.DataFrame:

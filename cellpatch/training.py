@@ -3,6 +3,7 @@
 import logging
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from omegaconf import DictConfig
 from cellpatch import __version__, evaluate, record, review, runs
 from cellpatch.adapt import Schedule
 from cellpatch.config import build, check, without
-from cellpatch.fitting import fit_by_gradients, fit_probe, weights_fingerprint
-from cellpatch.optics import Condition
+from cellpatch.data.store import CellStore
+from cellpatch.fitting import fit_by_gradients, fit_probe, optics_of, restore_predictor, weights_fingerprint
+from cellpatch.optics import CLEAN, Condition, Conditions
 from cellpatch.probe import Probe
 from cellpatch.study import Study, open_store, open_study
 
@@ -35,7 +37,7 @@ def train(config: DictConfig) -> None:
     Raises ValueError on bad configuration, weights or data, before any training.
     """
     plain = check(config)
-    condition: Condition = build(plain["optics"])
+    conditions: Conditions = build(plain["optics"])
     adaptation: Schedule | Probe = build(without(plain["adapt"], "name"))
     check_pair(plain, adaptation)
     if plain["trainer"]["devices"] not in (1, "1") or plain["trainer"]["max_epochs"] < 1:
@@ -45,17 +47,45 @@ def train(config: DictConfig) -> None:
         )
     weights = weights_fingerprint(plain["model"])
     store = open_store(plain["data"])
+    for condition in conditions.each():
+        optics_of(plain, store.geometry, condition)  # a blur that does not fit is an error before any training
     run_id = runs.identity(plain, store.manifest.fingerprint, weights)
     name = runs.readable(plain)
-    with runs.claim(Path(plain["runs_dir"]), name, run_id) as folder:
-        if folder is None:
-            log.info("%s-%s exists: not trained again", name, run_id)
+    with runs.claim(Path(plain["runs_dir"]), name, run_id) as (folder, exists):
+        if exists:
+            _evaluate(folder, plain, store, conditions.each())
             return
         log.info("%s-%s", name, run_id)
         pl.seed_everything(plain["seed"], workers=True, verbose=False)
         study = open_study(plain, store)
-        facts = _run(plain, study, adaptation, condition, weights, folder, name)
+        facts = _run(plain, study, adaptation, conditions.each(), weights, folder, name)
         record.write_record(folder, {"run": f"{name}-{run_id}", "identity": run_id, "cellpatch": __version__} | facts)
+
+
+def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> None:
+    """Evaluate a run that exists under the conditions that it lacks."""
+    there = {Condition(row["kind"], row["sigma"]) for row in record.read_record(run)["metrics"]}
+    lacking = [condition for condition in conditions if condition not in there]
+    if not lacking:
+        log.info("%s exists: not trained again", run.name)
+        return
+    log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(lacking))
+    record.check_files(run)
+    started = time.perf_counter()
+    study = open_study(plain, store)
+    predicted = restore_predictor(run, plain, study)(lacking)
+    metrics = [_measure(study, condition, probabilities) for condition, probabilities in predicted.items()]
+
+    def write(file: Path) -> None:
+        cells = store.cells.iloc[study.split.test]
+        record.write_predictions(file, cells, study.test_labels, predicted, study.classes)
+
+    record.add_evaluation(run, write, metrics, time.perf_counter() - started)
+    review.print_conditions(run.name, metrics)
+
+
+def _measure(study: Study, condition: Condition, probabilities: Any) -> dict[str, Any]:
+    return asdict(condition) | evaluate.measure(study.test_labels, probabilities, study.classes)
 
 
 def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
@@ -80,30 +110,27 @@ def _run(
     plain: dict[str, Any],
     study: Study,
     adaptation: Schedule | Probe,
-    condition: Condition,
+    conditions: list[Condition],
     weights: str | None,
     folder: Path,
     name: str,
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    audit, test_labels = study.split.audit, study.test_labels
+    audit = study.split.audit
     with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
         if isinstance(adaptation, Schedule):
-            fitted = fit_by_gradients(plain, study, adaptation, condition, weights, folder, logger)
+            fitted = fit_by_gradients(plain, study, adaptation, weights, folder, logger)
         else:
-            fitted = fit_probe(plain, study, adaptation, condition, weights, logger)
-        metrics = evaluate.measure(test_labels, fitted.probabilities, study.classes)
-        review.log_review(logger, metrics, study, fitted.probabilities)
-    review.print_table(name, metrics, audit)
-    record.write_predictions(
-        folder / "predictions.parquet",
-        study.store.cells.iloc[study.split.test],
-        test_labels,
-        fitted.probabilities,
-        study.classes,
-        condition.kind,
-        condition.sigma,
-    )
+            fitted = fit_probe(plain, study, adaptation, weights, logger)
+        trained = time.perf_counter()
+        predicted = fitted.predict(conditions)
+        metrics = [_measure(study, condition, probabilities) for condition, probabilities in predicted.items()]
+        seconds = fitted.seconds | {"evaluate": time.perf_counter() - trained}
+        review.log_review(logger, metrics[0], study, predicted[CLEAN])
+    review.print_table(name, metrics[0], audit)
+    review.print_conditions(name, metrics[1:])
+    cells = study.store.cells.iloc[study.split.test]
+    record.write_predictions(folder / "predictions.parquet", cells, study.test_labels, predicted, study.classes)
     record.write_weights(folder / "weights.safetensors", fitted.state)
     manifest = study.store.manifest
     return {
@@ -114,8 +141,8 @@ def _run(
         "counts": audit["cells"],
         "audit": audit,
         **fitted.facts,
-        "metrics": [{"kind": condition.kind, "sigma": condition.sigma} | metrics],
-        "seconds": fitted.seconds | {"all": time.perf_counter() - started},
+        "metrics": metrics,
+        "seconds": seconds | {"all": time.perf_counter() - started},
     }
 
 

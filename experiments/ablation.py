@@ -33,6 +33,7 @@ from cellpatch.config import build, check, register, without
 from cellpatch.fitting import fit_by_gradients
 from cellpatch.models.backbone import count_macs, count_parameters
 from cellpatch.models.customvit import Attention, CustomViT
+from cellpatch.optics import CLEAN
 from cellpatch.study import open_store, open_study
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -238,11 +239,11 @@ def train_one(plain: dict[str, Any]) -> dict[str, Any]:
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
     backbone = build(plain["model"]["backbone"])
     study = open_study(plain, open_store(plain["data"]))
-    schedule, condition = build(without(plain["adapt"], "name")), build(plain["optics"])
+    schedule = build(without(plain["adapt"], "name"))
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit_by_gradients(plain, study, schedule, condition, None, Path(folder), None)
-    test = evaluate.measure(study.test_labels, fitted.probabilities, study.classes)
+        fitted = fit_by_gradients(plain, study, schedule, None, Path(folder), None)
+    test = evaluate.measure(study.test_labels, fitted.predict([CLEAN])[CLEAN], study.classes)
     return {
         "parameters": count_parameters(backbone),
         "mmac": round(count_macs(backbone) / 1e6),

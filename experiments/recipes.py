@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from lines import Lines
 
 from cellpatch.config import check, register
-from cellpatch.runs import read_record
+from cellpatch.record import read_record
 from cellpatch.training import train
 
 CONF = Path(__file__).parents[1] / "conf"

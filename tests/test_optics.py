@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
 from cellpatch.data.datamodule import to_pixels
-from cellpatch.optics import Condition, Optics, blur_matrix, operator, resize_matrix
+from cellpatch.optics import CLEAN, Condition, Conditions, Optics, blur_matrix, operator, resize_matrix
 
 
 def _direct(
@@ -47,7 +49,7 @@ def _direct(
 )
 def test_equals_the_direct_chain(crop: int, margin: int, target: int, via: int | None, kind: str, sigma: float) -> None:
     x = torch.rand(2, 3, crop + 2 * margin, crop + 2 * margin, generator=torch.Generator().manual_seed(crop))
-    got = Optics(crop, margin, target, via, kind, sigma)(x)
+    got = Optics(crop, margin, target, via, Condition(kind, sigma))(x)
     torch.testing.assert_close(got, _direct(x, crop, margin, target, via, kind, sigma), atol=1e-5, rtol=0)
 
 
@@ -98,7 +100,7 @@ def test_operators_keep_constants_and_commute_with_flips(crop: int, margin: int,
 def test_before_and_after_agree_where_there_is_nothing_to_alias() -> None:
     axis = torch.arange(80 + 52) * 2 * torch.pi / 40  # waves of 20 px of the resized image
     x = (0.5 + 0.25 * torch.sin(axis)[:, None] + 0.2 * torch.cos(axis)[None]).expand(1, 3, -1, -1)
-    before, after = (Optics(80, 26, 40, 40, kind, 1.6)(x) for kind in ("pre", "post"))
+    before, after = (Optics(80, 26, 40, 40, Condition(kind, 1.6))(x) for kind in ("pre", "post"))
     clean = Optics(80, 26, 40, 40)(x)
     assert (before - after).abs().max() < 0.002
     assert (clean - after).abs().max() > 0.02
@@ -109,8 +111,8 @@ def test_no_reflected_border_enters_while_the_margin_suffices() -> None:
     crop, margin = slide[..., 107:193, 107:193], 13  # 60 px and 13 around them
     for kind in ("pre", "post"):
         sigma = 0.999 * margin / 4 / 60 * 40  # a radius of the margin
-        inside = Optics(60, margin, 60, None, kind, sigma)(crop)
-        whole = Optics(60, 120, 60, None, kind, sigma)(slide)
+        inside = Optics(60, margin, 60, None, Condition(kind, sigma))(crop)
+        whole = Optics(60, 120, 60, None, Condition(kind, sigma))(slide)
         torch.testing.assert_close(inside, whole, atol=1e-6, rtol=0)
 
 
@@ -157,5 +159,26 @@ def test_bad_arguments() -> None:
     for side in (6, 11):
         with pytest.raises(ValueError, match=rf"takes crops of 8 \+ 2n px, but got {side}"):
             Optics(8, 2, 8)(torch.zeros(1, 3, side, side))
-    with pytest.raises(ValueError, match="no blur"):
-        Condition("pre", 1.6, 40)
+
+
+def test_conditions_are_every_kind_at_every_sigma_and_clean() -> None:
+    assert Conditions(["pre", "post"], 0.0, 40).each() == [CLEAN]
+    blurred = [Condition("post", 0.4), Condition("post", 1.6), Condition("pre", 0.4), Condition("pre", 1.6)]
+    assert Conditions(["pre", "post"], [1.6, 0, 0.4, 1.6], 40).each() == [CLEAN, *blurred]
+    assert Conditions("none", 1.6, 40).each() == [CLEAN]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sigma", "via", "message"),
+    [
+        ("soft", 1.0, 40, "optics.kind must be of none, pre and post, but got soft"),
+        ([], 1.0, 40, "optics.kind must be"),
+        ("pre", -0.1, 40, "optics.sigma must be finite and >= 0, but got -0.1"),
+        ("pre", [1.0, float("nan")], 40, "optics.sigma must be finite"),
+        ("pre", [], 40, "optics.sigma must be finite"),
+        ("pre", 1.0, 2, "optics.via_px must be null or >= 4, but got 2"),
+    ],
+)
+def test_bad_conditions(kind: Any, sigma: Any, via: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Conditions(kind, sigma, via)

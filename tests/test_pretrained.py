@@ -21,10 +21,11 @@ from cellpatch.augment import KorniaAugment
 from cellpatch.classifier import Network
 from cellpatch.config import build, check, register
 from cellpatch.data.store import CellStore
+from cellpatch.evaluate import measure
 from cellpatch.fitting import open_backbone, restore, weights_fingerprint
 from cellpatch.models.cnn import CNN
-from cellpatch.optics import Optics
-from cellpatch.record import read_predictions
+from cellpatch.optics import Condition, Optics
+from cellpatch.record import read_predictions, read_record
 from cellpatch.study import open_store, open_study
 from cellpatch.training import train
 
@@ -47,7 +48,7 @@ def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
 
 
 def _records(tmp_path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    return [(file.parent, runs.read_record(file.parent)) for file in sorted((tmp_path / "runs").glob("*/record.json"))]
+    return [(file.parent, read_record(file.parent)) for file in sorted((tmp_path / "runs").glob("*/record.json"))]
 
 
 @pytest.mark.parametrize("adapt", ADAPTS)
@@ -56,7 +57,7 @@ def test_a_stored_run_gives_its_predictions_again(tmp_path: Path, folder_of_squa
     [(run, record)] = _records(tmp_path)
     assert run.name.startswith(f"efficientnet_lite0-{adapt}-folder-")
     assert len(record["weights"]) == 16
-    rows, probabilities = read_predictions(run / "predictions.parquet")
+    rows, probabilities = read_predictions(run)
     store = open_store(record["config"]["data"])
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
     again = restore(run, store.geometry)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
@@ -223,7 +224,8 @@ def _network(side: int) -> Network:
 
 def _features(store: CellStore, folder: Path, limit_gib: float = 1, **other: Any) -> np.ndarray:
     cache = embeddings.Cache(folder, limit_gib, 128, torch.device("cpu"))
-    return cache.features(lambda: _network(8), store, other.pop("name", "cnn"), {"weights": "w"}, **other)
+    cells = np.arange(len(store))
+    return cache.features(lambda: _network(8), store, other.pop("name", "cnn"), {"weights": "w"}, cells, **other)
 
 
 def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -353,3 +355,87 @@ def test_list_and_clear(store_of: Callable[..., Path], tmp_path: Path, capsys: p
     embeddings.main([str(tmp_path / "e"), "--clear-all"])
     assert "0 entries" in capsys.readouterr().out
     assert not list((tmp_path / "e").glob("[!.]*"))
+
+
+BLUR = ["optics.kind=[pre,post]", "optics.sigma=[0.8,1.6]"]
+
+
+@pytest.mark.parametrize("adapt", ["linear_probe", "ft_last"])
+def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: FolderMaker, adapt: str) -> None:
+    root = folder_of_squares(20, 5)
+    train(_config(tmp_path, root, f"adapt={adapt}"))
+    [(run, before)] = _records(tmp_path)
+    weights = (run / "weights.safetensors").stat().st_mtime_ns
+    train(_config(tmp_path, root, f"adapt={adapt}", "optics.sigma=0.8"))
+    train(_config(tmp_path, root, f"adapt={adapt}", *BLUR))
+    train(_config(tmp_path / "at_once", root, f"adapt={adapt}", *BLUR))
+    [(run, record)] = _records(tmp_path)
+    [(_, at_once)] = _records(tmp_path / "at_once")
+    assert (run / "weights.safetensors").stat().st_mtime_ns == weights
+    assert record["metrics"][0] == before["metrics"][0]
+    assert [name for name in record["files"] if "predictions" in name] == [
+        "predictions.parquet",
+        "predictions-1.parquet",
+        "predictions-2.parquet",
+    ]
+    by_condition = [{(row["kind"], row["sigma"]): row for row in found["metrics"]} for found in (record, at_once)]
+    conditions = {("none", 0.0)} | {(kind, sigma) for kind in ("pre", "post") for sigma in (0.8, 1.6)}
+    assert by_condition[0].keys() == by_condition[1].keys() == conditions
+    for condition in conditions:
+        assert by_condition[0][condition]["accuracy"] == by_condition[1][condition]["accuracy"]
+    rows, probabilities = read_predictions(run)
+    for (kind, sigma), stored in by_condition[0].items():
+        here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
+        labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
+        again = {"kind": kind, "sigma": sigma} | measure(labels, probabilities[here], record["classes"])
+        assert again == stored
+    table = runs.table(tmp_path / "runs")
+    assert sorted(zip(table["kind"], table["sigma"], strict=True)) == sorted(conditions)
+
+
+def test_blur_of_a_probe_is_that_of_its_network(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    train(_config(tmp_path, folder_of_squares(20, 5), *BLUR))
+    [(run, record)] = _records(tmp_path)
+    rows, probabilities = read_predictions(run)
+    here = ((rows["kind"] == "pre") & (rows["sigma"] == 1.6)).to_numpy()
+    store = open_store(record["config"]["data"])
+    network = restore(run, store.geometry)
+    network.optics = Optics(store.geometry.crop_px, 0, 48, 40, Condition("pre", 1.6))
+    index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"][here]))
+    again = network(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
+    np.testing.assert_allclose(again, probabilities[here], atol=1e-4)
+
+
+def test_an_evaluation_that_was_cut_off_is_made_again(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder_of_squares(20, 5)
+    train(_config(tmp_path, root))
+    [(run, before)] = _records(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("cellpatch.record._as_json", lambda record: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(_config(tmp_path, root, *BLUR))
+    assert read_record(run) == before
+    assert len(read_predictions(run)[0]) == before["metrics"][0]["n_test"]
+    train(_config(tmp_path, root, *BLUR))
+    assert len(read_record(run)["metrics"]) == 5
+    assert not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "predictions.parquet"])
+def test_an_altered_run_is_not_evaluated(tmp_path: Path, folder_of_squares: FolderMaker, name: str) -> None:
+    root = folder_of_squares(20, 5)
+    train(_config(tmp_path, root))
+    [(run, _)] = _records(tmp_path)
+    content = bytearray((run / name).read_bytes())
+    content[-1] ^= 1
+    (run / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is missing or not as the record says"):
+        train(_config(tmp_path, root, *BLUR))
+
+
+def test_a_blur_too_wide_is_an_error_before_any_training(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    with pytest.raises(ValueError, match="reaches 64 px, but the crop with its margin has only 16"):
+        train(_config(tmp_path, folder_of_squares(20, 5), "optics.kind=pre", "optics.sigma=40"))
+    assert not (tmp_path / "runs").exists()

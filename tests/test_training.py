@@ -19,7 +19,7 @@ from cellpatch.config import check, register
 from cellpatch.data.datamodule import BatchIndices, class_weights
 from cellpatch.evaluate import measure
 from cellpatch.fitting import restore, weights_fingerprint
-from cellpatch.record import read_predictions
+from cellpatch.record import read_predictions, read_record
 from cellpatch.study import open_store
 from cellpatch.training import train
 
@@ -60,7 +60,7 @@ def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str,
         tmp_path / "runs", runs.identity(plain, store.manifest.fingerprint, weights_fingerprint(plain["model"]))
     )
     assert run is not None
-    return run, runs.read_record(run)
+    return run, read_record(run)
 
 
 @pytest.mark.parametrize("model", [SMALL_CNN, SMALL_VIT], ids=["cnn", "customvit"])
@@ -104,7 +104,7 @@ def test_record_says_what_was_done(finished: tuple[Path, dict[str, Any], Path], 
 
 def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[Path, dict[str, Any], Path]) -> None:
     run, record, _ = finished
-    rows, probabilities = read_predictions(run / "predictions.parquet")
+    rows, probabilities = read_predictions(run)
     labels = np.array([record["classes"].index(label) for label in rows["label"]])
     assert {"kind": "none", "sigma": 0.0} | measure(labels, probabilities, record["classes"]) == record["metrics"][0]
     store = open_store(record["config"]["data"])

@@ -147,8 +147,6 @@ class CellData(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._loader("test", self.split.test, None)
 
-    predict_dataloader = test_dataloader
-
     def _loader(
         self,
         name: str,
