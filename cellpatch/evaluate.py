@@ -5,29 +5,46 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support, roc_auc_score
 
 ECE_BINS = 15  # equal-width bins of the highest probability, as in Guo et al., arXiv 1706.04599
+COVERAGES = (0.8, 0.9)  # shares of the cells, the surest first, whose accuracy is told
+_LEAST = np.finfo(np.float32).tiny  # what a probability of zero counts as in a logarithm
 
 
 def measure(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], classes: Sequence[str]
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n classes"],
+    classes: Sequence[str],
+    temperature: float,
 ) -> dict[str, Any]:
-    """Accuracy, balanced accuracy, macro-F1, ECE, and precision, recall, F1 and n of each class.
+    """Metrics of one condition, and precision, recall, F1 and n of each class.
 
-    Means over classes take those that have a test cell; a class without one has n = 0 and null scores.
+    Means over classes (balanced accuracy, macro-F1, macro AUROC one against the rest) take those that have a test
+    cell; a class without one has n = 0 and null scores. `ece`, `nll` and `brier` are of the probabilities as they
+    are, `..._scaled` after `temperature`, which was fitted on clean validation cells.
     """
     predicted = probabilities.argmax(axis=1)
     codes = np.arange(len(classes))
     precision, recall, f1, n = precision_recall_fscore_support(labels, predicted, labels=codes, zero_division=np.nan)
     present = n > 0
     f1 = np.where(present, np.nan_to_num(f1), np.nan)
+    scaled = scale(probabilities, temperature)
     return {
         "n_test": len(labels),
         "accuracy": float((predicted == labels).mean()),
         "balanced_accuracy": float(recall[present].mean()),
         "macro_f1": float(f1[present].mean()),
+        "mcc": float(matthews_corrcoef(labels, predicted)),
+        "auroc": _plain(auroc(labels, probabilities)),
         "ece": expected_calibration_error(labels, probabilities),
+        "nll": negative_log_likelihood(labels, probabilities),
+        "brier": brier(labels, probabilities),
+        "ece_scaled": expected_calibration_error(labels, scaled),
+        "nll_scaled": negative_log_likelihood(labels, scaled),
+        "brier_scaled": brier(labels, scaled),
+        **{f"accuracy_at_{coverage:g}": selective_accuracy(labels, probabilities, coverage) for coverage in COVERAGES},
         "per_class": {
             name: {
                 "n_test": int(n[i]),
@@ -38,6 +55,63 @@ def measure(
             for i, name in enumerate(classes)
         },
     }
+
+
+def auroc(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
+    """Mean over the present classes of the area under the ROC curve, one against the rest; NaN for a single class."""
+    present = np.unique(labels)
+    if len(present) < 2:
+        return float("nan")
+    return float(np.mean([roc_auc_score(labels == code, probabilities[:, code]) for code in present]))
+
+
+def negative_log_likelihood(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
+    """Mean of -log p of the true class, in nats; a probability of zero counts as the least positive float."""
+    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(chosen, _LEAST)).mean())
+
+
+def brier(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
+    """Mean squared distance of the probabilities to the truth, summed over classes; in [0, 2] (Brier, 1950)."""
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities.astype(np.float64) - truth) ** 2).sum(axis=1).mean())
+
+
+def selective_accuracy(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], coverage: float
+) -> float:
+    """Accuracy of the share `coverage` of the cells that the model is surest of; ties keep their order."""
+    kept = np.argsort(-probabilities.max(axis=1), kind="stable")[: max(1, round(coverage * len(labels)))]
+    return float((probabilities[kept].argmax(axis=1) == labels[kept]).mean())
+
+
+def fit_temperature(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
+    """The temperature in [0.05, 20] with the least negative log likelihood (Guo et al., arXiv 1706.04599)."""
+    found = minimize_scalar(
+        lambda log: negative_log_likelihood(labels, scale(probabilities, float(np.exp(log)))),
+        bounds=(np.log(0.05), np.log(20)),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
+
+
+def scale(probabilities: Float[np.ndarray, "n classes"], temperature: float) -> Float[np.ndarray, "n classes"]:
+    """Probabilities after their logits were divided by a temperature > 0: p^(1/t), normalised."""
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def cost_weighted_error(
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n classes"],
+    costly: Sequence[int],
+    cost: float,
+) -> float:
+    """Mean cost of a cell: 0 where right, `cost` for a confusion among the `costly` classes, 1 for any other."""
+    predicted = probabilities.argmax(axis=1)
+    among = np.isin(labels, costly) & np.isin(predicted, costly)
+    return float(np.where(predicted == labels, 0.0, np.where(among, cost, 1.0)).mean())
 
 
 def expected_calibration_error(

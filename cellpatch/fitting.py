@@ -34,12 +34,13 @@ from cellpatch.study import Study
 _CHECKPOINTS = "checkpoints"
 
 
-Predict = Callable[[Sequence[Condition]], dict[Condition, np.ndarray]]  # test probabilities [n, classes] of each
+# Probabilities [n, classes] of the given cells under each condition.
+Predict = Callable[[Sequence[Condition], np.ndarray], dict[Condition, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit leaves: how to predict the test cells, the trained tensors, facts for the record, seconds."""
+    """What a fit leaves: how to predict cells, the trained tensors, facts for the record, seconds."""
 
     predict: Predict
     state: dict[str, Tensor]
@@ -113,19 +114,19 @@ def fit_by_gradients(
 
 
 def _predictor(plain: dict[str, Any], study: Study, network: Network) -> Predict:
-    """Predict in one pass over the test cells and in 32 bits: a batch of crops is read once for all conditions."""
-    store, test = study.store, study.split.test
+    """Predict in one pass over the cells and in 32 bits: a batch of crops is read once for all conditions."""
+    store = study.store
     loading: Loading = build(plain["data"]["loading"])
     device = device_of(plain["trainer"])
 
     @torch.inference_mode()
-    def predict(conditions: Sequence[Condition]) -> dict[Condition, np.ndarray]:
+    def predict(conditions: Sequence[Condition], cells: np.ndarray) -> dict[Condition, np.ndarray]:
         network.to(device).eval()
         optics = [optics_of(plain, store.geometry, condition).to(device) for condition in conditions]
         found: list[list[np.ndarray]] = [[] for _ in conditions]
-        for start in range(0, len(test), loading.embedding_batch):
-            cells = test[start : start + loading.embedding_batch]
-            pixels = to_pixels(torch.from_numpy(store.crops(cells)).to(device))
+        for start in range(0, len(cells), loading.embedding_batch):
+            crops = torch.from_numpy(store.crops(cells[start : start + loading.embedding_batch]))
+            pixels = to_pixels(crops.to(device))
             for parts, seen in zip(found, optics, strict=True):
                 parts.append(network.head(network.backbone(seen(pixels))).softmax(dim=1).cpu().numpy())
         return dict(zip(conditions, map(np.concatenate, found), strict=True))
@@ -231,14 +232,13 @@ def fit_probe(plain: dict[str, Any], study: Study, probe: Probe, fingerprint: st
     started = time.perf_counter()
     device = device_of(plain["trainer"])
     features = _Features(plain, study, fingerprint)
-    copies = [features(CLEAN), *(features(CLEAN, view) for view in range(probe.views))]
+
+    def part(cells: np.ndarray, views: Sequence[int | None]) -> tuple[Tensor, Tensor]:
+        found = torch.from_numpy(np.concatenate([features(CLEAN, cells, view) for view in views])).float()
+        return found.to(device), torch.from_numpy(np.tile(study.labels[cells], len(views))).to(device)
+
+    train, validation = part(study.split.train, [None, *range(probe.views)]), part(study.split.validation, [None])
     embedded = time.perf_counter()
-
-    def part(cells: np.ndarray, copies: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-        found = torch.from_numpy(np.concatenate([rows[cells] for rows in copies])).float()
-        return found.to(device), torch.from_numpy(np.tile(study.labels[cells], len(copies))).to(device)
-
-    train, validation = part(study.split.train, copies), part(study.split.validation, copies[:1])
     head, facts = probe.fit(train, validation, len(study.classes))
     if logger is not None:
         logger.log_metrics({"val_macro_f1": facts["val_macro_f1"]})
@@ -251,7 +251,7 @@ def fit_probe(plain: dict[str, Any], study: Study, probe: Probe, fingerprint: st
 
 
 class _Features:
-    """Kept features of a study: of every cell as it is, of test cells alone under blur."""
+    """Kept features of a study: of every cell as it is, of the cells asked for alone under blur."""
 
     def __init__(self, plain: dict[str, Any], study: Study, fingerprint: str | None) -> None:
         loading: Loading = build(plain["data"]["loading"])
@@ -261,7 +261,7 @@ class _Features:
         self.device = device_of(plain["trainer"])
         self.cache = Cache(Path(loading.embeddings_dir), loading.embeddings_gib, loading.embedding_batch, self.device)
 
-    def __call__(self, condition: Condition, view: int | None = None) -> np.ndarray:
+    def __call__(self, condition: Condition, cells: np.ndarray, view: int | None = None) -> np.ndarray:
         model, store = self.plain["model"], self.study.store
 
         def network() -> Network:
@@ -270,21 +270,19 @@ class _Features:
 
         content = {"weights": self.fingerprint, "backbone": model["backbone"], "condition": asdict(condition)}
         content["via_px"] = self.plain["optics"]["via_px"]
-        cells = np.arange(len(store)) if condition == CLEAN else self.study.split.test
+        asked = np.arange(len(store)) if condition == CLEAN else cells
         augmented = None if view is None else (build(self.plain["augment"]), view)
         name = f"{model['name']}-{self.plain['data']['name']}"
-        return self.cache.features(network, store, name, content, cells, view=augmented)
+        found = self.cache.features(network, store, name, content, asked, view=augmented)
+        return found[cells] if condition == CLEAN else np.asarray(found)
 
     def predictor(self, head: nn.Module) -> Predict:
-        test = self.study.split.test
-
         @torch.no_grad()
-        def predict(conditions: Sequence[Condition]) -> dict[Condition, np.ndarray]:
+        def predict(conditions: Sequence[Condition], cells: np.ndarray) -> dict[Condition, np.ndarray]:
             head.to(self.device).eval()
             found = {}
             for condition in conditions:
-                rows = self(condition)[test] if condition == CLEAN else self(condition)
-                parts = torch.from_numpy(np.array(rows)).float().to(self.device).split(4096)
+                parts = torch.from_numpy(np.array(self(condition, cells))).float().to(self.device).split(4096)
                 found[condition] = torch.cat([head(part).softmax(dim=1) for part in parts]).cpu().numpy()
             return found
 
@@ -292,7 +290,7 @@ class _Features:
 
 
 def restore_predictor(run: Path, plain: dict[str, Any], study: Study) -> Predict:
-    """Predict the test cells with a stored run, for conditions that it was not evaluated under yet."""
+    """Predict cells with a stored run, for conditions that it was not evaluated under yet."""
     network = restore(run, study.store.geometry)
     if "views" in plain["adapt"]:
         return _Features(plain, study, read_record(run)["weights"]).predictor(network.head)

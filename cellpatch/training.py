@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from jaxtyping import Float
 from omegaconf import DictConfig
 
 from cellpatch import __version__, evaluate, record, review, runs
@@ -73,8 +75,8 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     record.check_files(run)
     started = time.perf_counter()
     study = open_study(plain, store)
-    predicted = restore_predictor(run, plain, study)(lacking)
-    metrics = [_measure(study, condition, probabilities) for condition, probabilities in predicted.items()]
+    predicted = restore_predictor(run, plain, study)(lacking, study.split.test)
+    metrics = _measure(study, predicted, record.read_record(run)["temperature"])
 
     def write(file: Path) -> None:
         cells = store.cells.iloc[study.split.test]
@@ -84,8 +86,13 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     review.print_conditions(run.name, metrics)
 
 
-def _measure(study: Study, condition: Condition, probabilities: Any) -> dict[str, Any]:
-    return asdict(condition) | evaluate.measure(study.test_labels, probabilities, study.classes)
+def _measure(
+    study: Study, predicted: dict[Condition, Float[np.ndarray, "n classes"]], temperature: float
+) -> list[dict[str, Any]]:
+    return [
+        asdict(condition) | evaluate.measure(study.test_labels, probabilities, study.classes, temperature)
+        for condition, probabilities in predicted.items()
+    ]
 
 
 def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
@@ -123,8 +130,11 @@ def _run(
         else:
             fitted = fit_probe(plain, study, adaptation, weights, logger)
         trained = time.perf_counter()
-        predicted = fitted.predict(conditions)
-        metrics = [_measure(study, condition, probabilities) for condition, probabilities in predicted.items()]
+        validation = study.split.validation
+        unscaled = fitted.predict([CLEAN], validation)[CLEAN]
+        temperature = evaluate.fit_temperature(study.labels[validation], unscaled)
+        predicted = fitted.predict(conditions, study.split.test)
+        metrics = _measure(study, predicted, temperature)
         seconds = fitted.seconds | {"evaluate": time.perf_counter() - trained}
         review.log_review(logger, metrics[0], study, predicted[CLEAN])
     review.print_table(name, metrics[0], audit)
@@ -141,6 +151,7 @@ def _run(
         "counts": audit["cells"],
         "audit": audit,
         **fitted.facts,
+        "temperature": temperature,
         "metrics": metrics,
         "seconds": seconds | {"all": time.perf_counter() - started},
     }

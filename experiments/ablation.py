@@ -243,7 +243,7 @@ def train_one(plain: dict[str, Any]) -> dict[str, Any]:
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit_by_gradients(plain, study, schedule, None, Path(folder), None)
-    test = evaluate.measure(study.test_labels, fitted.predict([CLEAN])[CLEAN], study.classes)
+    test = evaluate.measure(study.test_labels, fitted.predict([CLEAN], study.split.test)[CLEAN], study.classes, 1.0)
     return {
         "parameters": count_parameters(backbone),
         "mmac": round(count_macs(backbone) / 1e6),

@@ -3,14 +3,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss
+from torch.nn.functional import cross_entropy, nll_loss
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
+    multiclass_auroc,
     multiclass_calibration_error,
     multiclass_confusion_matrix,
     multiclass_f1_score,
+    multiclass_matthews_corrcoef,
 )
 
-from cellpatch.evaluate import ECE_BINS, confusion, expected_calibration_error, measure
+from cellpatch.evaluate import (
+    ECE_BINS,
+    auroc,
+    confusion,
+    cost_weighted_error,
+    expected_calibration_error,
+    fit_temperature,
+    measure,
+    scale,
+    selective_accuracy,
+)
 
 
 def _cells(seed: int, n: int = 200, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -24,19 +38,25 @@ def _cells(seed: int, n: int = 200, k: int = 4) -> tuple[np.ndarray, np.ndarray]
 @given(seed=st.integers(0, 10**6))
 def test_equal_to_torchmetrics(seed: int) -> None:
     labels, probabilities = _cells(seed)
-    got = measure(labels, probabilities, list("abcd"))
+    got = measure(labels, probabilities, list("abcd"), 1.0)
     p, t = torch.from_numpy(probabilities), torch.from_numpy(labels)
     assert got["accuracy"] == pytest.approx(float(multiclass_accuracy(p, t, 4, average="micro")))
     assert got["balanced_accuracy"] == pytest.approx(float(multiclass_accuracy(p, t, 4, average="macro")))
     assert got["macro_f1"] == pytest.approx(float(multiclass_f1_score(p, t, 4, average="macro")))
     assert got["ece"] == pytest.approx(float(multiclass_calibration_error(p, t, 4, n_bins=ECE_BINS)), abs=1e-6)
+    assert got["mcc"] == pytest.approx(float(multiclass_matthews_corrcoef(p, t, 4)), abs=1e-6)
+    assert got["auroc"] == pytest.approx(float(multiclass_auroc(p, t, 4, average="macro")), abs=1e-6)
+    assert got["nll"] == pytest.approx(float(nll_loss(p.double().log(), t)))
+    assert got["brier"] == pytest.approx(
+        sum(brier_score_loss(labels == code, probabilities[:, code]) for code in range(4)), rel=1e-5
+    )
     np.testing.assert_array_equal(confusion(labels, probabilities), multiclass_confusion_matrix(p, t, 4))
 
 
 def test_known_answers() -> None:
     labels = np.array([0, 0, 1, 1])
     sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9]], dtype=np.float32)
-    got = measure(labels, sure, ["a", "b"])
+    got = measure(labels, sure, ["a", "b"], 1.0)
     assert got["accuracy"] == 0.75
     assert got["per_class"]["a"]["precision"] == pytest.approx(2 / 3)
     assert got["per_class"]["b"]["recall"] == 0.5
@@ -46,7 +66,7 @@ def test_known_answers() -> None:
 def test_a_class_without_test_cells_is_left_out_of_the_means() -> None:
     labels = np.array([0, 0, 1])
     perfect = np.eye(3, dtype=np.float32)[labels]
-    got = measure(labels, perfect, ["a", "b", "absent"])
+    got = measure(labels, perfect, ["a", "b", "absent"], 1.0)
     assert got["macro_f1"] == got["balanced_accuracy"] == 1
     assert got["per_class"]["absent"] == {"n_test": 0, "precision": None, "recall": None, "f1": None}
 
@@ -54,6 +74,57 @@ def test_a_class_without_test_cells_is_left_out_of_the_means() -> None:
 def test_a_class_never_predicted_counts_as_zero() -> None:
     labels = np.array([0, 1])
     always_a = np.array([[0.9, 0.1], [0.9, 0.1]], dtype=np.float32)
-    got = measure(labels, always_a, ["a", "b"])
+    got = measure(labels, always_a, ["a", "b"], 1.0)
     assert got["per_class"]["b"]["f1"] == 0
     assert got["macro_f1"] == pytest.approx(1 / 3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), temperature=st.floats(0.1, 10))
+def test_scaling_divides_logits(seed: int, temperature: float) -> None:
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(size=(50, 4)))
+    got = scale(logits.softmax(1).numpy(), temperature)
+    np.testing.assert_allclose(got, (logits / temperature).softmax(1).numpy(), atol=1e-9)
+
+
+def test_temperature_is_what_made_a_model_too_sure() -> None:
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(20000, 5)) * 2)
+    labels = np.array([rng.choice(5, p=p / p.sum()) for p in logits.softmax(1).numpy()])
+    assert fit_temperature(labels, (3 * logits).softmax(1).numpy()) == pytest.approx(3, rel=0.05)
+    best = fit_temperature(labels, (3 * logits).softmax(1).numpy())
+    losses = [float(cross_entropy(3 * logits / t, torch.from_numpy(labels))) for t in (0.9 * best, best, 1.1 * best)]
+    assert losses[1] == min(losses)
+
+
+def test_temperature_moves_calibration_and_no_decision() -> None:
+    labels, probabilities = _cells(3)
+    one, two = (measure(labels, probabilities, list("abcd"), t) for t in (1.0, 2.5))
+    assert one["ece_scaled"] == pytest.approx(one["ece"], abs=1e-6)
+    assert two["nll_scaled"] != pytest.approx(two["nll"])
+    same = ("accuracy", "macro_f1", "ece", "nll", "brier", "auroc", "per_class")
+    assert {key: one[key] for key in same} == {key: two[key] for key in same}
+
+
+def test_selective_accuracy_is_of_the_surest() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5]], dtype=np.float32)
+    labels = np.array([0, 0, 0, 1, 1])
+    assert [selective_accuracy(labels, probabilities, c) for c in (0.6, 0.8, 1.0)] == [1.0, 0.75, 0.6]
+    assert selective_accuracy(labels, probabilities, 0.0) == 1.0
+
+
+def test_costs_count_confusions_among_the_named() -> None:
+    labels = np.array([0, 0, 1, 2, 2])
+    predicted = np.eye(3, dtype=np.float32)[[0, 1, 0, 0, 2]]
+    assert cost_weighted_error(labels, predicted, [0, 1], 5.0) == pytest.approx((0 + 5 + 5 + 1 + 0) / 5)
+    assert cost_weighted_error(labels, predicted, [], 5.0) == pytest.approx(3 / 5)
+
+
+def test_a_single_class_has_no_auroc() -> None:
+    assert np.isnan(auroc(np.zeros(3, int), np.full((3, 2), 0.5)))
+
+
+def test_impossible_truths_cost_much_but_stay_finite() -> None:
+    got = measure(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32), ["a", "b"], 0.5)
+    assert 40 < got["nll"] < 50
+    assert np.isfinite(got["nll_scaled"])

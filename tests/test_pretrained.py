@@ -387,7 +387,9 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
     for (kind, sigma), stored in by_condition[0].items():
         here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
         labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
-        again = {"kind": kind, "sigma": sigma} | measure(labels, probabilities[here], record["classes"])
+        again = {"kind": kind, "sigma": sigma} | measure(
+            labels, probabilities[here], record["classes"], record["temperature"]
+        )
         assert again == stored
     table = runs.table(tmp_path / "runs")
     assert sorted(zip(table["kind"], table["sigma"], strict=True)) == sorted(conditions)

@@ -106,7 +106,9 @@ def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[
     run, record, _ = finished
     rows, probabilities = read_predictions(run)
     labels = np.array([record["classes"].index(label) for label in rows["label"]])
-    assert {"kind": "none", "sigma": 0.0} | measure(labels, probabilities, record["classes"]) == record["metrics"][0]
+    assert {"kind": "none", "sigma": 0.0} | measure(
+        labels, probabilities, record["classes"], record["temperature"]
+    ) == record["metrics"][0]
     store = open_store(record["config"]["data"])
     cells = store.cells.set_index("cell_id", drop=False)
     assert (cells.loc[rows["cell_id"], "class"].astype(str).to_numpy() == rows["label"].astype(str)).all()
