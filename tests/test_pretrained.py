@@ -29,6 +29,9 @@ from cellpatch.record import read_predictions, read_record
 from cellpatch.study import open_store, open_study
 from cellpatch.training import train
 
+sys.path.insert(0, str(ROOT / "experiments"))
+import blur_table
+
 FolderMaker = Callable[..., Path]
 ADAPTS = ["linear_probe", "knn", "prototypes", "ft_last", "ft_all", "lora"]
 
@@ -391,6 +394,12 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
             labels, probabilities[here], record["classes"], record["temperature"]
         )
         assert again == stored
+    told = blur_table.summarise(tmp_path / "runs").set_index(["kind", "score", "what"])["value"]
+    for (kind, sigma), row in by_condition[0].items():
+        for score in ("accuracy", "macro_f1"):
+            where = [("pre", score, "sigma 0"), ("post", score, "sigma 0")]
+            where = where if kind == "none" else [(kind, score, f"sigma {sigma:g}")]
+            assert [told[place] for place in where] == pytest.approx([row[score]] * len(where))
     table = runs.table(tmp_path / "runs")
     assert sorted(zip(table["kind"], table["sigma"], strict=True)) == sorted(conditions)
 
