@@ -23,6 +23,7 @@ from cellpatch.config import build, without
 from cellpatch.data.datamodule import CellData, Loading, class_weights, to_pixels
 from cellpatch.data.store import Geometry
 from cellpatch.embeddings import Cache
+from cellpatch.memory import cells_at_a_time
 from cellpatch.models.backbone import Backbone, trained_state
 from cellpatch.models.weights import Weights
 from cellpatch.models.weights import fingerprint as fingerprint_of
@@ -118,14 +119,15 @@ def _predictor(plain: dict[str, Any], study: Study, network: Network) -> Predict
     store = study.store
     loading: Loading = build(plain["data"]["loading"])
     device = device_of(plain["trainer"])
+    n = loading.embedding_batch or cells_at_a_time(plain["model"]["backbone"]["input_px"], device)
 
     @torch.inference_mode()
     def predict(conditions: Sequence[Condition], cells: np.ndarray) -> dict[Condition, np.ndarray]:
         network.to(device).eval()
         optics = [optics_of(plain, store.geometry, condition).to(device) for condition in conditions]
         found: list[list[np.ndarray]] = [[] for _ in conditions]
-        for start in range(0, len(cells), loading.embedding_batch):
-            crops = torch.from_numpy(store.crops(cells[start : start + loading.embedding_batch]))
+        for start in range(0, len(cells), n):
+            crops = torch.from_numpy(store.crops(cells[start : start + n]))
             pixels = to_pixels(crops.to(device))
             for parts, seen in zip(found, optics, strict=True):
                 parts.append(network.head(network.backbone(seen(pixels))).softmax(dim=1).cpu().numpy())
@@ -259,14 +261,16 @@ class _Features:
         self.study = study
         self.fingerprint = fingerprint
         self.device = device_of(plain["trainer"])
-        self.cache = Cache(Path(loading.embeddings_dir), loading.embeddings_gib, loading.embedding_batch, self.device)
+        n = loading.embedding_batch or cells_at_a_time(plain["model"]["backbone"]["input_px"], self.device)
+        self.cache = Cache(Path(loading.embeddings_dir), loading.embeddings_gib, n, self.device)
 
     def __call__(self, condition: Condition, cells: np.ndarray, view: int | None = None) -> np.ndarray:
         model, store = self.plain["model"], self.study.store
 
         def network() -> Network:
             backbone = open_backbone(model, self.fingerprint)
-            return Network(backbone, optics_of(self.plain, store.geometry, condition), nn.Identity())
+            network = Network(backbone, optics_of(self.plain, store.geometry, condition), nn.Identity())
+            return network.to(memory_format=torch.channels_last)
 
         content = {"weights": self.fingerprint, "backbone": model["backbone"], "condition": asdict(condition)}
         content["via_px"] = self.plain["optics"]["via_px"]

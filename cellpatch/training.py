@@ -20,6 +20,7 @@ from cellpatch.adapt import Schedule
 from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, fit_probe, optics_of, restore_predictor, weights_fingerprint
+from cellpatch.memory import keep_freed_blocks
 from cellpatch.optics import CLEAN, Condition, Conditions
 from cellpatch.probe import Probe
 from cellpatch.study import Study, open_store, open_study
@@ -39,6 +40,7 @@ def train(config: DictConfig) -> None:
     Raises ValueError on bad configuration, weights or data, before any training.
     """
     plain = check(config)
+    keep_freed_blocks()
     conditions: Conditions = build(plain["optics"])
     adaptation: Schedule | Probe = build(without(plain["adapt"], "name"))
     check_pair(plain, adaptation)

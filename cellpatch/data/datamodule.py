@@ -24,7 +24,7 @@ class Loading:
     """Where stores and features lie and how batches come.
 
     `resident_gib` bounds what is held in memory or on the device, `embeddings_gib` the features kept on disk,
-    which are computed `embedding_batch` cells at a time.
+    which are computed `embedding_batch` cells at a time (null: by input side and device).
     """
 
     store_dir: str
@@ -32,14 +32,14 @@ class Loading:
     workers: int
     embeddings_dir: str
     embeddings_gib: float
-    embedding_batch: int
+    embedding_batch: int | None
 
     def __post_init__(self) -> None:
         for name in ("resident_gib", "workers", "embeddings_gib"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.loading.{name} must be >= 0, but got {getattr(self, name)}")
-        if self.embedding_batch < 1:
-            raise ValueError(f"data.loading.embedding_batch must be >= 1, but got {self.embedding_batch}")
+        if self.embedding_batch is not None and self.embedding_batch < 1:
+            raise ValueError(f"data.loading.embedding_batch must be null or >= 1, but got {self.embedding_batch}")
 
 
 class BatchIndices(Sampler[Int[np.ndarray, " b"]]):

@@ -1,0 +1,28 @@
+"""How much is computed at a time, and how the C library keeps memory for it."""
+
+import ctypes
+
+import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
+
+
+def keep_freed_blocks() -> None:
+    """Let glibc keep blocks above 32 MiB for the next batch instead of giving them back to the kernel.
+
+    Activations of a batch are that large, and fresh pages cost more than the arithmetic on them. Two CPU cores,
+    training at 40x40: nin 291 to 427 cells/s, resnet 409 to 469, cnn 523 to 554; EfficientNet-Lite0's features at
+    224x224: 103 to 162. Does nothing where the C library has no mallopt.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def cells_at_a_time(input_px: int, device: torch.device) -> int:
+    """Cells in a batch of inference: 256 on a GPU; on a CPU about a million input pixels, 8 to 128 cells.
+
+    Two CPU cores, EfficientNet-Lite0 at 224x224: 162 cells/s 16 at a time, 105 cells/s 128 at a time.
+    """
+    return 256 if device.type == "cuda" else min(128, max(8, 2**20 // input_px**2))
