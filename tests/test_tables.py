@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from hydra import compose, initialize_config_dir
 from scipy import stats
 
 sys.path.insert(0, str(ROOT / "experiments"))
@@ -77,6 +78,16 @@ def test_no_model_gets_more_search_than_another() -> None:
     per_model = lines.groupby(["data", "flag_limit", "epochs", "model"])["candidate"].apply(sorted)
     whole = [candidates for candidates in per_model if len(candidates) == len(recipes.CANDIDATES)]
     assert len(whole) == len(per_model), "a search is half done"
+
+
+def test_models_hold_the_chosen_recipe() -> None:
+    chosen = recipes.choose(recipes.LINES.read()).idxmax(axis=1)
+    assert set(chosen.index) == set(recipes.scratch_models())
+    for model, candidate in chosen.items():
+        with initialize_config_dir(str(recipes.CONF), version_base="1.3"):
+            plain = compose("config", [f"model={model}"])
+            searched = compose("config", recipes.overrides_of(model, candidate))
+        assert plain.model == searched.model, model
 
 
 def test_the_choice_is_the_best_mean_over_the_data_sets() -> None:
