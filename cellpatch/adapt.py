@@ -1,5 +1,6 @@
 """Ways of fitting a model by gradients: which parameters move, and how fast."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -7,7 +8,7 @@ from cellpatch.models.backbone import Backbone, freeze_all_but
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(ABC):
     """How a gradient descent goes: `warmup` is a part of all steps, `patience` epochs without a better score."""
 
     lr: float
@@ -33,9 +34,9 @@ class Schedule:
             if not holds:
                 raise ValueError(f"adapt.{name} is out of its range: {getattr(self, name)}")
 
+    @abstractmethod
     def prepare(self, backbone: Backbone) -> dict[str, float]:
         """Freeze what does not move and give the trained parameters' names, each with its share of `lr`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

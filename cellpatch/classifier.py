@@ -1,4 +1,4 @@
-"""The one LightningModule: pixels, augmentation, optics, backbone, head."""
+"""The one LightningModule: how a network is trained by gradients."""
 
 from collections.abc import Mapping, Sequence
 from math import cos, pi
@@ -14,26 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from cellpatch.adapt import Schedule
 from cellpatch.augment import KorniaAugment
 from cellpatch.data.datamodule import Batch, to_pixels
-from cellpatch.models.backbone import Backbone, trained_state
-from cellpatch.optics import Optics
-
-
-class Network(nn.Module):
-    """From stored crops to logits: pixels, optics, backbone, head."""
-
-    def __init__(self, backbone: Backbone, optics: Optics, head: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.optics = optics
-        self.head = head
-
-    def features(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b features"]:
-        """Features of stored crops."""
-        return self.backbone(self.optics(to_pixels(self.optics.trim(crops, 0))))
-
-    def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
-        """Logits of stored crops."""
-        return self.head(self.features(crops))
+from cellpatch.models.backbone import trained_state
+from cellpatch.network import Network
 
 
 class Classifier(pl.LightningModule):
@@ -96,11 +78,6 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = trained_state(self.network)
-
-    def load_trained(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what a checkpoint holds."""
-        left = self.network.load_state_dict(state, strict=False)
-        assert not left.unexpected_keys, left.unexpected_keys
 
     def configure_optimizers(self) -> Any:
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -20,3 +21,14 @@ def guard(work: Callable[[DictConfig], None], config: DictConfig) -> None:
             sys.exit(f"error: {error}")  # without a stack of calls
         log.error("failed: %s", error)  # Hydra shows the first failure only, at the end
         raise
+
+
+def from_runs(write: Callable[[Path], list[Path]]) -> None:
+    """The main of a figure or table: make it of the runs directory that the command names and print its files."""
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} RUNS_DIR")
+    try:
+        files = write(Path(sys.argv[1]))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print("\n".join(map(str, files)))

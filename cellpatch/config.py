@@ -2,18 +2,21 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
+CONF = Path(__file__).parents[1] / "conf"
 # Nothing else may be instantiated from a config: a `_target_` is code that a YAML runs.
 TRUSTED = ("cellpatch.", "pytorch_lightning.Trainer", "pytorch_lightning.loggers.WandbLogger")
 
@@ -38,6 +41,19 @@ class Config:
 def register() -> None:
     """Make the schema known to Hydra under the name that conf/config.yaml uses."""
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """The config that train.py would get with these overrides."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def models() -> dict[str, bool]:
+    """The models of conf/model in the order of their names, and whether each brings published weights."""
+    files = sorted((CONF / "model").glob("*.yaml"))
+    return {file.stem: "weights" in OmegaConf.load(file) for file in files}
 
 
 def check(config: DictConfig) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from cellpatch import __version__
 from cellpatch.augment import KorniaAugment
-from cellpatch.classifier import Network
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import CellStore
+from cellpatch.network import Network
 from cellpatch.publish import sha256_of, whole_or_absent
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,13 @@ View = tuple[KorniaAugment, int]  # an augmentation, and a number that seeds its
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of features: at most `limit_gib`, computed `batch` cells at a time on `device`."""
+    """A folder of features: at most `limit_gib`, computed `batch` cells at a time on `device`, kept as `dtype`."""
 
     folder: Path
     limit_gib: float
     batch: int
     device: torch.device
+    dtype: Dtype = "float32"
 
     def features(
         self,
@@ -53,7 +54,6 @@ class Cache:
         name: str,
         content: dict[str, Any],
         cells: Int[np.ndarray, " n"],
-        dtype: Dtype = "float32",
         view: View | None = None,
     ) -> Float[np.ndarray, "n d"]:
         """Features of the given cells of the store, memory-mapped; computed in one pass unless they are there.
@@ -63,7 +63,7 @@ class Cache:
         is called only if they have to be computed. Of many processes that ask, one computes and the others wait.
         Raises ValueError if the folder would grow beyond its limit.
         """
-        key = content | {"crops": _crops_fingerprint(store, cells), "dtype": dtype, "cellpatch": __version__}
+        key = content | {"crops": _crops_fingerprint(store, cells), "dtype": self.dtype, "cellpatch": __version__}
         key |= {"timm": timm.__version__}
         if view is not None:
             augment, number = view
@@ -77,7 +77,7 @@ class Cache:
             target = found[0] if found else self.folder / f"{safe}-{digest}"
             if not found:
                 with whole_or_absent(target) as temporary:
-                    self._compute(network().to(self.device), store, cells, temporary, dtype, view)
+                    self._compute(network().to(self.device), store, cells, temporary, view)
                     facts = {"content": key, "sha256": sha256_of(temporary / "features.npy")}
                     (temporary / "key.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
             return _open(target)
@@ -88,24 +88,31 @@ class Cache:
         store: CellStore,
         cells: Int[np.ndarray, " n"],
         folder: Path,
-        dtype: Dtype,
         view: View | None,
     ) -> None:
         network.eval()
-        with (folder / "features.npy").open(
-            "wb"
-        ) as stream:  # a map of a file that a full disk cuts short ends in SIGBUS
+        # Written as a stream: a memory map of a file that a full disk cuts short ends in SIGBUS.
+        with (folder / "features.npy").open("wb") as stream:
             for start in _progress(len(cells), self.batch):
                 crops = torch.from_numpy(store.crops(cells[start : start + self.batch])).to(self.device)
                 with torch.inference_mode():
                     found = network.features(crops) if view is None else _of_view(network, crops, view, start)
-                rows = found.float().cpu().numpy().astype(dtype)
+                with np.errstate(over="ignore"):  # told below
+                    rows = found.float().cpu().numpy().astype(self.dtype)
+                self._check_finite(rows)
                 if start == 0:
                     shape = (len(cells), rows.shape[1])
                     self._check_room(shape[0] * shape[1] * rows.itemsize)
                     header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(stream, header)
                 stream.write(np.ascontiguousarray(rows).data)
+
+    def _check_finite(self, rows: Float[np.ndarray, "n d"]) -> None:
+        if not np.isfinite(rows).all():
+            raise ValueError(
+                f"features are not finite as {self.dtype}: set data.loading.embedding_dtype=float32, or if that is "
+                "what was used, the weights are broken"
+            )
 
     def _check_room(self, size: int) -> None:
         held = sum(file.stat().st_size for file in self.folder.glob("*/features.npy"))
@@ -121,8 +128,7 @@ class Cache:
 def _crops_fingerprint(store: CellStore, cells: Int[np.ndarray, " n"]) -> str:
     """Of the crops in their order and their geometry alone: a corrected label changes no feature."""
     digest = hashlib.sha256(json.dumps(asdict(store.geometry)).encode())
-    for crop in store.cells["digest"].to_numpy()[cells]:
-        digest.update(crop)
+    digest.update(b"".join(store.cells["digest"].to_numpy()[cells]))
     return digest.hexdigest()[:16]
 
 

@@ -1,6 +1,5 @@
 """Fit one model to a study: by gradients with Lightning, or a probe on the features of a frozen backbone."""
 
-import json
 import shutil
 import sys
 import time
@@ -12,22 +11,19 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cellpatch import review
 from cellpatch.adapt import Schedule
 from cellpatch.augment import AlbumentationsAugment
-from cellpatch.classifier import Classifier, Network
+from cellpatch.classifier import Classifier
 from cellpatch.config import build, without
 from cellpatch.data.datamodule import CellData, Loading, class_weights, to_pixels
-from cellpatch.data.store import Geometry
 from cellpatch.embeddings import Cache
 from cellpatch.memory import cells_at_a_time
-from cellpatch.models.backbone import Backbone, trained_state
-from cellpatch.models.weights import Weights
-from cellpatch.models.weights import fingerprint as fingerprint_of
-from cellpatch.optics import CLEAN, Condition, Optics
+from cellpatch.models.backbone import load_trained, trained_state
+from cellpatch.network import Network, device_of, new_network, open_backbone, optics_of, restore
+from cellpatch.optics import CLEAN, Condition
 from cellpatch.probe import Probe
 from cellpatch.record import read_record
 from cellpatch.study import Study
@@ -49,38 +45,6 @@ class Fitted:
     seconds: dict[str, float]
 
 
-def open_backbone(model: dict[str, Any], fingerprint: str | None) -> Backbone:
-    """Build the backbone of a model config, with its published weights if it names any.
-
-    Raises ValueError if those are not the weights of `fingerprint`: a file may be replaced while a run waits.
-    """
-    backbone: Backbone = build(model["backbone"])
-    loaded = build(model["weights"]).load(backbone) if "weights" in model else None
-    if loaded != fingerprint:
-        raise ValueError(f"the published weights of {model['name']} are now {loaded}, not {fingerprint} as before")
-    return backbone
-
-
-def weights_fingerprint(model: dict[str, Any]) -> str | None:
-    """Fingerprint of a model's published weights, None if it has none; read once in a process to know it.
-
-    No network is built for it in memory. Raises ValueError if they are absent or do not fit.
-    """
-    if "weights" not in model:
-        return None
-    weights: Weights = build(model["weights"])
-    stat = weights.locate().stat()
-    key = json.dumps([model["backbone"], model["weights"], stat.st_size, stat.st_mtime_ns], sort_keys=True)
-    if key not in _fingerprints:
-        with torch.device("meta"):
-            backbone = build(model["backbone"])
-        _fingerprints[key] = fingerprint_of(weights.read(backbone))
-    return _fingerprints[key]
-
-
-_fingerprints: dict[str, str] = {}
-
-
 def fit_by_gradients(
     plain: dict[str, Any],
     study: Study,
@@ -100,7 +64,7 @@ def fit_by_gradients(
     trainer.fit(model, data)
     trained = time.perf_counter()
     checkpoint = torch.load(best.best_model_path, weights_only=True)
-    model.load_trained(checkpoint["state_dict"])
+    load_trained(model.network, checkpoint["state_dict"])
     shutil.rmtree(folder / _CHECKPOINTS)
     return Fitted(
         _predictor(plain, study, model.network),
@@ -151,57 +115,10 @@ def _assemble(
         augment if on_cpu else None,
     )
     n_classes = len(study.classes)
-    network, rates = _network(plain, schedule, fingerprint, study.store.geometry, n_classes)
+    network, rates = new_network(plain, schedule, fingerprint, study.store.geometry, n_classes)
     balanced = schedule.class_weights == "balanced"
     weights = class_weights(study.labels[study.split.train], n_classes) if balanced else None
     return data, Classifier(network, n_classes, schedule, rates, None if on_cpu else augment, weights)
-
-
-def _network(
-    plain: dict[str, Any],
-    schedule: Schedule,
-    fingerprint: str | None,
-    geometry: Geometry,
-    n_classes: int,
-) -> tuple[Network, dict[str, float]]:
-    """A network before training, and the trained backbone parameters' shares of the learning rate."""
-    backbone = open_backbone(plain["model"], fingerprint)
-    rates = schedule.prepare(backbone)
-    head = nn.Linear(backbone.num_features, n_classes)
-    network = Network(backbone, optics_of(plain, geometry), head)
-    # Two CPU cores, batches of 64, this project's eight networks: up to 1.9 times as many cells/s as channels first.
-    return network.to(memory_format=torch.channels_last), rates
-
-
-def restore(run: Path, geometry: Geometry, weights_file: Path | None = None) -> Network:
-    """The network of a stored run, as it was evaluated, for crops of the given geometry.
-
-    `weights_file` is where the published weights are now, if elsewhere than then. Raises ValueError if they are
-    absent or others than the run's.
-    """
-    record = read_record(run)
-    plain, n_classes = record["config"], len(record["classes"])
-    if weights_file is not None:
-        plain["model"]["weights"]["file"] = str(weights_file)
-    adaptation: Schedule | Probe = build(without(plain["adapt"], "name"))
-    state = load_file(run / "weights.safetensors")
-    if isinstance(adaptation, Schedule):
-        network, _ = _network(plain, adaptation, record["weights"], geometry, n_classes)
-        left = network.load_state_dict(state, strict=False)
-        expected = trained_state(network).keys()
-        if left.unexpected_keys or state.keys() != expected:
-            raise ValueError(f"{run}: weights.safetensors does not fit: {sorted(state.keys() ^ expected)[:5]}")
-    else:
-        backbone = open_backbone(plain["model"], record["weights"])
-        head = adaptation.head({name.removeprefix("head."): t for name, t in state.items()}, record["probe"], n_classes)
-        network = Network(backbone, optics_of(plain, geometry), head)
-    return network.eval()
-
-
-def optics_of(plain: dict[str, Any], geometry: Geometry, condition: Condition = CLEAN) -> Optics:
-    """The optics of a config under one condition; raises ValueError for a blur that crop and margin cannot hold."""
-    input_px = plain["model"]["backbone"]["input_px"]
-    return Optics(geometry.crop_px, geometry.margin_px, input_px, plain["optics"]["via_px"], condition)
 
 
 def _trainer(settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
@@ -221,12 +138,6 @@ def _trainer(settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-
-
-def device_of(trainer: dict[str, Any]) -> torch.device:
-    """The device that Lightning's Trainer would take for the given settings, of those that cellpatch knows."""
-    on_gpu = trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def fit_probe(plain: dict[str, Any], study: Study, probe: Probe, fingerprint: str | None, logger: Any) -> Fitted:
@@ -262,7 +173,9 @@ class _Features:
         self.fingerprint = fingerprint
         self.device = device_of(plain["trainer"])
         n = loading.embedding_batch or cells_at_a_time(plain["model"]["backbone"]["input_px"], self.device)
-        self.cache = Cache(Path(loading.embeddings_dir), loading.embeddings_gib, n, self.device)
+        self.cache = Cache(
+            Path(loading.embeddings_dir), loading.embeddings_gib, n, self.device, loading.embedding_dtype
+        )
 
     def __call__(self, condition: Condition, cells: np.ndarray, view: int | None = None) -> np.ndarray:
         model, store = self.plain["model"], self.study.store
@@ -296,6 +209,6 @@ class _Features:
 def restore_predictor(run: Path, plain: dict[str, Any], study: Study) -> Predict:
     """Predict cells with a stored run, for conditions that it was not evaluated under yet."""
     network = restore(run, study.store.geometry)
-    if "views" in plain["adapt"]:
+    if isinstance(build(without(plain["adapt"], "name")), Probe):
         return _Features(plain, study, read_record(run)["weights"]).predictor(network.head)
     return _predictor(plain, study, network)

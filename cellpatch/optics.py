@@ -95,7 +95,7 @@ def window_px(crop_px: int, margin_px: int, target_px: int) -> int:
     return margin_px // step * step
 
 
-def operator(
+def axis_operator(
     crop_px: int, margin_px: int, target_px: int, via_px: int | None, kind: str = "none", sigma: float = 0.0
 ) -> Float[Tensor, "target side"]:
     """From a stored crop of side crop + 2 margin to the input, along one axis.
@@ -136,7 +136,7 @@ class Optics(nn.Module):
         condition: Condition = CLEAN,
     ) -> None:
         super().__init__()
-        whole = operator(crop_px, margin_px, target_px, via_px, condition.kind, condition.sigma)
+        whole = axis_operator(crop_px, margin_px, target_px, via_px, condition.kind, condition.sigma)
         used = whole.abs().sum(0).nonzero().squeeze(1)
         cut = min(int(used[0]), whole.shape[1] - 1 - int(used[-1]))  # zero columns need no arithmetic
         whole = whole[:, cut : whole.shape[1] - cut].contiguous()

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from cellpatch import config
 from cellpatch.publish import replacing
 
 P = ParamSpec("P")
@@ -53,8 +54,8 @@ def looks(models: list[str]) -> dict[str, dict[str, Any]]:
     Models trained from scratch come first and have a colour each; a pretrained one shares a colour, never the
     pair of colour and marker.
     """
-    files = sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))
-    known = [file.stem for file in sorted(files, key=lambda file: ("\nweights:" in file.read_text(), file.stem))]
+    pretrained = config.models()
+    known = sorted(pretrained, key=lambda name: pretrained[name])
     places = {name: i for i, name in enumerate([*known, *sorted(set(models) - set(known))])}
     n = len(_COLOURS)
     return {

@@ -50,6 +50,9 @@ COLUMNS = [
 ]
 
 
+AXES = ["data", "model", "adapt", "input_px", "flag_limit", "seed"]
+
+
 def identity(config: dict[str, Any], data_fingerprint: str, weights_fingerprint: str | None) -> str:
     """Hash of all that determines the trained weights; `config` is resolved and plain.
 
@@ -69,6 +72,8 @@ def identity(config: dict[str, Any], data_fingerprint: str, weights_fingerprint:
         "via_px": config["optics"]["via_px"],
         **{key: config[key] for key in ("adapt", "flag_limit", "seed")},
     }
+    if probe:
+        content["embedding_dtype"] = config["data"]["loading"]["embedding_dtype"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -121,6 +126,23 @@ def table(runs_dir: Path) -> pd.DataFrame:
     return grid.sort_values(
         ["data", "model", "adapt", "input_px", "flag_limit", "seed", "kind", "sigma"], ignore_index=True
     )
+
+
+def clean_table(runs_dir: Path) -> pd.DataFrame:
+    """The rows of `table` without blur.
+
+    Raises ValueError if there are none, or if two runs differ in none of AXES: their mean would be of two studies.
+    """
+    grid = table(runs_dir)
+    grid = grid[grid["kind"] == "none"]
+    if grid.empty:
+        raise ValueError(f"{runs_dir} holds no finished run: train some first, e.g. make run")
+    twice = grid[grid.duplicated(AXES, keep=False)]
+    if not twice.empty:
+        raise ValueError(
+            f"{runs_dir} holds runs that differ in more than {AXES}; move one grid elsewhere: {list(twice['run'])}"
+        )
+    return grid
 
 
 def main(arguments: list[str] | None = None) -> None:

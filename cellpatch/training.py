@@ -19,8 +19,9 @@ from cellpatch import __version__, evaluate, record, review, runs
 from cellpatch.adapt import Schedule
 from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
-from cellpatch.fitting import fit_by_gradients, fit_probe, optics_of, restore_predictor, weights_fingerprint
+from cellpatch.fitting import fit_by_gradients, fit_probe, restore_predictor
 from cellpatch.memory import keep_freed_blocks
+from cellpatch.network import optics_of, weights_fingerprint
 from cellpatch.optics import CLEAN, Condition, Conditions
 from cellpatch.probe import Probe
 from cellpatch.study import Study, open_store, open_study

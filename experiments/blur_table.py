@@ -7,7 +7,6 @@ draws for every run and condition, so that differences are paired. The slope is 
 the clean condition included (the study's degradation rate); `relative` is the slope over the clean score.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
+from cellpatch.command import from_runs
 from cellpatch.publish import replacing
 from cellpatch.record import read_predictions, read_record
 
@@ -65,19 +65,19 @@ def summarise(runs_dir: Path) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python experiments/blur_table.py RUNS_DIR")
-    table = summarise(Path(sys.argv[1]))
+def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
+    """Print and write the table of each data set; gives the files."""
+    table = summarise(runs_dir)
     if table.empty:
-        sys.exit(f"error: {sys.argv[1]} holds no run that was evaluated under blur: optics=blur evaluates one")
+        raise ValueError(f"{runs_dir} holds no run that was evaluated under blur: optics=blur evaluates one")
+    files = []
     for data, of_data in table.groupby("data"):
         print(of_data.drop(columns=["run", "data"]).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-        file = Path("tables") / f"blur-{data}.csv"
-        with replacing(file) as temporary:
+        files.append(folder / f"blur-{data}.csv")
+        with replacing(files[-1]) as temporary:
             of_data.to_csv(temporary, index=False)
-        print(file)
+    return files
 
 
 if __name__ == "__main__":
-    main()
+    from_runs(write)

@@ -6,26 +6,17 @@ Reads a runs directory alone. Points are runs; a line joins a model's means over
 specimens are not drawn here yet: differences between neighbouring points may be chance.
 """
 
-import sys
 from pathlib import Path
 
+from cellpatch.command import from_runs
 from cellpatch.plotting import looks, new_figure, save, styled
-from cellpatch.runs import table
+from cellpatch.runs import clean_table
 
 
 @styled
 def draw(runs_dir: Path) -> list[Path]:
     """One panel a data set: macro-F1 on clean test cells against flag_limit; gives the files written."""
-    grid = table(runs_dir)
-    grid = grid[grid["kind"] == "none"]
-    if grid.empty:
-        raise ValueError(f"{runs_dir} holds no finished run: train some first, e.g. make run")
-    same = ["data", "model", "adapt", "input_px", "flag_limit", "seed"]
-    twice = grid[grid.duplicated(same, keep=False)]
-    if not twice.empty:
-        raise ValueError(
-            f"{runs_dir} holds runs that differ in more than {same}; move one grid elsewhere: {list(twice['run'])}"
-        )
+    grid = clean_table(runs_dir)
     style = looks(list(grid["model"].unique()))
     files = []
     for data, of_data in grid.groupby("data"):
@@ -49,21 +40,11 @@ def draw(runs_dir: Path) -> list[Path]:
         axes.set_ylabel("macro-F1, test")
         seeds = of_data["seed"].nunique()
         axes.set_title(f"{data}: {len(of_data)} runs, {seeds} seed{'s' * (seeds > 1)}", fontsize=8, loc="left")
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=2)
         name = "figure3" if grid["data"].nunique() == 1 else f"figure3-{data}"
         files += save(figure, name)
     return files
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python experiments/figure3.py RUNS_DIR")
-    try:
-        files = draw(Path(sys.argv[1]))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print("\n".join(map(str, files)))
-
-
 if __name__ == "__main__":
-    main()
+    from_runs(draw)

@@ -1,13 +1,15 @@
 """A CSV to which several processes add lines, so that a long search can be cut off and shared."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock
+from omegaconf import DictConfig
 
+from cellpatch.config import check, compose_config
 from cellpatch.publish import replacing
 
 
@@ -24,6 +26,18 @@ class Lines:
     def has(self, key: dict[str, Any]) -> bool:
         wanted = tuple(key[name] for name in self.keys)
         return wanted in set(self.read()[self.keys].itertuples(index=False, name=None))
+
+    def lacking(self, jobs: Iterable[tuple[dict[str, Any], list[str]]]) -> Iterator[tuple[dict[str, Any], DictConfig]]:
+        """Of jobs, each its own part of the key and its overrides, those without a line: the whole key, the config."""
+        for own, overrides in jobs:
+            config = compose_config([*overrides, "logger=none"])
+            plain = check(config)
+            key = {"data": plain["data"]["name"], "flag_limit": plain["flag_limit"]}
+            key |= {"epochs": plain["trainer"]["max_epochs"]} | own
+            if self.has(key):
+                print(f"{own}: is there")
+            else:
+                yield key, config
 
     def add(self, line: dict[str, Any]) -> None:
         with FileLock(Path(tempfile.gettempdir()) / f"cellpatch-{self.file.name}.lock"):

@@ -8,7 +8,6 @@ the fit alone, without the one pass over the cells that probes share. Below the 
 scratch overtakes a pretrained one in the mean.
 """
 
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,20 +15,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from cellpatch.command import from_runs
 from cellpatch.publish import replacing
-from cellpatch.runs import table
+from cellpatch.runs import clean_table
 
 BY = ["model", "adapt", "input_px", "flag_limit"]
 
 
 def summarise(grid: pd.DataFrame) -> pd.DataFrame:
-    """One row per model, adapt, input side and limit: n of seeds, mean macro-F1 and its interval, seconds.
-
-    Raises ValueError if a seed stands twice: runs that differ in something hidden are not averaged.
-    """
-    twice = grid[grid.duplicated([*BY, "seed"], keep=False)]
-    if not twice.empty:
-        raise ValueError(f"runs differ in more than {[*BY, 'seed']}; move one grid elsewhere: {list(twice['run'])}")
+    """One row per model, adapt, input side and limit: n of seeds, mean macro-F1 and its interval, seconds."""
     rows = []
     for key, runs in grid.groupby(BY):
         scores = runs["macro_f1"].to_numpy()
@@ -85,10 +79,7 @@ def as_markdown(summary: pd.DataFrame) -> str:
 
 def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table of each data set; gives the files."""
-    grid = table(runs_dir)
-    grid = grid[grid["kind"] == "none"]
-    if grid.empty:
-        raise ValueError(f"{runs_dir} holds no finished run: train some first, e.g. make run")
+    grid = clean_table(runs_dir)
     files = []
     for data, of_data in grid.groupby("data"):
         summary = summarise(of_data)
@@ -102,15 +93,5 @@ def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
     return files
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python experiments/models_table.py RUNS_DIR")
-    try:
-        files = write(Path(sys.argv[1]))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print("\n".join(map(str, files)))
-
-
 if __name__ == "__main__":
-    main()
+    from_runs(write)

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra import compose, initialize_config_dir
 from lines import Lines
+from omegaconf import OmegaConf
 
-from cellpatch.config import check, register
+from cellpatch import config
 from cellpatch.record import read_record
 from cellpatch.training import train
 
-CONF = Path(__file__).parents[1] / "conf"
 # Ours, around what is common for AdamW: the first is where we began, the others move several things at once.
 CANDIDATES = pd.DataFrame(
     [
@@ -41,8 +40,7 @@ LINES = Lines(Path(__file__).with_suffix(".csv"), ["data", "flag_limit", "epochs
 
 def scratch_models() -> list[str]:
     """The models of conf/model that bring no weights."""
-    files = sorted((CONF / "model").glob("*.yaml"))
-    return [file.stem for file in files if "\nweights:" not in file.read_text(encoding="utf-8")]
+    return [name for name, pretrained in config.models().items() if not pretrained]
 
 
 def overrides_of(model: str, candidate: int) -> list[str]:
@@ -50,31 +48,26 @@ def overrides_of(model: str, candidate: int) -> list[str]:
     row = CANDIDATES.loc[candidate]
     chosen = [f"model={model}", *(f"model.recipe.{key}={row[key]}" for key in ("lr", "weight_decay", "warmup"))]
     chosen += [f"model.recipe.stain_gain={row.stain_gain}", f"model.recipe.stain_offset={row.stain_gain / 2}"]
-    text = (CONF / "model" / f"{model}.yaml").read_text(encoding="utf-8")
+    plain = OmegaConf.load(config.CONF / "model" / f"{model}.yaml")
     for key in ("backbone.drop_path", "backbone.options.drop_path_rate"):
-        if f" {key.rpartition('.')[2]}:" in text:
+        if OmegaConf.select(plain, key) is not None:
             chosen.append(f"model.{key}={row.drop_path}")
     return chosen
 
 
 def search(models: list[str], overrides: list[str]) -> None:
     """Train each model with each candidate and add what validation said."""
-    register()
-    for candidate in CANDIDATES.index:
-        for model in models:
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                config = compose("config", [*overrides, *overrides_of(model, candidate), "logger=none"])
-            plain = check(config)
-            key = {"data": plain["data"]["name"], "flag_limit": plain["flag_limit"]}
-            key |= {"epochs": plain["trainer"]["max_epochs"], "model": model, "candidate": candidate}
-            if LINES.has(key):
-                print(f"{model}, candidate {candidate}: is there")
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                config.runs_dir = folder
-                train(config)
-                [file] = Path(folder).glob("*/record.json")
-                LINES.add(line_of(key, read_record(file.parent)))
+    jobs = (
+        ({"model": model, "candidate": candidate}, [*overrides, *overrides_of(model, candidate)])
+        for candidate in CANDIDATES.index
+        for model in models
+    )
+    for key, job in LINES.lacking(jobs):
+        with tempfile.TemporaryDirectory() as folder:
+            job.runs_dir = folder
+            train(job)
+            [file] = Path(folder).glob("*/record.json")
+            LINES.add(line_of(key, read_record(file.parent)))
 
 
 def line_of(key: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:

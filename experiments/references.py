@@ -29,14 +29,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from cellpatch.command import guard
-from cellpatch.config import check, register
+from cellpatch.config import CONF, check, register
 from cellpatch.data.splits import Split
 from cellpatch.data.store import CellStore
 from cellpatch.publish import replacing
 from cellpatch.study import open_store, open_study
 
 register()
-_CONF = Path(__file__).parents[1] / "conf"
 Part = tuple[UInt8[np.ndarray, "n side side 3"], np.ndarray]
 
 
@@ -120,7 +119,7 @@ def _predict(model: nn.Module, x: Float[Tensor, "n 3 h w"]) -> np.ndarray:
         return torch.cat([model(part) for part in x.split(256)]).argmax(1).numpy()
 
 
-@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> None:
     guard(compare, config)
 

@@ -1,13 +1,18 @@
 """Small worlds to test in: folders of synthetic squares, stores, and the real data where it is at hand."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from PIL import Image
 
+from cellpatch.config import compose_config
 from cellpatch.data.store import Geometry
 from cellpatch.data.writer import StoreWriter
 from cellpatch.publish import whole_or_absent
@@ -21,20 +26,41 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # two threads on a busy two-core machine can be 20 times slower than one
 
 
+def from_shared(place: str) -> Path:
+    """A file or folder of real data; the test is skipped where it is not at hand."""
+    found = SHARED / place
+    if not found.exists():
+        pytest.skip("needs ../shared")
+    return found
+
+
 @pytest.fixture(scope="session")
 def endonuke() -> Path:
-    folder = SHARED / "data" / "endonuke_ihc"
-    if not folder.is_dir():
-        pytest.skip("needs ../shared")
-    return folder
+    return from_shared("data/endonuke_ihc")
 
 
 @pytest.fixture(scope="session")
 def ome_tiff() -> Path:
-    file = SHARED / "data" / "openslide_ki67" / "OS-2-ndpi.ome.tif"
-    if not file.is_file():
-        pytest.skip("needs ../shared")
-    return file
+    return from_shared("data/openslide_ki67/OS-2-ndpi.ome.tif")
+
+
+@pytest.fixture(scope="session")
+def dinov2_file() -> Path:
+    return from_shared("weights/dinov2_vits14.safetensors")
+
+
+def config_of(tmp_path: Path, root: Path, *overrides: str) -> DictConfig:
+    """The config of a run on a folder of images, with all that it writes under `tmp_path`."""
+    fixed = ["data=folder", f"data.root={root}", f"data.loading.store_dir={tmp_path / 'stores'}", "logger=none"]
+    fixed += [f"runs_dir={tmp_path / 'runs'}", f"data.loading.embeddings_dir={tmp_path / 'embeddings'}"]
+    return compose_config([*fixed, "trainer.accelerator=cpu", *overrides])
+
+
+def start_python(*arguments: str) -> subprocess.Popen[str]:
+    """Start a fresh interpreter that finds cellpatch and the tests, with one thread."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def square_crop(rng: np.random.Generator, channel: int, side: int = 16) -> np.ndarray:

@@ -12,6 +12,7 @@ from cellpatch.models.customvit import CustomViT
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import ablation
+import variants
 
 SMALL: dict[str, Any] = {
     "input_px": 16,
@@ -25,29 +26,29 @@ SMALL: dict[str, Any] = {
 SMALL |= {"mean": [0.5] * 3, "std": [0.5] * 3}
 
 
-@pytest.mark.parametrize("name", ablation.VARIANTS)
+@pytest.mark.parametrize("name", variants.VARIANTS)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     torch.manual_seed(0)
-    kind, _ = ablation.VARIANTS[name]
+    kind, _ = variants.VARIANTS[name]
     model = kind(**SMALL)
     out = model(torch.rand(3, 3, 16, 16))
     assert out.shape == (3, 8)
     out.square().sum().backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
-    unread = kind is ablation.ClassToken  # the last block's map is read by nothing then
+    unread = kind is variants.ClassToken  # the last block's map is read by nothing then
     assert [n for n in silent if not (unread and n.startswith("blocks.1.mix.1.whole.local"))] == []
 
 
 def test_variants_are_what_their_names_say() -> None:
     whole = CustomViT(**SMALL)
     x = torch.rand(2, 3, 16, 16)
-    assert count_parameters(ablation.NoPositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8
-    assert count_parameters(ablation.LearntPositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8 + 16 * 8
-    assert count_parameters(ablation.RelativePositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8 + 2 * 49 * 2
-    assert count_parameters(ablation.Registers(**SMALL)) == count_parameters(whole) + 4 * 8
-    textbook = ablation.Textbook(**SMALL).eval()
+    assert count_parameters(variants.NoPositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8
+    assert count_parameters(variants.LearntPositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8 + 16 * 8
+    assert count_parameters(variants.RelativePositions(**SMALL)) == count_parameters(whole) - 2 * 4 * 8 + 2 * 49 * 2
+    assert count_parameters(variants.Registers(**SMALL)) == count_parameters(whole) + 4 * 8
+    textbook = variants.Textbook(**SMALL).eval()
     assert not [name for name, module in textbook.named_modules() if "local" in name]
-    relative = ablation.RelativePositions(**SMALL).eval()
+    relative = variants.RelativePositions(**SMALL).eval()
     with torch.no_grad():
         for block in relative.blocks:
             block.attend[1].bias.normal_()  # type: ignore[union-attr,index,operator]
@@ -55,7 +56,7 @@ def test_variants_are_what_their_names_say() -> None:
         attention = relative.blocks[0].attend[1]  # type: ignore[index]
         moved = attention(tokens.view(1, 4, 4, 8).roll(1, 2).reshape(1, 16, 8))
         assert not torch.allclose(moved, attention(tokens).view(1, 4, 4, 8).roll(1, 2).reshape(1, 16, 8), atol=1e-5)
-    plain = ablation.Textbook(**SMALL | {"depth": 1}).eval()
+    plain = variants.Textbook(**SMALL | {"depth": 1}).eval()
     plain.rows.data.zero_()
     plain.columns.data.zero_()
     shuffled = x.unflatten(2, (4, 4)).flip(2).flatten(2, 3)  # whole rows of patches change places

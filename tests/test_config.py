@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cellpatch.config import _BESIDE, _locate, check, register
+from cellpatch.config import _BESIDE, CONF, _locate, check, compose_config
 
-CONF = ROOT / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 NEEDS = {  # what a user must give
@@ -30,9 +27,7 @@ NEEDS = {  # what a user must give
 
 
 def _compose(*overrides: str) -> dict[str, Any]:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(compose("config", list(overrides)))
+    return check(compose_config(overrides))
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

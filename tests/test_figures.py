@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from cellpatch.config import models
 from cellpatch.plotting import looks
 
 sys.path.insert(0, str(ROOT / "experiments"))
@@ -57,8 +58,8 @@ def test_no_runs_is_an_error(tmp_path: Path) -> None:
 
 def test_a_models_colour_does_not_depend_on_its_company() -> None:
     assert looks(["customvit"])["customvit"] == looks(["cnn", "customvit", "new"])["customvit"]
-    names = sorted(file.stem for file in (ROOT / "conf" / "model").glob("*.yaml"))
+    names = list(models())
     styles = looks([*names, "new"])
     assert len({(style["color"], style["marker"]) for style in styles.values()}) == len(names) + 1
-    scratch = [name for name in names if "\nweights:" not in (ROOT / "conf" / "model" / f"{name}.yaml").read_text()]
+    scratch = [name for name, pretrained in models().items() if not pretrained]
     assert len({styles[name]["color"] for name in scratch}) == len(scratch) == 8

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
 from torch import nn
 
 from cellpatch.adapt import AllLayers, LastLayer, Lora, Schedule
-from cellpatch.classifier import Classifier, Network
-from cellpatch.config import build, check, register, without
+from cellpatch.classifier import Classifier
+from cellpatch.config import build, check, compose_config, without
 from cellpatch.models.backbone import Backbone, Normalise, count_macs, count_parameters, trained_state
 from cellpatch.models.customvit import CustomViT
 from cellpatch.models.nin import NIN
 from cellpatch.models.timm import TimmBackbone
+from cellpatch.network import Network
 from cellpatch.optics import Optics
 
 MODELS = [file.stem for file in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
@@ -25,9 +25,7 @@ SCHEDULE |= {"class_weights": "none", "patience": 3}
 
 
 def _config(name: str, *overrides: str) -> dict[str, Any]:
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return check(compose("config", [f"model={name}", *overrides]))
+    return check(compose_config([f"model={name}", *overrides]))
 
 
 def stand_in(model: dict[str, Any]) -> Backbone:

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
 from cellpatch.data.datamodule import to_pixels
-from cellpatch.optics import CLEAN, Condition, Conditions, Optics, blur_matrix, operator, resize_matrix
+from cellpatch.optics import CLEAN, Condition, Conditions, Optics, axis_operator, blur_matrix, resize_matrix
 
 
 def _direct(
@@ -81,7 +81,7 @@ def test_a_sampled_kernel_below_one_pixel_is_narrower_and_said_to_be() -> None:
 def test_sigma_zero_is_exactly_the_identity() -> None:
     assert torch.equal(blur_matrix(31, 0.0), torch.eye(31, dtype=torch.float64))
     for kind in ("pre", "post"):
-        assert torch.equal(operator(80, 26, 40, 40, kind, 0.0), operator(80, 26, 40, 40))
+        assert torch.equal(axis_operator(80, 26, 40, 40, kind, 0.0), axis_operator(80, 26, 40, 40))
 
 
 @settings(max_examples=30, deadline=None)
@@ -92,7 +92,7 @@ def test_sigma_zero_is_exactly_the_identity() -> None:
     sigma=st.floats(0, 3.2),
 )
 def test_operators_keep_constants_and_commute_with_flips(crop: int, margin: int, kind: str, sigma: float) -> None:
-    whole = operator(crop, margin, 40, 40, kind, sigma)
+    whole = axis_operator(crop, margin, 40, 40, kind, sigma)
     torch.testing.assert_close(whole.sum(1), torch.ones(40), atol=1e-5, rtol=0)
     torch.testing.assert_close(whole.flip(0).flip(1), whole, atol=1e-6, rtol=0)
 
@@ -144,16 +144,16 @@ def test_constants_stay() -> None:
 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="margin_px must be >= 0, but got -1"):
-        operator(8, -1, 8, None)
+        axis_operator(8, -1, 8, None)
     with pytest.raises(ValueError, match="kind must be none, pre or post, but got 'soft'"):
-        operator(8, 1, 8, None, "soft", 1.0)
+        axis_operator(8, 1, 8, None, "soft", 1.0)
     for sigma in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="sigma must be finite and >= 0"):
             blur_matrix(8, sigma)
     with pytest.raises(
         ValueError, match="a blur of sigma 16 px reaches 64 px, but the crop with its margin has only 52"
     ):
-        operator(40, 6, 40, 40, "pre", 16.0)
+        axis_operator(40, 6, 40, 40, "pre", 16.0)
     with pytest.raises(ValueError, match="sides must be >= 1 px"):
         resize_matrix(8, 0)
     for side in (6, 11):

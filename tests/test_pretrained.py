@@ -1,8 +1,6 @@
 """Runs of pretrained models, with the real weights that install as a package."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
-from filelock import FileLock
-from hydra import compose, initialize_config_dir
-from torch import nn
+from conftest import ROOT, config_of
 
 from cellpatch import embeddings, runs
-from cellpatch.augment import KorniaAugment
-from cellpatch.classifier import Network
-from cellpatch.config import build, check, register
-from cellpatch.data.store import CellStore
+from cellpatch.config import build, check, compose_config
 from cellpatch.evaluate import measure
-from cellpatch.fitting import open_backbone, restore, weights_fingerprint
-from cellpatch.models.cnn import CNN
+from cellpatch.network import open_backbone, restore, weights_fingerprint
 from cellpatch.optics import Condition, Optics
 from cellpatch.record import read_predictions, read_record
 from cellpatch.study import open_store, open_study
@@ -37,17 +28,8 @@ ADAPTS = ["linear_probe", "knn", "prototypes", "ft_last", "ft_all", "lora"]
 
 
 def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
-    register()
-    fixed = ["data=folder", f"data.root={root}", f"data.loading.store_dir={tmp_path / 'stores'}", "logger=none"]
-    fixed += [f"runs_dir={tmp_path / 'runs'}", f"data.loading.embeddings_dir={tmp_path / 'embeddings'}"]
-    fixed += [
-        "trainer.accelerator=cpu",
-        "model=efficientnet_lite0",
-        "model.backbone.input_px=48",
-        "trainer.max_epochs=2",
-    ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", [*fixed, *overrides])
+    fixed = ["model=efficientnet_lite0", "model.backbone.input_px=48", "trainer.max_epochs=2"]
+    return config_of(tmp_path, root, *fixed, *overrides)
 
 
 def _records(tmp_path: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -95,8 +77,7 @@ def test_frozen_batch_norm_does_not_move_in_fit(tmp_path: Path, folder_of_square
 
 
 def _published() -> dict[str, torch.Tensor]:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        model = check(compose("config", ["model=efficientnet_lite0"]))["model"]
+    model = check(compose_config(["model=efficientnet_lite0"]))["model"]
     return open_backbone(model, weights_fingerprint(model)).state_dict()
 
 
@@ -218,146 +199,6 @@ def test_identity_of_a_probe_is_of_what_it_reads(tmp_path: Path, folder_of_squar
     assert {identity(override) for override in same} == {identity()}
     assert identity("adapt.views=1") != identity("adapt.views=1", "augment.shift_px=1")
     assert identity("adapt=ft_last") != identity("adapt=ft_last", "trainer.max_epochs=9")
-
-
-def _network(side: int) -> Network:
-    torch.manual_seed(0)
-    return Network(CNN(side, [4, 8], [0.5] * 3, [0.5] * 3), Optics(side, 0, side), nn.Identity()).eval()
-
-
-def _features(store: CellStore, folder: Path, limit_gib: float = 1, **other: Any) -> np.ndarray:
-    cache = embeddings.Cache(folder, limit_gib, 128, torch.device("cpu"))
-    cells = np.arange(len(store))
-    return cache.features(lambda: _network(8), store, other.pop("name", "cnn"), {"weights": "w"}, cells, **other)
-
-
-def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    store = CellStore(store_of(n=300))
-    got = _features(store, tmp_path / "e")
-    assert isinstance(got, np.memmap)
-    with torch.no_grad():
-        expected = _network(8).features(torch.from_numpy(store.crops(np.arange(300))))
-    np.testing.assert_allclose(got, expected, atol=1e-6)
-    half = _features(store, tmp_path / "e", dtype="float16")
-    assert half.dtype == np.float16
-    np.testing.assert_allclose(half, expected, atol=1e-2)
-
-
-def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    store = CellStore(store_of(n=40))
-    augment = KorniaAugment(0.1, 0.1, 1)
-    one = _features(store, tmp_path / "a", view=(augment, 0))
-    torch.manual_seed(99)
-    again = _features(store, tmp_path / "b", view=(augment, 0))
-    other = _features(store, tmp_path / "a", view=(augment, 1))
-    np.testing.assert_array_equal(one, again)
-    assert not np.allclose(one, other)
-
-
-def test_a_full_cache_says_so_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    store = CellStore(store_of())
-    with pytest.raises(ValueError, match=r"more than data.loading.embeddings_gib=1e-07; raise it, or clear some"):
-        _features(store, tmp_path / "e", limit_gib=1e-7)
-    assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
-
-
-def test_altered_features_are_told(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    store = CellStore(store_of())
-    _features(store, tmp_path / "e")
-    [file] = (tmp_path / "e").glob("[!.]*/features.npy")
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    embeddings._open.cache_clear()
-    with pytest.raises(ValueError, match="checksum of features.npy differs"):
-        _features(store, tmp_path / "e")
-
-
-def test_many_processes_ask_and_one_computes(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    root = store_of()
-    program = (
-        "import sys; from pathlib import Path; from test_pretrained import _features; "
-        "from cellpatch import embeddings; from cellpatch.data.store import CellStore; import test_pretrained as t; "
-        "build = t._network; t._network = lambda side: (print('built'), build(side))[1]; "
-        "print(_features(CellStore(Path(sys.argv[1])), Path(sys.argv[2])).sum())"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", program, str(root), str(tmp_path / "e")]
-    asked = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
-    lines = [process.communicate(timeout=300)[0].split() for process in asked]
-    assert sum(line.count("built") for line in lines) == 1
-    assert len({line[-1] for line in lines}) == 1
-
-
-def test_names_stay_inside_the_folder_and_labels_do_not_count(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    store = CellStore(store_of())
-    _features(store, tmp_path / "e", name="../../x/y")
-    [entry] = (tmp_path / "e").glob("*/features.npy")
-    assert entry.parent.parent == tmp_path / "e"
-    store.cells["class"] = store.cells["class"].iloc[::-1].to_numpy()
-    _features(store, tmp_path / "e", name="corrected labels")
-    assert len(list((tmp_path / "e").glob("*/features.npy"))) == 1
-
-
-def test_another_version_embeds_again(
-    store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = CellStore(store_of())
-    _features(store, tmp_path / "e")
-    monkeypatch.setattr(embeddings, "__version__", "9")
-    _features(store, tmp_path / "e")
-    assert len(list((tmp_path / "e").glob("*/features.npy"))) == 2
-
-
-def test_a_full_disk_is_told_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    root = store_of(n=300)
-    program = (
-        "import resource, signal, sys; from pathlib import Path; from test_pretrained import _features; "
-        "from cellpatch.data.store import CellStore; store = CellStore(Path(sys.argv[1])); "
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
-        "_features(store, Path(sys.argv[2]))"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", program, str(root), str(tmp_path / "e")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 1
-    assert "no room to write" in done.stderr
-    assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
-
-
-def test_what_a_killed_process_left_is_listed_and_cleared(
-    store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _features(CellStore(store_of()), tmp_path / "e")
-    [entry] = (tmp_path / "e").glob("*/features.npy")
-    left = entry.parent.with_name(f".{entry.parent.name}.123.tmp")
-    left.mkdir()
-    (left / "features.npy").write_bytes(bytes(1000))
-    embeddings.main([str(tmp_path / "e")])
-    assert f"{left.name}  (unfinished)" in capsys.readouterr().out
-    with FileLock(tmp_path / "e" / f".{entry.parent.name.rpartition('-')[2]}.lock"):
-        embeddings.main([str(tmp_path / "e"), "--clear-all"])
-    assert f"left {left.name}: a process is at work on it" in capsys.readouterr().out
-    embeddings.main([str(tmp_path / "e"), "--clear-all"])
-    assert not left.exists()
-
-
-def test_list_and_clear(store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = CellStore(store_of())
-    _features(store, tmp_path / "e")
-    _features(store, tmp_path / "e", dtype="float16")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "cellpatch.embeddings", str(tmp_path / "e")]
-    listed = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
-    names = [line.split()[-1] for line in listed.splitlines()[:2]]
-    assert "2 entries" in listed
-    embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
-    assert f"deleted {names[0]}" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="has no"):
-        embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
-    embeddings.main([str(tmp_path / "e"), "--clear-all"])
-    assert "0 entries" in capsys.readouterr().out
-    assert not list((tmp_path / "e").glob("[!.]*"))
 
 
 BLUR = ["optics.kind=[pre,post]", "optics.sigma=[0.8,1.6]"]

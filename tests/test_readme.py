@@ -5,13 +5,11 @@ import shlex
 
 import torch
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cellpatch.config import build, check, register
+from cellpatch.config import build, check, compose_config, models
 from cellpatch.models.backbone import count_macs, count_parameters
 
-register()
 README = (ROOT / "README.md").read_text()
 
 
@@ -20,14 +18,13 @@ def test_every_model_has_its_row() -> None:
     stated = {name: (float(parameters), int(macs), int(side)) for name, _, parameters, macs, side in rows}
     told = {name: source for name, source, *_ in rows}
     counted = {}
-    for file in (ROOT / "conf" / "model").glob("*.yaml"):
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            model = check(compose("config", [f"model={file.stem}"]))["model"]
+    for name in models():
+        model = check(compose_config([f"model={name}"]))["model"]
         with torch.device("meta"):  # a billion parameters need no memory to be counted
             backbone = build(model["backbone"])
         macs = round(count_macs(backbone) / 1e6)
-        counted[file.stem] = (round(count_parameters(backbone) / 1e6, 2), macs, backbone.input_px)
-        assert ("weights" not in model) or model["weights"]["licence"] in told[file.stem]
+        counted[name] = (round(count_parameters(backbone) / 1e6, 2), macs, backbone.input_px)
+        assert ("weights" not in model) or model["weights"]["licence"] in told[name]
     assert stated == counted
     assert sum("our choice" in source for source in told.values()) == 2
 
@@ -63,9 +60,8 @@ def test_every_override_is_understood() -> None:
         for o in parsed
         if o.key_or_group in ("data", "model", "augment", "logger") and "," not in o.input_line
     ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for group in groups:
-            compose("config", [group])
+    for group in groups:
+        compose_config([group])
 
 
 def test_nothing_is_left_to_fill_in() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from cellpatch import stats
+from cellpatch.command import from_runs
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import blur_table
@@ -82,4 +83,4 @@ def test_known_degradation() -> None:
 def test_blur_table_needs_blur(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["blur_table.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="holds no run that was evaluated under blur"):
-        blur_table.main()
+        from_runs(blur_table.write)

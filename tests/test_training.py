@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from conftest import config_of
 from PIL import Image
 
 from cellpatch import runs
 from cellpatch.adapt import Scratch
 from cellpatch.classifier import warm_cosine
-from cellpatch.config import check, register
+from cellpatch.config import check
 from cellpatch.data.datamodule import BatchIndices, class_weights
 from cellpatch.evaluate import measure
-from cellpatch.fitting import restore, weights_fingerprint
+from cellpatch.network import restore, weights_fingerprint
 from cellpatch.record import read_predictions, read_record
 from cellpatch.study import open_store
 from cellpatch.training import train
@@ -35,20 +34,8 @@ SMALL_VIT += ["model.backbone.dim=32", "model.backbone.depth=2", "model.backbone
 
 
 def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
-    register()
-    fixed = [
-        "data=folder",
-        f"data.root={root}",
-        f"data.loading.store_dir={tmp_path / 'stores'}",
-        f"runs_dir={tmp_path / 'runs'}",
-        "logger=none",
-        "trainer.accelerator=cpu",
-        "adapt.batch_size=32",
-        "augment.stain_gain=0",
-        "augment.stain_offset=0",
-    ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", [*fixed, *overrides])
+    fixed = ["adapt.batch_size=32", "augment.stain_gain=0", "augment.stain_offset=0"]
+    return config_of(tmp_path, root, *fixed, *overrides)
 
 
 def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:

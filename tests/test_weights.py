@@ -11,25 +11,21 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import ROOT, SHARED
-from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cellpatch.config import build, check, register
-from cellpatch.fitting import open_backbone, weights_fingerprint
+from cellpatch.config import build, check, compose_config
 from cellpatch.models.ctranspath import CTransPath
 from cellpatch.models.layouts import from_ctranspath, from_transformers_dinov2, in_order
 from cellpatch.models.timm import TimmBackbone
 from cellpatch.models.weights import Weights, fingerprint, read_tensors
+from cellpatch.network import open_backbone, weights_fingerprint
 
 PLAIN = ([0.0] * 3, [1.0] * 3)
 
 
 def _model(name: str, *overrides: str) -> dict[str, Any]:
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return check(compose("config", [f"model={name}", *overrides]))["model"]
+    return check(compose_config([f"model={name}", *overrides]))["model"]
 
 
 def _vit(side: int, published: int, **options: Any) -> TimmBackbone:
@@ -325,14 +321,6 @@ def test_efficientnet_lite0_names_a_cat_and_a_cup_of_coffee() -> None:
             logits = full.classifier(backbone(x))
         named = ImageNetInfo().index_to_description(int(logits.argmax()))
         assert any(word in named.lower() for word in words), named
-
-
-@pytest.fixture(scope="module")
-def dinov2_file() -> Path:
-    file = SHARED / "weights" / "dinov2_vits14.safetensors"
-    if not file.is_file():
-        pytest.skip("needs ../shared")
-    return file
 
 
 @pytest.mark.parametrize("side", [224, 112, 42])

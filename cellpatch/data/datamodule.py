@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,8 +23,8 @@ Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class i
 class Loading:
     """Where stores and features lie and how batches come.
 
-    `resident_gib` bounds what is held in memory or on the device, `embeddings_gib` the features kept on disk,
-    which are computed `embedding_batch` cells at a time (null: by input side and device).
+    `resident_gib` bounds what is held in memory or on the device, `embeddings_gib` the features kept on disk as
+    `embedding_dtype`, which are computed `embedding_batch` cells at a time (null: by input side and device).
     """
 
     store_dir: str
@@ -32,6 +32,7 @@ class Loading:
     workers: int
     embeddings_dir: str
     embeddings_gib: float
+    embedding_dtype: Literal["float32", "float16"]
     embedding_batch: int | None
 
     def __post_init__(self) -> None:

@@ -1,18 +1,15 @@
 """Prepare a store ahead of training: python -m cellpatch.data.prepare data=folder data.root=DIR."""
 
-from pathlib import Path
-
 import hydra
 from omegaconf import DictConfig
 
 from cellpatch.command import guard
-from cellpatch.config import check, register
+from cellpatch.config import CONF, check, register
 
 register()
-_CONF = Path(__file__).parents[2] / "conf"
 
 
-@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> None:
     guard(prepare_store, config)
 

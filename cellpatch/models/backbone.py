@@ -67,9 +67,14 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith(frozen) and name not in still}
 
 
-def check_fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError that lists the first differences unless the tensors have the module's names and shapes."""
-    wanted = module.state_dict()
+def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put back what `trained_state` gave; raises ValueError for more, less or other shapes than it gives."""
+    check_fit(trained_state(module), state)
+    module.load_state_dict(state, strict=False)
+
+
+def check_fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError that lists the first differences unless the tensors have the wanted names and shapes."""
     lacking = [name for name in wanted if name not in tensors]
     strange = [name for name in tensors if name not in wanted]
     shapes = [

@@ -1,0 +1,170 @@
+"""Features kept on disk: computed once, whole or absent, cleared on request."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import start_python
+from filelock import FileLock
+from torch import nn
+
+from cellpatch import embeddings
+from cellpatch.augment import KorniaAugment
+from cellpatch.data.store import CellStore
+from cellpatch.models.cnn import CNN
+from cellpatch.network import Network
+from cellpatch.optics import Optics
+
+
+def _network(side: int) -> Network:
+    torch.manual_seed(0)
+    return Network(CNN(side, [4, 8], [0.5] * 3, [0.5] * 3), Optics(side, 0, side), nn.Identity()).eval()
+
+
+def _features(
+    store: CellStore, folder: Path, limit_gib: float = 1, dtype: embeddings.Dtype = "float32", **other: Any
+) -> np.ndarray:
+    cache = embeddings.Cache(folder, limit_gib, 128, torch.device("cpu"), dtype)
+    cells = np.arange(len(store))
+    return cache.features(lambda: _network(8), store, other.pop("name", "cnn"), {"weights": "w"}, cells, **other)
+
+
+def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of(n=300))
+    got = _features(store, tmp_path / "e")
+    assert isinstance(got, np.memmap)
+    with torch.no_grad():
+        expected = _network(8).features(torch.from_numpy(store.crops(np.arange(300))))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    half = _features(store, tmp_path / "e", dtype="float16")
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, expected, atol=1e-2)
+
+
+def test_features_beyond_half_precision_are_refused(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    def loud() -> Network:
+        network = _network(8)
+        network.backbone = nn.Sequential(network.backbone, nn.Linear(8, 8))  # type: ignore[assignment]
+        nn.init.constant_(network.backbone[1].bias, 1e6)  # type: ignore[index,arg-type]
+        return network
+
+    store = CellStore(store_of())
+    cache = embeddings.Cache(tmp_path / "e", 1, 128, torch.device("cpu"), "float16")
+    with pytest.raises(ValueError, match="not finite as float16: set data.loading.embedding_dtype=float32"):
+        cache.features(loud, store, "loud", {}, np.arange(len(store)))
+    assert not list((tmp_path / "e").glob("*/features.npy"))
+
+
+def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of(n=40))
+    augment = KorniaAugment(0.1, 0.1, 1)
+    one = _features(store, tmp_path / "a", view=(augment, 0))
+    torch.manual_seed(99)
+    again = _features(store, tmp_path / "b", view=(augment, 0))
+    other = _features(store, tmp_path / "a", view=(augment, 1))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other)
+
+
+def test_a_full_cache_says_so_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of())
+    with pytest.raises(ValueError, match=r"more than data.loading.embeddings_gib=1e-07; raise it, or clear some"):
+        _features(store, tmp_path / "e", limit_gib=1e-7)
+    assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
+
+
+def test_altered_features_are_told(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of())
+    _features(store, tmp_path / "e")
+    [file] = (tmp_path / "e").glob("[!.]*/features.npy")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    embeddings._open.cache_clear()
+    with pytest.raises(ValueError, match="checksum of features.npy differs"):
+        _features(store, tmp_path / "e")
+
+
+def test_many_processes_ask_and_one_computes(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    root = store_of()
+    program = (
+        "import sys; from pathlib import Path; from test_embeddings import _features; "
+        "from cellpatch import embeddings; from cellpatch.data.store import CellStore; import test_embeddings as t; "
+        "build = t._network; t._network = lambda side: (print('built'), build(side))[1]; "
+        "print(_features(CellStore(Path(sys.argv[1])), Path(sys.argv[2])).sum())"
+    )
+    asked = [start_python("-c", program, str(root), str(tmp_path / "e")) for _ in range(3)]
+    lines = [process.communicate(timeout=300)[0].split() for process in asked]
+    assert sum(line.count("built") for line in lines) == 1
+    assert len({line[-1] for line in lines}) == 1
+
+
+def test_names_stay_inside_the_folder_and_labels_do_not_count(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store = CellStore(store_of())
+    _features(store, tmp_path / "e", name="../../x/y")
+    [entry] = (tmp_path / "e").glob("*/features.npy")
+    assert entry.parent.parent == tmp_path / "e"
+    store.cells["class"] = store.cells["class"].iloc[::-1].to_numpy()
+    _features(store, tmp_path / "e", name="corrected labels")
+    assert len(list((tmp_path / "e").glob("*/features.npy"))) == 1
+
+
+def test_another_version_embeds_again(
+    store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CellStore(store_of())
+    _features(store, tmp_path / "e")
+    monkeypatch.setattr(embeddings, "__version__", "9")
+    _features(store, tmp_path / "e")
+    assert len(list((tmp_path / "e").glob("*/features.npy"))) == 2
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    root = store_of(n=300)
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from test_embeddings import _features; "
+        "from cellpatch.data.store import CellStore; store = CellStore(Path(sys.argv[1])); "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "_features(store, Path(sys.argv[2]))"
+    )
+    process = start_python("-c", program, str(root), str(tmp_path / "e"))
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "no room to write" in told
+    assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
+
+
+def test_what_a_killed_process_left_is_listed_and_cleared(
+    store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _features(CellStore(store_of()), tmp_path / "e")
+    [entry] = (tmp_path / "e").glob("*/features.npy")
+    left = entry.parent.with_name(f".{entry.parent.name}.123.tmp")
+    left.mkdir()
+    (left / "features.npy").write_bytes(bytes(1000))
+    embeddings.main([str(tmp_path / "e")])
+    assert f"{left.name}  (unfinished)" in capsys.readouterr().out
+    with FileLock(tmp_path / "e" / f".{entry.parent.name.rpartition('-')[2]}.lock"):
+        embeddings.main([str(tmp_path / "e"), "--clear-all"])
+    assert f"left {left.name}: a process is at work on it" in capsys.readouterr().out
+    embeddings.main([str(tmp_path / "e"), "--clear-all"])
+    assert not left.exists()
+
+
+def test_list_and_clear(store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = CellStore(store_of())
+    _features(store, tmp_path / "e")
+    _features(store, tmp_path / "e", dtype="float16")
+    listed, _ = start_python("-m", "cellpatch.embeddings", str(tmp_path / "e")).communicate(timeout=300)
+    names = [line.split()[-1] for line in listed.splitlines()[:2]]
+    assert "2 entries" in listed
+    embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
+    assert f"deleted {names[0]}" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="has no"):
+        embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
+    embeddings.main([str(tmp_path / "e"), "--clear-all"])
+    assert "0 entries" in capsys.readouterr().out
+    assert not list((tmp_path / "e").glob("[!.]*"))
