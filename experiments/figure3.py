@@ -38,12 +38,9 @@ def draw(runs_dir: Path) -> list[Path]:
         axes.minorticks_off()
         axes.set_xlabel("flag_limit: most annotations per class (cells in all)")
         axes.set_ylabel("macro-F1, test")
-        seeds = of_data["seed"].nunique()
-        axes.set_title(
-            f"{data}: {len(of_data)} run{'s' * (len(of_data) > 1)}, {seeds} seed{'s' * (seeds > 1)}",
-            fontsize=8,
-            loc="left",
-        )
+        counted = ((len(of_data), "run"), (of_data["seed"].nunique(), "seed"))
+        told = ", ".join(f"{n} {word}{'s' * (n > 1)}" for n, word in counted)
+        axes.set_title(f"{data}: {told}", fontsize=8, loc="left")
         figure.legend(loc="outside lower center", ncols=2)
         name = "figure3" if grid["data"].nunique() == 1 else f"figure3-{data}"
         files += save(figure, name)
