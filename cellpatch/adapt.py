@@ -9,7 +9,11 @@ from cellpatch.models.backbone import Backbone, freeze_all_but
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(ABC):
-    """How a gradient descent goes: `warmup` is a part of all steps, `patience` epochs without a better score."""
+    """How a gradient descent goes.
+
+    `warmup` is a part of all steps, `average_epochs` the span of the weights' exponential average, which is what is
+    validated and kept (0: the weights as they are), `patience` epochs without a better score.
+    """
 
     lr: float
     weight_decay: float
@@ -17,6 +21,7 @@ class Schedule(ABC):
     batch_size: int
     label_smoothing: float
     class_weights: Literal["none", "balanced"]
+    average_epochs: float
     patience: int
 
     pretrained: ClassVar[bool] = True  # whether it starts from published weights
@@ -28,6 +33,7 @@ class Schedule(ABC):
             "warmup": 0 <= self.warmup < 1,
             "batch_size": self.batch_size >= 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "average_epochs": self.average_epochs >= 0,
             "patience": self.patience >= 1,
         }
         for name, holds in limits.items():

@@ -1,7 +1,7 @@
 """The one LightningModule: how a network is trained by gradients."""
 
 from collections.abc import Mapping, Sequence
-from math import cos, pi
+from math import cos, exp, pi
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from cellpatch.adapt import Schedule
@@ -23,8 +24,11 @@ class Classifier(pl.LightningModule):
 
     `rates` are the trained backbone parameters' shares of the learning rate; the head's is 1. `augment` runs
     on the device during training only. AdamW with a linear warm-up and a cosine to zero; vectors (norms,
-    biases) are not decayed. A checkpoint holds what is trained, not what is frozen.
+    biases) are not decayed. Validated and kept is an exponential average of the weights. A checkpoint holds what is
+    trained, not what is frozen.
     """
+
+    averaged: AveragedModel
 
     class_weights: Tensor | None
 
@@ -63,9 +67,18 @@ class Classifier(pl.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), prog_bar=True)
         return loss
 
+    def on_train_start(self) -> None:
+        span = self.schedule.average_epochs * self.trainer.num_training_batches
+        update = get_ema_multi_avg_fn(exp(-1 / span) if span else 0.0)
+        averaged = AveragedModel(self.network, multi_avg_fn=update, use_buffers=True).eval()
+        object.__setattr__(self, "averaged", averaged)  # no submodule: it has no gradients and stays in eval mode
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.averaged.update_parameters(self.network)
+
     def validation_step(self, batch: Batch, index: int) -> None:
         crops, labels, _ = batch
-        logits = self(crops)
+        logits = self.averaged(crops)
         self.val_f1(logits, labels)
         self.val_accuracy(logits, labels)
         n = len(labels)
@@ -77,7 +90,7 @@ class Classifier(pl.LightningModule):
         return cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = trained_state(self.network)
+        checkpoint["state_dict"] = trained_state(self.averaged.module)
 
     def configure_optimizers(self) -> Any:
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}

@@ -3,21 +3,27 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import config_of
 from PIL import Image
+from torch import nn
 
 from cellpatch import runs
 from cellpatch.adapt import Scratch
-from cellpatch.classifier import warm_cosine
+from cellpatch.classifier import Classifier, warm_cosine
 from cellpatch.config import check
 from cellpatch.data.datamodule import BatchIndices, class_weights
 from cellpatch.evaluate import measure
-from cellpatch.network import restore, weights_fingerprint
+from cellpatch.models.backbone import trained_state
+from cellpatch.models.cnn import CNN
+from cellpatch.network import Network, restore, weights_fingerprint
+from cellpatch.optics import Optics
 from cellpatch.record import read_predictions, read_record
 from cellpatch.study import open_store
 from cellpatch.training import train
@@ -255,11 +261,42 @@ def test_warm_cosine() -> None:
     assert factors[55] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0)])
+@pytest.mark.parametrize("epochs", [1.0, 0.5, 0.0])
+def test_what_is_validated_is_the_weights_exponential_average(epochs: float) -> None:
+    network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), Optics(8, 0, 8), nn.Linear(4, 2))
+    schedule: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "patience": 3}
+    schedule |= {"label_smoothing": 0.0, "class_weights": "none", "average_epochs": epochs}
+    classifier = Classifier(network, 2, Scratch(**schedule), {}, None)
+    trainer = SimpleNamespace(num_training_batches=5)
+    classifier.trainer = trainer  # type: ignore[assignment]
+    classifier.on_train_start()
+    seen = []
+    for _ in range(12):
+        network(torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8))  # moves the batch norm's statistics
+        network.head.weight.data += torch.rand_like(network.head.weight)  # type: ignore[union-attr]
+        seen.append({name: value.numpy().copy() for name, value in trained_state(network).items()})
+        classifier.on_train_batch_end()
+    checkpoint: dict[str, Any] = {}
+    classifier.on_save_checkpoint(checkpoint)
+    kept = checkpoint["state_dict"]
+    alpha = 1 - np.exp(-1 / (5 * epochs)) if epochs else 1.0
+    assert kept.keys() == seen[0].keys()
+    for name, value in kept.items():
+        history = pd.DataFrame([state[name].ravel() for state in seen])
+        expected = history.ewm(alpha=alpha, adjust=False).mean().iloc[-1]
+        if value.is_floating_point():
+            np.testing.assert_allclose(value.numpy().ravel(), expected, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert not classifier.averaged.training
+    assert "averaged" not in dict(classifier.named_children())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0), ("average_epochs", -1.0)]
+)
 def test_bad_recipes(name: str, value: float) -> None:
     good: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
-        Scratch(**{**good, "class_weights": "none", "patience": 3, name: value})
+        Scratch(**{**good, "class_weights": "none", "average_epochs": 1, "patience": 3, name: value})
 
 
 def test_json_is_strict(finished: tuple[Path, dict[str, Any], Path]) -> None:
