@@ -208,7 +208,7 @@ class _Features:
 
 def restore_predictor(run: Path, plain: dict[str, Any], study: Study) -> Predict:
     """Predict cells with a stored run, for conditions that it was not evaluated under yet."""
-    network = restore(run, study.store.geometry)
+    network = restore(run)
     if isinstance(build(without(plain["adapt"], "name")), Probe):
         return _Features(plain, study, read_record(run)["weights"]).predictor(network.head)
     return _predictor(plain, study, network)

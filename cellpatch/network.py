@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cellpatch.adapt import Schedule
-from cellpatch.config import build, without
+from cellpatch.config import build, check, without
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import Geometry
 from cellpatch.models.backbone import Backbone, load_trained
@@ -18,7 +19,7 @@ from cellpatch.models.weights import Weights
 from cellpatch.models.weights import fingerprint as fingerprint_of
 from cellpatch.optics import CLEAN, Condition, Optics
 from cellpatch.probe import Probe
-from cellpatch.record import read_record
+from cellpatch.record import check_files, read_record
 
 
 class Network(nn.Module):
@@ -99,14 +100,16 @@ def device_of(trainer: dict[str, Any]) -> torch.device:
     return torch.device("cuda" if on_gpu else "cpu")
 
 
-def restore(run: Path, geometry: Geometry, weights_file: Path | None = None) -> Network:
-    """The network of a stored run, as it was evaluated, for crops of the given geometry.
+def restore(run: Path, weights_file: Path | None = None) -> Network:
+    """The network of a stored run, as it was evaluated, for crops of the geometry that the record states.
 
     `weights_file` is where the published weights are now, if elsewhere than then. Raises ValueError if they are
-    absent or others than the run's.
+    absent or others than the run's, if its files are not as the record says, or its config builds what is not ours.
     """
+    check_files(run)
     record = read_record(run)
-    plain, n_classes = record["config"], len(record["classes"])
+    plain, n_classes = check(OmegaConf.create(record["config"])), len(record["classes"])
+    geometry = Geometry(**record["data"]["geometry"])
     if weights_file is not None:
         plain["model"]["weights"]["file"] = str(weights_file)
     adaptation: Schedule | Probe = build(without(plain["adapt"], "name"))

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from cellpatch.config import build, without
 from cellpatch.data.source import prepare
 from cellpatch.data.splits import BySpecimen, Split
-from cellpatch.data.store import CellStore
+from cellpatch.data.store import CellStore, read_manifest
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,14 @@ def open_store(data: dict[str, Any]) -> CellStore:
 
 
 _opened: dict[Path, CellStore] = {}
+
+
+def find_store(store_dir: Path, fingerprint: str) -> CellStore | None:
+    """The store that holds the cells of this fingerprint, if it is there; prepares nothing."""
+    for file in sorted(store_dir.glob("[!.]*/manifest.json")):
+        if read_manifest(file.parent).fingerprint == fingerprint:
+            return CellStore(file.parent)
+    return None
 
 
 def open_study(plain: dict[str, Any], store: CellStore) -> Study:

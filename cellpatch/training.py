@@ -149,7 +149,11 @@ def _run(
     return {
         "config": plain,
         "classes": study.classes,
-        "data": {"fingerprint": manifest.fingerprint, "source": manifest.source},
+        "data": {
+            "fingerprint": manifest.fingerprint,
+            "source": manifest.source,
+            "geometry": asdict(manifest.geometry),
+        },
         "weights": weights,
         "counts": audit["cells"],
         "audit": audit,

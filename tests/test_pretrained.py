@@ -45,7 +45,7 @@ def test_a_stored_run_gives_its_predictions_again(tmp_path: Path, folder_of_squa
     rows, probabilities = read_predictions(run)
     store = open_store(record["config"]["data"])
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
-    again = restore(run, store.geometry)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
+    again = restore(run)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
     np.testing.assert_allclose(again, probabilities, atol=1e-4)
     size = (run / "weights.safetensors").stat().st_size
     assert size < 5e6 or adapt == "ft_all", "frozen weights are not stored again"
@@ -64,7 +64,7 @@ def test_frozen_batch_norm_does_not_move_in_fit(tmp_path: Path, folder_of_square
     for adapt in ("ft_last", "ft_all"):
         train(_config(tmp_path, root, f"adapt={adapt}"))
     for run, record in _records(tmp_path):
-        network = restore(run, open_store(record["config"]["data"]).geometry)
+        network = restore(run)
         published = _published()
         moved = {
             name
@@ -160,20 +160,19 @@ def test_a_scratch_adaptation_of_published_weights_is_refused(tmp_path: Path, fo
 def test_restoring_needs_the_same_published_weights(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     train(_config(tmp_path, folder_of_squares(20, 5)))
     [(run, record)] = _records(tmp_path)
-    geometry = open_store(record["config"]["data"]).geometry
     published = build(record["config"]["model"]["weights"]).locate()
     elsewhere = tmp_path / "moved.pth"
     elsewhere.write_bytes(published.read_bytes())
-    assert restore(run, geometry, elsewhere)
+    assert restore(run, elsewhere)
     state = torch.load(published, weights_only=True)
     state["_conv_stem.weight"] += 1e-3
     torch.save(state, elsewhere)
     with pytest.raises(ValueError, match="its sha256 is not"):
-        restore(run, geometry, elsewhere)
+        restore(run, elsewhere)
     record["config"]["model"]["weights"]["sha256"] = None
     (run / "record.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="published weights of efficientnet_lite0 are now .*, not .* as before"):
-        restore(run, geometry, elsewhere)
+        restore(run, elsewhere)
 
 
 def test_weights_that_change_while_a_run_waits_are_told(
@@ -251,7 +250,7 @@ def test_blur_of_a_probe_is_that_of_its_network(tmp_path: Path, folder_of_square
     rows, probabilities = read_predictions(run)
     here = ((rows["kind"] == "pre") & (rows["sigma"] == 1.6)).to_numpy()
     store = open_store(record["config"]["data"])
-    network = restore(run, store.geometry)
+    network = restore(run)
     network.optics = Optics(store.geometry.crop_px, 0, 48, 40, Condition("pre", 1.6))
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"][here]))
     again = network(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()

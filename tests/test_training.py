@@ -1,6 +1,7 @@
 """Runs from config to record, on squares that must be learnt and on labels that cannot be."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,7 +107,7 @@ def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[
     cells = store.cells.set_index("cell_id", drop=False)
     assert (cells.loc[rows["cell_id"], "class"].astype(str).to_numpy() == rows["label"].astype(str)).all()
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
-    again = restore(run, store.geometry)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
+    again = restore(run)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
     np.testing.assert_allclose(again, probabilities, atol=1e-5)
 
 
@@ -297,6 +298,19 @@ def test_bad_recipes(name: str, value: float) -> None:
     good: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
         Scratch(**{**good, "class_weights": "none", "average_epochs": 1, "patience": 3, name: value})
+
+
+def test_a_run_from_elsewhere_runs_nothing_but_ours(
+    finished: tuple[Path, dict[str, Any], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    assert restore(run)
+    record = read_record(run)
+    record["config"]["model"]["backbone"]["_target_"] = "os.system"
+    (run / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="model.backbone._target_ must start with one of"):
+        restore(run)
 
 
 def test_json_is_strict(finished: tuple[Path, dict[str, Any], Path]) -> None:

@@ -1,6 +1,6 @@
 """Image files that are crops already: decode many, check each, stream them into a store."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ def write_files(
     Raises one ValueError that lists every bad file.
     """
     problems = Problems()
-    decoded = _decode(crops, side_px, problems)
+    decoded = decode([(crop.file, crop.where) for crop in crops], side_px, problems)
     first = next(decoded, None)
     if first is None:
         problems.raise_if_any()
@@ -54,18 +54,20 @@ def write_files(
     if side <= 2 * margin_px:
         raise ValueError(f"data.margin_px must leave a crop inside {side} px, but got {margin_px}")
     if side - 2 * margin_px < 4:
-        raise ValueError(f"{first[0].where}: is {side} px wide; a crop must have at least 4 px inside its margin")
+        raise ValueError(
+            f"{crops[first[0]].where}: is {side} px wide; a crop must have at least 4 px inside its margin"
+        )
     geometry = Geometry(side - 2 * margin_px, margin_px, um_per_px)
     with StoreWriter(folder, classes, geometry, source) as writer:
-        chunk = [first]
-        for item in decoded:
-            if item[1].shape[0] != side:
+        chunk = [(crops[first[0]], first[1])]
+        for i, rgb in decoded:
+            if rgb.shape[0] != side:
                 problems.add(
-                    f"{item[0].where}: is {item[1].shape[0]} px wide, the first image {side} px; "
+                    f"{crops[i].where}: is {rgb.shape[0]} px wide, the first image {side} px; "
                     f"set data.side_px to resize all"
                 )
             elif not problems.messages:
-                chunk.append(item)
+                chunk.append((crops[i], rgb))
             if len(chunk) == _CHUNK:
                 _add(writer, chunk)
                 chunk = []
@@ -87,23 +89,29 @@ def _add(writer: StoreWriter, chunk: list[tuple[CropFile, UInt8[np.ndarray, "s s
     )
 
 
-def _decode(
-    crops: list[CropFile], side_px: int | None, problems: Problems
-) -> Iterator[tuple[CropFile, UInt8[np.ndarray, "s s 3"]]]:
-    def read(crop: CropFile) -> UInt8[np.ndarray, "s s 3"] | ValueError:
+def decode(
+    files: Sequence[tuple[Path, str]], side_px: int | None, problems: Problems
+) -> Iterator[tuple[int, UInt8[np.ndarray, "s s 3"]]]:
+    """Square images in order, each with its place among `files`; what cannot be read goes to `problems`.
+
+    A file comes with what an error should call it. `side_px` None leaves the images at their own sides.
+    """
+
+    def read(file: tuple[Path, str]) -> UInt8[np.ndarray, "s s 3"] | ValueError:
         try:
-            return _square(read_rgb(crop.file), side_px)
+            return _square(read_rgb(file[0]), side_px)
         except ValueError as error:
             return error
 
     with ThreadPoolExecutor() as pool:  # Pillow's decoders release the interpreter lock
-        for start in range(0, len(crops), _CHUNK):
-            chunk = crops[start : start + _CHUNK]
-            for crop, rgb in zip(chunk, pool.map(read, chunk), strict=True):
+        for start in range(0, len(files), _CHUNK):
+            chunk = files[start : start + _CHUNK]
+            for i, rgb in enumerate(pool.map(read, chunk), start):
+                where = files[i][1]
                 if isinstance(rgb, ValueError):
-                    problems.add(str(rgb) if crop.where in str(rgb) else f"{crop.where}: {rgb}")
+                    problems.add(str(rgb) if where in str(rgb) else f"{where}: {rgb}")
                 else:
-                    yield crop, rgb
+                    yield i, rgb
 
 
 def _square(rgb: UInt8[np.ndarray, "h w 3"], side_px: int | None) -> UInt8[np.ndarray, "s s 3"]:

@@ -11,6 +11,12 @@ from cellpatch.data.problems import Problems
 from cellpatch.data.source import folder_of, listing, specimen_regex
 
 
+def images_below(root: Path) -> list[Path]:
+    """All image files below a folder, sorted; links are followed, as people link folders of images together."""
+    found = sorted(Path(at, name) for at, _, names in os.walk(root, followlinks=True) for name in names)
+    return [file for file in found if file.suffix.lower() in SUFFIXES]
+
+
 class Folder:
     """`root/CLASS/SPECIMEN/image.png`, or `root/CLASS/...` with the specimen by a regular expression.
 
@@ -37,9 +43,7 @@ class Folder:
 
     @cached_property
     def files(self) -> list[Path]:
-        walked = os.walk(self.root, followlinks=True)  # people link folders of images together; rglob skips them
-        found = sorted(Path(at, name) for at, _, names in walked for name in names)
-        found = [file for file in found if file.suffix.lower() in SUFFIXES]
+        found = images_below(self.root)
         if not found:
             raise ValueError(f"{self.root}: holds no image; needed is CLASS/SPECIMEN/image.png")
         return found
