@@ -14,7 +14,7 @@ help:
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,slides,weights]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,slides,weights]'
 	touch $@
 
 run: .venv/installed

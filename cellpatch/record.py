@@ -85,6 +85,15 @@ def add_evaluation(run: Path, write: Callable[[Path], None], metrics: Sequence[d
     record["files"][file.name] = sha256_of(file)
     record["metrics"] += metrics
     record["seconds"]["evaluate"] += seconds
+    _replace_record(run, record)
+
+
+def update_record(run: Path, **facts: Any) -> None:
+    """Set top-level facts of a finished run's record."""
+    _replace_record(run, read_record(run) | facts)
+
+
+def _replace_record(run: Path, record: dict[str, Any]) -> None:
     with replacing(run / "record.json") as temporary:
         temporary.write_text(_as_json(record), encoding="utf-8")
 

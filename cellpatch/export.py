@@ -1,0 +1,126 @@
+"""Export a stored run as one ONNX file: native uint8 crops in, class probabilities out.
+
+python -m cellpatch.export RUN OUT.onnx [--weights FILE]
+
+Optics, normalisation and softmax are inside. Needs the extra `export` (onnx, onnxscript, onnxruntime). The file is kept
+only if ONNX Runtime's probabilities are those of the run: on its test cells where its store is at hand, else on random
+crops. Its metadata names run, classes, side and scale.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from cellpatch.data.store import Geometry
+from cellpatch.network import Network, restore
+from cellpatch.predict import probabilities_of
+from cellpatch.publish import replacing
+from cellpatch.record import read_predictions, read_record
+from cellpatch.study import find_store
+
+TOLERANCE = 1e-4  # largest difference of a probability that an export may have
+_CELLS = 512  # test cells that are compared
+
+
+class Deployed(nn.Module):
+    """A network that ends in probabilities."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
+        return self.network(crops).softmax(dim=1)
+
+
+def export(run: Path, file: Path, weights_file: Path | None = None) -> str:
+    """Write the file, whole or not at all, and tell what it was compared with and how far they differ.
+
+    Raises ValueError for a run that cannot be restored, or if a probability differs by more than TOLERANCE.
+    """
+    if file.suffix != ".onnx":
+        raise ValueError(f"the file's name must end in .onnx, but got {file}")
+    network, record = restore(run, weights_file).cpu(), read_record(run)
+    geometry = Geometry(**record["data"]["geometry"])
+    facts = {"run": run.name, "cellpatch": record["cellpatch"], "classes": json.dumps(record["classes"])}
+    with replacing(file) as temporary:
+        save_onnx(network, geometry, temporary, facts | {"geometry": json.dumps(record["data"]["geometry"])})
+        crops, expected, what = _reference(run, record, network, geometry)
+        [got] = open_session(temporary).run(None, {"crops": crops})
+        apart = float(np.abs(got - expected).max())
+        if not apart <= TOLERANCE:
+            raise ValueError(f"{file}: not written: its probabilities differ from {what} by up to {apart:.2g}")
+    return f"compared with {what}: probabilities differ by at most {apart:.1e}"
+
+
+def save_onnx(network: Network, geometry: Geometry, file: Path, facts: Mapping[str, str]) -> None:
+    """Write `Deployed` of the network, on the CPU, with `facts` as metadata; the number of cells is free.
+
+    Raises ValueError if the extra `export` is not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401 (torch needs it and says so less clearly)
+    except ImportError as error:
+        raise ValueError(f"export needs {error.name}: pip install 'cellpatch[export]'") from error
+    example = torch.zeros(2, geometry.side_px, geometry.side_px, 3, dtype=torch.uint8)
+    program: Any = torch.onnx.export(
+        Deployed(network).eval(),
+        (example,),
+        dynamo=True,
+        dynamic_shapes={"crops": {0: torch.export.Dim("cells")}},
+        input_names=["crops"],
+        output_names=["probabilities"],
+        verbose=False,
+    )
+    program.model.metadata_props.update(facts)
+    program.save(file)
+
+
+def open_session(file: Path, threads: int = 0) -> Any:
+    """ONNX Runtime on the CPU; 0 threads: as it chooses."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def _reference(
+    run: Path, record: dict[str, Any], network: Network, geometry: Geometry
+) -> tuple[UInt8[np.ndarray, "b side side 3"], Float[np.ndarray, "b classes"], str]:
+    """Crops, their probabilities, and what these are."""
+    store = find_store(Path(record["config"]["data"]["loading"]["store_dir"]), record["data"]["fingerprint"])
+    if store is None:
+        side = geometry.side_px
+        crops = np.random.default_rng(0).integers(0, 256, (64, side, side, 3), dtype=np.uint8)
+        return crops, probabilities_of(network, crops), "torch on 64 random crops (the run's store is not here)"
+    rows, probabilities = read_predictions(run)
+    clean = np.flatnonzero(rows["kind"] == "none")[:_CELLS]
+    place = {cell: i for i, cell in enumerate(store.cells["cell_id"])}
+    crops = store.crops(np.array([place[cell] for cell in rows["cell_id"].iloc[clean]]))
+    return crops, probabilities[clean], f"the run's predictions of {len(clean)} test cells"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m cellpatch.export", description="Export a run as ONNX.")
+    parser.add_argument("run", type=Path, help="a folder below runs_dir")
+    parser.add_argument("file", type=Path, help="what to write, ending in .onnx")
+    parser.add_argument("--weights", type=Path, help="where the published weights are now, if elsewhere than then")
+    options = parser.parse_args(arguments)
+    try:
+        told = export(options.run, options.file, options.weights)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB, {told}")
+
+
+if __name__ == "__main__":
+    main()

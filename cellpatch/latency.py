@@ -1,0 +1,186 @@
+"""What one cell costs: milliseconds at batch 1 and at the best batch, arithmetic and memory of stored runs.
+
+python -m cellpatch.latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S]
+
+Each run is timed in a process of its own, from crops in memory to probabilities in memory, and its card is written
+into its record, so that accuracy and cost join by run. Nothing else should run beside it.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from cellpatch.data.datamodule import to_pixels
+from cellpatch.data.store import Geometry
+from cellpatch.export import Deployed, open_session, save_onnx
+from cellpatch.memory import keep_freed_blocks
+from cellpatch.models.backbone import count_macs, count_parameters
+from cellpatch.network import Network, device_of, restore
+from cellpatch.record import hardware, read_record, update_record
+
+ENGINES = ("eager", "compiled", "onnx")
+BATCHES = (1, 4, 16, 64, 256)
+_LEAST_REPEATS = 5
+Crops = UInt8[np.ndarray, "b side side 3"]
+
+
+def measure(network: Network, geometry: Geometry, engines: Sequence[str], seconds: float) -> dict[str, Any]:
+    """The card of a network on the device that it is on.
+
+    `engines` maps each of eager, compiled (torch.compile) and onnx (ONNX Runtime, CPU) to its batches: median and
+    quartiles of the milliseconds per cell; eager's also split into transfer, optics and forward. A batch is repeated
+    for about `seconds` after a warm-up, five times at least; batches that would take longer are left out.
+    """
+    device = next(network.parameters()).device
+    card: dict[str, Any] = {
+        "hardware": hardware(),
+        "device": str(device),
+        "clock_mhz": clock_mhz(),
+        "parameters": count_parameters(network),
+        "mmac": count_macs(network.backbone) / 1e6,
+        "seconds": seconds,
+        "engines": {},
+    }
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+        for engine in engines:
+            calls = _calls(engine, network, geometry, Path(folder))
+            card["engines"][engine] = _time_batches(calls, geometry, seconds)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _peak_of_process()
+    return card | {"peak_mib": peak / 2**20}
+
+
+def _calls(engine: str, network: Network, geometry: Geometry, folder: Path) -> dict[str, Callable[[Crops], object]]:
+    """What is timed of an engine: `whole`, and parts of it; each takes crops in memory."""
+    device = next(network.parameters()).device
+    if engine == "onnx":
+        save_onnx(network, geometry, folder / "network.onnx", {})
+        session = open_session(folder / "network.onnx", torch.get_num_threads())
+        return {"whole": lambda crops: session.run(None, {"crops": crops})}
+    deployed: Any = Deployed(network).eval()
+    if engine == "compiled":
+        deployed = torch.compile(deployed)
+
+    def whole(crops: Crops) -> object:
+        return deployed(torch.from_numpy(crops).to(device)).cpu()
+
+    if engine == "compiled":
+        return {"whole": whole}
+
+    def optics(crops: Crops) -> torch.Tensor:
+        moved = torch.from_numpy(crops).to(device)
+        return network.optics(to_pixels(network.optics.trim(moved, 0)))
+
+    return {"whole": whole, "transfer": lambda crops: torch.from_numpy(crops).to(device), "to optics": optics}
+
+
+def _time_batches(
+    calls: dict[str, Callable[[Crops], object]], geometry: Geometry, seconds: float
+) -> list[dict[str, Any]]:
+    side, last = geometry.side_px, 0.0
+    rows: list[dict[str, Any]] = []
+    for batch in BATCHES:
+        if rows and last * batch * _LEAST_REPEATS > 2 * seconds * 1000:
+            break
+        crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+        taken = {name: repeat(call, crops, seconds) / batch for name, call in calls.items()}
+        low, last, high = np.quantile(taken["whole"], [0.25, 0.5, 0.75]).tolist()
+        row = {"batch": batch, "ms": last, "low": low, "high": high, "repeats": len(taken["whole"])}
+        if "to optics" in taken:
+            transfer, optics = (float(np.median(taken[name])) for name in ("transfer", "to optics"))
+            row |= {"transfer_ms": transfer, "optics_ms": optics - transfer, "forward_ms": last - optics}
+        rows.append(row)
+    return rows
+
+
+def repeat(call: Callable[[Crops], object], crops: Crops, seconds: float) -> Float[np.ndarray, " n"]:
+    """Milliseconds of single calls, for about `seconds` and five times at least, after a fifth of that as warm-up."""
+    taken: list[float] = []
+    for span, least in ((seconds / 5, 2), (seconds, _LEAST_REPEATS)):
+        taken = []
+        while sum(taken) < span * 1000 or len(taken) < least:
+            started = _now()
+            call(crops)
+            taken.append((_now() - started) * 1000)
+    return np.array(taken)
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_of_process() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def clock_mhz() -> float | None:
+    """The mean clock of the processor's cores as the kernel tells it now, None where it does not."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    return float(np.mean(clocks)) if clocks else None
+
+
+def best(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The batch with the least milliseconds per cell."""
+    return min(rows, key=lambda row: row["ms"])
+
+
+def time_run(run: Path, engines: Sequence[str], threads: int | None, seconds: float) -> dict[str, Any]:
+    """The card of a stored run; its `peak_mib` on a CPU is that of this whole process."""
+    keep_freed_blocks()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    record = read_record(run)
+    network = restore(run).to(device_of(record["config"]["trainer"] | {"accelerator": "auto"}))
+    return measure(network, Geometry(**record["data"]["geometry"]), engines, seconds)
+
+
+def told(name: str, card: dict[str, Any]) -> str:
+    """Lines for people: each engine at batch 1 and at its best batch."""
+    cost = f"{card['parameters'] / 1e6:.2f} M parameters, {card['mmac']:.0f} M MACs, peak {card['peak_mib']:.0f} MiB"
+    lines = [f"{name}: {cost}, {card['hardware']['threads']} threads on {card['device']}"]
+    for engine, rows in card["engines"].items():
+        for row in (rows[0], best(rows)):
+            spread = f"({row['low']:.3f} to {row['high']:.3f})"
+            lines.append(f"  {engine:9} batch {row['batch']:3}: {row['ms']:8.3f} ms a cell {spread}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m cellpatch.latency", description="Time stored runs.")
+    parser.add_argument("runs", type=Path, nargs="+", help="folders below runs_dir")
+    parser.add_argument("--engines", default=",".join(ENGINES), help=f"of {', '.join(ENGINES)}, by commas")
+    parser.add_argument("--threads", type=int, help="threads of the CPU; as torch chooses if left out")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each batch is repeated")
+    options = parser.parse_args(arguments)
+    engines = options.engines.split(",")
+    if not set(engines) <= set(ENGINES) or options.seconds <= 0:
+        sys.exit(f"error: --engines must be of {list(ENGINES)} and --seconds > 0, but got {engines}, {options.seconds}")
+    spawn = multiprocessing.get_context("spawn")
+    for run in options.runs:
+        try:
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                card = pool.submit(time_run, run, engines, options.threads, options.seconds).result()
+            update_record(run, latency=card)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        print(told(run.name, card))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""A stored run outside of training: new images, an ONNX file, a card of what a cell costs."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+from conftest import config_of, square_crop, start_python
+from PIL import Image
+
+from cellpatch import latency
+from cellpatch.export import export
+from cellpatch.network import restore
+from cellpatch.predict import predict
+from cellpatch.record import read_predictions, read_record
+from cellpatch.study import find_store
+from cellpatch.training import train
+
+SMALL = [
+    "model=cnn",
+    "model.backbone.input_px=16",
+    "model.backbone.widths=[8,16]",
+    "trainer.max_epochs=2",
+    "optics.via_px=16",
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> Path:
+    train(config_of(tmp_path, folder_of_squares(20, 5), *SMALL))
+    [file] = (tmp_path / "runs").glob("*/record.json")
+    return file.parent
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    for i in range(7):
+        file = tmp_path / "new" / f"slide {i % 2}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(square_crop(rng, i % 3)).save(file)
+    return tmp_path / "new"
+
+
+def test_new_images_get_the_network_s_probabilities(run: Path, images: Path, tmp_path: Path) -> None:
+    found = predict(run, images)
+    classes = read_record(run)["classes"]
+    assert list(found["path"]) == sorted(f"slide {i % 2}/{i}.png" for i in range(7))
+    crops = np.stack([np.asarray(Image.open(images / path)) for path in found["path"]])
+    with torch.no_grad():
+        expected = restore(run)(torch.from_numpy(crops)).softmax(1).numpy()
+    np.testing.assert_allclose(found[[f"p_{name}" for name in classes]], expected, atol=1e-6)
+    assert list(found["class"]) == [classes[code] for code in expected.argmax(1)]
+    np.testing.assert_allclose(found["probability"], expected.max(1), atol=1e-6)
+    table = tmp_path / "new" / "cells.csv"
+    found[["path"]].iloc[::-1].to_csv(table, index=False)
+    assert list(predict(run, table)["p_red"]) == pytest.approx(list(found["p_red"])[::-1])
+    assert len(predict(run, images / "slide 0" / "0.png")) == 1
+
+
+def test_known_cells_get_their_stored_probabilities(run: Path, tmp_path: Path) -> None:
+    rows, probabilities = read_predictions(run)
+    again = predict(run, tmp_path / "cells").set_index("path").loc[rows["cell_id"]]
+    np.testing.assert_allclose(again[[f"p_{name}" for name in read_record(run)["classes"]]], probabilities, atol=1e-5)
+
+
+def test_bad_images_are_listed_together_and_nothing_is_written(run: Path, images: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(images / "wide.png")
+    (images / "empty.png").touch()
+    out = tmp_path / "out.csv"
+    process = start_python("-m", "cellpatch.predict", str(run), str(images), "--out", str(out))
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "error: 2 problems in the input" in told
+    assert f"wide.png: is 20 px wide; {run.name} takes 16 px" in told
+    assert "empty.png: is empty (zero bytes)" in told
+    assert not out.exists()
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        predict(run, tmp_path / "nothing")
+    with pytest.raises(ValueError, match="must be an image, a folder of images, or a table"):
+        predict(run, tmp_path / "absent.png")
+    outside = tmp_path / "new" / "outside.csv"
+    outside.write_text("path\n../secret.png\n")
+    with pytest.raises(ValueError, match="outside.csv, row 2.*points outside"):
+        predict(run, outside)
+
+
+@pytest.mark.parametrize("damage", ["record", "weights", "absent"])
+def test_a_run_that_is_not_whole_is_refused(run: Path, images: Path, tmp_path: Path, damage: str) -> None:
+    if damage == "record":
+        (run / "record.json").unlink()
+    elif damage == "weights":
+        content = bytearray((run / "weights.safetensors").read_bytes())
+        content[-1] ^= 1
+        (run / "weights.safetensors").write_bytes(content)
+    else:
+        run = tmp_path / "runs" / "none"
+    told = (
+        "weights.safetensors is missing or not as the record says" if damage == "weights" else "record.json cannot be"
+    )
+    with pytest.raises(ValueError, match=told):
+        predict(run, images)
+    with pytest.raises(ValueError, match=told):
+        export(run, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_an_onnx_file_gives_the_run_s_predictions(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "out.onnx"
+    told = export(run, file)
+    record = read_record(run)
+    rows, probabilities = read_predictions(run)
+    assert f"the run's predictions of {len(rows)} test cells" in told
+    session = onnxruntime.InferenceSession(file)
+    store = find_store(tmp_path / "stores", record["data"]["fingerprint"])
+    assert store is not None
+    place = {cell: i for i, cell in enumerate(store.cells["cell_id"])}
+    crops = store.crops(np.array([place[cell] for cell in rows["cell_id"]]))
+    for n in (1, 3, len(crops)):
+        [got] = session.run(None, {"crops": crops[:n]})
+        np.testing.assert_allclose(got, probabilities[:n], atol=1e-5)
+    props = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert json.loads(props["classes"]) == record["classes"]
+    assert json.loads(props["geometry"])["crop_px"] == 16
+    assert props["run"] == run.name
+
+
+def test_an_export_without_the_store_is_compared_with_torch(run: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "stores")
+    assert "torch on 64 random crops" in export(run, tmp_path / "out.onnx")
+    with pytest.raises(ValueError, match="must end in .onnx"):
+        export(run, tmp_path / "out.bin")
+
+
+def test_an_export_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cellpatch.export.read_predictions", lambda run: (rows, probabilities + 0.01))
+    rows, probabilities = read_predictions(run)
+    with pytest.raises(ValueError, match="not written: its probabilities differ from .* by up to 0.01"):
+        export(run, tmp_path / "out.onnx")
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = read_record(run)
+    latency.main([str(run), "--engines", "eager,onnx", "--seconds", "0.02", "--threads", "1"])
+    record: dict[str, Any] = read_record(run)
+    card = record.pop("latency")
+    assert record == before
+    assert card["hardware"]["threads"] == 1
+    assert card["parameters"] == sum(p.numel() for p in restore(run).parameters())
+    for rows in card["engines"].values():
+        assert rows[0]["batch"] == 1
+        assert all(0 < row["low"] <= row["ms"] <= row["high"] and row["repeats"] >= 5 for row in rows)
+    first = card["engines"]["eager"][0]
+    assert first["transfer_ms"] + first["optics_ms"] + first["forward_ms"] == pytest.approx(first["ms"])
+    assert "onnx" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--engines must be of"):
+        latency.main([str(run), "--engines", "eager,magic"])
+
+
+def test_repeated_calls_are_timed() -> None:
+    import time
+
+    taken = latency.repeat(lambda crops: time.sleep(0.004), np.zeros((1, 4, 4, 3), np.uint8), 0.05)
+    assert 5 <= len(taken) <= 13
+    assert 4 <= np.median(taken) < 20
+    rows = pd.DataFrame(latency._time_batches({"whole": lambda crops: time.sleep(0.001)}, latency.Geometry(8), 0.2))
+    assert list(rows["batch"]) == [1, 4, 16, 64, 256]
+    assert latency.best(rows.to_dict("records"))["batch"] == 256
