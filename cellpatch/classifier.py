@@ -17,15 +17,16 @@ from cellpatch.augment import KorniaAugment
 from cellpatch.data.datamodule import Batch, to_pixels
 from cellpatch.models.backbone import trained_state
 from cellpatch.network import Network
+from cellpatch.optics import DrawnOptics, Optics
 
 
 class Classifier(pl.LightningModule):
     """Train a network by gradients.
 
-    `rates` are the trained backbone parameters' shares of the learning rate; the head's is 1. `augment` runs
-    on the device during training only. AdamW with a linear warm-up and a cosine to zero; vectors (norms,
-    biases) are not decayed. Validated and kept is an exponential average of the weights. A checkpoint holds what is
-    trained, not what is frozen.
+    `rates` are the trained backbone parameters' shares of the learning rate; the head's is 1. `augment` and `optics`
+    (the network's, or one that draws a blur) are those of training, on the device. AdamW with a linear warm-up and a
+    cosine to zero; vectors (norms, biases) are not decayed. Validated and kept is an exponential average of the
+    weights. A checkpoint holds what is trained, not what is frozen.
     """
 
     averaged: AveragedModel
@@ -39,6 +40,7 @@ class Classifier(pl.LightningModule):
         schedule: Schedule,
         rates: Mapping[str, float],
         augment: KorniaAugment | None,
+        optics: Optics | DrawnOptics,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -46,6 +48,7 @@ class Classifier(pl.LightningModule):
         self.schedule = schedule
         self.rates = {f"backbone.{name}": rate for name, rate in rates.items()}
         self.augment = augment
+        self.optics = optics
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro")
@@ -57,12 +60,11 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         crops, labels, _ = batch
-        network = self.network
         if self.augment is None:
-            logits = network(crops)
+            x = to_pixels(self.optics.trim(crops, 0))
         else:
-            x = self.augment(to_pixels(network.optics.trim(crops, self.augment.shift_px)))
-            logits = network.head(network.backbone(network.optics(x)))
+            x = self.augment(to_pixels(self.optics.trim(crops, self.augment.shift_px)))
+        logits = self.network.head(self.network.backbone(self.optics(x)))
         loss = self._loss(logits, labels, self.schedule.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), prog_bar=True)
         return loss

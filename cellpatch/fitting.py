@@ -23,7 +23,7 @@ from cellpatch.embeddings import Cache
 from cellpatch.memory import cells_at_a_time
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.network import Network, device_of, new_network, open_backbone, optics_of, restore
-from cellpatch.optics import CLEAN, Condition
+from cellpatch.optics import CLEAN, Condition, DrawnOptics
 from cellpatch.probe import Probe
 from cellpatch.record import read_record
 from cellpatch.study import Study
@@ -118,7 +118,9 @@ def _assemble(
     network, rates = new_network(plain, schedule, fingerprint, study.store.geometry, n_classes)
     balanced = schedule.class_weights == "balanced"
     weights = class_weights(study.labels[study.split.train], n_classes) if balanced else None
-    return data, Classifier(network, n_classes, schedule, rates, None if on_cpu else augment, weights)
+    drawn = build(plain["optics"]).drawn(study.store.geometry.field_um)
+    optics = DrawnOptics([optics_of(plain, study.store.geometry, each) for each in drawn]) if drawn else network.optics
+    return data, Classifier(network, n_classes, schedule, rates, None if on_cpu else augment, optics, weights)
 
 
 def _trainer(settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
@@ -186,7 +188,7 @@ class _Features:
             return network.to(memory_format=torch.channels_last)
 
         content = {"weights": self.fingerprint, "backbone": model["backbone"], "condition": asdict(condition)}
-        content["via_px"] = self.plain["optics"]["via_px"]
+        content |= {key: self.plain["optics"][key] for key in ("via_px", "resize")}
         asked = np.arange(len(store)) if condition == CLEAN else cells
         augmented = None if view is None else (build(self.plain["augment"]), view)
         name = f"{model['name']}-{self.plain['data']['name']}"

@@ -91,7 +91,8 @@ def new_network(
 def optics_of(plain: dict[str, Any], geometry: Geometry, condition: Condition = CLEAN) -> Optics:
     """The optics of a config under one condition; raises ValueError for a blur that crop and margin cannot hold."""
     input_px = plain["model"]["backbone"]["input_px"]
-    return Optics(geometry.crop_px, geometry.margin_px, input_px, plain["optics"]["via_px"], condition)
+    via_px, resize = plain["optics"]["via_px"], plain["optics"]["resize"]
+    return Optics(geometry.crop_px, geometry.margin_px, input_px, via_px, condition, resize)
 
 
 def device_of(trainer: dict[str, Any]) -> torch.device:

@@ -5,22 +5,28 @@ antialiased resize, which is Pillow's); their product is applied at once. Steps 
 the crop is blurred and resized, and cut to the crop last, so that neither sees a border while the margin suffices.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, gcd
-from typing import Any
+from math import ceil, gcd, log2
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, UInt8
-from kornia.filters import filter2d, get_gaussian_kernel1d
+from kornia.filters import filter2d
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
+
+from cellpatch.kernels import blur_matrix, check_reach, disc_kernel, line_kernel
 
 STUDY_PX = 40  # sigma is in pixels of the study's 40x40 input
+KINDS = ("none", "pre", "post", "defocus", "motion")
+Resize = Literal["bilinear", "bicubic", "area"]
+_LEVELS = 8  # sigmas per kind that training draws from
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a crop went through: `kind` none (sigma 0), pre or post; sigma in pixels of the 40x40 input."""
+    """What a crop went through: `kind` of KINDS (none has sigma 0); sigma in pixels of the 40x40 input."""
 
     kind: str
     sigma: float
@@ -31,62 +37,69 @@ CLEAN = Condition("none", 0.0)
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions that a run is evaluated under: clean, and each kind at each sigma.
+    """The conditions that a run is evaluated under, clean and each kind at each sigma, and what it is trained under.
 
-    `via_px` is a side that every crop is resized to first, as the study's 40 px; null goes straight to the input.
-    Raises ValueError for an unknown kind, or a sigma that is no number >= 0.
+    `unit` of sigma is px40 (pixels of the 40x40 input) or um. `via_px` is a side that every crop is resized to first,
+    as the study's 40 px; null goes straight to the input. `train` is null, or the lowest and highest sigma that each
+    training cell's blur is drawn from. Raises ValueError for an unknown kind, or a sigma that is no number >= 0.
     """
 
     kind: str | list[str]
     sigma: float | list[float]
+    unit: Literal["px40", "um"]
     via_px: int | None
+    resize: Resize
+    train: list[float] | None
 
     def __post_init__(self) -> None:
         if self.via_px is not None and self.via_px < 4:
             raise ValueError(f"optics.via_px must be null or >= 4, but got {self.via_px}")
-        unknown = [kind for kind in _listed(self.kind) if kind not in ("none", "pre", "post")]
+        unknown = [kind for kind in _listed(self.kind) if kind not in KINDS]
         if unknown or not _listed(self.kind):
-            raise ValueError(f"optics.kind must be of none, pre and post, but got {self.kind}")
+            raise ValueError(f"optics.kind must be of {', '.join(KINDS)}, but got {self.kind}")
         if not all(0 <= sigma < float("inf") for sigma in _listed(self.sigma)) or not _listed(self.sigma):
             raise ValueError(f"optics.sigma must be finite and >= 0, but got {self.sigma}")
 
-    def each(self) -> list[Condition]:
-        """Clean first, then every other condition once, by kind and sigma."""
-        asked = [Condition(kind, float(sigma)) for kind in _listed(self.kind) for sigma in _listed(self.sigma)]
-        blurred = {condition for condition in asked if condition.sigma > 0 and condition.kind != "none"}
-        return [CLEAN, *sorted(blurred, key=lambda condition: (condition.kind, condition.sigma))]
+        if self.train is not None:
+            if len(self.train) != 2 or not 0 <= self.train[0] < self.train[1] < float("inf"):
+                raise ValueError(f"optics.train must be null or [LOW, HIGH] with 0 <= LOW < HIGH, but got {self.train}")
+            if not set(_listed(self.kind)) <= {"pre", "post"}:
+                raise ValueError(f"optics.train draws from kinds pre and post, but optics.kind is {self.kind}")
+
+    def each(self, field_um: float | None) -> list[Condition]:
+        """Clean first, then every other condition once, by kind and sigma.
+
+        `field_um` is the width of a crop; raises ValueError if sigma is in micrometres and it is None.
+        """
+        asked = {(kind, self._in_px40(sigma, field_um)) for kind in _listed(self.kind) for sigma in _listed(self.sigma)}
+        return [CLEAN, *(Condition(kind, sigma) for kind, sigma in sorted(asked) if sigma > 0 and kind != "none")]
+
+    def drawn(self, field_um: float | None) -> list[Condition]:
+        """What a training cell's condition is drawn from: each kind at sigmas evenly spaced in log2(1 + sigma)."""
+        if self.train is None:
+            return []
+        low, high = (log2(1 + self._in_px40(sigma, field_um)) for sigma in self.train)
+        sigmas = [2 ** (low + (high - low) * i / (_LEVELS - 1)) - 1 for i in range(_LEVELS)]
+        return [Condition(kind, sigma) for kind in _listed(self.kind) for sigma in sigmas]
+
+    def _in_px40(self, sigma: float, field_um: float | None) -> float:
+        if self.unit == "px40":
+            return float(sigma)
+        if field_um is None:
+            raise ValueError("optics.unit=um needs the scale of the crops: set data.um_per_px, or give sigma in px40")
+        return round(sigma * STUDY_PX / field_um, 6)
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
-    """Gaussian blur along one axis: Kornia's sampled kernel, radius ceil(4 sigma), borders reflected.
-
-    Sigma 0 is the identity. A sampled kernel is as wide as asked from 0.8 px on; at 0.4 px its standard deviation is
-    0.28 px. Raises ValueError if sigma is negative or the kernel reaches the side.
-    """
-    if not 0 <= sigma_px < float("inf"):
-        raise ValueError(f"sigma must be finite and >= 0, but got {sigma_px}")
-    identity = torch.eye(side_px, dtype=torch.float64)
-    radius = ceil(4 * sigma_px)
-    if radius == 0:
-        return identity
-    if radius >= side_px:
-        raise ValueError(
-            f"a blur of sigma {sigma_px:g} px reaches {radius} px, but the crop with its margin has only {side_px}"
-        )
-    kernel = get_gaussian_kernel1d(2 * radius + 1, sigma_px, dtype=torch.float64)
-    return filter2d(identity[None, None], kernel[:, :, None], border_type="reflect")[0, 0]
-
-
-def resize_matrix(source_px: int, target_px: int) -> Float[Tensor, "target source"]:
-    """Antialiased bilinear resize along one axis."""
+def resize_matrix(source_px: int, target_px: int, how: Resize = "bilinear") -> Float[Tensor, "target source"]:
+    """Resize along one axis: antialiased bilinear or bicubic, or means over areas."""
     if min(source_px, target_px) < 1:
         raise ValueError(f"sides must be >= 1 px, but got {source_px} and {target_px}")
     identity = torch.eye(source_px, dtype=torch.float64)[None, None]
-    return interpolate(identity, (target_px, source_px), mode="bilinear", antialias=True)[0, 0]
+    return interpolate(identity, (target_px, source_px), mode=how, antialias=how != "area")[0, 0]
 
 
 def window_px(crop_px: int, margin_px: int, target_px: int) -> int:
@@ -96,36 +109,53 @@ def window_px(crop_px: int, margin_px: int, target_px: int) -> int:
 
 
 def axis_operator(
-    crop_px: int, margin_px: int, target_px: int, via_px: int | None, kind: str = "none", sigma: float = 0.0
+    crop_px: int,
+    margin_px: int,
+    target_px: int,
+    via_px: int | None,
+    kind: str = "none",
+    sigma: float = 0.0,
+    resize: Resize = "bilinear",
 ) -> Float[Tensor, "target side"]:
     """From a stored crop of side crop + 2 margin to the input, along one axis.
 
     `pre` blurs native pixels by sigma * crop / 40 before the resize to `via_px` (or the target, if None), `post` the
-    resized image by sigma in pixels of 40x40; `none` does neither.
+    resized image by sigma in pixels of 40x40; the other kinds do neither here.
     """
     if not margin_px >= 0:
         raise ValueError(f"margin_px must be >= 0, but got {margin_px}")
-    if kind not in ("none", "pre", "post"):
-        raise ValueError(f"kind must be none, pre or post, but got {kind!r}")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be of {', '.join(KINDS)}, but got {kind!r}")
     side_px, resized_px = crop_px + 2 * margin_px, via_px or target_px
     steps = blur_matrix(side_px, sigma * crop_px / STUDY_PX if kind == "pre" else 0.0)
     around = window_px(crop_px, margin_px, resized_px)
     steps = steps[margin_px - around : side_px - margin_px + around]
     beyond = around * resized_px // crop_px
-    steps = resize_matrix(crop_px + 2 * around, resized_px + 2 * beyond) @ steps
+    steps = resize_matrix(crop_px + 2 * around, resized_px + 2 * beyond, resize) @ steps
     steps = blur_matrix(len(steps), sigma * resized_px / STUDY_PX if kind == "post" else 0.0) @ steps
     steps = steps[beyond : len(steps) - beyond]
-    return (resize_matrix(resized_px, target_px) @ steps).float()
+    return (resize_matrix(resized_px, target_px, resize) @ steps).float()
 
 
-class Optics(nn.Module):
+class _Trimming(nn.Module):
+    needed_px: int  # the crop's centre of this side is all that is read
+
+    def trim(self, crops: UInt8[Tensor, "b side side 3"], extra_px: int) -> UInt8[Tensor, "b kept kept 3"]:
+        """The centre that is read and `extra_px` around it: what comes before the optics need not touch more."""
+        cut = max(0, (crops.shape[1] - self.needed_px) // 2 - extra_px)
+        return crops[:, cut : crops.shape[1] - cut, cut : crops.shape[2] - cut]
+
+
+class Optics(_Trimming):
     """From a stored crop with margin to a model's input, for square crops and inputs.
 
     Maps [b, 3, side, side] in [0, 1] to [b, 3, target, target] with side = crop + 2 margin. With `via_px`
-    the crop is resized to that side first, and from there to the target.
+    the crop is resized to that side first, and from there to the target. Defocus and motion are convolutions of native
+    pixels before all else, as no product of two axes holds them.
     """
 
     operator: Tensor
+    kernel: Tensor | None
 
     def __init__(
         self,
@@ -134,25 +164,59 @@ class Optics(nn.Module):
         target_px: int,
         via_px: int | None = None,
         condition: Condition = CLEAN,
+        resize: Resize = "bilinear",
     ) -> None:
         super().__init__()
-        whole = axis_operator(crop_px, margin_px, target_px, via_px, condition.kind, condition.sigma)
+        whole = axis_operator(crop_px, margin_px, target_px, via_px, condition.kind, condition.sigma, resize)
+        side_px = whole.shape[1]
         used = whole.abs().sum(0).nonzero().squeeze(1)
         cut = min(int(used[0]), whole.shape[1] - 1 - int(used[-1]))  # zero columns need no arithmetic
         whole = whole[:, cut : whole.shape[1] - cut].contiguous()
-        self.needed_px = whole.shape[1]  # the crop's centre of this side is all that the operator reads
+        kernel = _kernel(condition, crop_px, side_px)
+        around = 0 if kernel is None else len(kernel) // 2
+        self.needed_px = min(side_px, whole.shape[1] + 2 * around)
         self.is_crop = whole.shape[0] == whole.shape[1] and torch.equal(whole, torch.eye(target_px))
         self.register_buffer("operator", whole, persistent=False)
-
-    def trim(self, crops: UInt8[Tensor, "b side side 3"], extra_px: int) -> UInt8[Tensor, "b kept kept 3"]:
-        """The centre that the operator reads and `extra_px` around it: what comes before it need not touch more."""
-        cut = max(0, (crops.shape[1] - self.needed_px) // 2 - extra_px)
-        return crops[:, cut : crops.shape[1] - cut, cut : crops.shape[2] - cut]
+        self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 3 target target"]:
         """Crops of the stored side, or trimmed; raises ValueError on smaller ones or another parity."""
-        cut, odd = divmod(x.shape[-1] - self.needed_px, 2)
-        if cut < 0 or odd:
-            raise ValueError(f"the operator takes crops of {self.needed_px} + 2n px, but got {x.shape[-1]}")
-        x = x[..., cut : x.shape[-2] - cut, cut : x.shape[-1] - cut]
+        x = _centre(x, self.needed_px)
+        if self.kernel is not None:
+            x = _centre(filter2d(x, self.kernel[None], border_type="reflect"), self.operator.shape[1])
         return x if self.is_crop else self.operator @ x @ self.operator.T
+
+
+class DrawnOptics(_Trimming):
+    """For training: each crop goes through one of several optics of one geometry, drawn from torch's generator."""
+
+    operators: Tensor
+
+    def __init__(self, several: Sequence[Optics]) -> None:
+        super().__init__()
+        self.needed_px = max(optics.needed_px for optics in several)
+        around = [(self.needed_px - optics.needed_px) // 2 for optics in several]
+        operators = [pad(optics.operator, (n, n)) for optics, n in zip(several, around, strict=True)]
+        self.register_buffer("operators", torch.stack(operators)[:, None], persistent=False)
+
+    def forward(self, x: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 3 target target"]:
+        """As `Optics`, each crop by its own operator."""
+        operators = self.operators[torch.randint(len(self.operators), (len(x),), device=x.device)]
+        return operators @ _centre(x, self.needed_px) @ operators.mT
+
+
+def _centre(x: Float[Tensor, "b 3 side side"], needed_px: int) -> Float[Tensor, "b 3 needed needed"]:
+    cut, odd = divmod(x.shape[-1] - needed_px, 2)
+    if cut < 0 or odd:
+        raise ValueError(f"the operator takes crops of {needed_px} + 2n px, but got {x.shape[-1]}")
+    return x[..., cut : x.shape[-2] - cut, cut : x.shape[-1] - cut]
+
+
+def _kernel(condition: Condition, crop_px: int, side_px: int) -> Float[Tensor, "n n"] | None:
+    if condition.kind not in ("defocus", "motion") or condition.sigma == 0:
+        return None
+    sigma_px = condition.sigma * crop_px / STUDY_PX
+    check_reach(ceil(2 * sigma_px), sigma_px, side_px)
+    kernel = (disc_kernel if condition.kind == "defocus" else line_kernel)(sigma_px)
+    check_reach(len(kernel) // 2, sigma_px, side_px)
+    return kernel.float()

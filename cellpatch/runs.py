@@ -69,9 +69,11 @@ def identity(config: dict[str, Any], data_fingerprint: str, weights_fingerprint:
         "trainer": None if probe else without(config["trainer"], *_NOT_TRAINING),
         "augment": config["augment"] if not probe or config["adapt"]["views"] else None,
         "model": without(config["model"], "weights", "recipe"),
-        "via_px": config["optics"]["via_px"],
+        "optics": {key: config["optics"][key] for key in ("via_px", "resize", "train")},
         **{key: config[key] for key in ("adapt", "flag_limit", "seed")},
     }
+    if config["optics"]["train"] is not None:
+        content["optics"] |= {key: config["optics"][key] for key in ("kind", "unit")}
     if probe:
         content["embedding_dtype"] = config["data"]["loading"]["embedding_dtype"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

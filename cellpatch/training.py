@@ -52,18 +52,19 @@ def train(config: DictConfig) -> None:
         )
     weights = weights_fingerprint(plain["model"])
     store = open_store(plain["data"])
-    for condition in conditions.each():
+    field_um = store.geometry.field_um
+    for condition in conditions.each(field_um) + conditions.drawn(field_um):
         optics_of(plain, store.geometry, condition)  # a blur that does not fit is an error before any training
     run_id = runs.identity(plain, store.manifest.fingerprint, weights)
     name = runs.readable(plain)
     with runs.claim(Path(plain["runs_dir"]), name, run_id) as (folder, exists):
         if exists:
-            _evaluate(folder, plain, store, conditions.each())
+            _evaluate(folder, plain, store, conditions.each(field_um))
             return
         log.info("%s-%s", name, run_id)
         pl.seed_everything(plain["seed"], workers=True, verbose=False)
         study = open_study(plain, store)
-        facts = _run(plain, study, adaptation, conditions.each(), weights, folder, name)
+        facts = _run(plain, study, adaptation, conditions.each(field_um), weights, folder, name)
         record.write_record(folder, {"run": f"{name}-{run_id}", "identity": run_id, "cellpatch": __version__} | facts)
 
 
@@ -112,6 +113,10 @@ def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
     if isinstance(adaptation, Schedule):
         with torch.device("meta"):
             adaptation.prepare(build(plain["model"]["backbone"]))
+    elif plain["optics"]["train"] is not None:
+        raise ValueError(
+            f"optics.train={plain['optics']['train']} needs gradients, but adapt={adapt} trains on features"
+        )
     elif adaptation.views and not plain["augment"].get("_target_", "").endswith(".KorniaAugment"):
         raise ValueError(f"adapt.views={adaptation.views} needs augment=kornia")
 

@@ -143,7 +143,7 @@ def test_one_step_moves_what_is_trained_and_nothing_else(model: dict[str, Any]) 
         backbone = _shaken(stand_in(model))
         rates = schedule.prepare(backbone)
         network = Network(backbone, Optics(16, 0, backbone.input_px), nn.Linear(backbone.num_features, 3))
-        classifier = Classifier(network, 3, schedule, rates, None).train()
+        classifier = Classifier(network, 3, schedule, rates, None, network.optics).train()
         before = {key: value.clone() for key, value in network.state_dict().items()}
         groups = _groups(classifier)
         optimizer = torch.optim.AdamW(groups, lr=schedule.lr)

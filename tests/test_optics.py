@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kornia.filters import gaussian_blur2d
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 from torch.nn.functional import interpolate
 
 from cellpatch.data.datamodule import to_pixels
-from cellpatch.optics import CLEAN, Condition, Conditions, Optics, axis_operator, blur_matrix, resize_matrix
+from cellpatch.kernels import blur_matrix, disc_kernel, line_kernel
+from cellpatch.optics import CLEAN, Condition, Conditions, DrawnOptics, Optics, axis_operator, resize_matrix
 
 
 def _direct(
@@ -142,10 +143,84 @@ def test_constants_stay() -> None:
     np.testing.assert_allclose(resize_matrix(37, 40).sum(1), 1, atol=1e-12)
 
 
+@pytest.mark.parametrize("how", ["bilinear", "bicubic", "area"])
+@pytest.mark.parametrize(("source", "target"), [(80, 40), (33, 40), (96, 30), (40, 224)])
+def test_resizes_are_torchs(how: Any, source: int, target: int) -> None:
+    x = torch.rand(1, 3, source, source)
+    expected = interpolate(x, (target, target), mode=how, antialias=how != "area")
+    torch.testing.assert_close(Optics(source, 0, target, resize=how)(x), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [disc_kernel, line_kernel])
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 1.6, 3.2, 7.7])
+def test_kernels_are_as_wide_as_asked(kernel: Any, sigma: float) -> None:
+    found = kernel(sigma).numpy()
+    places = np.arange(len(found)) - len(found) // 2
+    y, x = np.meshgrid(places, places, indexing="ij")
+    assert found.sum() == pytest.approx(1)
+    assert np.sqrt((found * (x + y) ** 2 / 2).sum()) == pytest.approx(sigma, rel=0.01)
+    np.testing.assert_allclose(found, found[::-1, ::-1], atol=1e-9)
+    across = np.sqrt((found * (x - y) ** 2 / 2).sum())
+    assert across == pytest.approx(sigma, rel=0.01) if kernel is disc_kernel else across < 0.6
+
+
+def test_a_disc_is_even_and_a_line_is_straight() -> None:
+    disc = disc_kernel(4.0).numpy()
+    radius = np.hypot(*np.meshgrid(*[np.arange(len(disc)) - len(disc) // 2] * 2))
+    assert np.ptp(disc[radius < 7]) < 1e-6
+    assert (disc[radius > 9] == 0).all()
+    line = line_kernel(4.0).numpy()
+    assert np.diag(line).sum() > 0.5
+    assert line[0, -1] == line[len(line) // 2, -1] == 0
+
+
+@pytest.mark.parametrize(("kind", "kernel"), [("defocus", disc_kernel), ("motion", line_kernel)])
+def test_defocus_and_motion_are_convolutions_of_native_pixels(kind: str, kernel: Any) -> None:
+    crops = torch.randint(0, 256, (2, 86, 86, 3), dtype=torch.uint8)
+    optics = Optics(60, 13, 40, 40, Condition(kind, 1.6))
+    weights = kernel(2.4).numpy()
+    blurred = np.stack(
+        [[convolve(plane, weights, mode="mirror") for plane in crop] for crop in to_pixels(crops).numpy()]
+    )
+    expected = Optics(60, 13, 40, 40)(torch.from_numpy(blurred).float())
+    torch.testing.assert_close(optics(to_pixels(crops)), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(optics(to_pixels(optics.trim(crops, 0))), expected, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="a blur of sigma 60 px reaches .* has only 86"):
+        Optics(60, 13, 40, 40, Condition(kind, 40.0))
+
+
+def test_drawn_optics_give_each_crop_one_of_them() -> None:
+    conditions = _conditions(["pre", "post"], 0.0, train=[0.0, 3.2]).drawn(None)
+    assert conditions[0] == Condition("pre", 0.0)
+    assert conditions[-1].sigma == pytest.approx(3.2)
+    steps = np.diff([np.log2(1 + condition.sigma) for condition in conditions[:8]])
+    np.testing.assert_allclose(steps, steps[0])
+    several = [Optics(60, 13, 40, 40, condition) for condition in conditions]
+    drawn = DrawnOptics(several)
+    x = torch.rand(64, 3, 86, 86)
+    torch.manual_seed(0)
+    got = drawn(x)
+    nearest = (torch.stack([optics(x) for optics in several]) - got).abs().amax(dim=(2, 3, 4)).min(dim=0)
+    assert nearest.values.max() < 1e-5
+    assert len(nearest.indices.unique()) > 8
+    torch.manual_seed(0)
+    assert torch.equal(got, drawn(x))
+    trimmed = drawn.trim(torch.zeros(1, 86, 86, 3, dtype=torch.uint8), 0)
+    assert drawn(to_pixels(trimmed)).shape == (1, 3, 40, 40)
+
+
+def test_sigma_in_micrometres() -> None:
+    conditions = Conditions("pre", [0.25, 1.0], "um", 40, "bilinear", [0.25, 0.5])
+    assert conditions.each(10.0) == [CLEAN, Condition("pre", 1.0), Condition("pre", 4.0)]
+    assert conditions.drawn(10.0)[-1].sigma == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="optics.unit=um needs the scale of the crops"):
+        conditions.each(None)
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="margin_px must be >= 0, but got -1"):
         axis_operator(8, -1, 8, None)
-    with pytest.raises(ValueError, match="kind must be none, pre or post, but got 'soft'"):
+    with pytest.raises(ValueError, match="kind must be of none, pre, post, defocus, motion, but got 'soft'"):
         axis_operator(8, 1, 8, None, "soft", 1.0)
     for sigma in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="sigma must be finite and >= 0"):
@@ -161,17 +236,21 @@ def test_bad_arguments() -> None:
             Optics(8, 2, 8)(torch.zeros(1, 3, side, side))
 
 
+def _conditions(kind: Any, sigma: Any, via: int | None = 40, train: Any = None) -> Conditions:
+    return Conditions(kind, sigma, "px40", via, "bilinear", train)
+
+
 def test_conditions_are_every_kind_at_every_sigma_and_clean() -> None:
-    assert Conditions(["pre", "post"], 0.0, 40).each() == [CLEAN]
+    assert _conditions(["pre", "post"], 0.0).each(None) == [CLEAN]
     blurred = [Condition("post", 0.4), Condition("post", 1.6), Condition("pre", 0.4), Condition("pre", 1.6)]
-    assert Conditions(["pre", "post"], [1.6, 0, 0.4, 1.6], 40).each() == [CLEAN, *blurred]
-    assert Conditions("none", 1.6, 40).each() == [CLEAN]
+    assert _conditions(["pre", "post"], [1.6, 0, 0.4, 1.6]).each(None) == [CLEAN, *blurred]
+    assert _conditions("none", 1.6).each(None) == [CLEAN]
 
 
 @pytest.mark.parametrize(
     ("kind", "sigma", "via", "message"),
     [
-        ("soft", 1.0, 40, "optics.kind must be of none, pre and post, but got soft"),
+        ("soft", 1.0, 40, "optics.kind must be of none, pre, post, defocus, motion, but got soft"),
         ([], 1.0, 40, "optics.kind must be"),
         ("pre", -0.1, 40, "optics.sigma must be finite and >= 0, but got -0.1"),
         ("pre", [1.0, float("nan")], 40, "optics.sigma must be finite"),
@@ -181,4 +260,18 @@ def test_conditions_are_every_kind_at_every_sigma_and_clean() -> None:
 )
 def test_bad_conditions(kind: Any, sigma: Any, via: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Conditions(kind, sigma, via)
+        _conditions(kind, sigma, via)
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "message"),
+    [
+        ("pre", [1.0], "optics.train must be null or .LOW, HIGH."),
+        ("pre", [2.0, 1.0], "optics.train must be null"),
+        ("pre", [-1.0, 1.0], "optics.train must be null"),
+        (["pre", "motion"], [0.0, 1.0], "optics.train draws from kinds pre and post"),
+    ],
+)
+def test_bad_training_blur(kind: Any, train: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _conditions(kind, 0.0, train=train)

@@ -19,12 +19,12 @@ from cellpatch import runs
 from cellpatch.adapt import Scratch
 from cellpatch.classifier import Classifier, warm_cosine
 from cellpatch.config import check
-from cellpatch.data.datamodule import BatchIndices, class_weights
+from cellpatch.data.datamodule import BatchIndices, class_weights, to_pixels
 from cellpatch.evaluate import measure
 from cellpatch.models.backbone import trained_state
 from cellpatch.models.cnn import CNN
 from cellpatch.network import Network, restore, weights_fingerprint
-from cellpatch.optics import Optics
+from cellpatch.optics import Condition, DrawnOptics, Optics
 from cellpatch.record import read_predictions, read_record
 from cellpatch.study import open_store
 from cellpatch.training import train
@@ -38,6 +38,9 @@ SMALL_VIT = [
     "model.backbone.stem_width=8",
 ]
 SMALL_VIT += ["model.backbone.dim=32", "model.backbone.depth=2", "model.backbone.heads=2", "model.recipe.lr=0.003"]
+
+SCHEDULE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
+SCHEDULE |= {"class_weights": "none", "average_epochs": 1, "patience": 3}
 
 
 def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
@@ -134,6 +137,7 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
         return runs.identity(check(_config(tmp_path, root, *overrides)), "data", None)
 
     same = ["runs_dir=elsewhere", "data.name=x", "data.loading.workers=5", "trainer.enable_progress_bar=false"]
+    same += ["optics.kind=defocus", "optics.sigma=1.6", "optics.unit=um"]
     assert {identity(override) for override in same} == {identity()}
     others = [
         "seed=1",
@@ -144,12 +148,59 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
         "data.split.seed=3",
         "trainer.max_epochs=3",
         "optics.via_px=null",
+        "optics.resize=area",
+        "optics.train=[0,1]",
     ]
     others += ["augment.shift_px=1", "model.recipe.lr=0.5"]
     assert len({identity(override) for override in others} | {identity()}) == len(others) + 1
+    assert identity("optics.train=[0,1]") != identity("optics.train=[0,1]", "optics.kind=pre")
     plain = check(_config(tmp_path, root))
     assert runs.identity(plain, "other data", None) != identity()
     assert runs.identity(plain, "data", "weights") != identity()
+
+
+def test_training_with_blur_is_a_run_of_its_own_and_its_network_is_not_blurred(
+    tmp_path: Path, folder_of_squares: FolderMaker
+) -> None:
+    root = folder_of_squares(20, 5)
+    (sharp, _), (run, record) = (
+        _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=2", train)
+        for train in ("optics.train=null", "optics.train=[0,6]")
+    )
+    assert sharp != run
+    assert [row["kind"] for row in record["metrics"]] == ["none"]
+    assert (sharp / "weights.safetensors").read_bytes() != (run / "weights.safetensors").read_bytes()
+    assert torch.equal(restore(run).optics.operator, restore(sharp).optics.operator)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_a_training_step_sees_the_drawn_blur() -> None:
+    network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), Optics(8, 3, 8), nn.Linear(4, 2)).eval()
+    blurred = Optics(8, 3, 8, condition=Condition("post", 4.0))
+    classifier = Classifier(network, 2, Scratch(**SCHEDULE), {}, None, DrawnOptics([blurred])).eval()
+    crops = torch.randint(0, 256, (6, 14, 14, 3), dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    loss = classifier.training_step((crops, labels, labels), 0)
+    seen = network.head(network.backbone(blurred(to_pixels(crops))))
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(seen, labels))
+    assert not torch.allclose(loss, nn.functional.cross_entropy(network(crops), labels))
+
+
+def test_every_kind_is_another_image(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    kinds = ["pre", "post", "defocus", "motion"]
+    own = [f"optics.kind=[{','.join(kinds)}]", "optics.sigma=0.4", "optics.unit=um", "data.um_per_px=0.25"]
+    run, record = _train(tmp_path, folder_of_squares(20, 5), *SMALL_CNN, "trainer.max_epochs=2", *own)
+    assert sorted({(row["kind"], row["sigma"]) for row in record["metrics"]}) == [
+        ("defocus", 4.0),
+        ("motion", 4.0),
+        ("none", 0.0),
+        ("post", 4.0),
+        ("pre", 4.0),
+    ]
+    rows, probabilities = read_predictions(run)
+    of_kind = [probabilities[rows["kind"] == kind] for kind in ("none", *kinds)]
+    for i, one in enumerate(of_kind):
+        assert all(not np.allclose(one, other, atol=1e-6) for other in of_kind[:i])
 
 
 def test_a_failed_run_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -265,9 +316,7 @@ def test_warm_cosine() -> None:
 @pytest.mark.parametrize("epochs", [1.0, 0.5, 0.0])
 def test_what_is_validated_is_the_weights_exponential_average(epochs: float) -> None:
     network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), Optics(8, 0, 8), nn.Linear(4, 2))
-    schedule: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "patience": 3}
-    schedule |= {"label_smoothing": 0.0, "class_weights": "none", "average_epochs": epochs}
-    classifier = Classifier(network, 2, Scratch(**schedule), {}, None)
+    classifier = Classifier(network, 2, Scratch(**SCHEDULE | {"average_epochs": epochs}), {}, None, network.optics)
     trainer = SimpleNamespace(num_training_batches=5)
     classifier.trainer = trainer  # type: ignore[assignment]
     classifier.on_train_start()
@@ -295,9 +344,8 @@ def test_what_is_validated_is_the_weights_exponential_average(epochs: float) -> 
     ("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0), ("average_epochs", -1.0)]
 )
 def test_bad_recipes(name: str, value: float) -> None:
-    good: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
-        Scratch(**{**good, "class_weights": "none", "average_epochs": 1, "patience": 3, name: value})
+        Scratch(**SCHEDULE | {name: value})
 
 
 def test_a_run_from_elsewhere_runs_nothing_but_ours(

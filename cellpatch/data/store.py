@@ -39,6 +39,10 @@ class Geometry:
     def side_px(self) -> int:
         return self.crop_px + 2 * self.margin_px
 
+    @property
+    def field_um(self) -> float | None:
+        return None if self.um_per_px is None else self.crop_px * self.um_per_px
+
 
 @dataclass(frozen=True)
 class Manifest:

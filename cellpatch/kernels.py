@@ -1,0 +1,88 @@
+"""Blur kernels: Gaussian along one axis, disc and line in two dimensions."""
+
+from collections.abc import Callable
+from itertools import product
+from math import ceil
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from kornia.filters import filter2d, get_gaussian_kernel1d
+from scipy.optimize import brentq
+from torch import Tensor
+
+MOTION_DEG = 45  # direction of the motion kernel
+_FINE = 32  # samples per pixel and axis of a kernel's shape
+
+
+def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
+    """Gaussian blur along one axis: Kornia's sampled kernel, radius ceil(4 sigma), borders reflected.
+
+    Sigma 0 is the identity. A sampled kernel is as wide as asked from 0.8 px on; at 0.4 px its standard deviation is
+    0.28 px. Raises ValueError if sigma is negative or the kernel reaches the side.
+    """
+    if not 0 <= sigma_px < float("inf"):
+        raise ValueError(f"sigma must be finite and >= 0, but got {sigma_px}")
+    identity = torch.eye(side_px, dtype=torch.float64)
+    radius = ceil(4 * sigma_px)
+    if radius == 0:
+        return identity
+    check_reach(radius, sigma_px, side_px)
+    kernel = get_gaussian_kernel1d(2 * radius + 1, sigma_px, dtype=torch.float64)
+    return filter2d(identity[None, None], kernel[:, :, None], border_type="reflect")[0, 0]
+
+
+def disc_kernel(sigma_px: float) -> Float[Tensor, "side side"]:
+    """Defocus: a disc whose standard deviation along an axis is sigma (a radius of about 2 sigma)."""
+
+    def disc(radius: float) -> Float[np.ndarray, "side side"]:
+        reach = ceil(radius)
+        fine = max(_FINE, 8 * _FINE // reach)  # a small disc is mostly border
+        places = (np.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
+        inside = (places[:, None] ** 2 + places[None] ** 2 <= radius**2).astype(np.float64)
+        pixels = 2 * reach + 1
+        return inside.reshape(pixels, fine, pixels, fine).sum(axis=(1, 3))
+
+    return _sized(disc, sigma_px, 0.0)
+
+
+def line_kernel(sigma_px: float) -> Float[Tensor, "side side"]:
+    """Motion: a line at MOTION_DEG whose standard deviation along itself is sigma (a length of about 3.5 sigma)."""
+    angle = np.deg2rad(MOTION_DEG)
+
+    def line(half: float) -> Float[np.ndarray, "side side"]:
+        reach = ceil(half)
+        along = np.linspace(-half, half, _FINE * (2 * reach + 1))
+        found = np.zeros((2 * reach + 3, 2 * reach + 3))
+        y, x = along * np.sin(angle) + reach + 1, along * np.cos(angle) + reach + 1
+        for row, column in product((0, 1), (0, 1)):  # each point is shared by its four pixels
+            at = (np.floor(y).astype(int) + row, np.floor(x).astype(int) + column)
+            np.add.at(found, at, (1 - abs(y - at[0])) * (1 - abs(x - at[1])))
+        return found
+
+    return _sized(line, sigma_px, angle)
+
+
+def _sized(
+    shape: Callable[[float], Float[np.ndarray, "side side"]], sigma_px: float, angle: float
+) -> Float[Tensor, "side side"]:
+    """The shape at the size at which the kernel's own standard deviation along `angle` is sigma; its sum is 1."""
+
+    def excess(size: float) -> float:
+        kernel = shape(size)
+        places = np.arange(len(kernel)) - len(kernel) // 2
+        along = places[:, None] * np.sin(angle) + places[None] * np.cos(angle)
+        return float(np.sqrt((kernel * along**2).sum() / kernel.sum()) - sigma_px)
+
+    if not 0 < sigma_px < float("inf"):
+        raise ValueError(f"sigma must be finite and > 0, but got {sigma_px}")
+    kernel = shape(brentq(excess, 1 / _FINE, 4 * sigma_px + 2, xtol=1e-4))
+    return torch.from_numpy(kernel / kernel.sum())
+
+
+def check_reach(radius: int, sigma_px: float, side_px: int) -> None:
+    """Raise ValueError for a kernel that is wider than what it blurs."""
+    if radius >= side_px:
+        raise ValueError(
+            f"a blur of sigma {sigma_px:g} px reaches {radius} px, but the crop with its margin has only {side_px}"
+        )
