@@ -102,7 +102,7 @@ def build(node: dict[str, Any], **arguments: Any) -> Any:
 _BESIDE = {
     "model": {"name", "backbone", "weights", "recipe"},
     "model.recipe": {"lr", "weight_decay", "warmup", "stain_gain", "stain_offset", "lora_targets"},
-    "data": {"name", "split", "loading"},
+    "data": {"name", "split", "loading", "costs"},
     "adapt": {"name"},
 }
 

@@ -1,6 +1,7 @@
 """Metrics of stored predictions: pure functions of labels and probabilities."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,49 @@ COVERAGES = (0.8, 0.9)  # shares of the cells, the surest first, whose accuracy 
 _LEAST = np.finfo(np.float32).tiny  # what a probability of zero counts as in a logarithm
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What an error costs: `factor` for a confusion among the named classes, 1 for any other; no class: not told."""
+
+    classes: list[str]
+    factor: float
+
+    def __post_init__(self) -> None:
+        if len(self.classes) == 1 or not 0 <= self.factor < float("inf"):
+            raise ValueError(
+                f"data.costs.classes must name none or several and factor be finite and >= 0, "
+                f"but got {self.classes} and {self.factor}"
+            )
+
+    def codes(self, classes: Sequence[str]) -> list[int]:
+        """Places of the named classes; raises ValueError if one is not of the study's."""
+        unknown = sorted(set(self.classes) - set(classes))
+        if unknown:
+            raise ValueError(f"data.costs.classes must be of {list(classes)}, but has {unknown}")
+        return [classes.index(name) for name in self.classes]
+
+    def error(
+        self, labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], classes: Sequence[str]
+    ) -> float:
+        """Mean cost of a cell; raises ValueError as `codes`."""
+        costly, predicted = self.codes(classes), probabilities.argmax(axis=1)
+        among = np.isin(labels, costly) & np.isin(predicted, costly)
+        return float(np.where(predicted == labels, 0.0, np.where(among, self.factor, 1.0)).mean())
+
+
 def measure(
     labels: Int[np.ndarray, " n"],
     probabilities: Float[np.ndarray, "n classes"],
     classes: Sequence[str],
     temperature: float,
+    costs: Costs | None = None,
 ) -> dict[str, Any]:
     """Metrics of one condition, and precision, recall, F1 and n of each class.
 
     Means over classes (balanced accuracy, macro-F1, macro AUROC one against the rest) take those that have a test
     cell; a class without one has n = 0 and null scores. `ece`, `nll` and `brier` are of the probabilities as they
-    are, `..._scaled` after `temperature`, which was fitted on clean validation cells.
+    are, `..._scaled` after `temperature`, which was fitted on clean validation cells. `cost_weighted_error` is told
+    if `costs` names classes.
     """
     predicted = probabilities.argmax(axis=1)
     codes = np.arange(len(classes))
@@ -45,6 +78,7 @@ def measure(
         "nll_scaled": negative_log_likelihood(labels, scaled),
         "brier_scaled": brier(labels, scaled),
         **{f"accuracy_at_{coverage:g}": selective_accuracy(labels, probabilities, coverage) for coverage in COVERAGES},
+        **({"cost_weighted_error": costs.error(labels, probabilities, classes)} if costs and costs.classes else {}),
         "per_class": {
             name: {
                 "n_test": int(n[i]),
@@ -100,18 +134,6 @@ def scale(probabilities: Float[np.ndarray, "n classes"], temperature: float) -> 
     logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
-
-
-def cost_weighted_error(
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
-    costly: Sequence[int],
-    cost: float,
-) -> float:
-    """Mean cost of a cell: 0 where right, `cost` for a confusion among the `costly` classes, 1 for any other."""
-    predicted = probabilities.argmax(axis=1)
-    among = np.isin(labels, costly) & np.isin(predicted, costly)
-    return float(np.where(predicted == labels, 0.0, np.where(among, cost, 1.0)).mean())
 
 
 def expected_calibration_error(

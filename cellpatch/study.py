@@ -29,7 +29,7 @@ class Study:
 
 def open_store(data: dict[str, Any]) -> CellStore:
     """The store of a data config, prepared if it is absent; opened once in a process."""
-    source = build(without(data, "name", "split", "loading"))
+    source = build(without(data, "name", "split", "loading", "costs"))
     root = prepare(source, data["name"], Path(data["loading"]["store_dir"]))
     if root not in _opened:
         _opened.clear()  # one store at a time: a grid over data sets does not pile them up

@@ -80,7 +80,7 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     started = time.perf_counter()
     study = open_study(plain, store)
     predicted = restore_predictor(run, plain, study)(lacking, study.split.test)
-    metrics = _measure(study, predicted, record.read_record(run)["temperature"])
+    metrics = _measure(study, predicted, record.read_record(run)["temperature"], build(plain["data"]["costs"]))
 
     def write(file: Path) -> None:
         cells = store.cells.iloc[study.split.test]
@@ -91,10 +91,13 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
 
 
 def _measure(
-    study: Study, predicted: dict[Condition, Float[np.ndarray, "n classes"]], temperature: float
+    study: Study,
+    predicted: dict[Condition, Float[np.ndarray, "n classes"]],
+    temperature: float,
+    costs: evaluate.Costs,
 ) -> list[dict[str, Any]]:
     return [
-        asdict(condition) | evaluate.measure(study.test_labels, probabilities, study.classes, temperature)
+        asdict(condition) | evaluate.measure(study.test_labels, probabilities, study.classes, temperature, costs)
         for condition, probabilities in predicted.items()
     ]
 
@@ -132,6 +135,8 @@ def _run(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     audit = study.split.audit
+    costs: evaluate.Costs = build(plain["data"]["costs"])
+    costs.codes(study.classes)  # a class that is not there is an error before any training
     with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
         if isinstance(adaptation, Schedule):
             fitted = fit_by_gradients(plain, study, adaptation, weights, folder, logger)
@@ -142,7 +147,7 @@ def _run(
         unscaled = fitted.predict([CLEAN], validation)[CLEAN]
         temperature = evaluate.fit_temperature(study.labels[validation], unscaled)
         predicted = fitted.predict(conditions, study.split.test)
-        metrics = _measure(study, predicted, temperature)
+        metrics = _measure(study, predicted, temperature, costs)
         seconds = fitted.seconds | {"evaluate": time.perf_counter() - trained}
         review.log_review(logger, metrics[0], study, predicted[CLEAN])
     review.print_table(name, metrics[0], audit)

@@ -1,12 +1,16 @@
 """What does blur cost each run, before and after the resize? Scores, slopes and areas with intervals over specimens.
 
-    python experiments/blur_table.py runs            # writes tables/blur-DATA.csv
+    python experiments/blur_table.py runs            # writes tables/blur-DATA.csv and tables/leads-DATA.csv
 
 Reads stored predictions alone. Intervals are 95 % percentiles of 2000 bootstrap draws of the test specimens, the same
 draws for every run and condition, so that differences are paired. The slope is of the score against log2(1 + sigma),
-the clean condition included (the study's degradation rate); `relative` is the slope over the clean score.
+the clean condition included (the study's degradation rate); `relative` is the slope over the clean score. The second
+table says at which sigma the better of two runs on clean cells stops being the better one.
 """
 
+import json
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -43,39 +47,85 @@ def curves(run: Path) -> dict[str, tuple[list[float], np.ndarray, np.ndarray]]:
     return found
 
 
-def summarise(runs_dir: Path) -> pd.DataFrame:
-    """One row per run, kind, score and what is told of it: a score at a sigma, a slope, a relative slope, an area."""
-    lines: list[dict[str, Any]] = []
+def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
+    """Runs that were evaluated under blur: what they are, and `curves`: scores and their draws by (kind, score)."""
+    found = []
     for file in sorted(runs_dir.glob("[!.]*/record.json")):
         record = read_record(file.parent)
         config = record["config"]
         about = {key: config[key]["name"] for key in ("data", "model", "adapt")}
-        about |= {"flag_limit": config["flag_limit"], "seed": config["seed"], "n_test": record["metrics"][0]["n_test"]}
-        for kind, (sigmas, whole, drawn) in curves(file.parent).items():
-            for name, score in SCORES.items():
-                values, draws = score(whole), score(drawn)
-                told = {f"sigma {sigma:g}": (values[i], draws[:, i]) for i, sigma in enumerate(sigmas)}
-                told["slope"] = (stats.slope(sigmas, values), stats.slope(sigmas, draws))
-                told["relative slope"] = (told["slope"][0] / values[0], told["slope"][1] / draws[:, 0])
-                told["area"] = (stats.area(sigmas, values), stats.area(sigmas, draws))
-                for what, (value, of_draws) in told.items():
-                    low, high = stats.interval(of_draws)
-                    about_this = {"kind": kind, "score": name, "what": what, "value": float(value)}
-                    lines.append(about | about_this | {"low": low, "high": high, "run": file.parent.name})
+        about |= {"input_px": config["model"]["backbone"]["input_px"], "flag_limit": config["flag_limit"]}
+        about |= {"seed": config["seed"], "n_test": record["metrics"][0]["n_test"], "run": file.parent.name}
+        by_score = {
+            (kind, name): (sigmas, score(whole), score(drawn))
+            for kind, (sigmas, whole, drawn) in curves(file.parent).items()
+            for name, score in SCORES.items()
+        }
+        if by_score:
+            cells = (record["data"]["fingerprint"], json.dumps(config["data"]["split"]))
+            found.append({"about": about, "cells": cells, "curves": by_score})
+    if not found:
+        raise ValueError(f"{runs_dir} holds no run that was evaluated under blur: optics=blur evaluates one")
+    return found
+
+
+def summarise(runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per run, kind, score and what is told of it: a score at a sigma, a slope, a relative slope, an area."""
+    lines: list[dict[str, Any]] = []
+    for run in runs:
+        for (kind, name), (sigmas, values, draws) in run["curves"].items():
+            told = {f"sigma {sigma:g}": (values[i], draws[:, i]) for i, sigma in enumerate(sigmas)}
+            told["slope"] = (stats.slope(sigmas, values), stats.slope(sigmas, draws))
+            told["relative slope"] = (told["slope"][0] / values[0], told["slope"][1] / draws[:, 0])
+            told["area"] = (stats.area(sigmas, values), stats.area(sigmas, draws))
+            for what, (value, of_draws) in told.items():
+                low, high = stats.interval(of_draws)
+                row = {"kind": kind, "score": name, "what": what, "value": float(value), "low": low, "high": high}
+                lines.append(run["about"] | row)
     return pd.DataFrame(lines)
 
 
+def leads(runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """For each two runs on the same cells, the sigma at which the one that leads on clean cells stops leading.
+
+    `inf` is a lead that holds at the largest sigma. Draws are paired: the interval is of the same specimens.
+    """
+    lines = []
+    for one, other in combinations(runs, 2):
+        same = all(one["about"][key] == other["about"][key] for key in ("flag_limit", "seed"))
+        if not same or one["cells"] != other["cells"]:
+            continue
+        for key in one["curves"].keys() & other["curves"].keys():
+            sigmas, values, draws = one["curves"][key]
+            if other["curves"][key][0] != sigmas:
+                continue
+            apart, of_draws = values - other["curves"][key][1], draws - other["curves"][key][2]
+            ahead, behind = (one, other) if apart[0] >= 0 else (other, one)
+            sign = 1 if ahead is one else -1
+            ends = np.array([stats.lead_ends(sigmas, sign * draw) for draw in of_draws])
+            low, high = np.quantile(ends, [0.025, 0.975], method="nearest")
+            about = {key: one["about"][key] for key in ("data", "flag_limit", "seed")}
+            about |= {"ahead": _name(ahead), "behind": _name(behind), "kind": key[0], "score": key[1]}
+            lines.append(about | {"ends": stats.lead_ends(sigmas, sign * apart), "low": low, "high": high})
+    columns = ["data", "flag_limit", "seed", "kind", "score", "ahead", "behind", "ends", "low", "high"]
+    return pd.DataFrame(lines, columns=columns).sort_values(columns[:7], ignore_index=True)
+
+
+def _name(run: dict[str, Any]) -> str:
+    about = run["about"]
+    return about["model"] if about["adapt"] == "scratch" else f"{about['model']}, {about['adapt']}"
+
+
 def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
-    """Print and write the table of each data set; gives the files."""
-    table = summarise(runs_dir)
-    if table.empty:
-        raise ValueError(f"{runs_dir} holds no run that was evaluated under blur: optics=blur evaluates one")
-    files = []
-    for data, of_data in table.groupby("data"):
-        print(of_data.drop(columns=["run", "data"]).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-        files.append(folder / f"blur-{data}.csv")
-        with replacing(files[-1]) as temporary:
-            of_data.to_csv(temporary, index=False)
+    """Print and write both tables of each data set; gives the files."""
+    runs, files = read_runs(runs_dir), []
+    for name, table in (("blur", summarise(runs)), ("leads", leads(runs))):
+        for data, of_data in table.groupby("data"):
+            shown = of_data.drop(columns=["run", "data"], errors="ignore")
+            print(shown.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+            files.append(folder / f"{name}-{data}.csv")
+            with replacing(files[-1]) as temporary:
+                of_data.to_csv(temporary, index=False)
     return files
 
 

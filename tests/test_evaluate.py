@@ -16,9 +16,9 @@ from torchmetrics.functional.classification import (
 
 from cellpatch.evaluate import (
     ECE_BINS,
+    Costs,
     auroc,
     confusion,
-    cost_weighted_error,
     expected_calibration_error,
     fit_temperature,
     measure,
@@ -116,8 +116,18 @@ def test_selective_accuracy_is_of_the_surest() -> None:
 def test_costs_count_confusions_among_the_named() -> None:
     labels = np.array([0, 0, 1, 2, 2])
     predicted = np.eye(3, dtype=np.float32)[[0, 1, 0, 0, 2]]
-    assert cost_weighted_error(labels, predicted, [0, 1], 5.0) == pytest.approx((0 + 5 + 5 + 1 + 0) / 5)
-    assert cost_weighted_error(labels, predicted, [], 5.0) == pytest.approx(3 / 5)
+    names = ["x", "y", "z"]
+    costs = Costs(["x", "y"], 5.0)
+    assert costs.error(labels, predicted, names) == pytest.approx((0 + 5 + 5 + 1 + 0) / 5)
+    assert Costs([], 5.0).error(labels, predicted, names) == pytest.approx(3 / 5)
+    told = measure(labels, predicted, names, 1.0, costs)
+    assert told["cost_weighted_error"] == costs.error(labels, predicted, names)
+    assert "cost_weighted_error" not in measure(labels, predicted, names, 1.0, Costs([], 5.0))
+    with pytest.raises(ValueError, match="data.costs.classes must be of .'x', 'y', 'z'., but has .'w'."):
+        Costs(["w", "x"], 5.0).codes(names)
+    for bad in (["x"], 5.0), ([], -1.0), ([], float("nan")):
+        with pytest.raises(ValueError, match="data.costs.classes must name none or several"):
+            Costs(*bad)
 
 
 def test_a_single_class_has_no_auroc() -> None:

@@ -235,7 +235,7 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
             labels, probabilities[here], record["classes"], record["temperature"]
         )
         assert again == stored
-    told = blur_table.summarise(tmp_path / "runs").set_index(["kind", "score", "what"])["value"]
+    told = blur_table.summarise(blur_table.read_runs(tmp_path / "runs")).set_index(["kind", "score", "what"])["value"]
     for (kind, sigma), row in by_condition[0].items():
         for score in ("accuracy", "macro_f1"):
             where = [("pre", score, "sigma 0"), ("post", score, "sigma 0")]

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +85,19 @@ def test_blur_table_needs_blur(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "argv", ["blur_table.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="holds no run that was evaluated under blur"):
         from_runs(blur_table.write)
+
+
+def _run(model: str, scores: list[float], cells: str = "c") -> dict[str, Any]:
+    about = {"data": "d", "flag_limit": 8, "seed": 0, "model": model, "adapt": "scratch"}
+    draws = np.array([scores, [score + 0.01 for score in scores]])
+    return {"about": about, "cells": cells, "curves": {("pre", "accuracy"): ([0.0, 1.0, 3.0], np.array(scores), draws)}}
+
+
+def test_where_a_lead_ends() -> None:
+    sharp, steady = _run("sharp", [0.9, 0.7, 0.3]), _run("steady", [0.8, 0.7, 0.6])
+    [row] = blur_table.leads([steady, sharp, _run("elsewhere", [0.5, 0.4, 0.3], "other cells")]).to_dict("records")
+    assert (row["ahead"], row["behind"]) == ("sharp", "steady")
+    assert row["ends"] == row["low"] == row["high"] == pytest.approx(1.0)
+    [row] = blur_table.leads([steady, _run("weak", [0.1, 0.1, 0.1])]).to_dict("records")
+    assert row["ahead"] == "steady"
+    assert row["ends"] == np.inf
