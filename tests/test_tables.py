@@ -10,8 +10,10 @@ from conftest import ROOT
 from scipy import stats
 
 from cellpatch.config import compose_config
+from cellpatch.record import update_record
 
 sys.path.insert(0, str(ROOT / "experiments"))
+import latency_table
 import models_table
 import recipes
 from test_figures import _record
@@ -92,3 +94,22 @@ def test_the_choice_is_the_best_mean_over_the_data_sets() -> None:
     means = recipes.choose(pd.DataFrame(rows))
     assert means.loc["cnn"].tolist() == pytest.approx([0.5, 0.525, 0.5])
     assert means.idxmax(axis=1)["cnn"] == 1
+
+
+def test_accuracy_and_cost_join_by_run(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for i, name in enumerate("abc"):
+        _record(runs, name, seed=i)
+    with pytest.raises(ValueError, match="holds no run with a card: python -m cellpatch.latency"):
+        latency_table.summarise(runs)
+    rows = [{"batch": 1, "ms": 2.0}, {"batch": 16, "ms": 0.5}, {"batch": 64, "ms": 0.6}]
+    card = {"hardware": {"cores": 2}, "device": "cpu", "parameters": 9, "mmac": 1.2, "peak_mib": 3.4}
+    update_record(runs / "a", latency=card | {"engines": {"eager": rows}})
+    update_record(runs / "b", latency=card | {"engines": {"eager": rows}})
+    table = latency_table.summarise(runs)
+    assert list(table["seed"]) == [0, 1]
+    assert table.loc[0, ["macro_f1", "eager_1_ms", "eager_best_ms", "eager_best_batch"]].tolist() == [0.4, 2.0, 0.5, 16]
+    assert "| 2.000 | 0.500 | 16 |" in latency_table.as_markdown(table)
+    update_record(runs / "c", latency=card | {"device": "cuda", "engines": {"eager": rows}})
+    with pytest.raises(ValueError, match="are of different machines or threads"):
+        latency_table.summarise(runs)
