@@ -11,8 +11,8 @@ from cellpatch.models.backbone import Backbone, freeze_all_but
 class Schedule(ABC):
     """How a gradient descent goes.
 
-    `warmup` is a part of all steps, `average_epochs` the span of the weights' exponential average, which is what is
-    validated and kept (0: the weights as they are), `patience` epochs without a better score.
+    `warmup` is a part of all steps, `patience` epochs without a better score. Validated and kept is the weights'
+    exponential average, whose span is all steps over `average_over` (0: the weights as they are).
     """
 
     lr: float
@@ -21,7 +21,7 @@ class Schedule(ABC):
     batch_size: int
     label_smoothing: float
     class_weights: Literal["none", "balanced"]
-    average_epochs: float
+    average_over: float
     patience: int
 
     pretrained: ClassVar[bool] = True  # whether it starts from published weights
@@ -33,7 +33,7 @@ class Schedule(ABC):
             "warmup": 0 <= self.warmup < 1,
             "batch_size": self.batch_size >= 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
-            "average_epochs": self.average_epochs >= 0,
+            "average_over": self.average_over >= 0,
             "patience": self.patience >= 1,
         }
         for name, holds in limits.items():

@@ -70,8 +70,9 @@ class Classifier(pl.LightningModule):
         return loss
 
     def on_train_start(self) -> None:
-        span = self.schedule.average_epochs * self.trainer.num_training_batches
-        update = get_ema_multi_avg_fn(exp(-1 / span) if span else 0.0)
+        over = self.schedule.average_over
+        steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
+        update = get_ema_multi_avg_fn(exp(-over / steps) if over else 0.0)
         averaged = AveragedModel(self.network, multi_avg_fn=update, use_buffers=True).eval()
         object.__setattr__(self, "averaged", averaged)  # no submodule: it has no gradients and stays in eval mode
 

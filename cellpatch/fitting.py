@@ -45,6 +45,14 @@ class Fitted:
     seconds: dict[str, float]
 
 
+class LatestBest(pl.callbacks.ModelCheckpoint):
+    """Keeps the latest of epochs with equal scores: few cells are soon all right, when training is far from done."""
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        tied = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+        return tied or super().check_monitor_top_k(trainer, current)
+
+
 def fit_by_gradients(
     plain: dict[str, Any],
     study: Study,
@@ -53,12 +61,10 @@ def fit_by_gradients(
     folder: Path,
     logger: Any,
 ) -> Fitted:
-    """Train until the validation macro-F1 stops rising and keep the best epoch."""
+    """Train until the validation macro-F1 stops rising and keep the best epoch, the latest of several."""
     started = time.perf_counter()
     data, model = _assemble(plain, study, schedule, fingerprint)
-    best = pl.callbacks.ModelCheckpoint(
-        folder / _CHECKPOINTS, monitor="val_macro_f1", mode="max", save_weights_only=True
-    )
+    best = LatestBest(folder / _CHECKPOINTS, monitor="val_macro_f1", mode="max", save_weights_only=True)
     stop = pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=schedule.patience)
     trainer = _trainer(plain["trainer"], folder, [best, stop, review.EpochLine()], logger)
     trainer.fit(model, data)

@@ -21,7 +21,7 @@ from cellpatch.optics import Optics
 
 MODELS = [file.stem for file in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
 SCHEDULE: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.05, "warmup": 0.1, "batch_size": 4, "label_smoothing": 0.0}
-SCHEDULE |= {"class_weights": "none", "average_epochs": 0, "patience": 3}
+SCHEDULE |= {"class_weights": "none", "average_over": 0, "patience": 3}
 
 
 def _config(name: str, *overrides: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ SMALL_VIT = [
 SMALL_VIT += ["model.backbone.dim=32", "model.backbone.depth=2", "model.backbone.heads=2", "model.recipe.lr=0.003"]
 
 SCHEDULE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
-SCHEDULE |= {"class_weights": "none", "average_epochs": 1, "patience": 3}
+SCHEDULE |= {"class_weights": "none", "average_over": 1, "patience": 3}
 
 
 def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
@@ -65,6 +65,7 @@ def test_a_bright_square_is_learnt_to_one(tmp_path: Path, folder_of_squares: Fol
     _, record = _train(tmp_path, folder_of_squares(100, 10), *model, "trainer.max_epochs=25")
     assert record["metrics"][0]["macro_f1"] == 1.0
     assert record["metrics"][0]["accuracy"] == 1.0
+    assert record["best_epoch"] == record["epochs"] - 1, "the latest of equal epochs is kept"
 
 
 def test_shuffled_labels_stay_at_chance(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -313,11 +314,11 @@ def test_warm_cosine() -> None:
     assert factors[55] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("epochs", [1.0, 0.5, 0.0])
-def test_what_is_validated_is_the_weights_exponential_average(epochs: float) -> None:
+@pytest.mark.parametrize("over", [1.0, 4.0, 0.0])
+def test_what_is_validated_is_the_weights_exponential_average(over: float) -> None:
     network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), Optics(8, 0, 8), nn.Linear(4, 2))
-    classifier = Classifier(network, 2, Scratch(**SCHEDULE | {"average_epochs": epochs}), {}, None, network.optics)
-    trainer = SimpleNamespace(num_training_batches=5)
+    classifier = Classifier(network, 2, Scratch(**SCHEDULE | {"average_over": over}), {}, None, network.optics)
+    trainer = SimpleNamespace(num_training_batches=5, max_epochs=4)
     classifier.trainer = trainer  # type: ignore[assignment]
     classifier.on_train_start()
     seen = []
@@ -329,7 +330,7 @@ def test_what_is_validated_is_the_weights_exponential_average(epochs: float) -> 
     checkpoint: dict[str, Any] = {}
     classifier.on_save_checkpoint(checkpoint)
     kept = checkpoint["state_dict"]
-    alpha = 1 - np.exp(-1 / (5 * epochs)) if epochs else 1.0
+    alpha = 1 - np.exp(-over / 20) if over else 1.0
     assert kept.keys() == seen[0].keys()
     for name, value in kept.items():
         history = pd.DataFrame([state[name].ravel() for state in seen])
@@ -341,7 +342,7 @@ def test_what_is_validated_is_the_weights_exponential_average(epochs: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0), ("average_epochs", -1.0)]
+    ("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0), ("average_over", -1.0)]
 )
 def test_bad_recipes(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
