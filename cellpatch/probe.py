@@ -149,7 +149,7 @@ class NeighbourHead(nn.Module):
     def forward(self, x: Features) -> Float[Tensor, "n classes"]:
         similarity, nearest = (normalize(x, dim=1) @ self.directions.T).topk(self.k, dim=1)
         votes = ((similarity - similarity[:, :1]) / self.temperature).exp()
-        total = x.new_zeros(len(x), self.n_classes).scatter_add_(1, self.labels[nearest], votes)
+        total = x.new_zeros(x.shape[0], self.n_classes).scatter_add_(1, self.labels[nearest], votes)
         return (total / total.sum(1, keepdim=True)).clamp_min(1e-6).log()
 
 

@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler, normalize
 from torch import Tensor
 
-from cellpatch.probe import LinearProbe, Neighbours, Prototypes, fit_logistic
+from cellpatch.probe import LinearProbe, NeighbourHead, Neighbours, Prototypes, fit_logistic
 
 Cells = tuple[Tensor, Tensor]
 
@@ -149,3 +149,11 @@ def test_a_head_is_made_again_of_what_is_stored(probe: Any) -> None:
     head, chosen = probe.fit(train, validation, 3)
     again = probe.head(dict(head.state_dict()), chosen, 3)
     torch.testing.assert_close(again(validation[0]), head(validation[0]))
+
+
+def test_a_vote_is_exported_for_any_number_of_cells() -> None:
+    x, labels = torch.rand(12, 5), torch.arange(12) % 3
+    head = NeighbourHead(x, labels, 3, 4, 0.1).eval()
+    program = torch.export.export(head, (torch.rand(2, 5),), dynamic_shapes={"x": {0: torch.export.Dim("cells")}})
+    new = torch.rand(7, 5)
+    torch.testing.assert_close(program.module()(new), head(new))
