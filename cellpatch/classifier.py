@@ -1,6 +1,8 @@
 """The one LightningModule: how a network is trained by gradients."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from itertools import chain
 from math import cos, exp, pi
 from typing import Any
 
@@ -9,7 +11,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from cellpatch.adapt import Schedule
@@ -18,6 +19,30 @@ from cellpatch.data.datamodule import Batch, to_pixels
 from cellpatch.models.backbone import trained_state
 from cellpatch.network import Network
 from cellpatch.optics import DrawnOptics, Optics
+
+
+class Average:
+    """The exponential average of a network's trained tensors, in a copy of it that shares what is frozen.
+
+    The first update takes the tensors as they are; each later one keeps `keep` of the average. Counters are copied.
+    """
+
+    def __init__(self, network: Network, keep: float) -> None:
+        trained = trained_state(network)
+        tensors = chain(network.named_parameters(), network.named_buffers())
+        shared = {id(tensor): tensor for name, tensor in tensors if name not in trained}
+        self.network = deepcopy(network, shared).eval()
+        own = trained_state(self.network)
+        self._pairs = [(own[name], value) for name, value in trained.items() if not value.is_floating_point()]
+        floats = [name for name, value in trained.items() if value.is_floating_point()]
+        self._own, self._theirs = [own[name] for name in floats], [trained[name] for name in floats]
+        self._keep, self._begun = keep, False
+
+    def update(self) -> None:
+        torch._foreach_lerp_(self._own, self._theirs, 1 - self._keep if self._begun else 1.0)
+        for own, value in self._pairs:
+            own.copy_(value)
+        self._begun = True
 
 
 class Classifier(pl.LightningModule):
@@ -29,8 +54,7 @@ class Classifier(pl.LightningModule):
     weights. A checkpoint holds what is trained, not what is frozen.
     """
 
-    averaged: AveragedModel
-
+    average: Average
     class_weights: Tensor | None
 
     def __init__(
@@ -72,16 +96,14 @@ class Classifier(pl.LightningModule):
     def on_train_start(self) -> None:
         over = self.schedule.average_over
         steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
-        update = get_ema_multi_avg_fn(exp(-over / steps) if over else 0.0)
-        averaged = AveragedModel(self.network, multi_avg_fn=update, use_buffers=True).eval()
-        object.__setattr__(self, "averaged", averaged)  # no submodule: it has no gradients and stays in eval mode
+        self.average = Average(self.network, exp(-over / steps) if over else 0.0)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.averaged.update_parameters(self.network)
+        self.average.update()
 
     def validation_step(self, batch: Batch, index: int) -> None:
         crops, labels, _ = batch
-        logits = self.averaged(crops)
+        logits = self.average.network(crops)
         self.val_f1(logits, labels)
         self.val_accuracy(logits, labels)
         n = len(labels)
@@ -93,7 +115,7 @@ class Classifier(pl.LightningModule):
         return cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = trained_state(self.averaged.module)
+        checkpoint["state_dict"] = trained_state(self.average.network)
 
     def configure_optimizers(self) -> Any:
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}

@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+
+from cellpatch.publish import replacing
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,17 @@ def guard(work: Callable[[DictConfig], None], config: DictConfig) -> None:
             sys.exit(f"error: {error}")  # without a stack of calls
         log.error("failed: %s", error)  # Hydra shows the first failure only, at the end
         raise
+
+
+def write_table(stem: Path, table: pd.DataFrame, markdown: str) -> list[Path]:
+    """Write STEM.csv and STEM.md, print the latter, and give the files."""
+    print(markdown)
+    files = []
+    for suffix, content in ((".csv", table.to_csv(index=False)), (".md", markdown + "\n")):
+        files.append(stem.with_name(stem.name + suffix))
+        with replacing(files[-1]) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return files
 
 
 def from_runs(write: Callable[[Path], list[Path]]) -> None:

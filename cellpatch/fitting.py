@@ -216,7 +216,8 @@ class _Features:
 
 def restore_predictor(run: Path, plain: dict[str, Any], study: Study) -> Predict:
     """Predict cells with a stored run, for conditions that it was not evaluated under yet."""
-    network = restore(run)
+    file = plain["model"].get("weights", {}).get("file")
+    network = restore(run, Path(file) if file else None)
     if isinstance(build(without(plain["adapt"], "name")), Probe):
         return _Features(plain, study, read_record(run)["weights"]).predictor(network.head)
     return _predictor(plain, study, network)

@@ -26,7 +26,7 @@ from cellpatch.data.store import Geometry
 from cellpatch.export import Deployed, open_session, save_onnx
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.models.backbone import count_macs, count_parameters
-from cellpatch.network import Network, device_of, restore
+from cellpatch.network import Network, device_of, geometry_of, restore
 from cellpatch.record import hardware, read_record, update_record
 
 ENGINES = ("eager", "compiled", "onnx")
@@ -147,7 +147,7 @@ def time_run(run: Path, engines: Sequence[str], threads: int | None, seconds: fl
         torch.set_num_threads(threads)
     record = read_record(run)
     network = restore(run).to(device_of(record["config"]["trainer"] | {"accelerator": "auto"}))
-    return measure(network, Geometry(**record["data"]["geometry"]), engines, seconds)
+    return measure(network, geometry_of(record), engines, seconds)
 
 
 def told(name: str, card: dict[str, Any]) -> str:

@@ -101,6 +101,13 @@ def device_of(trainer: dict[str, Any]) -> torch.device:
     return torch.device("cuda" if on_gpu else "cpu")
 
 
+def geometry_of(record: dict[str, Any]) -> Geometry:
+    """The geometry of the crops that a stored run takes; raises ValueError if an earlier version did not state it."""
+    if "geometry" not in record["data"]:
+        raise ValueError(f"{record['run']}: its record does not state the crops' geometry: train it with this version")
+    return Geometry(**record["data"]["geometry"])
+
+
 def restore(run: Path, weights_file: Path | None = None) -> Network:
     """The network of a stored run, as it was evaluated, for crops of the geometry that the record states.
 
@@ -110,8 +117,10 @@ def restore(run: Path, weights_file: Path | None = None) -> Network:
     check_files(run)
     record = read_record(run)
     plain, n_classes = check(OmegaConf.create(record["config"])), len(record["classes"])
-    geometry = Geometry(**record["data"]["geometry"])
+    geometry = geometry_of(record)
     if weights_file is not None:
+        if "weights" not in plain["model"]:
+            raise ValueError(f"{run}: was trained from scratch: it has no published weights to look for")
         plain["model"]["weights"]["file"] = str(weights_file)
     adaptation: Schedule | Probe = build(without(plain["adapt"], "name"))
     state = load_file(run / "weights.safetensors")

@@ -24,7 +24,7 @@ from cellpatch.data.source import inside
 from cellpatch.data.store import Geometry
 from cellpatch.data.tables import read_table
 from cellpatch.memory import cells_at_a_time, keep_freed_blocks
-from cellpatch.network import Network, device_of, restore
+from cellpatch.network import Network, device_of, geometry_of, restore
 from cellpatch.publish import replacing
 from cellpatch.record import read_record
 
@@ -39,7 +39,7 @@ def predict(run: Path, source: Path, weights_file: Path | None = None) -> pd.Dat
     """
     files = list_images(source)
     network, record = restore(run, weights_file), read_record(run)
-    geometry = Geometry(**record["data"]["geometry"])
+    geometry = geometry_of(record)
     device = device_of(record["config"]["trainer"] | {"accelerator": "auto"})
     network.to(device)
     n = cells_at_a_time(record["config"]["model"]["backbone"]["input_px"], device)

@@ -76,7 +76,6 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
         log.info("%s exists: not trained again", run.name)
         return
     log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(lacking))
-    record.check_files(run)
     started = time.perf_counter()
     study = open_study(plain, store)
     predicted = restore_predictor(run, plain, study)(lacking, study.split.test)

@@ -12,9 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from cellpatch.command import from_runs
+from cellpatch.command import from_runs, write_table
 from cellpatch.latency import best
-from cellpatch.publish import replacing
 from cellpatch.record import read_record
 from cellpatch.runs import clean_table
 
@@ -58,12 +57,7 @@ def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table of each data set; gives the files."""
     files = []
     for data, of_data in summarise(runs_dir).groupby("data"):
-        text = as_markdown(of_data)
-        print(text)
-        for suffix, content in ((".csv", of_data.to_csv(index=False)), (".md", text + "\n")):
-            files.append(folder / f"latency-{data}{suffix}")
-            with replacing(files[-1]) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+        files += write_table(folder / f"latency-{data}", of_data, as_markdown(of_data))
     return files
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cellpatch.command import from_runs
-from cellpatch.publish import replacing
+from cellpatch.command import from_runs, write_table
 from cellpatch.runs import clean_table
 
 BY = ["model", "adapt", "input_px", "flag_limit"]
@@ -83,13 +82,9 @@ def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
     files = []
     for data, of_data in grid.groupby("data"):
         summary = summarise(of_data)
-        text = as_markdown(summary)
         crossed = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
-        print(f"{data}\n{text}\n" + "\n".join(crossed))
-        for suffix, content in ((".csv", summary.to_csv(index=False)), (".md", text + "\n")):
-            files.append(folder / f"models-{data}{suffix}")
-            with replacing(files[-1]) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+        text = as_markdown(summary) + "\n\n" + "\n".join(f"* {line}" for line in crossed)
+        files += write_table(folder / f"models-{data}", summary, text)
     return files
 
 

@@ -113,6 +113,16 @@ def test_a_run_that_is_not_whole_is_refused(run: Path, images: Path, tmp_path: P
     assert not (tmp_path / "out.onnx").exists()
 
 
+def test_a_run_that_cannot_be_restored_as_asked_says_why(run: Path, images: Path) -> None:
+    with pytest.raises(ValueError, match="was trained from scratch: it has no published weights to look for"):
+        predict(run, images, images / "weights.safetensors")
+    record = read_record(run)
+    del record["data"]["geometry"]
+    (run / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="does not state the crops' geometry: train it with this version"):
+        predict(run, images)
+
+
 def test_an_onnx_file_gives_the_run_s_predictions(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "out.onnx"
     told = export(run, file)

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "experiments"))
 import blur_table
 
 FolderMaker = Callable[..., Path]
+BLUR = ["optics.kind=[pre,post]", "optics.sigma=[0.8,1.6]"]
 ADAPTS = ["linear_probe", "knn", "prototypes", "ft_last", "ft_all", "lora"]
 
 
@@ -176,6 +177,22 @@ def test_restoring_needs_the_same_published_weights(tmp_path: Path, folder_of_sq
         restore(run, elsewhere)
 
 
+@pytest.mark.parametrize("adapt", ["linear_probe", "ft_last"])
+def test_a_run_is_evaluated_after_its_published_weights_moved(
+    tmp_path: Path, folder_of_squares: FolderMaker, adapt: str
+) -> None:
+    root = folder_of_squares(20, 5)
+    old, new = tmp_path / "old.pth", tmp_path / "new.pth"
+    old.write_bytes(build(check(_config(tmp_path, root))["model"]["weights"]).locate().read_bytes())
+    train(_config(tmp_path, root, f"adapt={adapt}", f"model.weights.file={old}"))
+    old.rename(new)
+    train(_config(tmp_path, root, f"adapt={adapt}", f"model.weights.file={new}", *BLUR))
+    [(run, record)] = _records(tmp_path)
+    assert len(record["metrics"]) == 5
+    with pytest.raises(ValueError, match="there is no .*old.pth"):
+        restore(run)
+
+
 def test_weights_that_change_while_a_run_waits_are_told(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,9 +216,6 @@ def test_identity_of_a_probe_is_of_what_it_reads(tmp_path: Path, folder_of_squar
     assert {identity(override) for override in same} == {identity()}
     assert identity("adapt.views=1") != identity("adapt.views=1", "augment.shift_px=1")
     assert identity("adapt=ft_last") != identity("adapt=ft_last", "trainer.max_epochs=9")
-
-
-BLUR = ["optics.kind=[pre,post]", "optics.sigma=[0.8,1.6]"]
 
 
 @pytest.mark.parametrize("adapt", ["linear_probe", "ft_last"])

@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 from scipy import stats
 
+from cellpatch import runs
 from cellpatch.config import compose_config
 from cellpatch.record import update_record
 
@@ -63,6 +64,11 @@ def test_files_are_written_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [file.name for file in files] == ["models-cells.csv", "models-cells.md"]
     assert "| 8 | cnn | scratch | 40 | 15 | 1 | 0.400 | - | 2.0 |" in files[1].read_text()
     assert "no model from scratch crosses" in capsys.readouterr().out
+    runs.main([str(tmp_path / "runs"), "--csv", str(tmp_path / "grid.csv")])
+    again = models_table.write(tmp_path / "grid.csv", tmp_path / "again")
+    assert [file.read_text() for file in again] == [file.read_text() for file in files]
+    with pytest.raises(ValueError, match="must be a folder of runs or a table of"):
+        models_table.write(again[0])
     with pytest.raises(ValueError, match="holds no finished run"):
         (tmp_path / "none").mkdir()
         models_table.write(tmp_path / "none")

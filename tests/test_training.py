@@ -337,8 +337,8 @@ def test_what_is_validated_is_the_weights_exponential_average(over: float) -> No
         expected = history.ewm(alpha=alpha, adjust=False).mean().iloc[-1]
         if value.is_floating_point():
             np.testing.assert_allclose(value.numpy().ravel(), expected, rtol=1e-5, atol=1e-6, err_msg=name)
-    assert not classifier.averaged.training
-    assert "averaged" not in dict(classifier.named_children())
+    assert not classifier.average.network.training
+    assert "average" not in dict(classifier.named_children())
 
 
 @pytest.mark.parametrize(
