@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from torch._dynamo.exc import BackendCompilerFailed
 
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import Geometry
@@ -40,7 +41,8 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
 
     `engines` maps each of eager, compiled (torch.compile) and onnx (ONNX Runtime, CPU) to its batches: median and
     quartiles of the milliseconds per cell; eager's also split into transfer, optics and forward. A batch is repeated
-    for about `seconds` after a warm-up, five times at least; batches that would take longer are left out.
+    for about `seconds` after a warm-up, five times at least; batches that would take longer are left out. Raises
+    ValueError if torch.compile finds no compiler.
     """
     device = next(network.parameters()).device
     card: dict[str, Any] = {
@@ -57,7 +59,11 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         for engine in engines:
             calls = _calls(engine, network, geometry, Path(folder))
-            card["engines"][engine] = _time_batches(calls, geometry, seconds)
+            try:
+                card["engines"][engine] = _time_batches(calls, geometry, seconds)
+            except BackendCompilerFailed as error:
+                reason = str(error).split("\n", maxsplit=1)[0]
+                raise ValueError(f"torch.compile failed, leave {engine} out of --engines: {reason}") from error
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _peak_of_process()
     return card | {"peak_mib": peak / 2**20}
 

@@ -1,65 +1,121 @@
-"""Classify new crops with a stored run.
+"""Classify new cells with a stored run.
 
-python -m cellpatch.predict RUN SOURCE [--out predictions.csv] [--weights FILE]
+python -m cellpatch.predict RUN SOURCE [--out predictions.csv] [--weights FILE] [--um-per-px S] [--border reflect]
 
-SOURCE is an image, a folder (every image below it) or a CSV or Parquet table whose column `path` lies below the table's
-folder. Images are crops as the run was trained on: of its side with its margin, at its scale.
+SOURCE is an image, a folder (every image below it) or a table (CSV, TSV or Parquet). A table with `image`, `x` and `y`
+says where cells are in larger images or slides, and crops are cut there at the run's scale. Otherwise images are crops
+as the run was trained on: of its side with its margin, at its scale; a table names them in its column `path`. Paths of
+a table lie below its folder.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import UInt8
 
+from cellpatch.data.crops import Border, cut, note_outside
 from cellpatch.data.files import decode
 from cellpatch.data.folder import images_below
-from cellpatch.data.images import SUFFIXES
+from cellpatch.data.images import SUFFIXES, open_plane
 from cellpatch.data.problems import Problems
 from cellpatch.data.source import inside
 from cellpatch.data.store import Geometry
-from cellpatch.data.tables import read_table
+from cellpatch.data.tables import check_coordinates, check_filled, read_table
 from cellpatch.memory import cells_at_a_time, keep_freed_blocks
 from cellpatch.network import Network, device_of, geometry_of, restore
 from cellpatch.publish import replacing
 from cellpatch.record import read_record
 
 _TABLES = {".csv", ".tsv", ".parquet"}
+_POINT = ["image", "x", "y"]
+Crops = Iterator[tuple[int, UInt8[np.ndarray, "side side 3"]]]  # each with its row in the table of cells
 
 
-def predict(run: Path, source: Path, weights_file: Path | None = None) -> pd.DataFrame:
-    """One row an image: `path`, most probable `class`, its `probability`, and `p_CLASS` of every class.
+def predict(
+    run: Path,
+    source: Path,
+    weights_file: Path | None = None,
+    um_per_px: float | None = None,
+    border: Border = "drop",
+) -> pd.DataFrame:
+    """One row a cell: where it is, most probable `class`, its `probability`, and `p_CLASS` of every class.
 
-    Raises one ValueError that lists every image that cannot be read or has another side, and for what `restore`
-    refuses.
+    For points, `um_per_px` is the images' scale where the files do not state it; a point whose crop leaves its image
+    has no row, unless `border` is "reflect". Raises one ValueError that lists every image that cannot be read or has
+    another side and every point outside its image, and for what `restore` refuses.
     """
-    files = list_images(source)
+    cells = list_cells(source)
     network, record = restore(run, weights_file), read_record(run)
     geometry = geometry_of(record)
     device = device_of(record["config"]["trainer"] | {"accelerator": "auto"})
     network.to(device)
-    n = cells_at_a_time(record["config"]["model"]["backbone"]["input_px"], device)
-    problems, chunk, parts = Problems(), [], []
-    for i, rgb in decode(files, None, problems):
-        if rgb.shape[0] != geometry.side_px:
-            problems.add(f"{files[i][1]}: is {rgb.shape[0]} px wide; {run.name} takes {_told(geometry)}")
-        elif not problems.messages:
-            chunk.append(rgb)
-        if len(chunk) == n:
-            parts.append(probabilities_of(network, np.stack(chunk)))
-            chunk = []
+    problems = Problems()
+    if "x" in cells:
+        crops = _cut(cells, source.parent, geometry, um_per_px, border, problems)
+    else:
+        crops = _read(cells, run.name, geometry, problems)
+    places, found = _classify(network, crops, problems, cells_at_a_time(network.backbone.input_px, device))
     problems.raise_if_any()
-    if chunk:
-        parts.append(probabilities_of(network, np.stack(chunk)))
-    found = np.concatenate(parts)
-    table = pd.DataFrame({"path": [name for _, name in files]})
+    if not places:
+        raise ValueError(f"{source}: every crop leaves its image; --border reflect mirrors the images")
+    table = cells.drop(columns=["file", "where"]).iloc[places].reset_index(drop=True)
     table["class"] = np.array(record["classes"])[found.argmax(axis=1)]
     table["probability"] = found.max(axis=1)
     return table.assign(**{f"p_{name}": found[:, code] for code, name in enumerate(record["classes"])})
+
+
+def _classify(network: Network, crops: Crops, problems: Problems, n: int) -> tuple[list[int], np.ndarray]:
+    """Rows and their probabilities, `n` cells at a time; once there are problems, crops are only checked."""
+    places: list[int] = []
+    parts, chunk = [np.empty((0, 0), np.float32)], []
+    for place, crop in crops:
+        if not problems.messages:
+            places.append(place)
+            chunk.append(crop)
+        if len(chunk) == n:
+            parts.append(probabilities_of(network, np.stack(chunk)))
+            chunk = []
+    if chunk and not problems.messages:
+        parts.append(probabilities_of(network, np.stack(chunk)))
+    return places, np.concatenate(parts[1:] or parts)
+
+
+def _read(cells: pd.DataFrame, run: str, geometry: Geometry, problems: Problems) -> Crops:
+    for place, rgb in decode(list(zip(cells["file"], cells["where"], strict=True)), None, problems):
+        if rgb.shape[0] == geometry.side_px:
+            yield place, rgb
+        else:
+            problems.add(f"{cells['where'][place]}: is {rgb.shape[0]} px wide; {run} takes {_told(geometry)}")
+
+
+def _cut(
+    points: pd.DataFrame, root: Path, geometry: Geometry, um_per_px: float | None, border: Border, problems: Problems
+) -> Crops:
+    if geometry.um_per_px is None:
+        raise ValueError("the run's crops state no scale, so none can be cut from images: cut them as the run's were")
+    for image, rows in points.groupby("image", sort=False):
+        try:
+            plane = open_plane(rows["file"].iloc[0])
+            scale = um_per_px or plane.um_per_px
+            if scale is None:
+                raise ValueError(f"{image}: does not state its scale; give --um-per-px")
+        except ValueError as error:
+            problems.add(f"{rows['where'].iloc[0]}: {error}")
+            continue
+        note_outside(rows, str(image), plane, problems)
+        ratio = geometry.um_per_px / scale
+        for place, x, y in zip(rows.index, rows["x"], rows["y"], strict=True):
+            if problems.messages:
+                break
+            crop = cut(plane, x, y, geometry, 1.0 if abs(ratio - 1) < 1e-3 else ratio, border)
+            if crop is not None:
+                yield place, crop
 
 
 @torch.inference_mode()
@@ -69,21 +125,40 @@ def probabilities_of(network: Network, crops: UInt8[np.ndarray, "b side side 3"]
     return network(torch.from_numpy(crops).to(device)).softmax(dim=1).cpu().numpy()
 
 
-def list_images(source: Path) -> list[tuple[Path, str]]:
-    """Files with what the output calls them; raises ValueError if there are none or `source` is something else."""
+def list_cells(source: Path) -> pd.DataFrame:
+    """One row a cell: what the output calls it, `file`, and `where` for messages.
+
+    Raises ValueError if there is none, or if `source` is something else than the module takes.
+    """
     if source.is_dir():
-        files = [(file, file.relative_to(source).as_posix()) for file in images_below(source)]
+        files = images_below(source)
         if not files:
             raise ValueError(f"{source}: holds no image; known are {', '.join(sorted(SUFFIXES))}")
-        return files
+        return _named([(file, file.relative_to(source).as_posix()) for file in files])
     if source.suffix.lower() in _TABLES:
-        rows = read_table(source, ["path"])
-        return [
-            (inside(source.parent, path, where), path) for path, where in zip(rows["path"], rows["where"], strict=True)
-        ]
+        return _tabled(source)
     if source.is_file() and source.suffix.lower() in SUFFIXES:
-        return [(source, source.name)]
+        return _named([(source, source.name)])
     raise ValueError(f"{source}: must be an image, a folder of images, or a table ({', '.join(sorted(_TABLES))})")
+
+
+def _named(files: Sequence[tuple[Path, str]]) -> pd.DataFrame:
+    names = [name for _, name in files]
+    return pd.DataFrame({"path": names, "file": [file for file, _ in files], "where": names})
+
+
+def _tabled(source: Path) -> pd.DataFrame:
+    table = read_table(source, [])
+    columns = _POINT if set(_POINT) <= set(table.columns) else ["path"]
+    if not set(columns) <= set(table.columns):
+        raise ValueError(f"{source}: needs a column path (crops) or {', '.join(_POINT)} (points in images)")
+    check_filled(table, columns)
+    if columns == _POINT:
+        table = check_coordinates(table)
+    named = zip(table[columns[0]], table["where"], strict=True)
+    files: list[Any] = [inside(source.parent, name, where) for name, where in named]
+    table["file"] = files
+    return table[[*({"cell_id"} & set(table.columns)), *columns, "file", "where"]]
 
 
 def _told(geometry: Geometry) -> str:
@@ -93,15 +168,19 @@ def _told(geometry: Geometry) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cellpatch.predict", description="Classify new crops with a run.")
+    parser = argparse.ArgumentParser(prog="python -m cellpatch.predict", description="Classify new cells with a run.")
     parser.add_argument("run", type=Path, help="a folder below runs_dir")
-    parser.add_argument("source", type=Path, help="an image, a folder of images, or a table with a column `path`")
+    parser.add_argument("source", type=Path, help="an image, a folder of images, or a table: `path`, or image, x, y")
     parser.add_argument("--out", type=Path, default=Path("predictions.csv"))
     parser.add_argument("--weights", type=Path, help="where the published weights are now, if elsewhere than then")
+    parser.add_argument("--um-per-px", type=float, help="scale of images with points, where they do not state it")
+    parser.add_argument("--border", choices=get_args(Border), default="drop", help="of points too near to an edge")
     options = parser.parse_args(arguments)
     keep_freed_blocks()
     try:
-        table = predict(options.run, options.source, options.weights)
+        if options.um_per_px is not None and not 0 < options.um_per_px < float("inf"):
+            raise ValueError(f"--um-per-px must be finite and > 0, but got {options.um_per_px}")
+        table = predict(options.run, options.source, options.weights, options.um_per_px, options.border)
     except ValueError as error:
         sys.exit(f"error: {error}")
     with replacing(options.out) as temporary:

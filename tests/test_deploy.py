@@ -65,6 +65,57 @@ def test_new_images_get_the_network_s_probabilities(run: Path, images: Path, tmp
     assert len(predict(run, images / "slide 0" / "0.png")) == 1
 
 
+def test_cells_are_cut_out_of_images_at_points(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    train(config_of(tmp_path, folder_of_squares(20, 5), *SMALL, "data.um_per_px=0.5"))
+    [file] = (tmp_path / "runs").glob("*/record.json")
+    rng = np.random.default_rng(4)
+    squares = [square_crop(rng, i % 3) for i in range(6)]
+    slide = np.concatenate([np.concatenate(squares[:3], axis=1), np.concatenate(squares[3:], axis=1)])
+    (tmp_path / "slides").mkdir()
+    Image.fromarray(slide).save(tmp_path / "slides" / "a.png")
+    Image.fromarray(slide).resize((96, 64), Image.Resampling.BICUBIC).save(tmp_path / "slides" / "fine.png")
+    for i, square in enumerate(squares):
+        Image.fromarray(square).save(tmp_path / f"{i}.png")
+    pd.DataFrame({"path": [f"{i}.png" for i in range(6)]}).to_csv(tmp_path / "crops.csv", index=False)
+    expected = predict(file.parent, tmp_path / "crops.csv")
+    points = pd.DataFrame({"cell_id": list("uvwxyz"), "image": "a.png", "x": [8, 24, 40] * 2, "y": [8] * 3 + [24] * 3})
+    table = tmp_path / "slides" / "points.csv"
+
+    def found(points: pd.DataFrame, **how: Any) -> pd.DataFrame:
+        points.to_csv(table, index=False)
+        return predict(file.parent, table, **how)
+
+    got = found(points, um_per_px=0.5)
+    pd.testing.assert_frame_equal(got[["cell_id", "image", "x", "y"]], points.astype({"x": float, "y": float}))
+    pd.testing.assert_frame_equal(got.iloc[:, 4:], expected.iloc[:, 1:], atol=1e-6)
+    fine = points.assign(image="fine.png", x=points["x"] * 2 - 0.5, y=points["y"] * 2 - 0.5)
+    assert list(found(fine, um_per_px=0.25)["class"]) == list(expected["class"])
+    near = pd.concat([points.assign(x=2), points])
+    assert len(found(near, um_per_px=0.5)) == 6
+    assert len(found(near, um_per_px=0.5, border="reflect")) == 12
+    with pytest.raises(ValueError, match="every crop leaves its image"):
+        found(points.assign(x=2), um_per_px=0.5)
+    with pytest.raises(ValueError, match="a.png: does not state its scale; give --um-per-px"):
+        found(points)
+    with pytest.raises(ValueError, match=r"points.csv, row 2: x=48.0 y=8.0 is outside a.png .48x32 px"):
+        found(points.assign(x=48), um_per_px=0.5)
+    with pytest.raises(ValueError, match="row 2.*points outside"):
+        found(points.assign(image="../a.png"), um_per_px=0.5)
+    with pytest.raises(ValueError, match="row 3: column 'image' is empty"):
+        found(points.assign(image=["a.png", "", *["a.png"] * 4]), um_per_px=0.5)
+    with pytest.raises(ValueError, match="row 2: b.png.*no such|row 2: .*b.png"):
+        found(points.assign(image="b.png"), um_per_px=0.5)
+    with pytest.raises(ValueError, match=r"needs a column path .crops. or image, x, y"):
+        found(points.drop(columns="x"))
+
+
+def test_points_need_a_run_that_knows_its_scale(run: Path, images: Path) -> None:
+    table = images / "slide 0" / "points.csv"
+    table.write_text("image,x,y\n0.png,8,8\n")
+    with pytest.raises(ValueError, match="state no scale, so none can be cut"):
+        predict(run, table)
+
+
 def test_known_cells_get_their_stored_probabilities(run: Path, tmp_path: Path) -> None:
     rows, probabilities = read_predictions(run)
     again = predict(run, tmp_path / "cells").set_index("path").loc[rows["cell_id"]]
@@ -185,3 +236,15 @@ def test_repeated_calls_are_timed() -> None:
     rows = pd.DataFrame(latency._time_batches({"whole": lambda crops: time.sleep(0.001)}, latency.Geometry(8), 0.2))
     assert list(rows["batch"]) == [1, 4, 16, 64, 256]
     assert latency.best(rows.to_dict("records"))["batch"] == 256
+
+
+def test_compiled_is_timed_or_its_compiler_missed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, geometry = restore(run), latency.Geometry(16)
+    monkeypatch.setattr(latency, "BATCHES", (2,))
+    card = latency.measure(network, geometry, ["compiled"], 0.01)
+    assert [row["batch"] for row in card["engines"]["compiled"]] == [2]
+    torch.compiler.reset()
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    with pytest.raises(ValueError, match="leave compiled out of --engines.*No working C\\+\\+ compiler"):
+        latency.measure(network, geometry, ["compiled"], 0.01)

@@ -4,10 +4,12 @@ import math
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int, UInt8
 from PIL import Image
 
 from cellpatch.data.images import Plane
+from cellpatch.data.problems import Problems
 from cellpatch.data.store import Geometry
 
 Border = Literal["drop", "reflect"]
@@ -45,6 +47,13 @@ def cut(
     box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
     target = (geometry.side_px, geometry.side_px)
     return np.asarray(Image.fromarray(region).resize(target, Image.Resampling.BILINEAR, box=box))
+
+
+def note_outside(points: pd.DataFrame, image: str, plane: Plane, problems: Problems) -> None:
+    """Add each of the points (x, y, where) that is not on the image to `problems`."""
+    outside = points[(points["x"] >= plane.width) | (points["y"] >= plane.height)]
+    for where, x, y in zip(outside["where"], outside["x"], outside["y"], strict=True):
+        problems.add(f"{where}: x={x} y={y} is outside {image} ({plane.width}x{plane.height} px)")
 
 
 def _reflect(places: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " n"]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch.data.annotations import read_annotations
-from cellpatch.data.crops import Border, cut
+from cellpatch.data.crops import Border, cut, note_outside
 from cellpatch.data.images import Plane, open_plane
 from cellpatch.data.problems import Problems
 from cellpatch.data.source import folder_of, inside, listing, specimen_regex
@@ -121,9 +121,7 @@ class Points:
                 ratio = um_per_px / scale
                 if self.um_per_px is None and abs(ratio - 1) > 0.01:
                     problems.add(f"{name}: has another scale than the first image; set data.um_per_px for all")
-                outside = group[(group["x"] >= plane.width) | (group["y"] >= plane.height)]
-                for where, x, y in zip(outside["where"], outside["x"], outside["y"], strict=True):
-                    problems.add(f"{where}: x={x} y={y} is outside {name} ({plane.width}x{plane.height} px)")
+                note_outside(group, name, plane, problems)
                 if not problems.messages:
                     self._cut(writer, plane, group, geometry, 1.0 if abs(ratio - 1) < 1e-3 else ratio)
             problems.raise_if_any()

@@ -15,8 +15,9 @@ _TEXT = ("cell_id", "class", "specimen", "image", "path", "split")
 def read_table(file: Path, required: Sequence[str], name: str | None = None) -> pd.DataFrame:
     """Read CSV, TSV or Parquet, and add `where`: file and row, as a text editor counts (the header is row 1).
 
-    Text is stripped, blank rows are left out; `name` is what `where` calls the file. Raises ValueError if the
-    file is absent, empty, unreadable or lacks a column, or a required cell is empty.
+    Text is stripped, rows without any of `required` (if none is: of all columns) are left out; `name` is what `where`
+    calls the file. Raises ValueError if the file is absent, empty, unreadable or lacks a column, or a required cell is
+    empty.
     """
     if not file.is_file():
         raise ValueError(f"{file}: no such table")
@@ -33,7 +34,8 @@ def read_table(file: Path, required: Sequence[str], name: str | None = None) -> 
     table["where"] = [f"{name or file.name}, row {row}" for row in range(2, len(table) + 2)]
     for column in set(_TEXT) & set(table.columns):
         table[column] = [None if pd.isna(value) else str(value).strip() for value in table[column]]
-    blank = (table[required].isna() | (table[required] == "")).all(axis=1)
+    content = table[list(required) or table.columns.drop("where")]
+    blank = (content.isna() | (content == "")).all(axis=1)
     table = table[~blank].reset_index(drop=True)
     if table.empty:
         raise ValueError(f"{file}: has no rows")
