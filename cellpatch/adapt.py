@@ -103,10 +103,10 @@ class Lora(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1 or not self.targets:
             raise ValueError(
-                f"adapt.rank must be >= 1, alpha > 0 and dropout in [0, 1), "
-                f"but got {self.rank}, {self.alpha} and {self.dropout}"
+                f"adapt.rank must be >= 1, alpha > 0, dropout in [0, 1) and targets name layers, "
+                f"but got {self.rank}, {self.alpha}, {self.dropout} and {self.targets}"
             )
 
     def prepare(self, backbone: Backbone) -> dict[str, float]:

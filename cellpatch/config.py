@@ -2,10 +2,10 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
@@ -17,8 +17,20 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
 CONF = Path(__file__).parents[1] / "conf"
-# Nothing else may be instantiated from a config: a `_target_` is code that a YAML runs.
-TRUSTED = ("cellpatch.", "pytorch_lightning.Trainer", "pytorch_lightning.loggers.WandbLogger")
+# Where a `_target_` may stand, and what its class must be or derive from: it is code that a YAML or a record runs.
+PLACES = {
+    "model.backbone": ("cellpatch.models.backbone.Backbone",),
+    "model.weights": ("cellpatch.models.weights.Weights",),
+    "data": ("cellpatch.data.source.Source",),
+    "data.split": ("cellpatch.data.splits.BySpecimen",),
+    "data.loading": ("cellpatch.data.datamodule.Loading",),
+    "data.costs": ("cellpatch.evaluate.Costs",),
+    "adapt": ("cellpatch.adapt.Schedule", "cellpatch.probe.Probe"),
+    "augment": ("cellpatch.augment.KorniaAugment", "cellpatch.augment.AlbumentationsAugment"),
+    "optics": ("cellpatch.optics.Conditions",),
+    "trainer": ("pytorch_lightning.Trainer",),
+    "logger": ("pytorch_lightning.loggers.WandbLogger",),
+}
 
 
 @dataclass
@@ -133,15 +145,22 @@ def _check_node(place: str, node: dict[str, Any]) -> None:
     for key, value in arguments.items():
         if key not in allowed and not open_ended:
             raise ValueError(f"unknown key {place}.{key}; allowed are {', '.join(allowed)}")
-        if key in hints and not is_bearable(value, hints[key], conf=_NUMBERS):
+        if key in hints and not (is_bearable(value, hints[key], conf=_NUMBERS) and _flags_fit(value, hints[key])):
             raise ValueError(f"{place}.{key} must be {_readable(hints[key])}, but got {value!r}")
 
 
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+def _hints(target: type[Any]) -> dict[str, Any]:
     try:
-        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        return get_type_hints(target.__init__)
     except NameError:  # a library's annotation that exists for type checkers only
         return {}
+
+
+def _flags_fit(value: Any, hint: Any) -> bool:
+    """Whether true and false stand only where they may: to Python they are numbers, in YAML a slip."""
+    if isinstance(value, list):
+        return all(_flags_fit(each, hint) for each in value)
+    return not isinstance(value, bool) or hint in (bool, Any) or any(_flags_fit(value, arg) for arg in get_args(hint))
 
 
 _NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int is a float, as in YAML
@@ -151,9 +170,21 @@ def _readable(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
-def _locate(place: str, name: str) -> Callable[..., Any]:
-    if not any(name == trusted or (trusted.endswith(".") and name.startswith(trusted)) for trusted in TRUSTED):
-        raise ValueError(f"{place}._target_ must start with one of {list(TRUSTED)}, but got {name!r}")
+def _locate(place: str, name: Any) -> type[Any]:
+    """The class at a place; nothing outside our namespace and the libraries of PLACES is even imported."""
+    bases = PLACES.get(place)
+    if bases is None:
+        raise ValueError(f"{place} takes no _target_, but got {name!r}; they stand at {', '.join(PLACES)}")
+    kinds = " or ".join(bases)
+    if not isinstance(name, str) or not (name.startswith("cellpatch.") or name in bases):
+        raise ValueError(f"{place}._target_ must be {kinds}, or derive from it in cellpatch, but got {name!r}")
+    target = _import(place, name)
+    if not (inspect.isclass(target) and {_import(place, base) for base in bases} & set(target.__mro__)):
+        raise ValueError(f"{place}._target_ must derive from {kinds}, but got {name!r}")
+    return target
+
+
+def _import(place: str, name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -56,7 +56,7 @@ def measure(
     Means over classes (balanced accuracy, macro-F1, macro AUROC one against the rest) take those that have a test
     cell; a class without one has n = 0 and null scores. `ece`, `nll` and `brier` are of the probabilities as they
     are, `..._scaled` after `temperature`, which was fitted on clean validation cells. `cost_weighted_error` is told
-    if `costs` names classes.
+    if `costs` names classes. Rows of `confusion` are true classes.
     """
     predicted = probabilities.argmax(axis=1)
     codes = np.arange(len(classes))
@@ -79,6 +79,7 @@ def measure(
         "brier_scaled": brier(labels, scaled),
         **{f"accuracy_at_{coverage:g}": selective_accuracy(labels, probabilities, coverage) for coverage in COVERAGES},
         **({"cost_weighted_error": costs.error(labels, probabilities, classes)} if costs and costs.classes else {}),
+        "confusion": confusion(labels, probabilities).tolist(),
         "per_class": {
             name: {
                 "n_test": int(n[i]),

@@ -10,6 +10,7 @@ crops. Its metadata names run, classes, side and scale.
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 from cellpatch.data.store import Geometry
 from cellpatch.network import Network, geometry_of, restore
 from cellpatch.predict import probabilities_of
-from cellpatch.publish import replacing
 from cellpatch.record import read_predictions, read_record
 from cellpatch.study import find_store
 
@@ -46,22 +46,26 @@ class Deployed(nn.Module):
 def export(run: Path, file: Path, weights_file: Path | None = None) -> str:
     """Write the file, whole or not at all, and tell what it was compared with and how far they differ.
 
-    Raises ValueError for a run that cannot be restored, or if a probability differs by more than TOLERANCE.
+    Tensors of a model above 1.5 GB go into a second file beside it, FILE.data. Raises ValueError for a run that cannot
+    be restored, or if a probability differs by more than TOLERANCE.
     """
     if file.suffix != ".onnx":
         raise ValueError(f"the file's name must end in .onnx, but got {file}")
     network, record = restore(run, weights_file).cpu(), read_record(run)
     geometry = geometry_of(record)
     facts = {"run": run.name, "cellpatch": record["cellpatch"], "classes": json.dumps(record["classes"])}
-    with replacing(file) as temporary:
-        save_onnx(network, geometry, temporary, facts | {"geometry": json.dumps(record["data"]["geometry"])})
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
+        made = Path(folder) / file.name  # the second file is found by its name
+        save_onnx(network, geometry, made, facts | {"geometry": json.dumps(record["data"]["geometry"])})
         crops, expected, what = _reference(run, record, network, geometry)
-        session = open_session(temporary)
+        session = open_session(made)
         parts = [session.run(None, {"crops": part})[0] for part in np.array_split(crops, ceil(len(crops) / _AT_A_TIME))]
         got = np.concatenate(parts)
         apart = float(np.abs(got - expected).max())
         if not apart <= TOLERANCE:
             raise ValueError(f"{file}: not written: its probabilities differ from {what} by up to {apart:.2g}")
+        for part in sorted(Path(folder).iterdir(), key=lambda part: part == made):
+            part.replace(file.with_name(part.name))
     return f"compared with {what}: probabilities differ by at most {apart:.1e}"
 
 
@@ -110,6 +114,10 @@ def _reference(
     clean = np.flatnonzero(rows["kind"] == "none")[:_CELLS]
     place = {cell: i for i, cell in enumerate(store.cells["cell_id"])}
     crops = store.crops(np.array([place[cell] for cell in rows["cell_id"].iloc[clean]]))
+    kept = record["config"]["data"]["loading"]["embedding_dtype"]
+    if "views" in record["config"]["adapt"] and kept != "float32":
+        told = f"torch on {len(clean)} test cells (the run's own features were rounded to {kept})"
+        return crops, probabilities_of(network, crops), told
     return crops, probabilities[clean], f"the run's predictions of {len(clean)} test cells"
 
 
@@ -121,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         told = export(options.run, options.file, options.weights)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB, {told}")
 

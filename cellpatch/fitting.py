@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cellpatch.config import build, without
 from cellpatch.data.datamodule import CellData, Loading, class_weights, to_pixels
 from cellpatch.embeddings import Cache
 from cellpatch.memory import cells_at_a_time
-from cellpatch.models.backbone import load_trained, trained_state
+from cellpatch.models.backbone import Backbone, load_trained, trained_state
 from cellpatch.network import Network, device_of, new_network, open_backbone, optics_of, restore
 from cellpatch.optics import CLEAN, Condition, DrawnOptics
 from cellpatch.probe import Probe
@@ -185,12 +186,16 @@ class _Features:
             Path(loading.embeddings_dir), loading.embeddings_gib, n, self.device, loading.embedding_dtype
         )
 
+    @cached_property
+    def backbone(self) -> Backbone:
+        """Opened when features are lacking, once for all conditions."""
+        return open_backbone(self.plain["model"], self.fingerprint)
+
     def __call__(self, condition: Condition, cells: np.ndarray, view: int | None = None) -> np.ndarray:
         model, store = self.plain["model"], self.study.store
 
         def network() -> Network:
-            backbone = open_backbone(model, self.fingerprint)
-            network = Network(backbone, optics_of(self.plain, store.geometry, condition), nn.Identity())
+            network = Network(self.backbone, optics_of(self.plain, store.geometry, condition), nn.Identity())
             return network.to(memory_format=torch.channels_last)
 
         content = {"weights": self.fingerprint, "backbone": model["backbone"], "condition": asdict(condition)}

@@ -32,6 +32,16 @@ def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
     return filter2d(identity[None, None], kernel[:, :, None], border_type="reflect")[0, 0]
 
 
+def gaussian_width(sigma_px: float) -> float:
+    """The standard deviation of the sampled kernel that `blur_matrix` takes for sigma."""
+    radius = ceil(4 * sigma_px)
+    if radius == 0:
+        return 0.0
+    kernel = get_gaussian_kernel1d(2 * radius + 1, sigma_px, dtype=torch.float64)[0]
+    places = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    return float((places**2 @ kernel).sqrt())
+
+
 def disc_kernel(sigma_px: float) -> Float[Tensor, "side side"]:
     """Defocus: a disc whose standard deviation along an axis is sigma (a radius of about 2 sigma)."""
 
@@ -70,19 +80,22 @@ def _sized(
 
     def excess(size: float) -> float:
         kernel = shape(size)
+        if not kernel.any():  # a disc too small for any sample
+            return -sigma_px
         places = np.arange(len(kernel)) - len(kernel) // 2
         along = places[:, None] * np.sin(angle) + places[None] * np.cos(angle)
         return float(np.sqrt((kernel * along**2).sum() / kernel.sum()) - sigma_px)
 
     if not 0 < sigma_px < float("inf"):
         raise ValueError(f"sigma must be finite and > 0, but got {sigma_px}")
-    kernel = shape(brentq(excess, 1 / _FINE, 4 * sigma_px + 2, xtol=1e-4))
+    kernel = shape(brentq(excess, 1e-9, 4 * sigma_px + 2, xtol=1e-9 + 1e-4 * sigma_px))
     return torch.from_numpy(kernel / kernel.sum())
 
 
 def check_reach(radius: int, sigma_px: float, side_px: int) -> None:
     """Raise ValueError for a kernel that is wider than what it blurs."""
-    if radius >= side_px:
+    if 2 * radius + 1 > side_px:
         raise ValueError(
-            f"a blur of sigma {sigma_px:g} px reaches {radius} px, but the crop with its margin has only {side_px}"
+            f"a blur of sigma {sigma_px:g} px has a kernel of {2 * radius + 1:g} px, but the crop with its margin has "
+            f"only {side_px}"
         )

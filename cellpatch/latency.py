@@ -1,6 +1,6 @@
 """What one cell costs: milliseconds at batch 1 and at the best batch, arithmetic and memory of stored runs.
 
-python -m cellpatch.latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S]
+python -m cellpatch.latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S] [--weights FILE]
 
 Each run is timed in a process of its own, from crops in memory to probabilities in memory, and its card is written
 into its record, so that accuracy and cost join by run. Nothing else should run beside it.
@@ -29,6 +29,7 @@ from cellpatch.memory import keep_freed_blocks
 from cellpatch.models.backbone import count_macs, count_parameters
 from cellpatch.network import Network, device_of, geometry_of, restore
 from cellpatch.record import hardware, read_record, update_record
+from cellpatch.runs import locked
 
 ENGINES = ("eager", "compiled", "onnx")
 BATCHES = (1, 4, 16, 64, 256)
@@ -41,8 +42,9 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
 
     `engines` maps each of eager, compiled (torch.compile) and onnx (ONNX Runtime, CPU) to its batches: median and
     quartiles of the milliseconds per cell; eager's also split into transfer, optics and forward. A batch is repeated
-    for about `seconds` after a warm-up, five times at least; batches that would take longer are left out. Raises
-    ValueError if torch.compile finds no compiler.
+    for about `seconds` after a warm-up, five times at least; batches that would take longer are left out. `peak_mib`
+    is the process's (on a GPU, its tensors') once the first engine was timed. Raises ValueError if torch.compile finds
+    no compiler.
     """
     device = next(network.parameters()).device
     card: dict[str, Any] = {
@@ -54,6 +56,7 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
         "seconds": seconds,
         "engines": {},
     }
+    peak = 0.0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
@@ -64,8 +67,8 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
             except BackendCompilerFailed as error:
                 reason = str(error).split("\n", maxsplit=1)[0]
                 raise ValueError(f"torch.compile failed, leave {engine} out of --engines: {reason}") from error
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _peak_of_process()
-    return card | {"peak_mib": peak / 2**20}
+            peak = peak or _peak_mib(device)
+    return card | {"peak_mib": peak}
 
 
 def _calls(engine: str, network: Network, geometry: Geometry, folder: Path) -> dict[str, Callable[[Crops], object]]:
@@ -112,25 +115,37 @@ def _time_batches(
 
 
 def repeat(call: Callable[[Crops], object], crops: Crops, seconds: float) -> Float[np.ndarray, " n"]:
-    """Milliseconds of single calls, for about `seconds` and five times at least, after a fifth of that as warm-up."""
+    """Milliseconds of single calls, for about `seconds` and five times at least, after a fifth of that as warm-up.
+
+    By CUDA events where there is a GPU, else by the processor's clock.
+    """
     taken: list[float] = []
     for span, least in ((seconds / 5, 2), (seconds, _LEAST_REPEATS)):
         taken = []
         while sum(taken) < span * 1000 or len(taken) < least:
-            started = _now()
-            call(crops)
-            taken.append((_now() - started) * 1000)
+            taken.append(_by_events(call, crops) if torch.cuda.is_available() else _by_clock(call, crops))
     return np.array(taken)
 
 
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+def _by_clock(call: Callable[[Crops], object], crops: Crops) -> float:
+    started = time.perf_counter()
+    call(crops)
+    return (time.perf_counter() - started) * 1000
 
 
-def _peak_of_process() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _by_events(call: Callable[[Crops], object], crops: Crops) -> float:
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first.record()
+    call(crops)
+    last.record()
+    last.synchronize()
+    return first.elapsed_time(last)
+
+
+def _peak_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def clock_mhz() -> float | None:
@@ -146,14 +161,18 @@ def best(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return min(rows, key=lambda row: row["ms"])
 
 
-def time_run(run: Path, engines: Sequence[str], threads: int | None, seconds: float) -> dict[str, Any]:
-    """The card of a stored run; its `peak_mib` on a CPU is that of this whole process."""
+def time_run(
+    run: Path, engines: Sequence[str], threads: int | None, seconds: float, weights_file: Path | None = None
+) -> dict[str, Any]:
+    """The card of a stored run; its `peak_mib` on a CPU is what this process grew by, best in one of its own."""
     keep_freed_blocks()
     if threads is not None:
         torch.set_num_threads(threads)
     record = read_record(run)
-    network = restore(run).to(device_of(record["config"]["trainer"] | {"accelerator": "auto"}))
-    return measure(network, geometry_of(record), engines, seconds)
+    before = _peak_mib(torch.device("cpu"))
+    network = restore(run, weights_file).to(device_of(record["config"]["trainer"] | {"accelerator": "auto"}))
+    card = measure(network, geometry_of(record), engines, seconds)
+    return card if card["device"] != "cpu" else card | {"peak_mib": card["peak_mib"] - before}
 
 
 def told(name: str, card: dict[str, Any]) -> str:
@@ -173,7 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--engines", default=",".join(ENGINES), help=f"of {', '.join(ENGINES)}, by commas")
     parser.add_argument("--threads", type=int, help="threads of the CPU; as torch chooses if left out")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each batch is repeated")
+    parser.add_argument("--weights", type=Path, help="where the published weights are now, if elsewhere than then")
     options = parser.parse_args(arguments)
+    if options.threads is not None and options.threads < 1:
+        sys.exit(f"error: --threads must be >= 1, but got {options.threads}")
     engines = options.engines.split(",")
     if not set(engines) <= set(ENGINES) or options.seconds <= 0:
         sys.exit(f"error: --engines must be of {list(ENGINES)} and --seconds > 0, but got {engines}, {options.seconds}")
@@ -181,9 +203,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for run in options.runs:
         try:
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-                card = pool.submit(time_run, run, engines, options.threads, options.seconds).result()
-            update_record(run, latency=card)
-        except ValueError as error:
+                asked = (run, engines, options.threads, options.seconds, options.weights)
+                card = pool.submit(time_run, *asked).result()
+            with locked(run.parent, read_record(run)["identity"]):
+                update_record(run, latency=card)
+        except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
         print(told(run.name, card))
 

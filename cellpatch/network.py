@@ -133,5 +133,5 @@ def restore(run: Path, weights_file: Path | None = None) -> Network:
     else:
         backbone = open_backbone(plain["model"], record["weights"])
         head = adaptation.head({name.removeprefix("head."): t for name, t in state.items()}, record["probe"], n_classes)
-        network = Network(backbone, optics_of(plain, geometry), head)
+        network = Network(backbone, optics_of(plain, geometry), head).to(memory_format=torch.channels_last)
     return network.eval()

@@ -6,8 +6,9 @@ the crop is blurred and resized, and cut to the crop last, so that neither sees 
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from math import ceil, gcd, log2
+from math import ceil, log2
 from typing import Any, Literal
 
 import torch
@@ -16,11 +17,12 @@ from kornia.filters import filter2d
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from cellpatch.kernels import blur_matrix, check_reach, disc_kernel, line_kernel
+from cellpatch.kernels import blur_matrix, check_reach, disc_kernel, gaussian_width, line_kernel
 
 STUDY_PX = 40  # sigma is in pixels of the study's 40x40 input
 KINDS = ("none", "pre", "post", "defocus", "motion")
 Resize = Literal["bilinear", "bicubic", "area"]
+_LARGEST_PX = 4096
 _LEVELS = 8  # sigmas per kind that training draws from
 
 
@@ -41,7 +43,8 @@ class Conditions:
 
     `unit` of sigma is px40 (pixels of the 40x40 input) or um. `via_px` is a side that every crop is resized to first,
     as the study's 40 px; null goes straight to the input. `train` is null, or the lowest and highest sigma that each
-    training cell's blur is drawn from. Raises ValueError for an unknown kind, or a sigma that is no number >= 0.
+    training cell's blur is drawn from, of the kinds `train_kind`. Raises ValueError for an unknown kind, or a sigma
+    that is no number >= 0.
     """
 
     kind: str | list[str]
@@ -50,21 +53,21 @@ class Conditions:
     via_px: int | None
     resize: Resize
     train: list[float] | None
+    train_kind: list[Literal["pre", "post"]]
 
     def __post_init__(self) -> None:
-        if self.via_px is not None and self.via_px < 4:
-            raise ValueError(f"optics.via_px must be null or >= 4, but got {self.via_px}")
+        if self.via_px is not None and not 4 <= self.via_px <= _LARGEST_PX:
+            raise ValueError(f"optics.via_px must be null or 4 to {_LARGEST_PX}, but got {self.via_px}")
         unknown = [kind for kind in _listed(self.kind) if kind not in KINDS]
         if unknown or not _listed(self.kind):
             raise ValueError(f"optics.kind must be of {', '.join(KINDS)}, but got {self.kind}")
         if not all(0 <= sigma < float("inf") for sigma in _listed(self.sigma)) or not _listed(self.sigma):
             raise ValueError(f"optics.sigma must be finite and >= 0, but got {self.sigma}")
-
-        if self.train is not None:
-            if len(self.train) != 2 or not 0 <= self.train[0] < self.train[1] < float("inf"):
-                raise ValueError(f"optics.train must be null or [LOW, HIGH] with 0 <= LOW < HIGH, but got {self.train}")
-            if not set(_listed(self.kind)) <= {"pre", "post"}:
-                raise ValueError(f"optics.train draws from kinds pre and post, but optics.kind is {self.kind}")
+        train = self.train
+        if train is not None and (len(train) != 2 or not 0 <= train[0] < train[1] < float("inf")):
+            raise ValueError(f"optics.train must be null or [LOW, HIGH] with 0 <= LOW < HIGH, but got {train}")
+        if not self.train_kind or len(set(self.train_kind)) < len(self.train_kind):
+            raise ValueError(f"optics.train_kind must be of pre and post, each once, but got {self.train_kind}")
 
     def each(self, field_um: float | None) -> list[Condition]:
         """Clean first, then every other condition once, by kind and sigma.
@@ -80,7 +83,7 @@ class Conditions:
             return []
         low, high = (log2(1 + self._in_px40(sigma, field_um)) for sigma in self.train)
         sigmas = [2 ** (low + (high - low) * i / (_LEVELS - 1)) - 1 for i in range(_LEVELS)]
-        return [Condition(kind, sigma) for kind in _listed(self.kind) for sigma in sigmas]
+        return [Condition(kind, sigma) for kind in sorted(self.train_kind) for sigma in sigmas]
 
     def _in_px40(self, sigma: float, field_um: float | None) -> float:
         if self.unit == "px40":
@@ -102,10 +105,20 @@ def resize_matrix(source_px: int, target_px: int, how: Resize = "bilinear") -> F
     return interpolate(identity, (target_px, source_px), mode=how, antialias=how != "area")[0, 0]
 
 
-def window_px(crop_px: int, margin_px: int, target_px: int) -> int:
-    """Pixels beyond the crop, on each side, that a resize turns into whole pixels: the most that the margin holds."""
-    step = crop_px // gcd(crop_px, target_px)
-    return margin_px // step * step
+def window_matrix(
+    crop_px: int, margin_px: int, target_px: int, how: Resize = "bilinear"
+) -> tuple[Float[Tensor, "rows side"], int]:
+    """Resize a crop with its margin: every target pixel that lies within it, and how many of them are on each side.
+
+    Pixels keep the places that they have in a resize of the whole slide. Where their filter reaches beyond the margin,
+    what is there is weighted to 1, as torch does at the border of an image.
+    """
+    crops = ceil(margin_px / crop_px)  # whole crops around the crop, so that both grids begin together
+    beyond = margin_px * target_px // crop_px
+    rows = slice(crops * target_px - beyond, (crops + 1) * target_px + beyond)
+    columns = slice(crops * crop_px - margin_px, (crops + 1) * crop_px + margin_px)
+    around = resize_matrix((2 * crops + 1) * crop_px, (2 * crops + 1) * target_px, how)[rows, columns]
+    return around / around.sum(dim=1, keepdim=True), beyond
 
 
 def axis_operator(
@@ -127,14 +140,22 @@ def axis_operator(
     if kind not in KINDS:
         raise ValueError(f"kind must be of {', '.join(KINDS)}, but got {kind!r}")
     side_px, resized_px = crop_px + 2 * margin_px, via_px or target_px
-    steps = blur_matrix(side_px, sigma * crop_px / STUDY_PX if kind == "pre" else 0.0)
-    around = window_px(crop_px, margin_px, resized_px)
-    steps = steps[margin_px - around : side_px - margin_px + around]
-    beyond = around * resized_px // crop_px
-    steps = resize_matrix(crop_px + 2 * around, resized_px + 2 * beyond, resize) @ steps
+    resized, beyond = window_matrix(crop_px, margin_px, resized_px, resize)
+    steps = resized @ blur_matrix(side_px, sigma * crop_px / STUDY_PX if kind == "pre" else 0.0)
     steps = blur_matrix(len(steps), sigma * resized_px / STUDY_PX if kind == "post" else 0.0) @ steps
     steps = steps[beyond : len(steps) - beyond]
     return (resize_matrix(resized_px, target_px, resize) @ steps).float()
+
+
+def sampled_sigma(condition: Condition, crop_px: int, resized_px: int) -> float:
+    """How wide a blur is on the pixels that it meets, in pixels of 40x40; a Gaussian far below one of them is narrower.
+
+    `resized_px` is the side after the first resize. Discs and lines are sized to be as wide as asked.
+    """
+    if condition.kind not in ("pre", "post"):
+        return condition.sigma
+    scale = (crop_px if condition.kind == "pre" else resized_px) / STUDY_PX
+    return gaussian_width(condition.sigma * scale) / scale
 
 
 class _Trimming(nn.Module):
@@ -175,16 +196,21 @@ class Optics(_Trimming):
         kernel = _kernel(condition, crop_px, side_px)
         around = 0 if kernel is None else len(kernel) // 2
         self.needed_px = min(side_px, whole.shape[1] + 2 * around)
+        self.resize = resize
         self.is_crop = whole.shape[0] == whole.shape[1] and torch.equal(whole, torch.eye(target_px))
         self.register_buffer("operator", whole, persistent=False)
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 3 target target"]:
-        """Crops of the stored side, or trimmed; raises ValueError on smaller ones or another parity."""
-        x = _centre(x, self.needed_px)
-        if self.kernel is not None:
-            x = _centre(filter2d(x, self.kernel[None], border_type="reflect"), self.operator.shape[1])
-        return x if self.is_crop else self.operator @ x @ self.operator.T
+        """Crops of the stored side, or trimmed; raises ValueError on smaller ones or another parity.
+
+        In 32 bits under autocast too: training and evaluation see the same pixels.
+        """
+        with _full_precision(x.device.type):
+            x = _centre(x, self.needed_px)
+            if self.kernel is not None:
+                x = _centre(filter2d(x, self.kernel[None], border_type="reflect"), self.operator.shape[1])
+            return x if self.is_crop else _bounded(self.operator @ x @ self.operator.T, self.resize)
 
 
 class DrawnOptics(_Trimming):
@@ -197,12 +223,23 @@ class DrawnOptics(_Trimming):
         self.needed_px = max(optics.needed_px for optics in several)
         around = [(self.needed_px - optics.needed_px) // 2 for optics in several]
         operators = [pad(optics.operator, (n, n)) for optics, n in zip(several, around, strict=True)]
+        self.resize = several[0].resize
         self.register_buffer("operators", torch.stack(operators)[:, None], persistent=False)
 
     def forward(self, x: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b 3 target target"]:
         """As `Optics`, each crop by its own operator."""
         operators = self.operators[torch.randint(len(self.operators), (len(x),), device=x.device)]
-        return operators @ _centre(x, self.needed_px) @ operators.mT
+        with _full_precision(x.device.type):
+            return _bounded(operators @ _centre(x, self.needed_px) @ operators.mT, self.resize)
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def _bounded(x: Float[Tensor, "b 3 h w"], resize: Resize) -> Float[Tensor, "b 3 h w"]:
+    """Bicubic filters overshoot at edges; images end at 0 and 1, as Pillow's do."""
+    return x.clamp(0, 1) if resize == "bicubic" else x
 
 
 def _centre(x: Float[Tensor, "b 3 side side"], needed_px: int) -> Float[Tensor, "b 3 needed needed"]:
@@ -216,7 +253,7 @@ def _kernel(condition: Condition, crop_px: int, side_px: int) -> Float[Tensor, "
     if condition.kind not in ("defocus", "motion") or condition.sigma == 0:
         return None
     sigma_px = condition.sigma * crop_px / STUDY_PX
-    check_reach(ceil(2 * sigma_px), sigma_px, side_px)
+    check_reach(ceil(1.5 * sigma_px), sigma_px, side_px)
     kernel = (disc_kernel if condition.kind == "defocus" else line_kernel)(sigma_px)
     check_reach(len(kernel) // 2, sigma_px, side_px)
     return kernel.float()

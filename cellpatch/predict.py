@@ -181,10 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.um_per_px is not None and not 0 < options.um_per_px < float("inf"):
             raise ValueError(f"--um-per-px must be finite and > 0, but got {options.um_per_px}")
         table = predict(options.run, options.source, options.weights, options.um_per_px, options.border)
-    except ValueError as error:
+        with replacing(options.out) as temporary:
+            table.to_csv(temporary, index=False)
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    with replacing(options.out) as temporary:
-        table.to_csv(temporary, index=False)
     print(f"{options.out}: {len(table)} cells, {table['class'].value_counts().to_dict()}")
 
 

@@ -1,8 +1,9 @@
 """Classifiers on the features of a frozen backbone: what is chosen is chosen on validation cells."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -16,20 +17,23 @@ Cells = tuple[Features, Labels]
 Others = tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]
 
 
-@runtime_checkable
-class Probe(Protocol):
-    """Fits a head, [b, d] features to [b, classes] logits, and tells what it chose; `head` makes it again of both."""
+class Probe(ABC):
+    """What is fitted to the features of a frozen backbone; `views` augmented copies join each training cell."""
 
-    pretrained: ClassVar[bool]
+    pretrained: ClassVar[bool] = True
     views: int
 
-    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]: ...
+    @abstractmethod
+    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+        """A head, [b, d] features to [b, classes] logits, and what was chosen for it."""
 
-    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module: ...
+    @abstractmethod
+    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
+        """The head again, of its tensors and what was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearProbe:
+class LinearProbe(Probe):
     """Multinomial logistic regression on standardised features; its L2 strength is the best of `strengths`.
 
     A strength s adds s/2 times the squared norm of the weights to the mean loss: scikit-learn's
@@ -41,8 +45,6 @@ class LinearProbe:
     strengths: list[float]
     patience: int
     views: int
-
-    pretrained: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.strengths or min(self.strengths) <= 0 or self.patience < 1 or self.views < 0:
@@ -71,7 +73,7 @@ class LinearProbe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbours:
+class Neighbours(Probe):
     """The vote of the k most similar training cells (cosine), weighted by exp(similarity / temperature).
 
     k is the best of `ks`; the weights are those of Wu et al., arXiv 1805.01978 (there k 200, temperature 0.07).
@@ -80,8 +82,6 @@ class Neighbours:
     ks: list[int]
     temperature: float
     views: int
-
-    pretrained: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1 or self.temperature <= 0 or self.views < 0:
@@ -101,7 +101,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prototypes:
+class Prototypes(Probe):
     """The class whose mean direction is nearest (cosine); the softmax's temperature is the best of `temperatures`.
 
     The temperature moves no decision, so it is the one with the lowest validation loss.
@@ -109,8 +109,6 @@ class Prototypes:
 
     temperatures: list[float]
     views: int
-
-    pretrained: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.temperatures or min(self.temperatures) <= 0 or self.views < 0:

@@ -1,5 +1,6 @@
 """What a finished run leaves behind: record.json, predictions.parquet, weights.safetensors."""
 
+import hashlib
 import json
 import os
 import platform
@@ -63,9 +64,11 @@ def write_predictions(
 def read_predictions(run: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n classes"]]:
     """The rows of a run less their probabilities, and those as one float32 array.
 
-    Reads the files that the record names: another may be what an evaluation left that was cut off.
+    Reads the files that the record names: another may be what an evaluation left that was cut off. Raises ValueError
+    if one of them is missing or altered.
     """
     names = [name for name in read_record(run)["files"] if name.startswith("predictions")]
+    check_files(run, names)
     stored = pa.concat_tables([pq.read_table(run / name) for name in names]).unify_dictionaries()
     column = stored["probabilities"].combine_chunks()
     probabilities = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
@@ -85,31 +88,36 @@ def add_evaluation(run: Path, write: Callable[[Path], None], metrics: Sequence[d
     record["files"][file.name] = sha256_of(file)
     record["metrics"] += metrics
     record["seconds"]["evaluate"] += seconds
-    _replace_record(run, record)
+    replace_record(run, record)
 
 
 def update_record(run: Path, **facts: Any) -> None:
-    """Set top-level facts of a finished run's record."""
-    _replace_record(run, read_record(run) | facts)
+    """Set top-level facts of a finished run's record; `runs.locked` keeps other processes from doing so meanwhile."""
+    replace_record(run, read_record(run) | facts)
 
 
-def _replace_record(run: Path, record: dict[str, Any]) -> None:
+def replace_record(run: Path, record: dict[str, Any]) -> None:
+    """Write the whole record of a finished run, with its checksum."""
     with replacing(run / "record.json") as temporary:
         temporary.write_text(_as_json(record), encoding="utf-8")
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """The record of a run; raises ValueError if it is missing or unreadable."""
+    """The record of a run; raises ValueError if it is missing, unreadable, or not as it was written."""
     try:
-        return json.loads((run / "record.json").read_text(encoding="utf-8"))
+        record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{run}: record.json cannot be read ({error})") from error
+    if not isinstance(record, dict) or record.pop("sha256", None) != _digest(record):
+        raise ValueError(f"{run}: record.json is not as this version wrote it: it was altered, or is of an older one")
+    return record
 
 
-def check_files(run: Path) -> None:
-    """Raise ValueError if a file that the record names is missing or altered."""
-    for name, digest in read_record(run)["files"].items():
-        if not (run / name).is_file() or sha256_of(run / name) != digest:
+def check_files(run: Path, names: Sequence[str] | None = None) -> None:
+    """Raise ValueError if a file that the record names, or of `names`, is missing or altered."""
+    files = read_record(run)["files"]
+    for name in files if names is None else names:
+        if not (run / name).is_file() or sha256_of(run / name) != files[name]:
             raise ValueError(f"{run}: {name} is missing or not as the record says; the run cannot be used")
 
 
@@ -126,7 +134,12 @@ def write_record(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _as_json(record: dict[str, Any]) -> str:
-    return json.dumps(record, indent=1, ensure_ascii=False)
+    return json.dumps(record | {"sha256": _digest(record)}, indent=1, ensure_ascii=False)
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Of the record's content, whatever the order of its keys: a slip of an editor is seen, a forger is not stopped."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def hardware() -> dict[str, Any]:

@@ -73,7 +73,7 @@ def identity(config: dict[str, Any], data_fingerprint: str, weights_fingerprint:
         **{key: config[key] for key in ("adapt", "flag_limit", "seed")},
     }
     if config["optics"]["train"] is not None:
-        content["optics"] |= {key: config["optics"][key] for key in ("kind", "unit")}
+        content["optics"] |= {"unit": config["optics"]["unit"], "train_kind": sorted(config["optics"]["train_kind"])}
     if probe:
         content["embedding_dtype"] = config["data"]["loading"]["embedding_dtype"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -92,6 +92,11 @@ def find(runs_dir: Path, run_id: str) -> Path | None:
     return found[0] if found else None
 
 
+def locked(runs_dir: Path, run_id: str) -> FileLock:
+    """What a process holds while it writes a run; the lock dies with its owner."""
+    return FileLock(runs_dir / f".{run_id}.lock")
+
+
 @contextmanager
 def claim(runs_dir: Path, name: str, run_id: str) -> Iterator[tuple[Path, bool]]:
     """Give the run's folder and true if it exists; else a temporary one, which becomes it on success, and false.
@@ -99,7 +104,7 @@ def claim(runs_dir: Path, name: str, run_id: str) -> Iterator[tuple[Path, bool]]
     Waits while another process is at the same run; an error leaves nothing behind.
     """
     runs_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(runs_dir / f".{run_id}.lock"):
+    with locked(runs_dir, run_id):
         finished = find(runs_dir, run_id)
         if finished:
             yield finished, True

@@ -38,9 +38,26 @@ def macro_f1(counts: Counts) -> Float[np.ndarray, "*draws"]:
     return np.asarray(np.where(true > 0, f1, 0).sum(axis=-1) / (true > 0).sum(axis=-1))
 
 
-def resamples(n: int, draws: int, seed: int) -> Int[np.ndarray, "draws n"]:
-    """How often each of n specimens is in each bootstrap draw of n."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+def resamples(
+    counts: Int[np.ndarray, "specimens classes classes"], draws: int, seed: int
+) -> tuple[Int[np.ndarray, "draws specimens"], float]:
+    """How often each of n specimens is in each bootstrap draw of n, and the share of draws that were drawn again.
+
+    A draw without a cell of a class that the whole has is drawn again: a mean over fewer classes is another score.
+    """
+    n = len(counts)
+    has = counts.sum(axis=2) > 0
+    needed = has.any(axis=0)
+    rng = np.random.default_rng(seed)
+    found: list[Int[np.ndarray, "some specimens"]] = []
+    kept = tried = 0
+    while kept < draws:
+        times = rng.multinomial(n, np.full(n, 1 / n), size=draws)
+        whole = ((times > 0).astype(np.int64) @ has.astype(np.int64) > 0)[:, needed].all(axis=1)
+        last = np.flatnonzero(whole)[draws - kept - 1] + 1 if whole.sum() >= draws - kept else draws
+        found.append(times[:last][whole[:last]])
+        kept, tried = kept + len(found[-1]), tried + int(last)
+    return np.concatenate(found), 1 - draws / tried
 
 
 def resample(counts: Int[np.ndarray, "specimens classes classes"], times: Int[np.ndarray, "draws specimens"]) -> Counts:
@@ -49,7 +66,7 @@ def resample(counts: Int[np.ndarray, "specimens classes classes"], times: Int[np
 
 
 def interval(values: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap draws."""
+    """The percentile interval of bootstrap draws; NaN if one of them is."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

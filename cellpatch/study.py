@@ -1,5 +1,6 @@
 """The cells of a study: an open store, its classes, its split."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from cellpatch.config import build, without
 from cellpatch.data.source import prepare
 from cellpatch.data.splits import BySpecimen, Split
 from cellpatch.data.store import CellStore, read_manifest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,12 @@ _opened: dict[Path, CellStore] = {}
 def find_store(store_dir: Path, fingerprint: str) -> CellStore | None:
     """The store that holds the cells of this fingerprint, if it is there; prepares nothing."""
     for file in sorted(store_dir.glob("[!.]*/manifest.json")):
-        if read_manifest(file.parent).fingerprint == fingerprint:
+        try:
+            found = read_manifest(file.parent).fingerprint
+        except ValueError as error:
+            log.warning("%s is passed over: %s", file.parent.name, error)
+            continue
+        if found == fingerprint:
             return CellStore(file.parent)
     return None
 

@@ -22,7 +22,7 @@ from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, fit_probe, restore_predictor
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.network import optics_of, weights_fingerprint
-from cellpatch.optics import CLEAN, Condition, Conditions
+from cellpatch.optics import CLEAN, Condition, Conditions, sampled_sigma
 from cellpatch.probe import Probe
 from cellpatch.study import Study, open_store, open_study
 
@@ -55,6 +55,11 @@ def train(config: DictConfig) -> None:
     field_um = store.geometry.field_um
     for condition in conditions.each(field_um) + conditions.drawn(field_um):
         optics_of(plain, store.geometry, condition)  # a blur that does not fit is an error before any training
+    for condition in conditions.each(field_um)[1:]:
+        sampled = _sampled(plain, store, condition)
+        if abs(sampled / condition.sigma - 1) > 0.01:
+            told = "%s %g is a blur of %.3g on these pixels: its Gaussian is narrower than one of them"
+            log.warning(told, condition.kind, condition.sigma, sampled)
     run_id = runs.identity(plain, store.manifest.fingerprint, weights)
     name = runs.readable(plain)
     with runs.claim(Path(plain["runs_dir"]), name, run_id) as (folder, exists):
@@ -69,8 +74,16 @@ def train(config: DictConfig) -> None:
 
 
 def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> None:
-    """Evaluate a run that exists under the conditions that it lacks."""
-    there = {Condition(row["kind"], row["sigma"]) for row in record.read_record(run)["metrics"]}
+    """Evaluate a run that exists under the conditions that it lacks, and by costs that are new."""
+    record.check_files(run)
+    before = record.read_record(run)
+    costs = plain["data"]["costs"]
+    if not costs["classes"]:
+        costs = before["config"]["data"]["costs"]
+    elif costs != before["config"]["data"]["costs"]:
+        before["config"]["data"]["costs"] = costs
+        record.update_record(run, config=before["config"], metrics=_weighed(run, build(costs)))
+    there = {Condition(row["kind"], row["sigma"]) for row in before["metrics"]}
     lacking = [condition for condition in conditions if condition not in there]
     if not lacking:
         log.info("%s exists: not trained again", run.name)
@@ -79,7 +92,7 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     started = time.perf_counter()
     study = open_study(plain, store)
     predicted = restore_predictor(run, plain, study)(lacking, study.split.test)
-    metrics = _measure(study, predicted, record.read_record(run)["temperature"], build(plain["data"]["costs"]))
+    metrics = _measure(plain, study, predicted, before["temperature"], build(costs))
 
     def write(file: Path) -> None:
         cells = store.cells.iloc[study.split.test]
@@ -89,16 +102,35 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     review.print_conditions(run.name, metrics)
 
 
+def _weighed(run: Path, costs: evaluate.Costs) -> list[dict[str, Any]]:
+    """The metrics of every stored condition with its cost, of its predictions."""
+    facts = record.read_record(run)
+    rows, probabilities = record.read_predictions(run)
+    labels = rows["label"].astype(str).map({name: i for i, name in enumerate(facts["classes"])}).to_numpy()
+    for row in facts["metrics"]:
+        here = ((rows["kind"] == row["kind"]) & (rows["sigma"] == row["sigma"])).to_numpy()
+        row["cost_weighted_error"] = costs.error(labels[here], probabilities[here], facts["classes"])
+    return facts["metrics"]
+
+
 def _measure(
+    plain: dict[str, Any],
     study: Study,
     predicted: dict[Condition, Float[np.ndarray, "n classes"]],
     temperature: float,
     costs: evaluate.Costs,
 ) -> list[dict[str, Any]]:
     return [
-        asdict(condition) | evaluate.measure(study.test_labels, probabilities, study.classes, temperature, costs)
+        asdict(condition)
+        | {"sampled_sigma": _sampled(plain, study.store, condition)}
+        | evaluate.measure(study.test_labels, probabilities, study.classes, temperature, costs)
         for condition, probabilities in predicted.items()
     ]
+
+
+def _sampled(plain: dict[str, Any], store: CellStore, condition: Condition) -> float:
+    resized_px = plain["optics"]["via_px"] or plain["model"]["backbone"]["input_px"]
+    return sampled_sigma(condition, store.geometry.crop_px, resized_px)
 
 
 def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
@@ -144,9 +176,11 @@ def _run(
         trained = time.perf_counter()
         validation = study.split.validation
         unscaled = fitted.predict([CLEAN], validation)[CLEAN]
+        if not np.isfinite(unscaled).all():
+            raise ValueError(f"{name}: training diverged, its probabilities are not finite: lower adapt.lr")
         temperature = evaluate.fit_temperature(study.labels[validation], unscaled)
         predicted = fitted.predict(conditions, study.split.test)
-        metrics = _measure(study, predicted, temperature, costs)
+        metrics = _measure(plain, study, predicted, temperature, costs)
         seconds = fitted.seconds | {"evaluate": time.perf_counter() - trained}
         review.log_review(logger, metrics[0], study, predicted[CLEAN])
     review.print_table(name, metrics[0], audit)

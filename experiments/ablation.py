@@ -70,17 +70,21 @@ def train_one(plain: dict[str, Any]) -> dict[str, Any]:
 
 def summarise(lines: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds with half-widths of their intervals, and the difference to the whole model at equal seeds."""
+    twice = lines[lines.duplicated([*LINES.keys[:-1]], keep=False)]
+    if not twice.empty:
+        raise ValueError(f"{LINES.file.name} has lines of several configs; keep one of each:\n{twice.to_string()}")
     rows = []
-    for (data, limit), group in lines.groupby(["data", "flag_limit"]):
+    by = ["data", "flag_limit", "epochs"]
+    for place, group in lines.groupby(by):
         whole = group[group["variant"] == "whole"].set_index("seed")
         for name, runs in group.groupby("variant"):
-            row: dict[str, Any] = {"data": data, "flag_limit": limit, "variant": name, "seeds": len(runs)}
+            row: dict[str, Any] = dict(zip(by, place, strict=True)) | {"variant": name, "seeds": len(runs)}
             row |= {"mmac": runs["mmac"].iloc[0], "seconds": runs["seconds"].mean()}
             for score in ("val_macro_f1", "test_macro_f1"):
                 row |= {score: runs[score].mean(), f"{score}_half": half_width(runs[score].to_numpy())}
             apart = (runs.set_index("seed")["val_macro_f1"] - whole["val_macro_f1"]).dropna()
             rows.append(row | {"val_to_whole": apart.mean(), "val_to_whole_half": half_width(np.asarray(apart))})
-    return pd.DataFrame(rows).sort_values(["data", "flag_limit", "val_macro_f1"], ascending=[True, True, False])
+    return pd.DataFrame(rows).sort_values([*by, "val_macro_f1"], ascending=[True, True, True, False])
 
 
 def main() -> None:
@@ -93,7 +97,10 @@ def main() -> None:
     lines = LINES.read()
     if lines.empty:
         sys.exit("nothing has been run yet")
-    print(summarise(lines).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    try:
+        print(summarise(lines).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@
 
 Reads stored predictions alone. Intervals are 95 % percentiles of 2000 bootstrap draws of the test specimens, the same
 draws for every run and condition, so that differences are paired. The slope is of the score against log2(1 + sigma),
-the clean condition included (the study's degradation rate); `relative` is the slope over the clean score. The second
-table says at which sigma the better of two runs on clean cells stops being the better one.
+the clean condition included (the study's degradation rate), and of sigma as it is called: `sampled` is how wide a
+blur is on the pixels that it meets. `relative` is the slope over the clean score. A draw that lacks a class is drawn
+again, `redrawn` is their share; a single specimen has no interval. The second table says at which sigma the better
+of two runs on clean cells stops being the better one, of the sigmas that both have.
 """
 
 import json
@@ -26,8 +28,8 @@ DRAWS = 2000
 SCORES = {"accuracy": stats.accuracy, "macro_f1": stats.macro_f1}
 
 
-def curves(run: Path) -> dict[str, tuple[list[float], np.ndarray, np.ndarray]]:
-    """For each kind: rising sigmas from 0, confusion matrices [k, C, C], and those of the draws [draws, k, C, C]."""
+def curves(run: Path) -> dict[str, tuple[list[float], np.ndarray, np.ndarray, dict[str, Any]]]:
+    """For each kind: rising sigmas from 0, confusion matrices [k, C, C], those of the draws [draws, k, C, C], facts."""
     classes = read_record(run)["classes"]
     rows, probabilities = read_predictions(run)
     code = {name: i for i, name in enumerate(classes)}
@@ -36,14 +38,16 @@ def curves(run: Path) -> dict[str, tuple[list[float], np.ndarray, np.ndarray]]:
     found = {}
     for kind in sorted(set(rows["kind"]) - {"none"}):
         sigmas = [0.0, *sorted(rows.loc[rows["kind"] == kind, "sigma"].unique())]
-        whole, drawn = [], []
+        whole, drawn, facts = [], [], {}
         for sigma in sigmas:
             here = ((rows["sigma"] == sigma) & (rows["kind"] == (kind if sigma else "none"))).to_numpy()
             specimens = rows["specimen"].to_numpy()[here]
             counts = stats.confusions_by_specimen(labels[here], predicted[here], specimens, len(classes))
             whole.append(counts.sum(axis=0))
-            drawn.append(stats.resample(counts, stats.resamples(len(counts), DRAWS, seed=0)))
-        found[kind] = (sigmas, np.stack(whole).astype(float), np.stack(drawn, axis=1))
+            times, redrawn = stats.resamples(counts, DRAWS, seed=0)
+            drawn.append(stats.resample(counts, times))
+            facts = {"specimens": len(counts), "redrawn": redrawn}
+        found[kind] = (sigmas, np.stack(whole).astype(float), np.stack(drawn, axis=1), facts)
     return found
 
 
@@ -56,14 +60,17 @@ def read_runs(runs_dir: Path) -> list[dict[str, Any]]:
         about = {key: config[key]["name"] for key in ("data", "model", "adapt")}
         about |= {"input_px": config["model"]["backbone"]["input_px"], "flag_limit": config["flag_limit"]}
         about |= {"seed": config["seed"], "n_test": record["metrics"][0]["n_test"], "run": file.parent.name}
+        by_kind = curves(file.parent)
         by_score = {
             (kind, name): (sigmas, score(whole), score(drawn))
-            for kind, (sigmas, whole, drawn) in curves(file.parent).items()
+            for kind, (sigmas, whole, drawn, _) in by_kind.items()
             for name, score in SCORES.items()
         }
         if by_score:
             cells = (record["data"]["fingerprint"], json.dumps(config["data"]["split"]))
-            found.append({"about": about, "cells": cells, "curves": by_score})
+            sampled = {(row["kind"], row["sigma"]): row["sampled_sigma"] for row in record["metrics"]}
+            facts = {kind: facts for kind, (_, _, _, facts) in by_kind.items()}
+            found.append({"about": about, "cells": cells, "curves": by_score, "facts": facts, "sampled": sampled})
     if not found:
         raise ValueError(f"{runs_dir} holds no run that was evaluated under blur: optics=blur evaluates one")
     return found
@@ -76,11 +83,16 @@ def summarise(runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
         for (kind, name), (sigmas, values, draws) in run["curves"].items():
             told = {f"sigma {sigma:g}": (values[i], draws[:, i]) for i, sigma in enumerate(sigmas)}
             told["slope"] = (stats.slope(sigmas, values), stats.slope(sigmas, draws))
-            told["relative slope"] = (told["slope"][0] / values[0], told["slope"][1] / draws[:, 0])
+            told["relative slope"] = tuple(
+                np.divide(slope, clean, out=np.full(np.shape(slope), np.nan), where=clean > 0)
+                for slope, clean in zip(told["slope"], (values[0], draws[:, 0]), strict=True)
+            )
             told["area"] = (stats.area(sigmas, values), stats.area(sigmas, draws))
+            sampled = {f"sigma {sigma:g}": run["sampled"].get((kind, sigma), 0.0) for sigma in sigmas}
             for what, (value, of_draws) in told.items():
-                low, high = stats.interval(of_draws)
-                row = {"kind": kind, "score": name, "what": what, "value": float(value), "low": low, "high": high}
+                low, high = stats.interval(of_draws) if run["facts"][kind]["specimens"] > 1 else (np.nan, np.nan)
+                row = {"kind": kind, "score": name, "what": what, "sampled": sampled.get(what, np.nan)}
+                row |= {"value": float(value), "low": low, "high": high} | run["facts"][kind]
                 lines.append(run["about"] | row)
     return pd.DataFrame(lines)
 
@@ -96,10 +108,15 @@ def leads(runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
         if not same or one["cells"] != other["cells"]:
             continue
         for key in one["curves"].keys() & other["curves"].keys():
-            sigmas, values, draws = one["curves"][key]
-            if other["curves"][key][0] != sigmas:
+            both = [run["curves"][key] for run in (one, other)]
+            sigmas = sorted(set(both[0][0]) & set(both[1][0]))
+            if len(sigmas) < 2:
                 continue
-            apart, of_draws = values - other["curves"][key][1], draws - other["curves"][key][2]
+            places = [[of[0].index(sigma) for sigma in sigmas] for of in both]
+            (values, draws), (others, of_others) = (
+                (of[1][place], of[2][:, place]) for of, place in zip(both, places, strict=True)
+            )
+            apart, of_draws = values - others, draws - of_others
             ahead, behind = (one, other) if apart[0] >= 0 else (other, one)
             sign = 1 if ahead is one else -1
             ends = np.array([stats.lead_ends(sigmas, sign * draw) for draw in of_draws])

@@ -1,5 +1,6 @@
 """A CSV to which several processes add lines, so that a long search can be cut off and shared."""
 
+import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,19 +10,26 @@ import pandas as pd
 from filelock import FileLock
 from omegaconf import DictConfig
 
-from cellpatch.config import check, compose_config
+from cellpatch.config import check, compose_config, without
 from cellpatch.publish import replacing
+from cellpatch.runs import identity
+
+_PLACES = ("root", "points", "file", "table", "loading")
 
 
 class Lines:
-    """Lines told apart by the columns `keys`; the file is replaced whole, in the order of the keys."""
+    """Lines told apart by the columns `keys` and `config`; the file is replaced whole, in the order of the keys.
+
+    `config` is a hash of all else that a config says of a training, but where the data lie.
+    """
 
     def __init__(self, file: Path, keys: Sequence[str]) -> None:
         self.file = file
-        self.keys = list(keys)
+        self.keys = [*keys, "config"]
 
     def read(self) -> pd.DataFrame:
-        return pd.read_csv(self.file) if self.file.exists() else pd.DataFrame(columns=self.keys)
+        lines = pd.read_csv(self.file) if self.file.exists() else pd.DataFrame()
+        return lines.reindex(columns=[*lines.columns, *(key for key in self.keys if key not in lines)])
 
     def has(self, key: dict[str, Any]) -> bool:
         wanted = tuple(key[name] for name in self.keys)
@@ -34,6 +42,7 @@ class Lines:
             plain = check(config)
             key = {"data": plain["data"]["name"], "flag_limit": plain["flag_limit"]}
             key |= {"epochs": plain["trainer"]["max_epochs"]} | own
+            key["config"] = identity(plain, json.dumps(without(plain["data"], *_PLACES), sort_keys=True), None)
             if self.has(key):
                 print(f"{own}: is there")
             else:

@@ -78,10 +78,13 @@ def line_of(key: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
 
 
 def choose(lines: pd.DataFrame) -> pd.DataFrame:
-    """Mean validation macro-F1 per model (rows) and candidate (columns), over data sets that have every candidate."""
-    table = lines.pivot_table(
-        index=["model", "data", "flag_limit", "epochs"], columns="candidate", values="val_macro_f1"
-    )
+    """Mean validation macro-F1 per model (rows) and candidate (columns), over data sets that have every candidate.
+
+    Of lines of several configs the last one counts; those without a `config` are the oldest.
+    """
+    by = ["model", "data", "flag_limit", "epochs", "candidate"]
+    lines = lines.sort_values("config", na_position="first", kind="stable").drop_duplicates(by, keep="last")
+    table = lines.pivot_table(index=by[:-1], columns="candidate", values="val_macro_f1")
     return table.dropna().groupby("model").mean()
 
 

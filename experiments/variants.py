@@ -172,6 +172,7 @@ VARIANTS: dict[str, tuple[type[CustomViT], list[str]]] = {
     "plain MLP": (PlainMLP, []),
     "patch stem + plain MLP": (Textbook, []),
     "no attention": (NoAttention, []),
+    "tokens of 5 px": (CustomViT, ["model.backbone.token_px=5"]),
     "tokens of 8 px": (CustomViT, ["model.backbone.token_px=8"]),
     "tokens of 10 px": (CustomViT, ["model.backbone.token_px=10"]),
     "a vector a place": (LearntPositions, []),

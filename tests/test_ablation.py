@@ -68,13 +68,29 @@ def test_summary_pairs_seeds() -> None:
 
     lines = pd.DataFrame(
         [
-            {"data": "d", "flag_limit": 1, "variant": v, "seed": s, "mmac": 1, "seconds": 1, "val_macro_f1": f}
+            {
+                "data": "d",
+                "flag_limit": 1,
+                "epochs": e,
+                "variant": v,
+                "seed": s,
+                "mmac": 1,
+                "seconds": 1,
+                "val_macro_f1": f,
+            }
             | {"test_macro_f1": f}
-            for v, scores in (("whole", (0.5, 0.6, 0.7)), ("other", (0.51, 0.61, 0.71)))
+            for e, v, scores in (
+                (2, "whole", (0.5, 0.6, 0.7)),
+                (2, "other", (0.51, 0.61, 0.71)),
+                (9, "whole", (0.8, 0.9, 1.0)),
+            )
             for s, f in enumerate(scores)
         ]
     )
-    table = ablation.summarise(lines).set_index("variant")
+    assert len(ablation.summarise(lines)) == 3
+    table = ablation.summarise(lines[lines["epochs"] == 2]).set_index("variant")
+    with pytest.raises(ValueError, match="has lines of several configs; keep one of each"):
+        ablation.summarise(pd.concat([lines, lines.head(1)]))
     assert table.loc["other", "val_to_whole"] == pytest.approx(0.01)
     assert table.loc["other", "val_to_whole_half"] == pytest.approx(0, abs=1e-9)
     assert table.loc["other", "val_macro_f1_half"] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from cellpatch import latency
 from cellpatch.export import export
 from cellpatch.network import restore
 from cellpatch.predict import predict
-from cellpatch.record import read_predictions, read_record
+from cellpatch.record import read_predictions, read_record, replace_record, update_record
+from cellpatch.runs import locked
 from cellpatch.study import find_store
 from cellpatch.training import train
 
@@ -169,7 +171,7 @@ def test_a_run_that_cannot_be_restored_as_asked_says_why(run: Path, images: Path
         predict(run, images, images / "weights.safetensors")
     record = read_record(run)
     del record["data"]["geometry"]
-    (run / "record.json").write_text(json.dumps(record))
+    replace_record(run, record)
     with pytest.raises(ValueError, match="does not state the crops' geometry: train it with this version"):
         predict(run, images)
 
@@ -209,6 +211,54 @@ def test_an_export_that_differs_is_not_written(run: Path, tmp_path: Path, monkey
     assert not list(tmp_path.glob("*.onnx"))
 
 
+def test_a_large_model_is_two_files_or_none(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 100)
+    out = tmp_path / "out"
+    out.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr("cellpatch.export.TOLERANCE", -1.0)
+        with pytest.raises(ValueError, match="not written"):
+            export(run, out / "large.onnx")
+    assert not list(out.iterdir())
+    export(run, out / "large.onnx")
+    assert sorted(file.name for file in out.iterdir()) == ["large.onnx", "large.onnx.data"]
+    moved = tmp_path / "moved"
+    out.rename(moved)
+    [got] = onnxruntime.InferenceSession(moved / "large.onnx").run(None, {"crops": np.zeros((2, 16, 16, 3), np.uint8)})
+    np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
+
+
+def test_places_that_cannot_be_written_are_told(run: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken.onnx").mkdir()
+    for module, arguments in (
+        ("predict", [images, "--out", tmp_path / "taken.onnx"]),
+        ("export", [tmp_path / "taken.onnx"]),
+    ):
+        process = start_python("-m", f"cellpatch.{module}", str(run), *map(str, arguments))
+        _, told = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "error: " in told
+        assert "Traceback" not in told
+
+
+def test_stores_of_other_versions_do_not_matter(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "stores" / "aaa-old").mkdir()
+    (tmp_path / "stores" / "aaa-old" / "manifest.json").write_text('{"format_version": 0}')
+    assert "the run's predictions of" in export(run, tmp_path / "out.onnx")
+
+
+def test_a_card_waits_for_who_writes_the_record(run: Path) -> None:
+    options = [str(run), "--engines", "eager", "--seconds", "0.01", "--threads", "1"]
+    with locked(run.parent, read_record(run)["identity"]):
+        process = start_python("-m", "cellpatch.latency", *options)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(timeout=25)
+        update_record(run, note="an evaluation")
+        assert "latency" not in read_record(run)
+    process.communicate(timeout=120)
+    assert read_record(run).keys() >= {"latency", "note"}
+
+
 def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = read_record(run)
     latency.main([str(run), "--engines", "eager,onnx", "--seconds", "0.02", "--threads", "1"])
@@ -223,6 +273,9 @@ def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) 
     first = card["engines"]["eager"][0]
     assert first["transfer_ms"] + first["optics_ms"] + first["forward_ms"] == pytest.approx(first["ms"])
     assert "onnx" in capsys.readouterr().out
+    assert card["peak_mib"] < 500, "what the run needs, not what the imports take"
+    with pytest.raises(SystemExit, match="--threads must be >= 1, but got 0"):
+        latency.main([str(run), "--threads", "0"])
     with pytest.raises(SystemExit, match="--engines must be of"):
         latency.main([str(run), "--engines", "eager,magic"])
 

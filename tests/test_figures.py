@@ -1,6 +1,5 @@
 """Figures from stored runs: what they draw, and what they refuse."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from conftest import ROOT
 
 from cellpatch.config import models
 from cellpatch.plotting import looks
+from cellpatch.record import replace_record
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import figure3
@@ -32,7 +32,7 @@ def _record(runs: Path, name: str, **changes: Any) -> None:
     }
     record["config"] |= changes  # type: ignore[operator]
     (runs / name).mkdir(parents=True)
-    (runs / name / "record.json").write_text(json.dumps(record))
+    replace_record(runs / name, record)
 
 
 def test_one_figure_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

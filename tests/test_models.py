@@ -240,11 +240,11 @@ def test_nin_refuses_other_than_three_widths() -> None:
 
 
 def test_customvit_refuses_tokens_that_do_not_tile() -> None:
-    with pytest.raises(ValueError, match="token_px must be even and divide input_px"):
+    with pytest.raises(ValueError, match="token_px must be > 1 and divide input_px"):
         CustomViT(40, 7, 8, 32, 1, 2, 0.0, [0.5] * 3, [0.5] * 3)
 
 
-@pytest.mark.parametrize("token_px", [2, 4, 8, 10])
+@pytest.mark.parametrize("token_px", [2, 4, 5, 8, 10])
 def test_customvit_positions_matter(token_px: int) -> None:
     torch.manual_seed(0)
     model = CustomViT(40, token_px, 8, 32, 1, 2, 0.0, [0.5] * 3, [0.5] * 3).eval()

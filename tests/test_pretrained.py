@@ -1,6 +1,5 @@
 """Runs of pretrained models, with the real weights that install as a package."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +10,13 @@ import pytest
 import torch
 from conftest import ROOT, config_of
 
-from cellpatch import embeddings, runs
+from cellpatch import embeddings, fitting, runs
 from cellpatch.config import build, check, compose_config
 from cellpatch.evaluate import measure
+from cellpatch.export import export
 from cellpatch.network import open_backbone, restore, weights_fingerprint
 from cellpatch.optics import Condition, Optics
-from cellpatch.record import read_predictions, read_record
+from cellpatch.record import read_predictions, read_record, replace_record
 from cellpatch.study import open_store, open_study
 from cellpatch.training import train
 
@@ -172,7 +172,7 @@ def test_restoring_needs_the_same_published_weights(tmp_path: Path, folder_of_sq
     with pytest.raises(ValueError, match="its sha256 is not"):
         restore(run, elsewhere)
     record["config"]["model"]["weights"]["sha256"] = None
-    (run / "record.json").write_text(json.dumps(record))
+    replace_record(run, record)
     with pytest.raises(ValueError, match="published weights of efficientnet_lite0 are now .*, not .* as before"):
         restore(run, elsewhere)
 
@@ -245,7 +245,7 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
     for (kind, sigma), stored in by_condition[0].items():
         here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
         labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
-        again = {"kind": kind, "sigma": sigma} | measure(
+        again = {key: stored[key] for key in ("kind", "sigma", "sampled_sigma")} | measure(
             labels, probabilities[here], record["classes"], record["temperature"]
         )
         assert again == stored
@@ -289,6 +289,18 @@ def test_an_evaluation_that_was_cut_off_is_made_again(
     assert not list(run.glob(".*"))
 
 
+def test_rounded_features_are_exported_and_the_backbone_is_opened_once(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    whole = fitting.open_backbone
+    monkeypatch.setattr(fitting, "open_backbone", lambda *a: (opened.append(1), whole(*a))[1])
+    train(_config(tmp_path, folder_of_squares(20, 5), "data.loading.embedding_dtype=float16", *BLUR))
+    assert len(opened) == 1
+    [(run, _)] = _records(tmp_path)
+    assert "the run's own features were rounded to float16" in export(run, tmp_path / "out.onnx")
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "predictions.parquet"])
 def test_an_altered_run_is_not_evaluated(tmp_path: Path, folder_of_squares: FolderMaker, name: str) -> None:
     root = folder_of_squares(20, 5)
@@ -302,6 +314,6 @@ def test_an_altered_run_is_not_evaluated(tmp_path: Path, folder_of_squares: Fold
 
 
 def test_a_blur_too_wide_is_an_error_before_any_training(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
-    with pytest.raises(ValueError, match="reaches 64 px, but the crop with its margin has only 16"):
+    with pytest.raises(ValueError, match="has a kernel of 129 px, but the crop with its margin has only 16"):
         train(_config(tmp_path, folder_of_squares(20, 5), "optics.kind=pre", "optics.sigma=40"))
     assert not (tmp_path / "runs").exists()

@@ -30,7 +30,9 @@ def _cells(seed: int, n: int = 120, k: int = 4) -> tuple[np.ndarray, np.ndarray,
 def test_a_draw_scores_as_its_cells_do(seed: int) -> None:
     labels, predicted, specimens = _cells(seed)
     counts = stats.confusions_by_specimen(labels, predicted, specimens, 4)
-    times = stats.resamples(len(counts), 5, seed)
+    times, redrawn = stats.resamples(counts, 5, seed)
+    assert times.shape == (5, len(counts))
+    assert 0 <= redrawn < 1
     drawn = stats.resample(counts, times)
     names = np.unique(specimens)
     for i, row in enumerate(times):
@@ -39,7 +41,8 @@ def test_a_draw_scores_as_its_cells_do(seed: int) -> None:
             [np.flatnonzero(specimens == name).repeat(n) for name, n in zip(names, row, strict=True)]
         )
         assert stats.accuracy(drawn)[i] == pytest.approx(accuracy_score(labels[cells], predicted[cells]))
-        present = np.unique(labels[cells])
+        present = np.unique(labels)
+        assert set(labels[cells]) == set(present)
         expected = f1_score(labels[cells], predicted[cells], labels=present, average="macro", zero_division=0)
         assert stats.macro_f1(drawn)[i] == pytest.approx(expected)
 
@@ -48,10 +51,26 @@ def test_the_interval_of_known_clusters() -> None:
     rng = np.random.default_rng(0)
     right = rng.normal(0.7, 0.1, 400).clip(0, 1)  # specimens differ, cells of one agree
     counts = np.array([[[round(1000 * p), 1000 - round(1000 * p)], [0, 0]] for p in right])
-    low, high = stats.interval(stats.accuracy(stats.resample(counts, stats.resamples(400, 4000, 1))))
+    times, redrawn = stats.resamples(counts, 4000, 1)
+    assert redrawn == 0
+    low, high = stats.interval(stats.accuracy(stats.resample(counts, times)))
     error = right.std() / 400**0.5
     assert low == pytest.approx(right.mean() - 1.96 * error, abs=0.1 * error + 1e-3)
     assert high == pytest.approx(right.mean() + 1.96 * error, abs=0.1 * error + 1e-3)
+
+
+def test_draws_without_a_class_are_drawn_again() -> None:
+    counts = np.zeros((10, 3, 3), np.int64)
+    counts[:, 0, 0] = 5
+    counts[0, 1, 0] = 2  # class 1 is in one specimen of ten and never found; class 2 in none
+    times, redrawn = stats.resamples(counts, 5000, 0)
+    assert times.shape == (5000, 10)
+    assert (times.sum(axis=1) == 10).all()
+    assert (times[:, 0] > 0).all()
+    assert redrawn == pytest.approx(0.9**10, abs=0.02)
+    low, high = stats.interval(stats.macro_f1(stats.resample(counts, times)))
+    assert 0.4 < low < high < 0.5, "never the score of class 0 alone"
+    assert times[:, 1].mean() == pytest.approx(times[:, 5].mean(), abs=0.05)
 
 
 @settings(max_examples=20, deadline=None)
@@ -98,6 +117,11 @@ def test_where_a_lead_ends() -> None:
     [row] = blur_table.leads([steady, sharp, _run("elsewhere", [0.5, 0.4, 0.3], "other cells")]).to_dict("records")
     assert (row["ahead"], row["behind"]) == ("sharp", "steady")
     assert row["ends"] == row["low"] == row["high"] == pytest.approx(1.0)
+    fewer = _run("fewer", [0.9, 0.7, 0.3])
+    sigmas, values, draws = fewer["curves"]["pre", "accuracy"]
+    fewer["curves"]["pre", "accuracy"] = (sigmas[::2], values[::2], draws[:, ::2])
+    [row] = blur_table.leads([steady, fewer]).to_dict("records")
+    assert row["ends"] == pytest.approx(4**0.25 - 1), "of the sigmas that both have"
     [row] = blur_table.leads([steady, _run("weak", [0.1, 0.1, 0.1])]).to_dict("records")
     assert row["ahead"] == "steady"
     assert row["ends"] == np.inf

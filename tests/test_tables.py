@@ -94,7 +94,13 @@ def test_models_hold_the_chosen_recipe() -> None:
 def test_the_choice_is_the_best_mean_over_the_data_sets() -> None:
     rows = [
         {"data": data, "flag_limit": 8, "epochs": 2, "model": "cnn", "candidate": candidate, "val_macro_f1": score}
-        for data, scores in (("a", [0.5, 0.6, 0.1]), ("b", [0.5, 0.45, 0.9]), ("half", [0.1, 0.9]))
+        | {"config": config}
+        for data, scores, config in (
+            ("a", [0.5, 0.6, 0.1], "x"),
+            ("a", [0.9, 0.1, 0.1], None),
+            ("b", [0.5, 0.45, 0.9], "y"),
+            ("half", [0.1, 0.9], "z"),
+        )
         for candidate, score in enumerate(scores)
     ]
     means = recipes.choose(pd.DataFrame(rows))

@@ -13,19 +13,20 @@ import pytest
 import torch
 from conftest import config_of
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from cellpatch import runs
 from cellpatch.adapt import Scratch
 from cellpatch.classifier import Classifier, warm_cosine
-from cellpatch.config import check
+from cellpatch.config import build, check
 from cellpatch.data.datamodule import BatchIndices, class_weights, to_pixels
 from cellpatch.evaluate import measure
 from cellpatch.models.backbone import trained_state
 from cellpatch.models.cnn import CNN
 from cellpatch.network import Network, restore, weights_fingerprint
 from cellpatch.optics import Condition, DrawnOptics, Optics
-from cellpatch.record import read_predictions, read_record
+from cellpatch.record import read_predictions, read_record, replace_record
 from cellpatch.study import open_store
 from cellpatch.training import train
 
@@ -104,7 +105,7 @@ def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[
     run, record, _ = finished
     rows, probabilities = read_predictions(run)
     labels = np.array([record["classes"].index(label) for label in rows["label"]])
-    assert {"kind": "none", "sigma": 0.0} | measure(
+    assert {"kind": "none", "sigma": 0.0, "sampled_sigma": 0.0} | measure(
         labels, probabilities, record["classes"], record["temperature"]
     ) == record["metrics"][0]
     store = open_store(record["config"]["data"])
@@ -154,7 +155,10 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
     ]
     others += ["augment.shift_px=1", "model.recipe.lr=0.5"]
     assert len({identity(override) for override in others} | {identity()}) == len(others) + 1
-    assert identity("optics.train=[0,1]") != identity("optics.train=[0,1]", "optics.kind=pre")
+    assert identity("optics.train=[0,1]") != identity("optics.train=[0,1]", "optics.train_kind=[pre]")
+    blurred = ["optics.train=[0,1]"]
+    same = {identity(*blurred, other) for other in ("optics.kind=defocus", "optics.train_kind=[post,pre]")}
+    assert same == {identity(*blurred)}
     plain = check(_config(tmp_path, root))
     assert runs.identity(plain, "other data", None) != identity()
     assert runs.identity(plain, "data", "weights") != identity()
@@ -166,7 +170,7 @@ def test_training_with_blur_is_a_run_of_its_own_and_its_network_is_not_blurred(
     root = folder_of_squares(20, 5)
     (sharp, _), (run, record) = (
         _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=2", train)
-        for train in ("optics.train=null", "optics.train=[0,6]")
+        for train in ("optics.train=null", "optics.train=[0,4]")
     )
     assert sharp != run
     assert [row["kind"] for row in record["metrics"]] == ["none"]
@@ -206,7 +210,7 @@ def test_every_kind_is_another_image(tmp_path: Path, folder_of_squares: FolderMa
 
 def test_a_failed_run_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(6, 3)
-    with pytest.raises(ValueError, match="token_px must be even and divide input_px"):
+    with pytest.raises(ValueError, match="token_px must be > 1 and divide input_px"):
         _train(tmp_path, root, "model=customvit", "model.backbone.token_px=7")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(ValueError, match="needs at least 3 specimens"):
@@ -356,10 +360,74 @@ def test_a_run_from_elsewhere_runs_nothing_but_ours(
     shutil.copytree(finished[0], run)
     assert restore(run)
     record = read_record(run)
-    record["config"]["model"]["backbone"]["_target_"] = "os.system"
-    (run / "record.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="model.backbone._target_ must start with one of"):
-        restore(run)
+    for target in ("os.system", "cellpatch.embeddings.main", "cellpatch.config.build"):
+        record["config"]["model"]["backbone"] = {"_target_": target, "arguments": ["--clear-all"]}
+        replace_record(run, record)
+        with pytest.raises(ValueError, match=r"model.backbone._target_ must .*Backbone"):
+            restore(run)
+
+
+def test_a_record_that_was_altered_is_refused(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    file = run / "record.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps(whole, sort_keys=True))
+    assert read_record(run) == finished[1], "the order of keys and blanks are nothing"
+    altered = [whole | {"classes": whole["classes"][::-1]}, whole | {"temperature": 9.0}]
+    altered += [{key: value for key, value in whole.items() if key != gone} for gone in ("files", "sha256")]
+    for record in (*altered, [], "text"):
+        file.write_text(json.dumps(record))
+        with pytest.raises(ValueError, match="record.json is not as this version wrote it"):
+            restore(run)
+        with pytest.raises(ValueError, match="record.json is not as this version wrote it"):
+            runs.table(tmp_path)
+
+
+def test_costs_that_come_later_are_told_of_every_stored_condition(
+    tmp_path: Path, folder_of_squares: FolderMaker
+) -> None:
+    root = folder_of_squares(20, 5)
+    first = "data.costs.classes=[red,green]"
+    _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1", "optics.sigma=0.8")
+    _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1", first, "data.costs.factor=3")
+    run, record = _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1", "optics.sigma=[0.8,1.6]")
+    assert record["config"]["data"]["costs"]["factor"] == 3
+    assert len(record["metrics"]) == 5
+    rows, probabilities = read_predictions(run)
+    costs = build(record["config"]["data"]["costs"])
+    for row in record["metrics"]:
+        here = ((rows["kind"] == row["kind"]) & (rows["sigma"] == row["sigma"])).to_numpy()
+        labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
+        assert row["cost_weighted_error"] == costs.error(labels, probabilities[here], record["classes"])
+        assert row["confusion"] == confusion_matrix(labels, probabilities[here].argmax(1), labels=range(3)).tolist()
+
+
+def test_a_run_whose_files_are_gone_does_not_count_as_there(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(20, 5)
+    run, _ = _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1")
+    (run / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="predictions.parquet is missing or not as the record says"):
+        read_predictions(run)
+    (run / "weights.safetensors").unlink()
+    with pytest.raises(ValueError, match="is missing or not as the record says"):
+        _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1")
+
+
+def test_a_blur_narrower_than_its_name_is_told(
+    tmp_path: Path, folder_of_squares: FolderMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, record = _train(tmp_path, folder_of_squares(20, 5), *SMALL_CNN, "trainer.max_epochs=1", "optics.sigma=0.4")
+    assert "pre 0.4 is a blur of 0" in caplog.text
+    sampled = {(row["kind"], row["sigma"]): row["sampled_sigma"] for row in record["metrics"]}
+    assert sampled["none", 0.0] == 0
+    assert sampled["pre", 0.4] < 0.1, "0.16 of a native pixel"
+
+
+def test_a_training_that_diverges_says_so(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    with pytest.raises(ValueError, match="training diverged, its probabilities are not finite: lower adapt.lr"):
+        _train(tmp_path, folder_of_squares(20, 5), *SMALL_CNN, "trainer.max_epochs=2", "adapt.lr=1e30")
+    assert not list((tmp_path / "runs").glob("[!.]*"))
 
 
 def test_json_is_strict(finished: tuple[Path, dict[str, Any], Path]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from cellpatch.data.files import CropFile, write_files
 from cellpatch.data.images import SUFFIXES
 from cellpatch.data.problems import Problems
-from cellpatch.data.source import folder_of, listing, specimen_regex
+from cellpatch.data.source import Source, folder_of, listing, specimen_regex
 
 
 def images_below(root: Path) -> list[Path]:
@@ -17,7 +17,7 @@ def images_below(root: Path) -> list[Path]:
     return [file for file in found if file.suffix.lower() in SUFFIXES]
 
 
-class Folder:
+class Folder(Source):
     """`root/CLASS/SPECIMEN/image.png`, or `root/CLASS/...` with the specimen by a regular expression.
 
     `specimen_pattern` is searched in the path below `root` (with `/`); its first group is the specimen.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
-from cellpatch.data.source import listing
+from cellpatch.data.source import Source, listing
 from cellpatch.data.store import Geometry
 from cellpatch.data.writer import StoreWriter
 
@@ -17,7 +17,7 @@ _PARTS = {"train": "train", "val": "validation", "test": "test"}
 _CHUNK = 4096
 
 
-class Npz:
+class Npz(Source):
     """`{train,val,test}_images` uint8 [n, s, s] or [n, s, s, 3] and `_labels` int [n] or [n, 1].
 
     MedMNIST names no specimens: each image counts as its own, and its own parts are kept as the split.

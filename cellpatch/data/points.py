@@ -13,7 +13,7 @@ from cellpatch.data.annotations import read_annotations
 from cellpatch.data.crops import Border, cut, note_outside
 from cellpatch.data.images import Plane, open_plane
 from cellpatch.data.problems import Problems
-from cellpatch.data.source import folder_of, inside, listing, specimen_regex
+from cellpatch.data.source import Source, folder_of, inside, listing, specimen_regex
 from cellpatch.data.store import Geometry
 from cellpatch.data.tables import check_classes
 from cellpatch.data.writer import StoreWriter
@@ -22,7 +22,7 @@ DROPPED = "crop leaves the image, or touches its transparent part"
 _CHUNK = 256  # crops held before they go to the writer
 
 
-class Points:
+class Points(Source):
     """Images below `root` and points in image pixels, in one of the layouts of `read_annotations`.
 
     `field_um` is the side of a crop, `margin_um` what is kept around it on each side. `um_per_px` is the

@@ -5,9 +5,10 @@ import json
 import logging
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from cellpatch.data.store import FORMAT_VERSION
 from cellpatch.publish import write_once
@@ -15,13 +16,16 @@ from cellpatch.publish import write_once
 log = logging.getLogger(__name__)
 
 
-@runtime_checkable
-class Source(Protocol):
-    """One kind of input. `describe` holds all that determines the store's bytes; `fill` writes them."""
+class Source(ABC):
+    """One kind of input."""
 
-    def describe(self) -> dict[str, Any]: ...
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """All that determines the store's bytes."""
 
-    def fill(self, folder: Path) -> None: ...
+    @abstractmethod
+    def fill(self, folder: Path) -> None:
+        """Write the store's files."""
 
 
 def prepare(source: Source, name: str, store_dir: Path) -> Path:

@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from cellpatch.data.files import CropFile, write_files
-from cellpatch.data.source import folder_of, inside, listing
+from cellpatch.data.source import Source, folder_of, inside, listing
 from cellpatch.data.tables import check_classes, read_table
 
 SPLITS = ("train", "validation", "test")
 
 
-class Table:
+class Table(Source):
     """Columns `path`, `class`, `specimen`; optional `cell_id` and `split` (train, validation or test).
 
     Paths are relative to `root` (by default the table's own folder) and must stay inside it.

@@ -12,7 +12,7 @@ class CNN(Backbone):
     """Stages of two 3x3 convolutions, each stage ending in a 2x2 max pool, then the mean over the map.
 
     With widths 32, 64, 128, 256 at 40x40: 1.17 M parameters, 82 MMAC; the map before pooling is 5x5.
-    The study names a "CNN" without its shape [P]; this shape is our choice [O].
+    The study names a "CNN" without its shape [P]; this shape is our choice [O]. Raises ValueError without widths > 0.
     """
 
     def __init__(
@@ -23,6 +23,8 @@ class CNN(Backbone):
         std: Sequence[float],
     ) -> None:
         super().__init__()
+        if not widths or min(widths) < 1:
+            raise ValueError(f"widths must name at least one, each > 0, but got {list(widths)}")
         self.input_px = input_px
         self.num_features = widths[-1]
         self.normalise = Normalise(mean, std)

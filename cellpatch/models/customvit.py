@@ -30,13 +30,17 @@ from cellpatch.models.backbone import Backbone, Normalise
 
 
 class Stem(nn.Module):
-    """Four 3x3 convolutions, the second and last with strides: [b, 3, h, w] to [b, h / token, w / token, dim]."""
+    """Four convolutions, the second (for even tokens) and the last with strides.
+
+    Maps [b, 3, h, w] to [b, h / token, w / token, dim].
+    """
 
     def __init__(self, width: int, dim: int, token_px: int) -> None:
         super().__init__()
-        stride = token_px // 2
+        halved = 2 - token_px % 2
+        stride = token_px // halved
         self.local = nn.Sequential(
-            *_convolve(3, width, 1), *_convolve(width, 2 * width, 2), *_convolve(2 * width, 2 * width, 1)
+            *_convolve(3, width, 1), *_convolve(width, 2 * width, halved), *_convolve(2 * width, 2 * width, 1)
         )
         self.tokens = nn.Conv2d(2 * width, dim, 2 * stride - 1, stride=stride, padding=stride // 2)
 
@@ -96,7 +100,7 @@ class CustomViT(Backbone):
     """Convolutional stem, pre-norm blocks with local MLPs, mean of the tokens.
 
     With dim 128, depth 4, 4 heads, tokens of 4 px at 40x40: 0.95 M parameters, 122 MMAC.
-    Raises ValueError if the tokens are odd or do not tile the input, or the heads do not divide dim.
+    Raises ValueError if the tokens do not tile the input, or the heads do not divide dim.
     """
 
     stem: nn.Module
@@ -114,10 +118,11 @@ class CustomViT(Backbone):
         std: Sequence[float],
     ) -> None:
         super().__init__()
-        if input_px % token_px or token_px % 2 or dim % heads:
+        least = min(input_px, token_px, stem_width, dim, depth, heads)
+        if least < 1 or token_px < 2 or input_px % token_px or dim % heads:
             raise ValueError(
-                f"token_px must be even and divide input_px, heads must divide dim, but got token_px={token_px}, "
-                f"input_px={input_px}, heads={heads}, dim={dim}"
+                f"token_px must be > 1 and divide input_px, heads must divide dim, all be > 0, but got "
+                f"{token_px=}, {input_px=}, {heads=}, {dim=}, {depth=}, {stem_width=}"
             )
         self.input_px = input_px
         self.num_features = dim

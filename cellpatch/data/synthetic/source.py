@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from cellpatch.data.source import Source
 from cellpatch.data.store import Geometry
 from cellpatch.data.synthetic.plan import CLASSES, check_size
 from cellpatch.data.synthetic.specimen import render
@@ -11,7 +12,7 @@ from cellpatch.data.writer import StoreWriter
 GEOMETRY = Geometry(crop_px=40, margin_px=13, um_per_px=0.25)  # the study's 10 um at 40x; margin for sigma 3.2
 
 
-class Synthetic:
+class Synthetic(Source):
     """SYNTHETIC cells of 16 types: at most 185,432 in 303 specimens, the same bytes for the same arguments.
 
     `workers` processes render; they do not change the bytes.
