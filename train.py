@@ -1,10 +1,15 @@
 """Train one model, or with -m a grid: python train.py -m model=customvit flag_limit=256,1024,16384."""
 
+import sys
+
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cellpatch.command import guard
 from cellpatch.config import register
+from cellpatch.grid import attempt, one
 
 register()
 
@@ -13,8 +18,16 @@ register()
 def main(config: DictConfig) -> None:
     from cellpatch.training import train  # torch and Lightning take seconds, --help should not
 
-    guard(train, config)
+    if HydraConfig.get().mode == RunMode.RUN:
+        outcome = guard(train, config)
+        if config.dry_run:
+            print(one(outcome))
+    else:
+        attempt(train, config)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where it stopped")

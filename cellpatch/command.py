@@ -1,29 +1,24 @@
 """How our commands end when the user has something to mend."""
 
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cellpatch.publish import replacing
 
-log = logging.getLogger(__name__)
+Done = TypeVar("Done")
 
 
-def guard(work: Callable[[DictConfig], None], config: DictConfig) -> None:
-    """Do the work; a ValueError ends a single command with its message, and fails one job of a multirun."""
+def guard(work: Callable[[DictConfig], Done], config: DictConfig) -> Done:
+    """Do the work; a ValueError ends the command with its message, without a stack of calls."""
     try:
-        work(config)
+        return work(config)
     except ValueError as error:
-        if HydraConfig.get().mode == RunMode.RUN:
-            sys.exit(f"error: {error}")  # without a stack of calls
-        log.error("failed: %s", error)  # Hydra shows the first failure only, at the end
-        raise
+        sys.exit(f"error: {error}")
 
 
 def write_table(stem: Path, table: pd.DataFrame, markdown: str) -> list[Path]:

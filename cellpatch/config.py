@@ -45,6 +45,8 @@ class Config:
     flag_limit: int = MISSING
     seed: int = MISSING
     runs_dir: str = MISSING
+    retry_failed: bool = MISSING
+    dry_run: bool = MISSING
     trainer: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING
     experiment: str | None = None

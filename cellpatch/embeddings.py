@@ -102,9 +102,12 @@ class Cache:
                 self._check_finite(rows)
                 if start == 0:
                     shape = (len(cells), rows.shape[1])
-                    self._check_room(shape[0] * shape[1] * rows.itemsize)
                     header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(stream, header)
+                    with FileLock(self.folder / ".room.lock"):
+                        size = shape[0] * shape[1] * rows.itemsize
+                        self._check_room(size)
+                        np.lib.format.write_array_header_1_0(stream, header)
+                        stream.truncate(stream.tell() + size)  # others that compute meanwhile see what it will take
                 stream.write(np.ascontiguousarray(rows).data)
 
     def _check_finite(self, rows: Float[np.ndarray, "n d"]) -> None:

@@ -1,6 +1,6 @@
 """Runs on disk: identity, place, record; and a grid of them as one table.
 
-python -m cellpatch.runs RUNS_DIR [--csv FILE]
+python -m cellpatch.runs RUNS_DIR [--csv FILE | --verify]
 """
 
 import argparse
@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from filelock import FileLock
 from cellpatch import __version__
 from cellpatch.config import without
 from cellpatch.publish import replacing, whole_or_absent
-from cellpatch.record import read_record
+from cellpatch.record import check_files, read_record
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
 _NOT_TRAINING = [
@@ -53,7 +54,9 @@ COLUMNS = [
 AXES = ["data", "model", "adapt", "input_px", "flag_limit", "seed"]
 
 
-def identity(config: dict[str, Any], data_fingerprint: str, weights_fingerprint: str | None) -> str:
+def identity(
+    config: dict[str, Any], data_fingerprint: str, weights_fingerprint: str | None, version: str = __version__
+) -> str:
     """Hash of all that determines the trained weights; `config` is resolved and plain.
 
     Not of the device, the logger, paths, names given to data, or how the run is evaluated. Published weights
@@ -62,7 +65,7 @@ def identity(config: dict[str, Any], data_fingerprint: str, weights_fingerprint:
     """
     probe = "views" in config["adapt"]
     content = {
-        "version": __version__,
+        "version": version,
         "data": data_fingerprint,
         "weights": weights_fingerprint,
         "split": config["data"]["split"],
@@ -98,19 +101,31 @@ def locked(runs_dir: Path, run_id: str) -> FileLock:
 
 
 @contextmanager
-def claim(runs_dir: Path, name: str, run_id: str) -> Iterator[tuple[Path, bool]]:
+def claim(runs_dir: Path, name: str, run_id: str, wait: bool) -> Iterator[tuple[Path, bool]]:
     """Give the run's folder and true if it exists; else a temporary one, which becomes it on success, and false.
 
-    Waits while another process is at the same run; an error leaves nothing behind.
+    While another process is at the same run, waits or raises filelock's Timeout. An error leaves its stack in
+    `failure_of` alone, a success removes that.
     """
     runs_dir.mkdir(parents=True, exist_ok=True)
-    with locked(runs_dir, run_id):
-        finished = find(runs_dir, run_id)
-        if finished:
-            yield finished, True
-        else:
-            with whole_or_absent(runs_dir / f"{name}-{run_id}") as temporary:
-                yield temporary, False
+    with locked(runs_dir, run_id).acquire(timeout=-1 if wait else 0):
+        finished, failure = find(runs_dir, run_id), failure_of(runs_dir, f"{name}-{run_id}")
+        try:
+            if finished:
+                yield finished, True
+            else:
+                with whole_or_absent(runs_dir / f"{name}-{run_id}") as temporary:
+                    yield temporary, False
+        except Exception:
+            with replacing(failure) as file:
+                file.write_text(traceback.format_exc(), encoding="utf-8")
+            raise
+        failure.unlink(missing_ok=True)
+
+
+def failure_of(runs_dir: Path, name: str) -> Path:
+    """Where the stack of a run's failure is, if it failed last time."""
+    return runs_dir / ".failed" / f"{name}.log"
 
 
 def table(runs_dir: Path) -> pd.DataFrame:
@@ -118,8 +133,7 @@ def table(runs_dir: Path) -> pd.DataFrame:
 
     Raises ValueError if the folder is absent.
     """
-    if not runs_dir.is_dir():
-        raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
+    _check_folder(runs_dir)
     rows = []
     for file in sorted(runs_dir.glob("[!.]*/record.json")):
         record = read_record(file.parent)
@@ -152,6 +166,32 @@ def clean_table(runs_dir: Path) -> pd.DataFrame:
     return grid
 
 
+def verify(runs_dir: Path) -> list[str]:
+    """What is not as it was written: of each run its record, its files, and the identity that its folder is named by.
+
+    Raises ValueError if the folder is absent.
+    """
+    _check_folder(runs_dir)
+    problems = []
+    for file in sorted(runs_dir.glob("[!.]*/record.json")):
+        run = file.parent
+        try:
+            check_files(run)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        record = read_record(run)
+        again = identity(record["config"], record["data"]["fingerprint"], record["weights"], record["cellpatch"])
+        if not again == record["identity"] == run.name.rpartition("-")[2]:
+            problems.append(f"{run}: its identity is {again} by its config, {record['identity']} by its record")
+    return problems
+
+
+def _check_folder(runs_dir: Path) -> None:
+    if not runs_dir.is_dir():
+        raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
+
+
 def _read_csv(file: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(file)[COLUMNS]
@@ -163,13 +203,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m cellpatch.runs", description="Print a grid of runs.")
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path)
     parser.add_argument("--csv", type=Path, help="write the table there")
+    parser.add_argument("--verify", action="store_true", help="check every run's record, files and identity instead")
     options = parser.parse_args(arguments)
     try:
+        if options.verify:
+            problems = verify(options.runs_dir)
+            checked = len(list(options.runs_dir.glob("[!.]*/record.json")))
+            print("\n".join([*problems, f"{checked} runs in {options.runs_dir}, {len(problems)} not as written"]))
+            sys.exit(1 if problems else 0)
         grid = table(options.runs_dir)
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(grid.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print(f"{grid['run'].nunique()} runs in {options.runs_dir}")
+    for file in sorted((options.runs_dir / ".failed").glob("*.log")):
+        print(f"failed: {file.stem}: {file.read_text(encoding='utf-8').splitlines()[-1]}")
     if options.csv:
         with replacing(options.csv) as temporary:
             grid.to_csv(temporary, index=False)

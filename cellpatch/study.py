@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cellpatch.config import build, without
-from cellpatch.data.source import prepare
+from cellpatch.data.source import Source, place_of, prepare
 from cellpatch.data.splits import BySpecimen, Split
 from cellpatch.data.store import CellStore, read_manifest
 
@@ -32,8 +32,20 @@ class Study:
 
 def open_store(data: dict[str, Any]) -> CellStore:
     """The store of a data config, prepared if it is absent; opened once in a process."""
-    source = build(without(data, "name", "split", "loading", "costs"))
-    root = prepare(source, data["name"], Path(data["loading"]["store_dir"]))
+    return _open(prepare(_source(data), data["name"], Path(data["loading"]["store_dir"])))
+
+
+def find_prepared(data: dict[str, Any]) -> CellStore | None:
+    """The store of a data config if it is prepared, else None."""
+    root = place_of(_source(data), data["name"], Path(data["loading"]["store_dir"]))
+    return _open(root) if root.exists() else None
+
+
+def _source(data: dict[str, Any]) -> Source:
+    return build(without(data, "name", "split", "loading", "costs"))
+
+
+def _open(root: Path) -> CellStore:
     if root not in _opened:
         _opened.clear()  # one store at a time: a grid over data sets does not pile them up
         _opened[root] = CellStore(root)

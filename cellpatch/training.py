@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from jaxtyping import Float
@@ -20,9 +21,11 @@ from cellpatch.adapt import Schedule
 from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, fit_probe, restore_predictor
+from cellpatch.grid import Outcome, State
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.network import optics_of, weights_fingerprint
 from cellpatch.optics import CLEAN, Condition, Conditions, sampled_sigma
+from cellpatch.plan import foresee
 from cellpatch.probe import Probe
 from cellpatch.study import Study, open_store, open_study
 
@@ -35,10 +38,12 @@ warnings.filterwarnings("ignore", message=".*in eval mode at the start of traini
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
-def train(config: DictConfig) -> None:
-    """Train the run that `config` describes unless it exists, and store it under runs_dir.
+def train(config: DictConfig, wait: bool = True) -> Outcome:
+    """Train the run that `config` describes unless it exists, store it under runs_dir, and tell what was done.
 
-    Raises ValueError on bad configuration, weights or data, before any training.
+    While another process is at it, waits or leaves it; a dry run tells what would be done. In a grid, a run that failed
+    before is left too, unless `retry_failed`. Raises ValueError on bad configuration, weights or data, before any
+    training.
     """
     plain = check(config)
     keep_freed_blocks()
@@ -51,6 +56,8 @@ def train(config: DictConfig) -> None:
             f"{plain['trainer']['devices']} and {plain['trainer']['max_epochs']}"
         )
     weights = weights_fingerprint(plain["model"])
+    if plain["dry_run"]:
+        return foresee(plain, weights, conditions)
     store = open_store(plain["data"])
     field_um = store.geometry.field_um
     for condition in conditions.each(field_um) + conditions.drawn(field_um):
@@ -62,18 +69,26 @@ def train(config: DictConfig) -> None:
             log.warning(told, condition.kind, condition.sigma, sampled)
     run_id = runs.identity(plain, store.manifest.fingerprint, weights)
     name = runs.readable(plain)
-    with runs.claim(Path(plain["runs_dir"]), name, run_id) as (folder, exists):
-        if exists:
-            _evaluate(folder, plain, store, conditions.each(field_um))
-            return
-        log.info("%s-%s", name, run_id)
-        pl.seed_everything(plain["seed"], workers=True, verbose=False)
-        study = open_study(plain, store)
-        facts = _run(plain, study, adaptation, conditions.each(field_um), weights, folder, name)
-        record.write_record(folder, {"run": f"{name}-{run_id}", "identity": run_id, "cellpatch": __version__} | facts)
+    run, runs_dir = f"{name}-{run_id}", Path(plain["runs_dir"])
+    if _grid() and not plain["retry_failed"] and runs.failure_of(runs_dir, run).exists():
+        log.warning("%s failed before: left; retry_failed=true tries it again", run)
+        return Outcome(run, "failed before")
+    try:
+        with runs.claim(runs_dir, name, run_id, wait) as (folder, exists):
+            if exists:
+                return Outcome(run, _evaluate(folder, plain, store, conditions.each(field_um)))
+            log.info("%s", run)
+            pl.seed_everything(plain["seed"], workers=True, verbose=False)
+            study = open_study(plain, store)
+            facts = _run(plain, study, adaptation, conditions.each(field_um), weights, folder, name)
+            record.write_record(folder, {"run": run, "identity": run_id, "cellpatch": __version__} | facts)
+    except Timeout:
+        log.info("%s: another process is at it", run)
+        return Outcome(run, "elsewhere")
+    return Outcome(run, "trained")
 
 
-def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> None:
+def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> State:
     """Evaluate a run that exists under the conditions that it lacks, and by costs that are new."""
     record.check_files(run)
     before = record.read_record(run)
@@ -87,7 +102,7 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     lacking = [condition for condition in conditions if condition not in there]
     if not lacking:
         log.info("%s exists: not trained again", run.name)
-        return
+        return "exists"
     log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(lacking))
     started = time.perf_counter()
     study = open_study(plain, store)
@@ -100,6 +115,7 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
 
     record.add_evaluation(run, write, metrics, time.perf_counter() - started)
     review.print_conditions(run.name, metrics)
+    return "evaluated"
 
 
 def _weighed(run: Path, costs: evaluate.Costs) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,65 @@ def test_a_grid_with_a_mistake_goes_on_and_fails(tmp_path: Path, folder_of_squar
     done = _run(tmp_path, "-m", "data=folder", f"data.root={root}", *SMALL_CNN, "logger=none", "flag_limit=0,4")
     assert done.returncode != 0
     assert "failed: flag_limit must be >= 1, but got 0" in done.stderr
+    assert "2 jobs: 1 failed, 1 trained" in done.stdout
+    assert "    flag_limit must be >= 1, but got 0" in done.stdout
     assert len(list((tmp_path / "runs").glob("cnn*/record.json"))) == 1
+
+
+def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    command = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
+    command += ["adapt.lr=0.01,1e30"]
+    first = _run(tmp_path, *command)
+    assert first.returncode == 1
+    assert "2 jobs: 1 failed, 1 trained" in first.stdout
+    assert "training diverged" in first.stdout
+    [failure] = (tmp_path / "runs" / ".failed").iterdir()
+    assert "Traceback" in failure.read_text()
+    listed = subprocess.run(
+        [sys.executable, "-m", "cellpatch.runs", str(tmp_path / "runs")], capture_output=True, text=True, check=True
+    )
+    assert f"failed: {failure.stem}: ValueError: " in listed.stdout
+    again = _run(tmp_path, *command)
+    assert again.returncode == 1
+    assert "2 jobs: 1 exists, 1 failed before" in again.stdout
+    assert "tried again with retry_failed=true; why it failed is in" in again.stdout
+    assert "epoch" not in again.stderr
+    tried = _run(tmp_path, *command, "retry_failed=true")
+    assert "2 jobs: 1 exists, 1 failed" in tried.stdout
+    assert "training diverged" in tried.stdout
+
+
+def test_processes_share_a_grid(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
+    arguments += ["seed=0,1,2", "flag_limit=4,8", "trainer.max_epochs=30", "adapt.patience=30"]
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, *_places(tmp_path)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    both = [subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes) for _ in range(2)]
+    told = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    trained = [int(match[1]) for out, _ in told for match in re.finditer(r"6 jobs: .*?(\d+) trained", out)]
+    assert sum(trained) == 6, "every run once"
+    assert len(trained) == 2, "and none of the two was idle"
+    assert len(list((tmp_path / "runs").glob("cnn*/record.json"))) == 6
+    assert not list((tmp_path / "runs").glob(".*.tmp"))
+
+
+def test_a_killed_grid_goes_on(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none", "seed=0,1"]
+    arguments += ["trainer.max_epochs=60", "adapt.patience=60"]
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, *_places(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 3/60" in line:
+            process.kill()
+            break
+    process.communicate()
+    assert list((tmp_path / "runs").glob(".cnn*.tmp"))
+    done = _run(tmp_path, *arguments)
+    assert done.returncode == 0
+    assert not list((tmp_path / "runs").glob(".cnn*.tmp"))
+    assert "2 jobs: 2 trained" in done.stdout
 
 
 def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
@@ -118,3 +177,30 @@ def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -
     assert done.returncode == 0, done.stderr
     assert "60 cells" in done.stdout
     assert len(list((tmp_path / "stores").glob("folder-*/manifest.json"))) == 1
+
+
+def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    command = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
+    unknown = _run(tmp_path, *command, "flag_limit=4,8", "dry_run=true")
+    assert unknown.returncode == 0, unknown.stderr
+    assert unknown.stdout.count("its cells are not prepared yet") == 2
+    assert "at most 0 hours in one process and 0 MiB for 0 of 2 to train" in unknown.stdout
+    assert not (tmp_path / "stores").exists()
+    assert _run(tmp_path, *command, "flag_limit=4").returncode == 0
+    before = sorted(file for file in tmp_path.rglob("*") if ".hydra" not in file.parts)
+    done = _run(tmp_path, *command, "flag_limit=4,8", "optics.sigma=0,0.8", "dry_run=true")
+    assert "4 jobs: 1 exists, 1 to evaluate, 2 to train" in done.stdout
+    assert "for 2 of 2 to train, by earlier runs in" in done.stdout
+    assert re.search(r"to train: cnn-scratch-folder-8-s0-\w+, at most [\d.]+ min, [\d.]+ MiB", done.stdout)
+    assert sorted(file for file in tmp_path.rglob("*") if ".hydra" not in file.parts) == before
+    alone = _run(tmp_path, *command[1:], "flag_limit=4", "dry_run=true")
+    assert "exists: cnn-scratch-folder-4-s0" in alone.stdout
+
+
+def test_models_without_weights_are_left_out_and_said(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", "logger=none", "trainer.max_epochs=1"]
+    missing = ["model=efficientnet_lite0", "model.backbone.input_px=48", "model.weights.file=null,/nowhere.safetensors"]
+    done = _run(tmp_path, *arguments, *missing)
+    assert done.returncode == 0, done.stderr
+    assert "2 jobs: 1 trained, 1 unavailable" in done.stdout
+    assert "there is no /nowhere.safetensors" in done.stdout

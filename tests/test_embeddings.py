@@ -1,6 +1,6 @@
 """Features kept on disk: computed once, whole or absent, cleared on request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,25 @@ def test_a_full_cache_says_so_and_leaves_nothing(store_of: Callable[..., Path], 
     with pytest.raises(ValueError, match=r"more than data.loading.embeddings_gib=1e-07; raise it, or clear some"):
         _features(store, tmp_path / "e", limit_gib=1e-7)
     assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
+
+
+def test_two_that_compute_at_once_stay_below_the_limit_together(
+    store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CellStore(store_of(n=300))
+    refused = []
+
+    def batches(cells: int, batch: int) -> Iterator[int]:
+        for start in range(0, cells, batch):
+            if start == batch:  # the first pass is half done
+                with pytest.raises(ValueError, match="more than data.loading.embeddings_gib"):
+                    _features(store, tmp_path / "e", limit_gib=15e3 / 2**30, view=(KorniaAugment(0.1, 0.1, 1), 0))
+                refused.append(1)
+            yield start
+
+    monkeypatch.setattr(embeddings, "_progress", batches)
+    assert _features(store, tmp_path / "e", limit_gib=15e3 / 2**30).nbytes == 9600
+    assert refused == [1]
 
 
 def test_altered_features_are_told(store_of: Callable[..., Path], tmp_path: Path) -> None:

@@ -208,14 +208,16 @@ def test_every_kind_is_another_image(tmp_path: Path, folder_of_squares: FolderMa
         assert all(not np.allclose(one, other, atol=1e-6) for other in of_kind[:i])
 
 
-def test_a_failed_run_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+def test_a_failed_run_leaves_its_stack_alone(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(6, 3)
     with pytest.raises(ValueError, match="token_px must be > 1 and divide input_px"):
         _train(tmp_path, root, "model=customvit", "model.backbone.token_px=7")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(ValueError, match="needs at least 3 specimens"):
         _train(tmp_path, folder_of_squares(6, 2, name="few"), *SMALL_CNN)
-    assert [file for file in (tmp_path / "runs").iterdir() if file.suffix != ".lock"] == []
+    assert [file.name for file in (tmp_path / "runs").iterdir() if file.suffix != ".lock"] == [".failed"]
+    [stack] = (tmp_path / "runs" / ".failed").iterdir()
+    assert "needs at least 3 specimens" in stack.read_text()
 
 
 @pytest.mark.parametrize("override", ["trainer.devices=2", "trainer.devices=auto", "trainer.max_epochs=0"])
@@ -412,6 +414,33 @@ def test_a_run_whose_files_are_gone_does_not_count_as_there(tmp_path: Path, fold
     (run / "weights.safetensors").unlink()
     with pytest.raises(ValueError, match="is missing or not as the record says"):
         _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1")
+
+
+def test_altered_runs_are_named(
+    finished: tuple[Path, dict[str, Any], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("whole", "weights", "record", "config", "moved")
+    copies = {name: tmp_path / f"{name}-{finished[1]['identity']}" for name in names}
+    for copy in copies.values():
+        shutil.copytree(finished[0], copy)
+    (copies["weights"] / "weights.safetensors").write_bytes(b"")
+    file = copies["record"] / "record.json"
+    file.write_text(file.read_text().replace('"temperature"', '"Temperature"'))
+    config = finished[1]["config"] | {"seed": 99}
+    replace_record(copies["config"], finished[1] | {"config": config})
+    copies["moved"].rename(tmp_path / "moved-0123456789ab")
+    told = runs.verify(tmp_path)
+    assert len(told) == 4
+    for name, message in (
+        ("weights", "weights.safetensors is missing or not as"),
+        ("record", "record.json is not as this version wrote it"),
+        ("config", "its identity is"),
+        ("moved", "its identity is"),
+    ):
+        assert any(f"{name}-" in line and message in line for line in told), name
+    with pytest.raises(SystemExit, match="1"):
+        runs.main([str(tmp_path), "--verify"])
+    assert "5 runs in" in capsys.readouterr().out
 
 
 def test_a_blur_narrower_than_its_name_is_told(

@@ -29,17 +29,22 @@ class Source(ABC):
 
 
 def prepare(source: Source, name: str, store_dir: Path) -> Path:
-    """Write the source's store unless it is there, and give its folder.
-
-    The folder's name carries a hash of the source's description: another parameter or an edited input
-    file is another store, so a stale one is never used.
-    """
-    text = json.dumps([FORMAT_VERSION, source.describe()], sort_keys=True, default=str)
-    target = store_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    """Write the source's store unless it is there, and give its folder."""
+    target = place_of(source, name, store_dir)
     if not target.exists():
         log.info("preparing %s, once", target)
     write_once(target, source.fill)
     return target
+
+
+def place_of(source: Source, name: str, store_dir: Path) -> Path:
+    """The folder of the source's store.
+
+    Its name carries a hash of the source's description: another parameter or an edited input file is another store, so
+    a stale one is never used.
+    """
+    text = json.dumps([FORMAT_VERSION, source.describe()], sort_keys=True, default=str)
+    return store_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def listing(root: Path, files: Iterable[Path]) -> str:

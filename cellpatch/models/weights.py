@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cellpatch.errors import UnavailableError
 from cellpatch.models.layouts import LAYOUTS
 from cellpatch.models.timm import TimmBackbone
 from cellpatch.publish import sha256_of
@@ -43,7 +44,7 @@ class Weights:
         """The file on this machine, fetched from the hub if need be; raises ValueError that says how to get it."""
         if self.file is not None:
             if not Path(self.file).is_file():
-                raise ValueError(f"model.weights.file: there is no {self.file}. {self._how()}")
+                raise UnavailableError(f"model.weights.file: there is no {self.file}. {self._how()}")
             return Path(self.file)
         if self.package is not None:
             found = _in_package(self.package)
@@ -51,7 +52,7 @@ class Weights:
                 return found
         if self.hub is not None and self.hub_file is not None:
             return self._from_hub(self.hub, self.hub_file)
-        raise ValueError(f"the weights are not on this machine. {self._how()}")
+        raise UnavailableError(f"the weights are not on this machine. {self._how()}")
 
     def read(self, backbone: TimmBackbone) -> dict[str, Tensor]:
         """The tensors under the backbone's names, in float32; the backbone may lie on the meta device.
@@ -91,10 +92,10 @@ class Weights:
         try:
             return Path(hf_hub_download(hub, hub_file))
         except GatedRepoError as error:
-            raise ValueError(f"{hub} is gated: not logged in, or without access. {self._how()}") from error
+            raise UnavailableError(f"{hub} is gated: not logged in, or without access. {self._how()}") from error
         except (HTTPError, OSError) as error:  # a broken connection, a wrong token, a cache that cannot be written
             told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ValueError(
+            raise UnavailableError(
                 f"{hub} is not in the hub's cache, {HF_HUB_CACHE}, and cannot be fetched ({told}). {self._how()}"
             ) from error
 
