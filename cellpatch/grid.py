@@ -94,16 +94,25 @@ class Summary(Callback):
     """Hydra's callback at the end of a grid: does what was put off, tells what became of all, sets the exit status."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from cellpatch.training import train
-
-        for place, hydra, job in _put_off:
-            HydraConfig.instance().cfg = hydra
-            _do(train, job, place, wait=True)
-        _put_off.clear()
-        outcomes = [_read(file) for file in sorted(Path(config.hydra.sweep.dir).glob("*.json"))]
-        print(told(outcomes, Path(config.runs_dir)))
+        try:
+            outcomes = finish(Path(config.hydra.sweep.dir))
+            print(told(outcomes, Path(config.runs_dir)))
+        except Exception:  # Hydra would make a warning of it, and the status 0
+            log.exception("the grid's end cannot be told")
+            sys.exit(1)
         if any(outcome["state"] in _BAD for outcome in outcomes):
             sys.exit(1)
+
+
+def finish(folder: Path) -> list[dict[str, Any]]:
+    """Do what this process put off; what became of every job of the grid."""
+    from cellpatch.training import train
+
+    for place, hydra, job in _put_off:
+        HydraConfig.instance().cfg = hydra
+        _do(train, job, place, wait=True)
+    _put_off.clear()
+    return [_read(file) for file in sorted(folder.glob("*.json"))]
 
 
 def told(outcomes: list[dict[str, Any]], runs_dir: Path) -> str:
@@ -118,10 +127,14 @@ def told(outcomes: list[dict[str, Any]], runs_dir: Path) -> str:
     if dry:
         known = [outcome for outcome in outcomes if outcome.get("seconds") is not None]
         hours, mib = sum(outcome["seconds"] for outcome in known) / 3600, sum(outcome["mib"] for outcome in known)
-        lines.append(
-            f"at most {hours:.2g} hours in one process and {mib:.3g} MiB for {len(known)} of {counts['to train']} to "
-            f"train, by earlier runs in {runs_dir} of the same model, way of adapting and input"
-        )
+        kind = "of the same model, way of adapting and input"
+        if known:
+            cost = (
+                f"at most {hours:.2g} hours in one process and {mib:.3g} MiB for {len(known)} of {counts['to train']}"
+            )
+            lines.append(f"{cost} to train, by earlier runs {kind} in {runs_dir}")
+        else:
+            lines.append(f"how long they take cannot be told: {runs_dir} has no earlier runs {kind}")
     if counts["failed before"]:
         lines.append(
             f"what failed before is tried again with retry_failed=true; why it failed is in {runs_dir}/.failed"

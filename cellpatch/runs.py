@@ -1,6 +1,6 @@
 """Runs on disk: identity, place, record; and a grid of them as one table.
 
-python -m cellpatch.runs RUNS_DIR [--csv FILE | --verify]
+python -m cellpatch.runs RUNS_DIR [--csv FILE | --verify | --watch]
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock
+from rich.console import Console
 
 from cellpatch import __version__
 from cellpatch.config import without
@@ -133,7 +134,7 @@ def table(runs_dir: Path) -> pd.DataFrame:
 
     Raises ValueError if the folder is absent.
     """
-    _check_folder(runs_dir)
+    check_folder(runs_dir)
     rows = []
     for file in sorted(runs_dir.glob("[!.]*/record.json")):
         record = read_record(file.parent)
@@ -171,7 +172,7 @@ def verify(runs_dir: Path) -> list[str]:
 
     Raises ValueError if the folder is absent.
     """
-    _check_folder(runs_dir)
+    check_folder(runs_dir)
     problems = []
     for file in sorted(runs_dir.glob("[!.]*/record.json")):
         run = file.parent
@@ -187,7 +188,8 @@ def verify(runs_dir: Path) -> list[str]:
     return problems
 
 
-def _check_folder(runs_dir: Path) -> None:
+def check_folder(runs_dir: Path) -> None:
+    """Raise ValueError if it is no folder."""
     if not runs_dir.is_dir():
         raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
 
@@ -204,8 +206,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path)
     parser.add_argument("--csv", type=Path, help="write the table there")
     parser.add_argument("--verify", action="store_true", help="check every run's record, files and identity instead")
+    parser.add_argument("--watch", action="store_true", help="show what is running, cut off, failed and done instead")
     options = parser.parse_args(arguments)
     try:
+        if options.watch:
+            from cellpatch.watch import watch  # it reads what this module writes
+
+            watch(options.runs_dir, Console())
+            return
         if options.verify:
             problems = verify(options.runs_dir)
             checked = len(list(options.runs_dir.glob("[!.]*/record.json")))
@@ -214,6 +222,8 @@ def main(arguments: list[str] | None = None) -> None:
         grid = table(options.runs_dir)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        return
     print(grid.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print(f"{grid['run'].nunique()} runs in {options.runs_dir}")
     for file in sorted((options.runs_dir / ".failed").glob("*.log")):

@@ -1,6 +1,7 @@
 """Runs from config to record, on squares that must be learnt and on labels that cannot be."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 import torch
 from conftest import config_of
 from PIL import Image
+from rich.console import Console
 from sklearn.metrics import confusion_matrix
 from torch import nn
 
-from cellpatch import runs
+from cellpatch import runs, watch
 from cellpatch.adapt import Scratch
 from cellpatch.classifier import Classifier, warm_cosine
 from cellpatch.config import build, check
@@ -227,6 +229,34 @@ def test_what_this_version_does_not_do_is_refused(
     with pytest.raises(ValueError, match="trainer.devices must be 1 .* trainer.max_epochs >= 1"):
         train(_config(tmp_path, folder_of_squares(6, 3), override))
     assert not (tmp_path / "runs").exists()
+
+
+# What these short runs gave when they were written down (torch 2 on a CPU, one thread or two): train and validation loss of each
+# epoch. Sums in another order move the last digits; anything more is a change of what training does.
+GOLDEN = {
+    "cnn": [[1.0993, 1.0995], [0.8460, 1.0240], [0.6712, 0.9650]],
+    "customvit": [[1.1663, 1.7461], [1.5389, 1.3970], [1.0947, 1.1801]],
+}
+
+
+@pytest.mark.parametrize("model", GOLDEN)
+def test_losses_are_what_they_were(
+    tmp_path: Path, folder_of_squares: FolderMaker, caplog: pytest.LogCaptureFixture, model: str
+) -> None:
+    small = SMALL_CNN if model == "cnn" else SMALL_VIT
+    with caplog.at_level("INFO"):
+        _train(tmp_path, folder_of_squares(20, 5), *small, "trainer.max_epochs=3")
+    found = [
+        [float(part) for part in pair] for pair in re.findall(r"train_loss ([\d.]+) +val_loss ([\d.]+)", caplog.text)
+    ]
+    np.testing.assert_allclose(found, GOLDEN[model], atol=5e-3)
+
+
+def test_the_same_run_twice_is_the_same_to_the_last_bit(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(20, 5)
+    twice = [_train(tmp_path / name, root, *SMALL_CNN, "trainer.max_epochs=2")[0] for name in ("one", "other")]
+    for file in ("weights.safetensors", "predictions.parquet"):
+        assert (twice[0] / file).read_bytes() == (twice[1] / file).read_bytes()
 
 
 def test_workers_do_not_change_a_run(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -441,6 +471,28 @@ def test_altered_runs_are_named(
     with pytest.raises(SystemExit, match="1"):
         runs.main([str(tmp_path), "--verify"])
     assert "5 runs in" in capsys.readouterr().out
+
+
+def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
+    shutil.copytree(finished[0], tmp_path / finished[0].name)
+    for name in ("busy-0123456789ab", "killed-ba9876543210"):
+        (tmp_path / f".{name}.77.tmp").mkdir()
+    (tmp_path / ".failed").mkdir()
+    (tmp_path / ".failed" / "broken-aaaaaaaaaaaa.log").write_text("ValueError: no")
+    with runs.locked(tmp_path, "0123456789ab"):
+        found = watch.states(tmp_path).set_index("run")
+    assert found["state"].to_dict() == {
+        "busy-0123456789ab": "running",
+        "killed-ba9876543210": "cut off",
+        "broken-aaaaaaaaaaaa": "failed",
+        finished[0].name: "done",
+    }
+    assert found.loc[finished[0].name, "macro_f1"] == finished[1]["metrics"][0]["macro_f1"]
+    console = Console(width=120, record=True)
+    watch.watch(tmp_path, console)
+    text = console.export_text()
+    assert "0 running, 2 cut off, 1 failed, 1 done" in text
+    assert "broken-aaaaaaaaaaaa" in text
 
 
 def test_a_blur_narrower_than_its_name_is_told(

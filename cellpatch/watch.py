@@ -1,0 +1,67 @@
+"""What is running, cut off, failed and done in a runs directory: python -m cellpatch.runs RUNS_DIR --watch."""
+
+import re
+import time
+from pathlib import Path
+
+import pandas as pd
+from filelock import Timeout
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from cellpatch.record import read_record
+from cellpatch.runs import check_folder, locked
+
+
+def states(runs_dir: Path) -> pd.DataFrame:
+    """Every run that was begun: `state` (running, cut off, failed, done), `minutes` since the last change, macro-F1.
+
+    Raises ValueError if the folder is absent.
+    """
+    check_folder(runs_dir)
+    rows = []
+    for left in runs_dir.glob(".*.tmp"):
+        name = re.sub(r"\.\d+\.tmp$", "", left.name[1:])
+        rows.append((name, "running" if _held(runs_dir, name.rpartition("-")[2]) else "cut off", left, None))
+    rows += [(file.stem, "failed", file, None) for file in (runs_dir / ".failed").glob("*.log")]
+    for file in runs_dir.glob("[!.]*/record.json"):
+        rows.append((file.parent.name, "done", file, read_record(file.parent)["metrics"][0]["macro_f1"]))
+    now = time.time()
+    table = pd.DataFrame(rows, columns=["run", "state", "minutes", "macro_f1"])
+    table["minutes"] = [(now - place.stat().st_mtime) / 60 for place in table["minutes"]]
+    table["state"] = pd.Categorical(table["state"], ["running", "cut off", "failed", "done"])
+    return table.sort_values(["state", "minutes"], ignore_index=True)
+
+
+def _held(runs_dir: Path, run_id: str) -> bool:
+    try:
+        with locked(runs_dir, run_id).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def as_table(shown: pd.DataFrame, most: int) -> Table:
+    """The states for a terminal: how many of each, and the `most` first."""
+    counts = shown["state"].value_counts(sort=False)
+    table = Table(title=", ".join(f"{n} {state}" for state, n in counts.items()))
+    for column, side in (("run", "left"), ("state", "left"), ("minutes ago", "right"), ("macro-F1", "right")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type]
+    for row in shown.head(most).to_dict("records"):
+        score = "" if pd.isna(row["macro_f1"]) else f"{row['macro_f1']:.3f}"
+        table.add_row(escape(row["run"]), row["state"], f"{row['minutes']:.0f}", score)
+    return table
+
+
+def watch(runs_dir: Path, console: Console) -> None:
+    """Show the states until interrupted; where there is no terminal, once."""
+    if not console.is_terminal:
+        shown = states(runs_dir)
+        console.print(as_table(shown, len(shown)))
+        return
+    with Live(console=console, refresh_per_second=1) as live:
+        while True:
+            live.update(as_table(states(runs_dir), max(5, console.height - 6)))
+            time.sleep(2)
