@@ -2,10 +2,10 @@
 
     python experiments/models_table.py runs          # writes tables/models-DATA.csv and .md
 
-Reads a runs directory alone. The interval is Student's t over seeds, 95 %: it says how much the drawing of
-annotations, weights and order matters, on these test cells; nothing about other specimens. `seconds` is the mean of
-the fit alone, without the one pass over the cells that probes share. Below the table: between which limits a model from
-scratch overtakes a pretrained one in the mean.
+Reads a runs directory, or what `python -m cellpatch.runs RUNS --csv FILE` wrote, alone. The interval is Student's t
+over seeds, 95 %: it says how much the drawing of annotations, weights and order matters, on these test cells; nothing
+about other specimens. `seconds` is the mean of the fit alone, without the one pass over the cells that probes share.
+Below the table: between which limits a model from scratch overtakes a pretrained one in the mean.
 """
 
 from itertools import pairwise

@@ -74,6 +74,12 @@ def test_files_are_written_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixt
         models_table.write(tmp_path / "none")
 
 
+def test_the_kept_runs_are_of_models_that_are_there(tmp_path: Path) -> None:
+    files = models_table.write(ROOT / "experiments" / "endonuke.csv", tmp_path)
+    assert [file.name for file in files] == ["models-endonuke.csv", "models-endonuke.md"]
+    assert set(pd.read_csv(files[0])["model"]) <= set(recipes.scratch_models())
+
+
 def test_no_model_gets_more_search_than_another() -> None:
     lines = recipes.LINES.read()
     assert set(lines["model"]) <= set(recipes.scratch_models())
