@@ -19,10 +19,11 @@ from kornia.filters import gaussian_blur2d
 from torch import nn
 from torch.nn.functional import interpolate
 
+from cellpatch.conditions import CLEAN, Condition
 from cellpatch.config import build, check, compose_config
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.memory import cells_at_a_time, keep_freed_blocks
-from cellpatch.optics import CLEAN, Condition, Optics
+from cellpatch.optics import Optics
 
 CROP_PX, MARGIN_PX, SIGMA = 80, 26, 1.6
 

@@ -39,6 +39,7 @@ class Average:
         self._keep, self._begun = keep, False
 
     def update(self) -> None:
+        """Take in the tensors as they are now."""
         torch._foreach_lerp_(self._own, self._theirs, 1 - self._keep if self._begun else 1.0)
         for own, value in self._pairs:
             own.copy_(value)

@@ -54,6 +54,7 @@ def export(run: Path, file: Path, weights_file: Path | None = None) -> str:
     network, record = restore(run, weights_file).cpu(), read_record(run)
     geometry = geometry_of(record)
     facts = {"run": run.name, "cellpatch": record["cellpatch"], "classes": json.dumps(record["classes"])}
+    file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
         made = Path(folder) / file.name  # the second file is found by its name
         save_onnx(network, geometry, made, facts | {"geometry": json.dumps(record["data"]["geometry"])})

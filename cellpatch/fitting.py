@@ -18,13 +18,14 @@ from cellpatch import review
 from cellpatch.adapt import Schedule
 from cellpatch.augment import AlbumentationsAugment
 from cellpatch.classifier import Classifier
+from cellpatch.conditions import CLEAN, Condition
 from cellpatch.config import build, without
 from cellpatch.data.datamodule import CellData, Loading, class_weights, to_pixels
 from cellpatch.embeddings import Cache
 from cellpatch.memory import cells_at_a_time
 from cellpatch.models.backbone import Backbone, load_trained, trained_state
 from cellpatch.network import Network, device_of, new_network, open_backbone, optics_of, restore
-from cellpatch.optics import CLEAN, Condition, DrawnOptics
+from cellpatch.optics import DrawnOptics
 from cellpatch.probe import Probe
 from cellpatch.record import read_record
 from cellpatch.study import Study

@@ -38,7 +38,10 @@ State = Literal[
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job's run and what there is to say of it; of a dry run, seconds and MiB if they can be told."""
+    """What became of a job's run and what there is to say of it; of a dry run, seconds and MiB if they can be told.
+
+    `run` is the job's overrides where its run has no name yet.
+    """
 
     run: str
     state: State
@@ -60,13 +63,13 @@ def attempt(work: Work, config: DictConfig) -> None:
     place = Path(hydra.sweep.dir) / f"{hydra.job.num:04d}.json"
     in_turn = str(hydra.launcher._target_).endswith(".BasicLauncher")  # one process: others first, this one later
     _do(work, config, place, wait=not in_turn)
-    if in_turn and _read(place)["state"] == "elsewhere":
+    if in_turn and _read(place).state == "elsewhere":
         _put_off.append((place, HydraConfig.instance().cfg, config))
 
 
 def _do(work: Work, config: DictConfig, place: Path, wait: bool) -> None:
     told = " ".join(HydraConfig.get().overrides.task)
-    _write(place, {"job": told, "state": "cut off"})
+    _write(place, Outcome(told, "cut off"))
     try:
         outcome = work(config, wait)
     except UnavailableError as error:
@@ -78,16 +81,16 @@ def _do(work: Work, config: DictConfig, place: Path, wait: bool) -> None:
     except Exception:
         log.exception("failed")
         outcome = Outcome(told, "failed", traceback.format_exc().splitlines()[-_LINES:])
-    _write(place, {"job": told} | asdict(outcome))
+    _write(place, outcome)
 
 
-def _write(place: Path, outcome: dict[str, Any]) -> None:
+def _write(place: Path, outcome: Outcome) -> None:
     with replacing(place) as temporary:
-        temporary.write_text(json.dumps(outcome), encoding="utf-8")
+        temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
 
 
-def _read(place: Path) -> dict[str, Any]:
-    return json.loads(place.read_text(encoding="utf-8"))
+def _read(place: Path) -> Outcome:
+    return Outcome(**json.loads(place.read_text(encoding="utf-8")))
 
 
 class Summary(Callback):
@@ -100,11 +103,11 @@ class Summary(Callback):
         except Exception:  # Hydra would make a warning of it, and the status 0
             log.exception("the grid's end cannot be told")
             sys.exit(1)
-        if any(outcome["state"] in _BAD for outcome in outcomes):
+        if any(outcome.state in _BAD for outcome in outcomes):
             sys.exit(1)
 
 
-def finish(folder: Path) -> list[dict[str, Any]]:
+def finish(folder: Path) -> list[Outcome]:
     """Do what this process put off; what became of every job of the grid."""
     from cellpatch.training import train
 
@@ -115,33 +118,29 @@ def finish(folder: Path) -> list[dict[str, Any]]:
     return [_read(file) for file in sorted(folder.glob("*.json"))]
 
 
-def told(outcomes: list[dict[str, Any]], runs_dir: Path) -> str:
+def told(outcomes: Sequence[Outcome], runs_dir: Path) -> str:
     """Lines for people: how many jobs ended how, and of each that has no run what it said; of a dry run, each job."""
-    counts = Counter(outcome["state"] for outcome in outcomes)
-    dry = counts["to train"] + counts["to evaluate"] > 0
-    lines = []
-    for outcome in outcomes:
-        if dry or outcome["state"] in _TOLD:
-            lines.append(one(Outcome(**{"run": outcome["job"]} | {k: v for k, v in outcome.items() if k != "job"})))
+    counts = Counter(outcome.state for outcome in outcomes)
+    planned = counts["to train"] + counts["to evaluate"] > 0
+    lines = [one(outcome) for outcome in outcomes if planned or outcome.state in _TOLD]
     lines.append(f"{len(outcomes)} jobs: {', '.join(f'{n} {state}' for state, n in sorted(counts.items()))}")
-    if dry:
-        known = [outcome for outcome in outcomes if outcome.get("seconds") is not None]
-        hours, mib = sum(outcome["seconds"] for outcome in known) / 3600, sum(outcome["mib"] for outcome in known)
-        kind = "of the same model, way of adapting and input"
-        if known:
-            cost = (
-                f"at most {hours:.2g} hours in one process and {mib:.3g} MiB for {len(known)} of {counts['to train']}"
-            )
-            lines.append(f"{cost} to train, by earlier runs {kind} in {runs_dir}")
-        else:
-            lines.append(f"how long they take cannot be told: {runs_dir} has no earlier runs {kind}")
-    if counts["failed before"]:
-        lines.append(
-            f"what failed before is tried again with retry_failed=true; why it failed is in {runs_dir}/.failed"
-        )
+    if counts["to train"]:
+        lines.append(_total(outcomes, counts["to train"], runs_dir))
+    if counts["failed"] or counts["failed before"]:
+        lines.append(f"stacks of runs that failed are in {runs_dir}/.failed; retry_failed=true tries them again")
     if counts["cut off"]:
         lines.append("the same command goes on where it was cut off")
     return "\n".join(lines)
+
+
+def _total(outcomes: Sequence[Outcome], to_train: int, runs_dir: Path) -> str:
+    kind = f"earlier runs of the same model, way of adapting and input in {runs_dir}"
+    costs = [(each.seconds, each.mib) for each in outcomes if each.seconds is not None and each.mib is not None]
+    if not costs:
+        return f"how long they take cannot be told: there are no {kind}"
+    seconds, mib = map(sum, zip(*costs, strict=True))
+    total = f"at most {seconds / 3600:.2g} hours in one process and {mib:.3g} MiB"
+    return f"{total} for {len(costs)} of {to_train} to train, by {kind}"
 
 
 def one(outcome: Outcome) -> str:

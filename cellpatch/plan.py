@@ -6,9 +6,9 @@ from statistics import median
 from typing import Any
 
 from cellpatch import runs
+from cellpatch.conditions import Condition, Conditions
 from cellpatch.data.store import CellStore
 from cellpatch.grid import Outcome
-from cellpatch.optics import Condition, Conditions
 from cellpatch.record import read_record
 from cellpatch.study import find_prepared, open_study
 

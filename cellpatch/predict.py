@@ -57,23 +57,24 @@ def predict(
     network.to(device)
     problems = Problems()
     if "x" in cells:
-        crops = _cut(cells, source.parent, geometry, um_per_px, border, problems)
+        crops = _cut(cells, geometry, um_per_px, border, problems)
     else:
         crops = _read(cells, run.name, geometry, problems)
-    places, found = _classify(network, crops, problems, cells_at_a_time(network.backbone.input_px, device))
+    places, parts = _classify(network, crops, problems, cells_at_a_time(network.backbone.input_px, device))
     problems.raise_if_any()
     if not places:
         raise ValueError(f"{source}: every crop leaves its image; --border reflect mirrors the images")
+    found = np.concatenate(parts)
     table = cells.drop(columns=["file", "where"]).iloc[places].reset_index(drop=True)
     table["class"] = np.array(record["classes"])[found.argmax(axis=1)]
     table["probability"] = found.max(axis=1)
     return table.assign(**{f"p_{name}": found[:, code] for code, name in enumerate(record["classes"])})
 
 
-def _classify(network: Network, crops: Crops, problems: Problems, n: int) -> tuple[list[int], np.ndarray]:
-    """Rows and their probabilities, `n` cells at a time; once there are problems, crops are only checked."""
+def _classify(network: Network, crops: Crops, problems: Problems, n: int) -> tuple[list[int], list[np.ndarray]]:
+    """Rows and parts of their probabilities, `n` cells at a time; once there are problems, crops are only checked."""
     places: list[int] = []
-    parts, chunk = [np.empty((0, 0), np.float32)], []
+    parts, chunk = [], []
     for place, crop in crops:
         if not problems.messages:
             places.append(place)
@@ -83,7 +84,7 @@ def _classify(network: Network, crops: Crops, problems: Problems, n: int) -> tup
             chunk = []
     if chunk and not problems.messages:
         parts.append(probabilities_of(network, np.stack(chunk)))
-    return places, np.concatenate(parts[1:] or parts)
+    return places, parts
 
 
 def _read(cells: pd.DataFrame, run: str, geometry: Geometry, problems: Problems) -> Crops:
@@ -95,7 +96,7 @@ def _read(cells: pd.DataFrame, run: str, geometry: Geometry, problems: Problems)
 
 
 def _cut(
-    points: pd.DataFrame, root: Path, geometry: Geometry, um_per_px: float | None, border: Border, problems: Problems
+    points: pd.DataFrame, geometry: Geometry, um_per_px: float | None, border: Border, problems: Problems
 ) -> Crops:
     if geometry.um_per_px is None:
         raise ValueError("the run's crops state no scale, so none can be cut from images: cut them as the run's were")

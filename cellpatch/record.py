@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cellpatch.optics import Condition
+from cellpatch.conditions import Condition
 from cellpatch.publish import replacing, sha256_of
 
 _LIBRARIES = [
@@ -73,6 +73,20 @@ def read_predictions(run: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n clas
     column = stored["probabilities"].combine_chunks()
     probabilities = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
     return stored.drop_columns(["probabilities"]).to_pandas(), probabilities
+
+
+def predictions_by_condition(
+    run: Path,
+) -> dict[Condition, tuple[pd.DataFrame, Int[np.ndarray, " n"], Float[np.ndarray, "n classes"]]]:
+    """The rows of each condition, their labels as places among the record's classes, and their probabilities."""
+    code = {name: i for i, name in enumerate(read_record(run)["classes"])}
+    rows, probabilities = read_predictions(run)
+    labels = rows["label"].astype(str).map(code).to_numpy()
+    found = {}
+    for kind, sigma in rows[["kind", "sigma"]].drop_duplicates().itertuples(index=False, name=None):
+        here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
+        found[Condition(kind, sigma)] = (rows[here], labels[here], probabilities[here])
+    return found
 
 
 def add_evaluation(run: Path, write: Callable[[Path], None], metrics: Sequence[dict[str, Any]], seconds: float) -> None:

@@ -18,13 +18,14 @@ from omegaconf import DictConfig
 
 from cellpatch import __version__, evaluate, record, review, runs
 from cellpatch.adapt import Schedule
+from cellpatch.conditions import CLEAN, Condition, Conditions
 from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, fit_probe, restore_predictor
 from cellpatch.grid import Outcome, State
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.network import optics_of, weights_fingerprint
-from cellpatch.optics import CLEAN, Condition, Conditions, sampled_sigma
+from cellpatch.optics import sampled_sigma
 from cellpatch.plan import foresee
 from cellpatch.probe import Probe
 from cellpatch.study import Study, open_store, open_study
@@ -62,11 +63,7 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
     field_um = store.geometry.field_um
     for condition in conditions.each(field_um) + conditions.drawn(field_um):
         optics_of(plain, store.geometry, condition)  # a blur that does not fit is an error before any training
-    for condition in conditions.each(field_um)[1:]:
-        sampled = _sampled(plain, store, condition)
-        if abs(sampled / condition.sigma - 1) > 0.01:
-            told = "%s %g is a blur of %.3g on these pixels: its Gaussian is narrower than one of them"
-            log.warning(told, condition.kind, condition.sigma, sampled)
+    _warn_of_narrow(plain, store, conditions.each(field_um))
     run_id = runs.identity(plain, store.manifest.fingerprint, weights)
     name = runs.readable(plain)
     run, runs_dir = f"{name}-{run_id}", Path(plain["runs_dir"])
@@ -86,6 +83,14 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
         log.info("%s: another process is at it", run)
         return Outcome(run, "elsewhere")
     return Outcome(run, "trained")
+
+
+def _warn_of_narrow(plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> None:
+    for condition in conditions:
+        sampled = _sampled(plain, store, condition)
+        if abs(sampled - condition.sigma) > 0.01 * condition.sigma:
+            told = "%s %g is a blur of %.3g on these pixels: its Gaussian is narrower than one of them"
+            log.warning(told, condition.kind, condition.sigma, sampled)
 
 
 def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> State:
@@ -121,11 +126,10 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
 def _weighed(run: Path, costs: evaluate.Costs) -> list[dict[str, Any]]:
     """The metrics of every stored condition with its cost, of its predictions."""
     facts = record.read_record(run)
-    rows, probabilities = record.read_predictions(run)
-    labels = rows["label"].astype(str).map({name: i for i, name in enumerate(facts["classes"])}).to_numpy()
+    stored = record.predictions_by_condition(run)
     for row in facts["metrics"]:
-        here = ((rows["kind"] == row["kind"]) & (rows["sigma"] == row["sigma"])).to_numpy()
-        row["cost_weighted_error"] = costs.error(labels[here], probabilities[here], facts["classes"])
+        _, labels, probabilities = stored[Condition(row["kind"], row["sigma"])]
+        row["cost_weighted_error"] = costs.error(labels, probabilities, facts["classes"])
     return facts["metrics"]
 
 

@@ -24,15 +24,23 @@ def states(runs_dir: Path) -> pd.DataFrame:
     rows = []
     for left in runs_dir.glob(".*.tmp"):
         name = re.sub(r"\.\d+\.tmp$", "", left.name[1:])
-        rows.append((name, "running" if _held(runs_dir, name.rpartition("-")[2]) else "cut off", left, None))
-    rows += [(file.stem, "failed", file, None) for file in (runs_dir / ".failed").glob("*.log")]
+        state = "running" if _held(runs_dir, name.rpartition("-")[2]) else "cut off"
+        rows.append((name, state, _minutes_since(left), None))
+    rows += [(file.stem, "failed", _minutes_since(file), None) for file in (runs_dir / ".failed").glob("*.log")]
     for file in runs_dir.glob("[!.]*/record.json"):
-        rows.append((file.parent.name, "done", file, read_record(file.parent)["metrics"][0]["macro_f1"]))
-    now = time.time()
+        score = read_record(file.parent)["metrics"][0]["macro_f1"]
+        rows.append((file.parent.name, "done", _minutes_since(file), score))
     table = pd.DataFrame(rows, columns=["run", "state", "minutes", "macro_f1"])
-    table["minutes"] = [(now - place.stat().st_mtime) / 60 for place in table["minutes"]]
     table["state"] = pd.Categorical(table["state"], ["running", "cut off", "failed", "done"])
-    return table.sort_values(["state", "minutes"], ignore_index=True)
+    return table.dropna(subset="minutes").sort_values(["state", "minutes"], ignore_index=True)
+
+
+def _minutes_since(place: Path) -> float | None:
+    """None if it went away meanwhile: a run was finished, or a failure tried again."""
+    try:
+        return (time.time() - place.stat().st_mtime) / 60
+    except FileNotFoundError:
+        return None
 
 
 def _held(runs_dir: Path, run_id: str) -> bool:

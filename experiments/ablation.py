@@ -24,10 +24,10 @@ from models_table import half_width
 from variants import VARIANTS
 
 from cellpatch import evaluate
+from cellpatch.conditions import CLEAN
 from cellpatch.config import build, check, without
 from cellpatch.fitting import fit_by_gradients
 from cellpatch.models.backbone import count_macs, count_parameters
-from cellpatch.optics import CLEAN
 from cellpatch.study import open_store, open_study
 
 LINES = Lines(Path(__file__).with_suffix(".csv"), ["data", "flag_limit", "epochs", "variant", "seed"])

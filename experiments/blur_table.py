@@ -21,8 +21,9 @@ import pandas as pd
 
 from cellpatch import stats
 from cellpatch.command import from_runs
+from cellpatch.conditions import CLEAN, Condition
 from cellpatch.publish import replacing
-from cellpatch.record import read_predictions, read_record
+from cellpatch.record import predictions_by_condition, read_record
 
 DRAWS = 2000
 SCORES = {"accuracy": stats.accuracy, "macro_f1": stats.macro_f1}
@@ -30,19 +31,16 @@ SCORES = {"accuracy": stats.accuracy, "macro_f1": stats.macro_f1}
 
 def curves(run: Path) -> dict[str, tuple[list[float], np.ndarray, np.ndarray, dict[str, Any]]]:
     """For each kind: rising sigmas from 0, confusion matrices [k, C, C], those of the draws [draws, k, C, C], facts."""
-    classes = read_record(run)["classes"]
-    rows, probabilities = read_predictions(run)
-    code = {name: i for i, name in enumerate(classes)}
-    labels = rows["label"].astype(str).map(code).to_numpy()
-    predicted = probabilities.argmax(axis=1)
+    stored = predictions_by_condition(run)
     found = {}
-    for kind in sorted(set(rows["kind"]) - {"none"}):
-        sigmas = [0.0, *sorted(rows.loc[rows["kind"] == kind, "sigma"].unique())]
+    for kind in sorted({condition.kind for condition in stored} - {"none"}):
+        sigmas = [0.0, *sorted(condition.sigma for condition in stored if condition.kind == kind)]
         whole, drawn, facts = [], [], {}
         for sigma in sigmas:
-            here = ((rows["sigma"] == sigma) & (rows["kind"] == (kind if sigma else "none"))).to_numpy()
-            specimens = rows["specimen"].to_numpy()[here]
-            counts = stats.confusions_by_specimen(labels[here], predicted[here], specimens, len(classes))
+            rows, labels, probabilities = stored[Condition(kind, sigma) if sigma else CLEAN]
+            specimens = rows["specimen"].to_numpy()
+            n_classes = probabilities.shape[1]
+            counts = stats.confusions_by_specimen(labels, probabilities.argmax(axis=1), specimens, n_classes)
             whole.append(counts.sum(axis=0))
             times, redrawn = stats.resamples(counts, DRAWS, seed=0)
             drawn.append(stats.resample(counts, times))

@@ -14,7 +14,7 @@ from cellpatch.config import check, compose_config, without
 from cellpatch.publish import replacing
 from cellpatch.runs import identity
 
-_PLACES = ("root", "points", "file", "table", "loading")
+_WHERE = ("root", "points", "file", "table", "loading")
 
 
 class Lines:
@@ -42,7 +42,7 @@ class Lines:
             plain = check(config)
             key = {"data": plain["data"]["name"], "flag_limit": plain["flag_limit"]}
             key |= {"epochs": plain["trainer"]["max_epochs"]} | own
-            key["config"] = identity(plain, json.dumps(without(plain["data"], *_PLACES), sort_keys=True), None)
+            key["config"] = identity(plain, json.dumps(without(plain["data"], *_WHERE), sort_keys=True), None)
             if self.has(key):
                 print(f"{own}: is there")
             else:

@@ -82,8 +82,10 @@ def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
     files = []
     for data, of_data in grid.groupby("data"):
         summary = summarise(of_data)
-        crossed = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
-        text = as_markdown(summary) + "\n\n" + "\n".join(f"* {line}" for line in crossed)
+        text = as_markdown(summary)
+        if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
+            crossed = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
+            text += "\n\n" + "\n".join(f"* {line}" for line in crossed)
         files += write_table(folder / f"models-{data}", summary, text)
     return files
 

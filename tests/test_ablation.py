@@ -1,6 +1,7 @@
 """The ablation's variants differ from CustomViT in what they say and learn."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cellpatch.models.customvit import CustomViT
 sys.path.insert(0, str(ROOT / "experiments"))
 import ablation
 import variants
+from lines import Lines
 
 SMALL: dict[str, Any] = {
     "input_px": 16,
@@ -61,6 +63,25 @@ def test_variants_are_what_their_names_say() -> None:
     plain.columns.data.zero_()
     shuffled = x.unflatten(2, (4, 4)).flip(2).flatten(2, 3)  # whole rows of patches change places
     torch.testing.assert_close(plain(x), plain(shuffled))  # without positions and convolutions order is nothing
+
+
+def test_a_line_is_of_its_whole_config(tmp_path: Path) -> None:
+    lines = Lines(tmp_path / "lines.csv", ["data", "flag_limit", "epochs", "variant", "seed"])
+
+    def lacking(*overrides: str) -> int:
+        jobs = [({"variant": "whole", "seed": 0}, ["model=customvit", "seed=0", *overrides])]
+        found = [key for key, _ in lines.lacking(jobs)]
+        for key in found:
+            lines.add(key | {"score": 0.5})
+        return len(found)
+
+    assert lacking() == 1
+    assert lacking() == 0
+    assert lacking("data.loading.workers=7") == 0
+    for other in ("data.cells=48000", "adapt.lr=0.5", "data.split.seed=7", "model.backbone.dim=64"):
+        assert lacking(other) == 1, other
+        assert lacking(other) == 0, other
+    assert len(lines.read()) == 5
 
 
 def test_summary_pairs_seeds() -> None:

@@ -125,7 +125,7 @@ def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_s
     again = _run(tmp_path, *command)
     assert again.returncode == 1
     assert "2 jobs: 1 exists, 1 failed before" in again.stdout
-    assert "tried again with retry_failed=true; why it failed is in" in again.stdout
+    assert f"stacks of runs that failed are in {tmp_path / 'runs'}/.failed; retry_failed=true tries" in again.stdout
     assert "epoch" not in again.stderr
     tried = _run(tmp_path, *command, "retry_failed=true")
     assert "2 jobs: 1 exists, 1 failed" in tried.stdout

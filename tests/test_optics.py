@@ -10,18 +10,10 @@ from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 from torch.nn.functional import interpolate, pad
 
+from cellpatch.conditions import CLEAN, Condition, Conditions
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.kernels import blur_matrix, disc_kernel, gaussian_width, line_kernel
-from cellpatch.optics import (
-    CLEAN,
-    Condition,
-    Conditions,
-    DrawnOptics,
-    Optics,
-    axis_operator,
-    resize_matrix,
-    sampled_sigma,
-)
+from cellpatch.optics import DrawnOptics, Optics, axis_operator, resize_matrix, sampled_sigma
 
 
 def _direct(

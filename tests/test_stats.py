@@ -112,6 +112,17 @@ def _run(model: str, scores: list[float], cells: str = "c") -> dict[str, Any]:
     return {"about": about, "cells": cells, "curves": {("pre", "accuracy"): ([0.0, 1.0, 3.0], np.array(scores), draws)}}
 
 
+def test_a_single_specimen_has_no_interval_and_a_clean_score_of_zero_no_relative_slope() -> None:
+    run = _run("cnn", [0.0, 0.0, 0.0]) | {"sampled": {("pre", 1.0): 0.9}, "facts": {}}
+    for specimens, known in ((1, False), (2, True)):
+        run["facts"] = {"pre": {"specimens": specimens, "redrawn": 0.0}}
+        table = blur_table.summarise([run]).set_index("what")
+        assert table.loc[["sigma 0", "slope", "area"], ["low", "high"]].notna().all(axis=None) == known
+        assert table.loc["relative slope", ["value", "low", "high"]].isna().all()
+        assert table.loc["sigma 1", "sampled"] == 0.9
+        assert (table["specimens"] == specimens).all()
+
+
 def test_where_a_lead_ends() -> None:
     sharp, steady = _run("sharp", [0.9, 0.7, 0.3]), _run("steady", [0.8, 0.7, 0.6])
     [row] = blur_table.leads([steady, sharp, _run("elsewhere", [0.5, 0.4, 0.3], "other cells")]).to_dict("records")
