@@ -1,5 +1,6 @@
 # make run     a small, complete study on the embedded synthetic cells (under 8 minutes on two cores)
 # make test    format, lint, types, all tests
+# make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
 # make figure3 one figure from stored runs: make figure3 RUNS=runs; likewise make models_table
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -8,7 +9,7 @@ RUNS ?= runs
 QUICK := runs/quick
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
 
-.PHONY: help run test check data figures $(FIGURES) clean
+.PHONY: help run test test-cluster check data figures $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -41,6 +42,10 @@ check: .venv/installed
 test: check
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -n 0 --nbmake notebooks
+
+test-cluster: .venv/installed
+	tests/cluster/install.sh $(BIN)/python
+	$(BIN)/python -m pytest -n 0 -m cluster tests/test_cluster.py
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -1,6 +1,7 @@
 """Train one model, or with -m a grid: python train.py -m model=customvit flag_limit=256,1024,16384."""
 
 import sys
+import warnings
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -8,10 +9,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cellpatch.command import guard
-from cellpatch.config import register
+from cellpatch.config import find_plugins, register
 from cellpatch.grid import attempt, one
 
 register()
+find_plugins()
+# Our launchers' YAMLs have the names of the plugins' own on purpose: Hydra 1.3 takes those as schemas, and grumbles.
+warnings.filterwarnings("ignore", message=r"(?s).*is validated against ConfigStore schema")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from cellpatch.adapt import Schedule
 from cellpatch.augment import KorniaAugment
-from cellpatch.data.datamodule import Batch, to_pixels
-from cellpatch.models.backbone import trained_state
+from cellpatch.data.datamodule import NO_CELL, Batch, to_pixels
+from cellpatch.models.backbone import load_trained, trained_state
+from cellpatch.models.shared_norm import share_batch_norms
 from cellpatch.network import Network
 from cellpatch.optics import DrawnOptics, Optics
 
@@ -45,6 +46,11 @@ class Average:
             own.copy_(value)
         self._begun = True
 
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from an average of before."""
+        load_trained(self.network, state)
+        self._begun = True
+
 
 class Classifier(pl.LightningModule):
     """Train a network by gradients.
@@ -52,7 +58,8 @@ class Classifier(pl.LightningModule):
     `rates` are the trained backbone parameters' shares of the learning rate; the head's is 1. `augment` and `optics`
     (the network's, or one that draws a blur) are those of training, on the device. AdamW with a linear warm-up and a
     cosine to zero; vectors (norms, biases) are not decayed. Validated and kept is an exponential average of the
-    weights. A checkpoint holds what is trained, not what is frozen.
+    weights. A checkpoint holds what is trained, not what is frozen. On several devices the loss and the scores
+    are those of the whole batch, whatever the processes' shares of it.
     """
 
     average: Average
@@ -76,8 +83,14 @@ class Classifier(pl.LightningModule):
         self.optics = optics
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.val_f1 = MulticlassF1Score(n_classes, average="macro")
-        self.val_accuracy = MulticlassAccuracy(n_classes, average="micro")
+        self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=NO_CELL)
+        self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=NO_CELL)
+        self.strict_loading = False  # a checkpoint's tensors are loaded by our own hook
+        self._begun: dict[str, Any] | None = None
+
+    @property
+    def _processes(self) -> int:
+        return self._trainer.world_size if self._trainer is not None else 1
 
     def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
         """Logits of stored crops."""
@@ -91,13 +104,27 @@ class Classifier(pl.LightningModule):
             x = self.augment(to_pixels(self.optics.trim(crops, self.augment.shift_px)))
         logits = self.network.head(self.network.backbone(self.optics(x)))
         loss = self._loss(logits, labels, self.schedule.label_smoothing)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), prog_bar=True)
-        return loss
+        n = self._count(labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
+        if self._processes == 1:
+            return loss
+        share = self._weight(labels)  # the gradients of the processes are averaged, their shares may differ
+        shares: Tensor = self.all_gather(share)  # type: ignore[assignment]
+        return loss * share / shares.mean()
+
+    def on_fit_start(self) -> None:
+        if self._processes > 1:
+            share_batch_norms(self.network)
 
     def on_train_start(self) -> None:
         over = self.schedule.average_over
         steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
         self.average = Average(self.network, exp(-over / steps) if over else 0.0)
+        if self._processes > 1:  # each process draws its own augmentation
+            torch.manual_seed(hash((torch.initial_seed(), self.trainer.global_rank, self.trainer.current_epoch)))
+        if self._begun is not None:
+            self.average.load(self._begun["average"])
+            self._begun = None
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.average.update()
@@ -107,16 +134,39 @@ class Classifier(pl.LightningModule):
         logits = self.average.network(crops)
         self.val_f1(logits, labels)
         self.val_accuracy(logits, labels)
-        n = len(labels)
-        self.log("val_loss", self._loss(logits, labels, 0.0), batch_size=n)
+        n = self._count(labels)
+        self.log("val_loss", self._loss(logits, labels, 0.0), batch_size=n, sync_dist=True)
         self.log("val_macro_f1", self.val_f1, batch_size=n, prog_bar=True)
         self.log("val_accuracy", self.val_accuracy, batch_size=n)
 
-    def _loss(self, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        return cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
+    def _loss(
+        self, logits: Float[Tensor, "b classes"], labels: Int[Tensor, " b"], smoothing: float
+    ) -> Float[Tensor, ""]:
+        """Mean over the cells, each by its class's weight; of a share without a cell 0."""
+        settings: dict[str, Any] = {"weight": self.class_weights, "label_smoothing": smoothing}
+        if self._processes == 1:
+            return cross_entropy(logits, labels, **settings)
+        total = cross_entropy(logits, labels, **settings, ignore_index=NO_CELL, reduction="sum")
+        return total / self._weight(labels).clamp(min=1e-9)
+
+    def _weight(self, labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+        cells = labels[labels != NO_CELL]
+        return (torch.ones(len(cells)) if self.class_weights is None else self.class_weights[cells]).sum()
+
+    def _count(self, labels: Int[Tensor, " b"]) -> int:
+        return len(labels) if self._processes == 1 else int((labels != NO_CELL).sum())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = trained_state(self.average.network)
+        checkpoint["state_dict"] = {}
+        checkpoint["network"] = trained_state(self.network)
+        checkpoint["average"] = trained_state(self.average.network)
+        checkpoint["random"] = _random_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        load_trained(self.network, checkpoint["network"])
+        self._begun = checkpoint
+        if self._processes == 1:  # here and not later: the loader that is made next draws a number too
+            _set_random_state(checkpoint["random"], self.trainer.strategy.root_device)
 
     def configure_optimizers(self) -> Any:
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -133,6 +183,18 @@ class Classifier(pl.LightningModule):
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, schedule.warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    """Of torch's generators alone: nothing of training draws from others."""
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_device]
+
+
+def _set_random_state(state: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state[0].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1].cpu(), device)
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -55,6 +56,13 @@ class Config:
 def register() -> None:
     """Make the schema known to Hydra under the name that conf/config.yaml uses."""
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def find_plugins() -> None:
+    """Let Hydra find our sweeper: it takes plugins from packages named hydra_plugins alone, wherever they lie."""
+    place = str(Path(__file__).parent / "plugins")
+    if place not in sys.path:
+        sys.path.append(place)
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -118,6 +126,7 @@ _BESIDE = {
     "model.recipe": {"lr", "weight_decay", "warmup", "stain_gain", "stain_offset", "lora_targets"},
     "data": {"name", "split", "loading", "costs"},
     "adapt": {"name"},
+    "trainer": {"resume"},
 }
 
 

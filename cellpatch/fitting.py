@@ -1,8 +1,9 @@
 """Fit one model to a study: by gradients with Lightning, or a probe on the features of a frozen backbone."""
 
-import shutil
+import pickle
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from cellpatch import review
 from cellpatch.adapt import Schedule
 from cellpatch.augment import AlbumentationsAugment
+from cellpatch.checkpoints import Best, Resume
 from cellpatch.classifier import Classifier
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.config import build, without
@@ -29,9 +32,6 @@ from cellpatch.optics import DrawnOptics
 from cellpatch.probe import Probe
 from cellpatch.record import read_record
 from cellpatch.study import Study
-
-_CHECKPOINTS = "checkpoints"
-
 
 # Probabilities [n, classes] of the given cells under each condition.
 Predict = Callable[[Sequence[Condition], np.ndarray], dict[Condition, np.ndarray]]
@@ -47,14 +47,6 @@ class Fitted:
     seconds: dict[str, float]
 
 
-class LatestBest(pl.callbacks.ModelCheckpoint):
-    """Keeps the latest of epochs with equal scores: few cells are soon all right, when training is far from done."""
-
-    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        tied = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
-        return tied or super().check_monitor_top_k(trainer, current)
-
-
 def fit_by_gradients(
     plain: dict[str, Any],
     study: Study,
@@ -62,27 +54,45 @@ def fit_by_gradients(
     fingerprint: str | None,
     folder: Path,
     logger: Any,
+    progress: Path | None = None,
 ) -> Fitted:
-    """Train until the validation macro-F1 stops rising and keep the best epoch, the latest of several."""
-    started = time.perf_counter()
+    """Train until the validation macro-F1 stops rising and keep the best epoch, the latest of several.
+
+    With `progress`, a file, training goes on from the epoch that the file holds, if it is there, and keeps it up to
+    date. Raises ValueError if it cannot be read.
+    """
+    several = plain["trainer"]["devices"] > 1
+    best = Best(folder / "best.ckpt" if several else None)
     data, model = _assemble(plain, study, schedule, fingerprint)
-    best = LatestBest(folder / _CHECKPOINTS, monitor="val_macro_f1", mode="max", save_weights_only=True)
-    stop = pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=schedule.patience)
-    trainer = _trainer(plain["trainer"], folder, [best, stop, review.EpochLine()], logger)
-    trainer.fit(model, data)
-    trained = time.perf_counter()
-    checkpoint = torch.load(best.best_model_path, weights_only=True)
-    load_trained(model.network, checkpoint["state_dict"])
-    shutil.rmtree(folder / _CHECKPOINTS)
+    callbacks = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=schedule.patience)]
+    callbacks += [review.EpochLine()] + ([Resume(progress)] if progress else [])
+    trainer = _trainer(plain["trainer"], folder, callbacks, None if several else logger)
+    begun = progress if progress is not None and progress.exists() else None
+    try:
+        trainer.fit(model, data, ckpt_path=begun, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning exits at Ctrl-C without a word
+            raise KeyboardInterrupt from None
+        raise
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{begun} cannot be read and nothing goes on from it: delete it") from error
+    if several:  # they were processes of their own
+        best.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
+        (folder / "best.ckpt").unlink()
+        for epoch, scores in enumerate(best.history if logger else []):
+            logger.log_metrics(scores | {"epoch": epoch})
+    load_trained(model.network, best.tensors)
     return Fitted(
         _predictor(plain, study, model.network),
         trained_state(model.network),
         {
-            "best_epoch": checkpoint["epoch"],
-            "epochs": trainer.current_epoch,
-            "val_macro_f1": float(best.best_model_score or 0),
+            "best_epoch": best.epoch,
+            "epochs": len(best.history),
+            "resumed_at_epoch": best.resumed,
+            "history": best.history,
+            "val_macro_f1": best.score,
         },
-        {"train": trained - started},
+        {"train": best.seconds},
     )
 
 
@@ -133,17 +143,20 @@ def _assemble(
 
 def _trainer(settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
     bf16 = device_of(settings).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    settings = settings | {
+    settings = without(settings, "resume") | {
         "precision": settings["precision"] or ("bf16-mixed" if bf16 else "32-true"),
         "enable_progress_bar": settings["enable_progress_bar"] and sys.stderr.isatty(),
     }
+    several = settings["devices"] > 1
     return build(
         settings,
         callbacks=callbacks,
+        strategy="ddp_spawn" if several else "auto",
+        plugins=[LightningEnvironment()],  # one run is one job to a cluster, whatever its scheduler set around it
         logger=logger or False,
         default_root_dir=str(folder),
         enable_model_summary=False,
-        enable_checkpointing=bool(callbacks),
+        enable_checkpointing=any(isinstance(each, pl.callbacks.Checkpoint) for each in callbacks),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,

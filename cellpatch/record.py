@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cellpatch.conditions import Condition
@@ -137,7 +137,8 @@ def check_files(run: Path, names: Sequence[str] | None = None) -> None:
 
 def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
     """The trained tensors of backbone and head as safetensors: what is frozen was published, optics are computed."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, file)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    file.write_bytes(save(tensors))  # not save_file: without room it raises no OSError
 
 
 def write_record(folder: Path, facts: dict[str, Any]) -> None:
@@ -181,8 +182,9 @@ def git_state() -> dict[str, Any] | None:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
+        command = ["git", "--no-optional-locks", "-C", str(here), *arguments]  # a kill would leave the index locked
         try:
-            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True)  # noqa: S603, S607
+            done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
         except FileNotFoundError:
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -27,6 +27,7 @@ from cellpatch.record import check_files, read_record
 _NOT_TRAINING = [
     "accelerator",
     "devices",
+    "resume",
     "num_nodes",
     "strategy",
     "enable_progress_bar",
@@ -106,7 +107,7 @@ def claim(runs_dir: Path, name: str, run_id: str, wait: bool) -> Iterator[tuple[
     """Give the run's folder and true if it exists; else a temporary one, which becomes it on success, and false.
 
     While another process is at the same run, waits or raises filelock's Timeout. An error leaves its stack in
-    `failure_of` alone, a success removes that.
+    `failure_of` alone, a success removes that and the run's `progress_of`.
     """
     runs_dir.mkdir(parents=True, exist_ok=True)
     with locked(runs_dir, run_id).acquire(timeout=-1 if wait else 0):
@@ -122,6 +123,12 @@ def claim(runs_dir: Path, name: str, run_id: str, wait: bool) -> Iterator[tuple[
                 file.write_text(traceback.format_exc(), encoding="utf-8")
             raise
         failure.unlink(missing_ok=True)
+        progress_of(runs_dir, f"{name}-{run_id}").unlink(missing_ok=True)
+
+
+def progress_of(runs_dir: Path, name: str) -> Path:
+    """Where a run that is being trained with trainer.resume keeps what it takes to go on."""
+    return runs_dir / ".progress" / f"{name}.ckpt"
 
 
 def failure_of(runs_dir: Path, name: str) -> Path:

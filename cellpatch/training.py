@@ -24,7 +24,7 @@ from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, fit_probe, restore_predictor
 from cellpatch.grid import Outcome, State
 from cellpatch.memory import keep_freed_blocks
-from cellpatch.network import optics_of, weights_fingerprint
+from cellpatch.network import device_of, optics_of, weights_fingerprint
 from cellpatch.optics import sampled_sigma
 from cellpatch.plan import foresee
 from cellpatch.probe import Probe
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 # each start tell a user nothing, and what it warns itself of (pytree) a user cannot mend.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")  # a run is one process to Slurm
 warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen parts are, on purpose
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
@@ -51,11 +52,7 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
     conditions: Conditions = build(plain["optics"])
     adaptation: Schedule | Probe = build(without(plain["adapt"], "name"))
     check_pair(plain, adaptation)
-    if plain["trainer"]["devices"] not in (1, "1") or plain["trainer"]["max_epochs"] < 1:
-        raise ValueError(
-            f"trainer.devices must be 1 (this version trains on one device) and trainer.max_epochs >= 1, but got "
-            f"{plain['trainer']['devices']} and {plain['trainer']['max_epochs']}"
-        )
+    check_trainer(plain["trainer"])
     weights = weights_fingerprint(plain["model"])
     if plain["dry_run"]:
         return foresee(plain, weights, conditions)
@@ -77,7 +74,8 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
             log.info("%s", run)
             pl.seed_everything(plain["seed"], workers=True, verbose=False)
             study = open_study(plain, store)
-            facts = _run(plain, study, adaptation, conditions.each(field_um), weights, folder, name)
+            progress = runs.progress_of(runs_dir, run) if plain["trainer"]["resume"] else None
+            facts = _run(plain, study, adaptation, conditions.each(field_um), weights, folder, name, progress)
             record.write_record(folder, {"run": run, "identity": run_id, "cellpatch": __version__} | facts)
     except Timeout:
         log.info("%s: another process is at it", run)
@@ -153,6 +151,17 @@ def _sampled(plain: dict[str, Any], store: CellStore, condition: Condition) -> f
     return sampled_sigma(condition, store.geometry.crop_px, resized_px)
 
 
+def check_trainer(trainer: dict[str, Any]) -> None:
+    """Raise ValueError for settings that make no sense, or more devices than there are."""
+    for name, value, lowest in (("devices", trainer["devices"], 1), ("max_epochs", trainer["max_epochs"], 1)):
+        if type(value) is not int or value < lowest:
+            raise ValueError(f"trainer.{name} must be a whole number >= {lowest}, but got {value!r}")
+    if type(trainer["resume"]) is not bool:
+        raise ValueError(f"trainer.resume must be true or false, but got {trainer['resume']!r}")
+    if device_of(trainer).type == "cuda" and trainer["devices"] > torch.cuda.device_count():
+        raise ValueError(f"trainer.devices={trainer['devices']}, but there are {torch.cuda.device_count()} GPUs")
+
+
 def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
     """Raise ValueError for a way of adapting that makes no sense for the model, or does not fit its layers."""
     model, adapt = plain["model"]["name"], plain["adapt"]["name"]
@@ -183,6 +192,7 @@ def _run(
     weights: str | None,
     folder: Path,
     name: str,
+    progress: Path | None,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     audit = study.split.audit
@@ -190,7 +200,7 @@ def _run(
     costs.codes(study.classes)  # a class that is not there is an error before any training
     with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
         if isinstance(adaptation, Schedule):
-            fitted = fit_by_gradients(plain, study, adaptation, weights, folder, logger)
+            fitted = fit_by_gradients(plain, study, adaptation, weights, folder, logger, progress)
         else:
             fitted = fit_probe(plain, study, adaptation, weights, logger)
         trained = time.perf_counter()

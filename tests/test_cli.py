@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -163,6 +164,27 @@ def test_a_killed_grid_goes_on(tmp_path: Path, folder_of_squares: Callable[..., 
     assert done.returncode == 0
     assert not list((tmp_path / "runs").glob(".cnn*.tmp"))
     assert "2 jobs: 2 trained" in done.stdout
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "grid"])
+def test_an_interrupted_command_says_how_to_go_on(
+    tmp_path: Path, folder_of_squares: Callable[..., Path], mode: list[str]
+) -> None:
+    arguments = [*mode, "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
+    arguments += ["trainer.max_epochs=1000", "adapt.patience=1000"]
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, *_places(tmp_path)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    process = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 3/1000" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert told.endswith("interrupted: the same command goes on where it stopped\n")
+    assert "Traceback" not in told
+    assert not list((tmp_path / "runs").glob(".cnn*.tmp"))
 
 
 def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:

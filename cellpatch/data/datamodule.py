@@ -16,6 +16,7 @@ from cellpatch.augment import AlbumentationsAugment
 from cellpatch.data.splits import Split
 from cellpatch.data.store import CellStore
 
+NO_CELL = -100  # label of what fills the share of a process that a last, small batch leaves without a cell
 Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class index [b], place in the part [b]
 
 
@@ -46,7 +47,8 @@ class Loading:
 class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
     """Arrays of places in a part, `batch_size` at a time; shuffled anew each epoch, the same for the same seed.
 
-    Every process of a distributed run draws the same order and takes its own share of each batch.
+    Every process of a distributed run draws the same order and takes its own share of each batch. Where that is
+    empty, it takes the batch's first place p as -1 - p: a cell that does not count.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
@@ -69,7 +71,9 @@ class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
         for start in range(0, self.n, self.batch_size):
-            yield order[start : start + self.batch_size][self.share]
+            batch = order[start : start + self.batch_size]
+            mine = batch[self.share]
+            yield mine if len(mine) else -1 - batch[:1]
 
 
 _CPU = torch.device("cpu")
@@ -78,8 +82,8 @@ _CPU = torch.device("cpu")
 class Part(Dataset[Batch]):
     """One part of a split; indexing by an array gives a batch.
 
-    With `resident` the part's crops are held in one tensor on `device`, else each batch is copied out of
-    the memory map.
+    A place -1 - p gives the cell p as NO_CELL. With `resident` the part's crops are held in one tensor on `device`,
+    else each batch is copied out of the memory map.
     """
 
     def __init__(
@@ -101,6 +105,8 @@ class Part(Dataset[Batch]):
         self.resident = torch.from_numpy(store.crops(indices)).to(device) if resident else None
 
     def __getitem__(self, places: Int[np.ndarray, " b"]) -> Batch:
+        counts = places >= 0
+        places = np.where(counts, places, -1 - places)
         place = torch.from_numpy(places).to(self.device)
         if self.resident is not None:
             crops = self.resident[place]
@@ -108,7 +114,8 @@ class Part(Dataset[Batch]):
             crops = torch.from_numpy(self.store.crops(self.indices[places]))
         if self.augment is not None:
             crops = torch.from_numpy(self.augment(crops.numpy(), zlib.crc32(places.tobytes(), self.seed)))
-        return crops, self.labels[place], place
+        labels = self.labels[place]
+        return crops, labels if counts.all() else torch.full_like(labels, NO_CELL), place
 
 
 class CellData(pl.LightningDataModule):

@@ -1,0 +1,68 @@
+"""Hydra's basic sweeper for several grids in one experiment: no senseless pair of settings is among the jobs."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import CompactHydraException
+
+
+class PairedSweeper(BasicSweeper):
+    """The jobs of each of `grids`, one after the other; `params` and the command line vary in every one of them.
+
+    What the command line gives for a key of the grids picks among their values: `model=uni` leaves the jobs with it.
+    Raises CompactHydraException for a value that no grid has.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        grids: Sequence[dict[str, str]] = (),
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.grids = [dict(grid) for grid in grids]
+
+    def split_arguments(  # type: ignore[override]
+        self, overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        parser = OverridesParser.create()
+        grids = [
+            _values(parser.parse_overrides([f"{key}={value}" for key, value in grid.items()])) for grid in self.grids
+        ]
+        asked = _values(overrides)
+        for key in {key for grid in grids for key in grid} & asked.keys():
+            there = {value for grid in grids for value in grid.get(key, asked[key])}
+            if lacking := [value for value in asked[key] if value not in there]:
+                raise CompactHydraException(
+                    f"{', '.join(f'{key}={value}' for value in lacking)}: not in this experiment, whose grids have "
+                    f"{', '.join(sorted(there))}"
+                )
+        jobs = [job for grid in grids or [{}] for job in _jobs(grid, asked)]
+        if not jobs:
+            raise CompactHydraException("no job of this experiment has all that the command line asks for")
+        return list(self.split_overrides_to_chunks(jobs, max_batch_size))
+
+
+def _values(overrides: Sequence[Override]) -> dict[str, list[str]]:
+    """The values of each key; of a key given twice the last."""
+    found = {}
+    for override in overrides:
+        if not override.is_sweep_override():
+            values = [override.get_value_element_as_str()]
+        elif override.is_discrete_sweep():
+            values = list(override.sweep_string_iterator())
+        else:
+            raise CompactHydraException(f"{override.input_line}: a grid takes lists, ranges and globs, not intervals")
+        found[override.get_key_element()] = values
+    return found
+
+
+def _jobs(grid: dict[str, list[str]], asked: dict[str, list[str]]) -> Iterator[list[str]]:
+    picked = {key: [value for value in values if value in asked.get(key, values)] for key, values in grid.items()}
+    axes: dict[str, Any] = picked | {key: values for key, values in asked.items() if key not in grid}
+    for job in itertools.product(*axes.values()):
+        yield [f"{key}={value}" for key, value in zip(axes, job, strict=True)]

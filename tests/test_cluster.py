@@ -1,0 +1,98 @@
+"""The launchers on real engines: make test-cluster, which installs them. A grid is the same grid wherever it ran."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from cellpatch import runs
+from cellpatch.record import read_record
+
+pytestmark = pytest.mark.cluster
+SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "adapt.batch_size=8"]
+JOBS = ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
+Grid = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("slurm")
+    script = ROOT / "tests" / "cluster" / "slurm.sh"
+    subprocess.run([script, "start", folder], check=True)
+    yield folder / "slurm.conf"
+    subprocess.run([script, "stop", folder], check=True)
+
+
+@pytest.fixture
+def grid(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> Grid:
+    root = folder_of_squares(20, 5)
+
+    def start(name: str, *overrides: str, slurm: Path | None = None) -> "subprocess.Popen[str]":
+        fixed = ["-m", "data=folder", f"data.root={root}", *SMALL_CNN, "logger=none", "trainer.accelerator=cpu"]
+        fixed += [f"runs_dir={tmp_path / name}", f"data.loading.store_dir={tmp_path / 'stores'}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | ({"SLURM_CONF": str(slurm)} if slurm else {})
+        command = [sys.executable, str(ROOT / "train.py"), *fixed, *overrides]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, env=environment, cwd=tmp_path, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
+
+    return start
+
+
+def _table(runs_dir: Path) -> pd.DataFrame:
+    return runs.table(runs_dir).drop(columns="seconds")
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "ray"])
+def test_a_grid_is_the_same_on_every_launcher(
+    tmp_path: Path, grid: Grid, launcher: str, request: pytest.FixtureRequest
+) -> None:
+    several = ["flag_limit=4,8", "seed=0,1", "trainer.max_epochs=3"]
+    on_slurm = launcher == "submitit_slurm"
+    conf = request.getfixturevalue("slurm") if on_slurm else None
+    for name, more in (("here", []), ("there", [f"hydra/launcher={launcher}", *(JOBS if on_slurm else [])])):
+        process = grid(name, *several, *more, slurm=conf)
+        told, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, told
+        assert "4 jobs: 4 trained" in told, told
+    pd.testing.assert_frame_equal(_table(tmp_path / "here"), _table(tmp_path / "there"))
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "ray"])
+def test_a_failed_job_fails_alone_and_the_status_says_so(
+    grid: Grid, launcher: str, request: pytest.FixtureRequest
+) -> None:
+    on_slurm = launcher == "submitit_slurm"
+    conf = request.getfixturevalue("slurm") if on_slurm else None
+    more = [f"hydra/launcher={launcher}", *(JOBS if on_slurm else [])]
+    process = grid("runs", "flag_limit=4", "trainer.max_epochs=1,0", *more, slurm=conf)
+    told, _ = process.communicate(timeout=400)
+    assert process.returncode == 1, told
+    assert "2 jobs: 1 failed, 1 trained" in told, told
+
+
+def test_a_job_that_slurm_takes_back_goes_on(tmp_path: Path, grid: Grid, slurm: Path) -> None:
+    long = ["flag_limit=8", "trainer.max_epochs=300", "adapt.patience=300"]
+    undisturbed = grid("undisturbed", *long)
+    process = grid("requeued", *long, "trainer.resume=true", "hydra/launcher=submitit_slurm", *JOBS, slurm=slurm)
+    until = time.monotonic() + 200
+    while not list((tmp_path / "requeued").glob(".progress/*.ckpt")):
+        assert time.monotonic() < until, "no epoch was trained"
+        time.sleep(0.2)
+    commands = os.environ | {"SLURM_CONF": str(slurm)}
+    listed = subprocess.run(["squeue", "-h", "-o", "%A"], env=commands, capture_output=True, text=True, check=True)
+    (job,) = listed.stdout.split()
+    subprocess.run(["scancel", "--signal=USR2", job], env=commands, check=True)
+    told, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, told
+    undisturbed.communicate(timeout=300)
+    (run,) = [file.parent for file in (tmp_path / "requeued").glob("cnn*/record.json")]
+    assert read_record(run)["resumed_at_epoch"], "it did not start anew"
+    whole = tmp_path / "undisturbed" / run.name
+    for name in ("weights.safetensors", "predictions.parquet"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name

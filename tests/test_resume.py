@@ -1,0 +1,173 @@
+"""Training that was killed goes on as if it had not been; two processes train as one."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import config_of
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+from torch.distributed import destroy_process_group, init_process_group
+from torch.multiprocessing import spawn
+
+from cellpatch.checkpoints import Resume
+from cellpatch.models.shared_norm import share_batch_norms
+from cellpatch.record import read_record
+from cellpatch.training import train
+
+SMALL_VIT = ["model=customvit", "model.backbone.input_px=16", "model.backbone.token_px=4"]
+SMALL_VIT += ["model.backbone.stem_width=8", "model.backbone.dim=32", "model.backbone.depth=2"]
+SMALL_VIT += ["model.backbone.heads=2", "model.recipe.lr=0.003", "adapt.batch_size=8"]
+SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "adapt.batch_size=8"]
+
+
+class Killed(BaseException):
+    """As by a signal: nothing of ours catches it."""
+
+
+def _run(folder: Path, root: Path, *overrides: str) -> Path:
+    outcome = train(config_of(folder, root, "flag_limit=10", *overrides))
+    return folder / "runs" / outcome.run
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "epoch"),
+    [
+        (SMALL_VIT, [], 1),
+        (SMALL_CNN, [], 2),
+        (SMALL_CNN, [], 4),  # trained to the end, and killed before it was evaluated
+        (SMALL_CNN, ["adapt.patience=1", "model.recipe.lr=1.0e-9"], 1),
+        (SMALL_VIT, ["optics=blur", "optics.train=[0.5,1.0]"], 2),
+    ],
+    ids=["customvit", "cnn", "at the end", "stopped early", "training with blur"],
+)
+def test_a_killed_run_goes_on_to_the_same_bits(
+    tmp_path: Path,
+    folder_of_squares: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    model: list[str],
+    more: list[str],
+    epoch: int,
+) -> None:
+    root = folder_of_squares(20, 5)
+    overrides = [*model, "trainer.max_epochs=4", *more]
+    undisturbed = _run(tmp_path / "undisturbed", root, *overrides)
+    write = Resume.on_train_epoch_end
+
+    def killed(self: Resume, trainer: Any, module: Any) -> None:
+        write(self, trainer, module)
+        if trainer.current_epoch + 1 == epoch:
+            raise Killed
+
+    monkeypatch.setattr(Resume, "on_train_epoch_end", killed)
+    place = tmp_path / "killed"
+    with pytest.raises(Killed):
+        _run(place, root, *overrides, "trainer.resume=true")
+    (progress,) = (place / "runs" / ".progress").iterdir()
+    assert progress.name == f"{undisturbed.name}.ckpt"
+    run = _run(place, root, *overrides, "trainer.resume=true")
+    assert not progress.exists()
+    for name in ("weights.safetensors", "predictions.parquet"):
+        assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    record, expected = read_record(run), read_record(undisturbed)
+    for name in ("metrics", "best_epoch", "epochs", "val_macro_f1", "temperature", "identity"):
+        assert record[name] == expected[name], name
+    assert expected["resumed_at_epoch"] == []
+    assert record["resumed_at_epoch"] == ([] if expected["epochs"] == epoch else [epoch])
+
+
+def test_what_is_left_of_training_must_be_readable(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    root = folder_of_squares(20, 5)
+    overrides = [*SMALL_CNN, "trainer.max_epochs=1"]
+    run = _run(tmp_path, root, *overrides)
+    (run / "record.json").unlink()
+    for file in run.iterdir():
+        file.unlink()
+    run.rmdir()
+    progress = run.parent / ".progress" / f"{run.name}.ckpt"
+    progress.parent.mkdir()
+    progress.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"\.ckpt cannot be read .*delete it"):
+        _run(tmp_path, root, *overrides, "trainer.resume=true")
+    assert _run(tmp_path, root, *overrides) == run, "without trainer.resume training starts anew"
+    assert not progress.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "batch", "within"),
+    [
+        ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 29, 1e-4),  # 30 cells: the second batch is of one
+        ([*SMALL_VIT, "model.backbone.drop_path=0"], "balanced", 8, 1e-4),
+        (
+            ["model=efficientnet", "model.backbone.input_px=16", "model.backbone.options.drop_path_rate=0"],
+            "none",
+            9,
+            2e-3,
+        ),
+    ],
+    ids=["customvit", "balanced", "efficientnet"],
+)
+def test_two_processes_train_as_one(
+    tmp_path: Path, folder_of_squares: Callable[..., Path], model: list[str], weights: str, batch: int, within: float
+) -> None:
+    root = folder_of_squares(20, 5)
+    fixed = [*model, "augment=none", f"adapt.class_weights={weights}"]
+    fixed += ["trainer.max_epochs=3", f"adapt.batch_size={batch}"]
+    one, two = (read_record(_run(tmp_path / n, root, *fixed, f"trainer.devices={n}")) for n in ("1", "2"))
+    assert one["identity"] == two["identity"]
+    for alone, shared in zip(one["history"], two["history"], strict=True):
+        assert alone == pytest.approx(shared, rel=within)
+
+
+def _normalise_share(rank: int, port: int, out: Path) -> None:
+    init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    x, layers = _batch_and_layers()
+    share_batch_norms(layers)
+    mine = x[rank::2].clone().requires_grad_()
+    y = layers(mine)
+    (y.square() * torch.arange(y.numel()).reshape(y.shape)).sum().backward()
+    torch.save({"y": y.detach(), "x": mine.grad, "state": layers.state_dict()}, out / f"{rank}.pt")
+    destroy_process_group()
+
+
+def _batch_and_layers() -> tuple[Tensor, nn.Sequential]:
+    torch.manual_seed(0)
+    layers = nn.Sequential(BatchNormAct2d(4, act_layer=nn.SiLU), nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)).double()
+    return torch.randn(7, 4, 5, 5, dtype=torch.float64) * 2 + 1, layers
+
+
+def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(_normalise_share, (port, tmp_path), nprocs=2)
+    x, layers = _batch_and_layers()
+    x.requires_grad_()
+    y = layers(x)
+    parts = [y[rank::2] for rank in (0, 1)]  # 4 cells and 3
+    sum((part.square() * torch.arange(part.numel()).reshape(part.shape)).sum() for part in parts).backward()
+    assert x.grad is not None
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found["y"], parts[rank].detach())
+        torch.testing.assert_close(found["x"], x.grad[rank::2])
+        torch.testing.assert_close(found["state"], layers.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("devices=0", "devices must be"),
+        ("devices=auto", "devices must be"),
+        ("devices=true", "devices must be"),
+        ("max_epochs=0", "max_epochs must be"),
+        ("resume=1", "resume must be"),
+    ],
+)
+def test_bad_trainer_settings(tmp_path: Path, folder_of_squares: Callable[..., Path], setting: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        _run(tmp_path, folder_of_squares(), *SMALL_CNN, f"trainer.{setting}")
+    assert not (tmp_path / "runs").exists()
