@@ -150,8 +150,8 @@ class Classifier(pl.LightningModule):
         return total / self._weight(labels).clamp(min=1e-9)
 
     def _weight(self, labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-        cells = labels[labels != NO_CELL]
-        return (torch.ones(len(cells)) if self.class_weights is None else self.class_weights[cells]).sum()
+        counted = labels != NO_CELL
+        return counted.sum().float() if self.class_weights is None else self.class_weights[labels[counted]].sum()
 
     def _count(self, labels: Int[Tensor, " b"]) -> int:
         return len(labels) if self._processes == 1 else int((labels != NO_CELL).sum())
