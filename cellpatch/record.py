@@ -113,17 +113,31 @@ def update_record(run: Path, **facts: Any) -> None:
 def replace_record(run: Path, record: dict[str, Any]) -> None:
     """Write the whole record of a finished run, with its checksum."""
     with replacing(run / "record.json") as temporary:
-        temporary.write_text(_as_json(record), encoding="utf-8")
+        temporary.write_text(seal(record), encoding="utf-8")
 
 
 def read_record(run: Path) -> dict[str, Any]:
     """The record of a run; raises ValueError if it is missing, unreadable, or not as it was written."""
     try:
-        record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+        text = (run / "record.json").read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ValueError(f"{run}: record.json cannot be read ({error})") from error
+    return unseal(text, f"{run}: record.json")
+
+
+def seal(record: Mapping[str, Any]) -> str:
+    """A record as JSON with its checksum."""
+    return json.dumps({**record, "sha256": _digest(record)}, indent=1, ensure_ascii=False)
+
+
+def unseal(text: str, where: str) -> dict[str, Any]:
+    """The record of a sealed text; raises ValueError with `where` if it is not as it was written."""
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be read ({error})") from error
     if not isinstance(record, dict) or record.pop("sha256", None) != _digest(record):
-        raise ValueError(f"{run}: record.json is not as this version wrote it: it was altered, or is of an older one")
+        raise ValueError(f"{where} is not as this version wrote it: it was altered, or is of an older one")
     return record
 
 
@@ -145,14 +159,10 @@ def write_record(folder: Path, facts: dict[str, Any]) -> None:
     """record.json with the given facts, checksums of the run's other files, and where it was made."""
     files = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
     record = facts | {"files": files, "hardware": hardware(), "versions": versions(), "git": git_state()}
-    (folder / "record.json").write_text(_as_json(record), encoding="utf-8")
+    (folder / "record.json").write_text(seal(record), encoding="utf-8")
 
 
-def _as_json(record: dict[str, Any]) -> str:
-    return json.dumps(record | {"sha256": _digest(record)}, indent=1, ensure_ascii=False)
-
-
-def _digest(record: dict[str, Any]) -> str:
+def _digest(record: Mapping[str, Any]) -> str:
     """Of the record's content, whatever the order of its keys: a slip of an editor is seen, a forger is not stopped."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 

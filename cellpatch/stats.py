@@ -4,12 +4,15 @@ What varies from study to study is which specimens were looked at, so specimens 
 specimen's confusion matrix is all that these scores need of it: a resample is a weighted sum of matrices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from scipy.special import ndtr, ndtri, stdtrit
 
-Counts = Float[np.ndarray, "*draws classes classes"]
+Counts = Float[np.ndarray, "*draws classes classes"] | Int[np.ndarray, "*draws classes classes"]
+Score = Callable[[Counts], Float[np.ndarray, "*draws"]]  # accuracy, macro_f1
 
 
 def confusions_by_specimen(
@@ -66,9 +69,103 @@ def resample(counts: Int[np.ndarray, "specimens classes classes"], times: Int[np
 
 
 def interval(values: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap draws; NaN if one of them is."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    """The percentile interval of bootstrap draws, which may be infinite; NaN if one of them is."""
+    method: Literal["linear", "nearest"] = "nearest" if np.isinf(values).any() else "linear"
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method=method)
     return float(low), float(high)
+
+
+def bca_interval(
+    value: float, draws: Float[np.ndarray, " draws"], without: Float[np.ndarray, " specimens"], level: float = 0.95
+) -> tuple[float, float]:
+    """The bias-corrected and accelerated interval (Efron, 1987) of a value with bootstrap draws.
+
+    `without` is the value without each specimen in turn. Where the draws do not vary it is the value itself.
+    """
+    below = np.mean(draws < value) + np.mean(draws == value) / 2
+    if np.ptp(draws) == 0 or not 0 < below < 1:
+        return float(draws.min()), float(draws.max())
+    apart = without.mean() - without
+    spread = float((apart**2).sum() ** 1.5)
+    acceleration = float((apart**3).sum()) / (6 * spread) if spread > 0 else 0.0
+    z = ndtri(below) + ndtri([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(draws, ndtr(ndtri(below) + z / (1 - acceleration * z)))
+    return float(low), float(high)
+
+
+def leave_one_out(counts: Int[np.ndarray, "*runs specimens classes classes"]) -> Counts:
+    """The summed confusion matrix without each specimen in turn."""
+    return counts.sum(axis=-3, keepdims=True) - counts
+
+
+def interval_of_mean(
+    values: Float[np.ndarray, " seeds"], draws: Float[np.ndarray, " draws"], level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of the mean over all seeds and specimens there are, of a value of each seed.
+
+    `draws` are bootstrap draws over specimens of the mean of these seeds. Both variances add up, and Student's t has
+    the degrees of freedom of Satterthwaite (1946), the specimens' being many. Of a single seed the interval is the
+    percentile one over specimens: of its spread over seeds nothing is known.
+    """
+    n = len(values)
+    if n < 2:
+        return interval(draws, level)
+    of_specimens, of_seeds = draws.var(ddof=1), values.var(ddof=1) / n
+    if of_seeds == 0:
+        return interval(draws, level)
+    freedom = (n - 1) * ((of_specimens + of_seeds) / of_seeds) ** 2
+    half = stdtrit(freedom, (1 + level) / 2) * np.sqrt(of_specimens + of_seeds)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def seed_noise(
+    values: Float[np.ndarray, "n_seeds ..."], seeds: Sequence[int], draws: int, stream: int
+) -> Float[np.ndarray, "n_draws ..."]:
+    """Draws of how far the mean over seeds may be from the mean over all seeds there are: Student's t, joint over k.
+
+    Added to draws over specimens it makes draws over both. Calls with the same `stream` draw the same numbers for the
+    same seed, so that differences between runs of equal seeds stay paired. Zeros for a single seed: of its spread
+    nothing is known.
+    """
+    n = len(seeds)
+    if n < 2:
+        return np.zeros((draws, *values.shape[1:]))
+    weights = np.stack([np.random.default_rng([stream, 1, seed]).standard_normal(draws) for seed in seeds], axis=1)
+    chi2 = np.random.default_rng([stream, 2, n]).chisquare(n - 1, draws)
+    weights /= np.sqrt(n * chi2)[:, None]  # sqrt(n (n - 1)) of the mean's variance, sqrt(chi2 / (n - 1)) of Student's t
+    return np.tensordot(weights, values - values.mean(axis=0), axes=1)
+
+
+def permutation_p(
+    one: Int[np.ndarray, "seeds specimens classes classes"],
+    other: Int[np.ndarray, "..."],
+    score: Score,
+    draws: int,
+    seed: int,
+) -> float:
+    """Two-sided p of no difference between two models on the same cells: their specimens are swapped at random.
+
+    A specimen is swapped in all seeds at once; compared are the means over seeds. The observed assignment counts as
+    one of the draws, so p is at least 1 / (draws + 1) (Phipson & Smyth, 2010).
+    """
+    if one.shape != other.shape:
+        shapes = f"{one.shape} and {other.shape}"
+        raise ValueError(f"both models must have the same seeds, specimens and classes, but got {shapes}")
+    swaps = np.random.default_rng(seed).integers(0, 2, (draws, one.shape[1]))
+    swaps = np.concatenate([np.zeros_like(swaps[:1]), swaps])  # the first is what was observed
+    apart = np.zeros(draws + 1)
+    for a, b in zip(one, other, strict=True):
+        apart += score(resample(a, 1 - swaps) + resample(b, swaps)) - score(resample(b, 1 - swaps) + resample(a, swaps))
+    return float(np.mean(np.abs(apart) >= np.abs(apart[0]) - 1e-12))
+
+
+def holm(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
+    """p values corrected for their number: a false alarm among all of them stays as rare as the level (Holm, 1979)."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    out = np.empty(len(p))
+    out[order] = np.minimum(stepped, 1)
+    return out
 
 
 def blur_axis(sigmas: Sequence[float]) -> Float[np.ndarray, " k"]:

@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap, permutation_test
+from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score
 
 from cellpatch import stats
@@ -16,6 +18,7 @@ from cellpatch.command import from_runs
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import blur_table
+import coverage
 
 
 def _cells(seed: int, n: int = 120, k: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,6 +74,83 @@ def test_draws_without_a_class_are_drawn_again() -> None:
     low, high = stats.interval(stats.macro_f1(stats.resample(counts, times)))
     assert 0.4 < low < high < 0.5, "never the score of class 0 alone"
     assert times[:, 1].mean() == pytest.approx(times[:, 5].mean(), abs=0.05)
+
+
+def _two_models(seed: int, n: int = 40, cells: int = 50) -> np.ndarray:
+    """Confusion matrices [2, n, 2, 2] of specimens of equal size; the first model is better."""
+    rng = np.random.default_rng(seed)
+    counts = np.zeros((2, n, 2, 2), np.int64)
+    counts[:, :, 0, 0] = rng.binomial(cells, rng.beta([[8], [7]], 3, (2, n)))
+    counts[:, :, 0, 1] = cells - counts[:, :, 0, 0]
+    return counts
+
+
+def test_bca_is_scipys() -> None:
+    [counts, _] = _two_models(1)
+    right = counts[:, 0, 0] / 50
+    times, _ = stats.resamples(counts, 20000, 0)
+    draws, without = stats.accuracy(stats.resample(counts, times)), stats.accuracy(stats.leave_one_out(counts))
+    np.testing.assert_allclose(without, [np.delete(right, i).mean() for i in range(len(right))])
+    found = bootstrap((right,), np.mean, n_resamples=20000, method="BCa", rng=np.random.default_rng(1))
+    mine = stats.bca_interval(right.mean(), draws, without)
+    np.testing.assert_allclose(mine, found.confidence_interval, atol=2e-3)
+    assert mine != pytest.approx(stats.interval(draws), abs=1e-3), "it is not the percentile interval"
+    perfect = np.ones(9)
+    assert stats.bca_interval(1.0, perfect, perfect) == (1.0, 1.0)
+
+
+def test_permutation_is_scipys() -> None:
+    one, other = _two_models(2)
+    right = [counts[:, 0, 0] / 50 for counts in (one, other)]
+
+    def apart(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.mean(a - b))
+
+    found = permutation_test(right, apart, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0))
+    assert stats.permutation_p(one[None], other[None], stats.accuracy, 9999, 0) == pytest.approx(found.pvalue, abs=0.01)
+    assert stats.permutation_p(one[None], one[None], stats.accuracy, 99, 0) == 1.0
+    assert stats.permutation_p(one[None], one[None] * 0 + [[0, 50], [0, 0]], stats.accuracy, 99, 0) == 1 / 100
+    with pytest.raises(ValueError, match="the same seeds, specimens and classes"):
+        stats.permutation_p(one[None], other[None, :5], stats.accuracy, 9, 0)
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(stats.holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(stats.holm(np.array([0.9, 0.6])), [1.0, 1.0])
+
+
+def test_seeds_alone_give_students_interval() -> None:
+    values = np.array([0.5, 0.56, 0.61])
+    low, high = stats.interval_of_mean(values, np.full(100, values.mean()))
+    half = student.ppf(0.975, 2) * values.std(ddof=1) / 3**0.5
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
+    drawn = values.mean() + stats.seed_noise(values, [0, 1, 2], 400_000, 0)
+    assert stats.interval(drawn) == pytest.approx((low, high), abs=2e-3)
+
+
+def test_noise_of_seeds_is_paired_and_absent_for_one() -> None:
+    values = np.random.default_rng(0).random((3, 2))
+    together = stats.seed_noise(values, [4, 5, 6], 500, 1)
+    for k in range(2):
+        np.testing.assert_allclose(stats.seed_noise(values[:, k], [4, 5, 6], 500, 1), together[:, k], atol=1e-12)
+    assert not stats.seed_noise(values[:1], [4], 500, 1).any()
+    specimens = np.linspace(0.4, 0.6, 1001)
+    assert stats.interval_of_mean(np.array([0.5]), specimens) == stats.interval(specimens)
+    assert stats.interval_of_mean(np.array([0.5, 0.5]), specimens) == stats.interval(specimens)
+
+
+def test_the_truth_of_the_simulation_is_that_of_many_specimens() -> None:
+    counts = coverage.simulate(np.random.default_rng(0), 100_000, coverage.SKILL[:, None])
+    np.testing.assert_allclose(stats.macro_f1(counts[:, 0].sum(axis=1)), coverage.truth(coverage.SKILL), atol=2e-3)
+
+
+def test_intervals_cover_the_truth_and_those_over_cells_do_not() -> None:
+    found = coverage.coverage(57, 400).set_index("interval")["covers"]
+    for name in ("three seeds, specimens and seeds", "difference, specimens and seeds"):
+        assert 0.92 <= found[name] <= 0.97, name
+    assert found["one seed, specimens, percentile"] > 0.91
+    assert found["one seed, cells"] < 0.7
+    assert found["difference, specimens alone"] < 0.88, "seeds left out"
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,0 +1,157 @@
+"""What figures and tables read: each run's record, and its test cells counted by specimen, class and prediction.
+
+python -m cellpatch.results RUNS_DIR FILE.parquet     packs a runs directory into one small file
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from cellpatch.conditions import CLEAN, Condition
+from cellpatch.publish import replacing
+from cellpatch.record import predictions_by_condition, read_record, seal, unseal
+from cellpatch.stats import confusions_by_specimen
+
+Confusions = Int[np.ndarray, "specimens classes classes"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: its record, its test specimens' sorted names, and of each condition their confusion matrices."""
+
+    run: str
+    record: Mapping[str, Any]
+    specimens: tuple[str, ...]
+    confusions: Mapping[Condition, Confusions]
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """Its place in a grid, as in `cellpatch.runs.AXES`, and `n_train`."""
+        config = self.record["config"]
+        place = {key: config[key]["name"] for key in ("data", "model", "adapt")}
+        place |= {"input_px": config["model"]["backbone"]["input_px"]}
+        place |= {key: config[key] for key in ("flag_limit", "seed")}
+        return place | {"n_train": sum(self.record["counts"]["train"].values())}
+
+    @cached_property
+    def cells(self) -> str:
+        """What the test cells are: runs that agree in it can be compared cell by cell."""
+        clean = self.confusions[CLEAN].sum(axis=2)
+        return json.dumps([self.record["data"]["fingerprint"], self.record["config"]["data"]["split"], clean.tolist()])
+
+
+def read_results(place: Path) -> list[Result]:
+    """The runs of a runs directory, or of a file that `pack` wrote, by name.
+
+    Raises ValueError if there are none, or if a run is not as it was written.
+    """
+    if place.is_dir():
+        results = [_of_run(file.parent) for file in sorted(place.glob("[!.]*/record.json"))]
+    else:
+        results = _unpack(place)
+    if not results:
+        raise ValueError(f"{place} holds no finished run: train some first, e.g. make run")
+    return results
+
+
+def pack(results: Sequence[Result], file: Path) -> None:
+    """Write runs as one Parquet file, a row a run; of their cells only the counts are kept."""
+    rows = []
+    for result in results:
+        counts = [
+            {"kind": condition.kind, "sigma": condition.sigma, "specimen": s, "label": t, "predicted": p, "n": n}
+            for condition, confusions in result.confusions.items()
+            for s, t, p, n in _sparse(confusions)
+        ]
+        record = dict(result.record) | {"config": _without_folders(result.record["config"])}
+        rows.append({"run": result.run, "record": seal(record), "specimens": list(result.specimens), "counts": counts})
+    with replacing(file) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary, compression="zstd", compression_level=19)
+
+
+def _without_folders(config: Any) -> Any:
+    """A config whose absolute paths are names alone: where files lay on one machine means nothing on another."""
+    if isinstance(config, dict):
+        return {key: _without_folders(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_without_folders(value) for value in config]
+    return Path(config).name if isinstance(config, str) and Path(config).is_absolute() else config
+
+
+_COUNT = {"kind": pa.string(), "sigma": pa.float64(), "specimen": pa.int32(), "label": pa.int16()}
+_COUNT |= {"predicted": pa.int16(), "n": pa.int32()}
+_SCHEMA = pa.schema(
+    {
+        "run": pa.string(),
+        "record": pa.string(),
+        "specimens": pa.list_(pa.string()),
+        "counts": pa.list_(pa.struct(_COUNT)),
+    }
+)
+
+
+def _of_run(run: Path) -> Result:
+    record = read_record(run)
+    n_classes = len(record["classes"])
+    confusions, names = {}, np.array([])
+    for condition, (rows, labels, probabilities) in predictions_by_condition(run).items():
+        specimens = rows["specimen"].to_numpy()
+        names = np.unique(specimens)
+        confusions[condition] = confusions_by_specimen(labels, probabilities.argmax(axis=1), specimens, n_classes)
+    return Result(run.name, record, tuple(names.tolist()), confusions)
+
+
+def _sparse(confusions: Confusions) -> list[list[int]]:
+    places = np.nonzero(confusions)
+    return np.stack([*places, confusions[places]], axis=1).tolist()
+
+
+def _unpack(file: Path) -> list[Result]:
+    try:
+        table = pq.read_table(file)
+        if table.schema != _SCHEMA:
+            raise pa.ArrowInvalid(f"it has the columns {table.column_names}")
+    except (OSError, pa.ArrowInvalid) as error:
+        allowed = "a folder of runs or a file of python -m cellpatch.results"
+        raise ValueError(f"{file} must be {allowed}: {error}") from error
+    results = []
+    for row in range(table.num_rows):
+        name = table["run"][row].as_py()
+        record = unseal(table["record"][row].as_py(), f"{file}: the record of {name}")
+        specimens = tuple(table["specimens"][row].as_py())
+        counts = pa.Table.from_struct_array(table["counts"][row].values).to_pandas()
+        shape = (len(specimens), len(record["classes"]), len(record["classes"]))
+        confusions = {}
+        for (kind, sigma), group in counts.groupby(["kind", "sigma"], sort=False):
+            dense = np.zeros(shape, np.int64)
+            dense[tuple(group[key].to_numpy() for key in ("specimen", "label", "predicted"))] = group["n"]
+            confusions[Condition(str(kind), float(sigma))] = dense
+        results.append(Result(name, record, specimens, confusions))
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cellpatch.results", description="Pack runs into one small file.")
+    parser.add_argument("runs_dir", type=Path)
+    parser.add_argument("file", type=Path)
+    options = parser.parse_args()
+    try:
+        results = read_results(options.runs_dir)
+        pack(results, options.file)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"{len(results)} runs in {options.file}, {options.file.stat().st_size / 1e6:.2g} MB")
+
+
+if __name__ == "__main__":
+    main()

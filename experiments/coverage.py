@@ -1,0 +1,120 @@
+"""Do our 95 % intervals cover the truth 95 % of the time, and how far off is an interval over cells?
+
+    python experiments/coverage.py [--studies 2000]      # writes tables/coverage.csv and .md
+
+Simulated, so the truth is known: specimens differ in how hard they are (normal on the logit, sd 0.7), in which classes
+they hold (Dirichlet) and in how many cells; a model has its own quirks on each specimen (sd 0.4), a seed on each class
+(sd 0.15). A study sees some specimens and three seeds of two models. The truth is macro-F1 over all specimens there
+are: of the seed at hand where an interval is of one seed, else the mean over all seeds there are. Told is how often
+each interval holds it, with the standard error of that share, and its mean width.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cellpatch import stats
+from cellpatch.command import write_table
+
+SEEDS, DRAWS = 3, 1000
+SKILL = np.array([[2.0, 1.5, 1.0, 0.5], [1.8, 1.2, 1.0, 0.9]])  # of two models at each class, logit
+MODELS, CLASSES = SKILL.shape
+MIX = np.array([4, 2, 1, 0.7])  # of the classes
+HARDNESS, QUIRKS, OF_SEEDS = 0.7, 0.4, 0.15  # standard deviations on the logit
+
+
+def simulate(rng: np.random.Generator, specimens: int, skill: np.ndarray) -> np.ndarray:
+    """Confusion matrices [models, seeds, specimens, classes, classes] of a skill [models, seeds, classes]."""
+    sizes = rng.lognormal(4, 0.6, specimens).astype(int) + 5
+    n = rng.multinomial(sizes, rng.dirichlet(MIX, specimens))
+    hardness = rng.normal(0, HARDNESS, (specimens, 1))
+    out = []
+    for of_model in skill:
+        place = hardness + rng.normal(0, QUIRKS, (specimens, CLASSES))
+        out.append([_answers(rng, n, place + of_seed) for of_seed in of_model])
+    return np.array(out)
+
+
+def truth(skill: np.ndarray) -> np.ndarray:
+    """Macro-F1 over all specimens there are, [...] of skill [..., classes], by Gauss-Hermite quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
+    logit = skill[..., None] + np.hypot(HARDNESS, QUIRKS) * nodes
+    recall = (weights / weights.sum() / (1 + np.exp(-logit))).sum(axis=-1)
+    share = MIX / MIX.sum()
+    counts = np.tile(((1 - recall) / (CLASSES - 1) * share)[..., None], CLASSES)
+    counts[..., np.arange(CLASSES), np.arange(CLASSES)] = recall * share
+    return stats.macro_f1(counts)
+
+
+def _answers(rng: np.random.Generator, n: np.ndarray, logit: np.ndarray) -> np.ndarray:
+    right = rng.binomial(n, 1 / (1 + np.exp(-logit)))
+    counts = np.zeros((*n.shape, CLASSES), np.int64)
+    for true in range(CLASSES):
+        wrong = rng.multinomial(n[:, true] - right[:, true], np.full(CLASSES - 1, 1 / (CLASSES - 1)))
+        counts[:, true, [other for other in range(CLASSES) if other != true]] = wrong
+        counts[:, true, true] = right[:, true]
+    return counts
+
+
+def intervals(counts: np.ndarray, seed: int) -> Iterator[tuple[str, str, tuple[float, float]]]:
+    """Name, which truth it is of, and interval, of macro-F1, each as the tables make it."""
+    times, _ = stats.resamples(counts[0, 0], DRAWS, seed)
+    whole = stats.macro_f1(counts.sum(axis=2))  # [models, seeds]
+    draws = np.stack([[stats.macro_f1(stats.resample(run, times)) for run in model] for model in counts])
+    yield "one seed, specimens, percentile", "seed", stats.interval(draws[0, 0])
+    without = stats.macro_f1(stats.leave_one_out(counts[0, 0]))
+    yield "one seed, specimens, BCa", "seed", stats.bca_interval(float(whole[0, 0]), draws[0, 0], without)
+    yield "one seed, cells", "seed", stats.interval(stats.macro_f1(_of_cells(counts[0, 0], seed)))
+    means = draws.mean(axis=1)
+    yield "three seeds, specimens alone", "model", stats.interval(means[0])
+    yield "three seeds, specimens and seeds", "model", stats.interval_of_mean(whole[0], means[0])
+    yield "difference, specimens alone", "difference", stats.interval(means[0] - means[1])
+    apart = whole[0] - whole[1]
+    yield "difference, specimens and seeds", "difference", stats.interval_of_mean(apart, means[0] - means[1])
+    both = means + np.stack([stats.seed_noise(model, range(SEEDS), DRAWS, seed) for model in whole])
+    yield "difference, draws over specimens and seeds", "difference", stats.interval(both[0] - both[1])
+
+
+def _of_cells(counts: np.ndarray, seed: int) -> np.ndarray:
+    whole = counts.sum(axis=0)
+    drawn = np.random.default_rng(seed).multinomial(whole.sum(), whole.ravel() / whole.sum(), DRAWS)
+    return drawn.reshape(DRAWS, *whole.shape)
+
+
+def coverage(specimens: int, studies: int, seed: int = 0) -> pd.DataFrame:
+    """One row an interval: how often it held the truth, and its mean width."""
+    rng = np.random.default_rng(seed)
+    one, other = truth(SKILL[:, None] + rng.normal(0, OF_SEEDS, (MODELS, 100_000, CLASSES))).mean(axis=1)
+    held: dict[str, list[tuple[bool, float]]] = {}
+    for study in range(studies):
+        skill = SKILL[:, None] + rng.normal(0, OF_SEEDS, (MODELS, SEEDS, CLASSES))
+        true = {"seed": truth(skill[0, 0]), "model": one, "difference": one - other}
+        for name, which, (low, high) in intervals(simulate(rng, specimens, skill), study):
+            held.setdefault(name, []).append((bool(low <= true[which] <= high), high - low))
+    rows = []
+    for name, found in held.items():
+        inside, width = np.array(found, float).T
+        error = np.sqrt(inside.mean() * (1 - inside.mean()) / studies)
+        row = {"specimens": specimens, "interval": name, "covers": inside.mean(), "error": error}
+        rows.append(row | {"width": width.mean(), "studies": studies})
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python experiments/coverage.py", description="Simulate interval coverage.")
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--specimens", type=int, nargs="+", default=[20, 57, 120])
+    options = parser.parse_args()
+    table = pd.concat([coverage(specimens, options.studies) for specimens in options.specimens])
+    lines = ["| test specimens | 95 % interval of macro-F1 | covers | width |", "|---|---|---|---|"]
+    for row in table.to_dict("records"):
+        told = f"{100 * row['covers']:.1f} ± {100 * row['error']:.1f} %"
+        lines.append(f"| {row['specimens']} | {row['interval']} | {told} | {row['width']:.3f} |")
+    write_table(Path("tables/coverage"), table, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

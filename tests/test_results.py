@@ -1,0 +1,94 @@
+"""Runs as figures read them, from their folder and from a packed file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import config_of, start_python
+
+from cellpatch import stats
+from cellpatch.conditions import CLEAN, Condition
+from cellpatch.record import read_record
+from cellpatch.results import Result, pack, read_results
+from cellpatch.training import train
+
+
+def _result(run: str, root: str = "/home/someone/cells") -> Result:
+    rng = np.random.default_rng(len(run))
+    config = {"data": {"name": "d", "root": root, "split": {"test": 0.2}, "files": [root, "points.csv"]}, "seed": 1}
+    config |= {"model": {"name": "cnn", "backbone": {"input_px": 40}}, "adapt": {"name": "scratch"}, "flag_limit": 8}
+    record = {"config": config, "classes": ["a", "b", "c"], "data": {"fingerprint": "f"}}
+    record |= {"counts": {"train": {"a": 8, "b": 7}}}
+    counts = {condition: rng.integers(0, 3, (4, 3, 3)) for condition in (CLEAN, Condition("pre", 1.6))}
+    return Result(run, record, ("s1", "s2", "s3", "s4"), counts)
+
+
+def test_packed_and_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "results.parquet"
+    results = [_result("one"), _result("other one")]
+    pack(results, file)
+    for before, after in zip(results, read_results(file), strict=True):
+        assert (after.run, after.specimens, after.about, after.cells) == (
+            before.run,
+            before.specimens,
+            before.about,
+            before.cells,
+        )
+        assert list(after.confusions) == list(before.confusions)
+        for condition, counts in before.confusions.items():
+            np.testing.assert_array_equal(after.confusions[condition], counts)
+    assert results[0].about == {
+        "data": "d", "model": "cnn", "adapt": "scratch", "input_px": 40, "flag_limit": 8, "seed": 1, "n_train": 15
+    }  # fmt: skip
+
+
+def test_folders_of_a_machine_stay_there(tmp_path: Path) -> None:
+    pack([_result("one")], tmp_path / "results.parquet")
+    [result] = read_results(tmp_path / "results.parquet")
+    assert result.record["config"]["data"]["root"] == "cells"
+    assert result.record["config"]["data"]["files"] == ["cells", "points.csv"]
+
+
+def test_other_files_and_altered_records_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "results.parquet"
+    with pytest.raises(ValueError, match=r"results.parquet must be a folder of runs or a file of"):
+        read_results(file)
+    file.write_text("no parquet")
+    with pytest.raises(ValueError, match=r"results.parquet must be a folder of runs or a file of"):
+        read_results(file)
+    pq.write_table(pa.table({"a": [1]}), file)
+    with pytest.raises(ValueError, match=r"results.parquet must be a folder of runs or a file of"):
+        read_results(file)
+    pack([], file)
+    with pytest.raises(ValueError, match="holds no finished run"):
+        read_results(file)
+    pack([_result("one")], file)
+    table = pq.read_table(file)
+    record = json.loads(table["record"][0].as_py()) | {"classes": ["x", "y", "z"]}
+    pq.write_table(table.set_column(1, "record", pa.array([json.dumps(record)])), file)
+    with pytest.raises(ValueError, match="the record of one is not as this version wrote it"):
+        read_results(file)
+
+
+def test_counts_of_real_runs_give_their_scores(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    small = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[4]", "optics.via_px=16"]
+    blur = ["optics.kind=post", "optics.sigma=1.6"]
+    train(config_of(tmp_path, folder_of_squares(20, 5), *small, *blur, "trainer.max_epochs=1"))
+    file = tmp_path / "packed.parquet"
+    command = start_python("-m", "cellpatch.results", str(tmp_path / "runs"), str(file))
+    assert command.communicate()[0].startswith("1 runs in ")
+    [result] = read_results(file)
+    [record] = [read_record(each.parent) for each in (tmp_path / "runs").glob("*/record.json")]
+    assert {row["kind"] for row in record["metrics"]} == {"none", "post"}
+    for row in record["metrics"]:
+        whole = result.confusions[Condition(row["kind"], row["sigma"])].sum(axis=0)
+        assert whole.tolist() == row["confusion"]
+        assert stats.macro_f1(whole) == pytest.approx(row["macro_f1"])
+        assert stats.accuracy(whole) == pytest.approx(row["accuracy"])
+    command = start_python("-m", "cellpatch.results", str(tmp_path / "none"), str(tmp_path / "x.parquet"))
+    assert command.communicate()[1].startswith("error: ")
+    assert command.returncode == 1
