@@ -2,14 +2,15 @@
 # make test    format, lint, types, all tests
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
-# make figure3 one figure from stored runs: make figure3 RUNS=runs; likewise make models_table
+# make figures tables paper  all that stored runs allow (make figures RUNS=runs); paper is both
+# make figure3 one of them from stored runs: make figure3 RUNS=runs; likewise make models_table
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUNS ?= runs
 QUICK := runs/quick
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
 
-.PHONY: help run test test-cluster check data figures $(FIGURES) clean
+.PHONY: help run test test-cluster check data figures tables paper $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -30,7 +31,12 @@ run: .venv/installed
 data: .venv/installed
 	$(BIN)/python -m cellpatch.data.prepare $(ARGS)
 
-figures: $(FIGURES)
+figures tables: .venv/installed
+	$(BIN)/python experiments/paper.py $(RUNS) $@
+
+paper: .venv/installed
+	$(BIN)/python experiments/paper.py $(RUNS) figures tables
+
 $(FIGURES): .venv/installed
 	$(BIN)/python experiments/$@.py $(RUNS)
 

@@ -5,10 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
 from omegaconf import DictConfig
-
-from cellpatch.publish import replacing
 
 Done = TypeVar("Done")
 
@@ -19,17 +16,6 @@ def guard(work: Callable[[DictConfig], Done], config: DictConfig) -> Done:
         return work(config)
     except ValueError as error:
         sys.exit(f"error: {error}")
-
-
-def write_table(stem: Path, table: pd.DataFrame, markdown: str) -> list[Path]:
-    """Write STEM.csv and STEM.md, print the latter, and give the files."""
-    print(markdown)
-    files = []
-    for suffix, content in ((".csv", table.to_csv(index=False)), (".md", markdown + "\n")):
-        files.append(stem.with_name(stem.name + suffix))
-        with replacing(files[-1]) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    return files
 
 
 def from_runs(write: Callable[[Path], list[Path]]) -> None:

@@ -1,33 +1,68 @@
-"""One style for all figures: one colour and marker per model, sizes for a paper's column."""
+"""One style for all figures: one colour and marker per model, values that a page shows, sizes for a paper's column."""
 
-from collections.abc import Callable
-from functools import wraps
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, wraps
+from itertools import count
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cellpatch import config
+from cellpatch.command import from_runs
+from cellpatch.estimates import Group, data_sets, grouped
 from cellpatch.publish import replacing
+from cellpatch.results import read_results
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-COLUMN_MM = 86  # a column of a two-column journal
+PRETRAINED_PX = 224  # the study's input of pretrained models
+COLUMN_MM, PAGE_MM = 86, 178  # a column and both of a two-column journal
 # Okabe & Ito's palette, safe for colour-blind readers; the models' order is fixed so that colours never move.
 _COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8B7500"]
 _MARKERS = "osD^vP*X"
+LINES: dict[str, Any] = {
+    "scratch": "-",
+    "linear_probe": "--",
+    "knn": ":",
+    "prototypes": (0, (1, 3)),
+    "ft_last": "-.",
+    "ft_all": (0, (6, 1)),
+    "lora": (0, (3, 1, 1, 1, 1, 1)),
+}
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 8,
+    "axes.titlelocation": "left",
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "legend.fontsize": 7,
     "svg.hashsalt": "cellpatch",
+    "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
+_SVG = "http://www.w3.org/2000/svg"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what stands below it."""
+
+    name: str
+    figure: Figure
+    caption: str
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
@@ -41,33 +76,132 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
     return within
 
 
-def new_figure(width_mm: float = COLUMN_MM, height_mm: float = 65) -> Figure:
-    """A figure with one pair of axes, sides in millimetres."""
+def new_figure(
+    width_mm: float = COLUMN_MM, height_mm: float = 65, rows: int = 1, columns: int = 1, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure and its axes row by row, sides in millimetres; `shared` as for `Figure.subplots`."""
     figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
-    figure.subplots()
-    return figure
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
 
 
-def looks(models: list[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each model, by its place among conf/model's, so that no figure's choice moves them.
+@cache
+def look(model: str) -> dict[str, Any]:
+    """Colour and marker of a model, by its place among conf/model's, so that no figure's choice moves them.
 
     Models trained from scratch come first and have a colour each; a pretrained one shares a colour, never the
-    pair of colour and marker.
+    pair of colour and marker. A model that conf/model no longer has is grey.
     """
     pretrained = config.models()
     known = sorted(pretrained, key=lambda name: pretrained[name])
-    places = {name: i for i, name in enumerate([*known, *sorted(set(models) - set(known))])}
-    n = len(_COLOURS)
-    return {
-        name: {"color": _COLOURS[places[name] % n], "marker": _MARKERS[(places[name] + places[name] // n) % n]}
-        for name in models
+    if model not in known:
+        return {"color": "0.5", "marker": "x"}
+    place, n = known.index(model), len(_COLOURS)
+    return {"color": _COLOURS[place % n], "marker": _MARKERS[(place + place // n) % n]}
+
+
+def finish(figure: Figure, title: str) -> None:
+    """A title at the left, and one legend of all axes below."""
+    figure.suptitle(title, fontsize=8, x=0.01, ha="left")
+    entries = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+    if entries:
+        widest_mm = 10 + 1.35 * max(map(len, entries))
+        columns = max(1, int(25.4 * figure.get_figwidth() / widest_mm))
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
-def save(figure: Figure, name: str, folder: Path = Path("figures")) -> list[Path]:
-    """Write PNG and PDF; gives their paths."""
-    files = [folder / f"{name}.{kind}" for kind in ("png", "pdf")]
+def tip(artist: Artist, text: str) -> None:
+    """Let a page show this text when one points at the artist."""
+    figure = artist.get_figure(root=True)
+    assert figure is not None
+    numbers = vars(figure).setdefault("_tip_numbers", count())
+    artist.set_gid(f"tip-{next(numbers)}")
+    vars(figure).setdefault("_tips", {})[artist.get_gid()] = text
+
+
+def as_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as SVG for a page: described, its tips on elements that a keyboard reaches; ids begin with `name`."""
+    stream = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(stream.getvalue())  # noqa: S314  (matplotlib's own, of a moment ago)
+    root.attrib |= {"role": "img", "aria-label": description}
+    for side in ("width", "height"):
+        root.attrib.pop(side)  # the page scales it by its view box
+    tips: dict[str, str] = vars(figure).get("_tips", {})
+    for element in root.iter():
+        name_of = element.get("id", "")
+        if name_of in tips:
+            element.attrib |= {"data-tip": tips[name_of], "tabindex": "0", "role": "img", "aria-label": tips[name_of]}
+        for key, value in element.attrib.items():
+            element.set(key, value.replace("url(#", f"url(#{name}-"))
+            if key == "id":
+                element.set(key, f"{name}-{value}")
+            elif key.endswith("href") and value.startswith("#"):
+                element.set(key, f"#{name}-{value[1:]}")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def save(drawing: Drawing, folder: Path = Path("figures")) -> list[Path]:
+    """Write PNG, PDF and the caption as text; gives their paths."""
+    files = [folder / f"{drawing.name}.{kind}" for kind in ("png", "pdf")]
     for file in files:
         with replacing(file) as temporary:
-            figure.savefig(temporary, dpi=300)
-    return files
+            drawing.figure.savefig(temporary, dpi=300)
+    with replacing(folder / f"{drawing.name}.txt") as temporary:
+        temporary.write_text(drawing.caption + "\n", encoding="utf-8")
+    return [*files, folder / f"{drawing.name}.txt"]
+
+
+def draw_curve(
+    axes: Axes,
+    x: Sequence[float],
+    y: Sequence[tuple[float, float, float]],
+    label: str,
+    told: Sequence[str],
+    place: Mapping[str, Any],
+) -> None:
+    """Values of a model with their low and high ends over rising x, a tip each; NaN leaves a gap that is seen."""
+    style, line = look(place["model"]), LINES[place["adapt"]]
+    if place["adapt"] != "scratch" and place["input_px"] < PRETRAINED_PX:
+        style = style | {"fillstyle": "none"}  # beside the same model at the study's side
+    values, low, high = np.array(y, float).reshape(-1, 3).T
+    axes.plot(x, values, linestyle=line, color=style["color"], linewidth=1.2)
+    axes.vlines(x, low, high, color=style["color"], linewidth=0.8, alpha=0.6)
+    for at, value, text in zip(x, values, told, strict=True):
+        if np.isfinite(value):
+            [point] = axes.plot([at], [value], linestyle="", markersize=4, **style)
+            tip(point, f"{label}: {text}")
+    axes.plot([], [], linestyle=line, markersize=4, label=label, **style)  # the legend's
+
+
+def limit_axis(axes: Axes, counts: Mapping[int, int]) -> None:
+    """Flag limits on a log axis, below each the number of training cells."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(counts), [f"{limit}\n({cells})" for limit, cells in counts.items()])
+    axes.minorticks_off()
+    axes.set_xlabel("flag_limit: most annotations per class (cells in all)")
+
+
+Draw = Callable[[str, Sequence[Group]], Drawing]
+
+
+def draw_each(draw: Draw, by_data: Mapping[str, Sequence[Group]]) -> list[Drawing]:
+    """One drawing a data set, named after it if there are several."""
+    drawings = [draw(data, groups) for data, groups in by_data.items()]
+    if len(drawings) == 1:
+        return drawings
+    return [replace(each, name=f"{each.name}-{data}") for each, data in zip(drawings, by_data, strict=True)]
+
+
+def draw_from(draw: Draw) -> None:
+    """The main of a figure: draw it for each data set of the runs directory, or packed runs, that the command names."""
+
+    def save_all(place: Path) -> list[Path]:
+        by_data = data_sets(grouped(read_results(place)))
+        return [file for drawing in draw_each(draw, by_data) for file in save(drawing)]
+
+    from_runs(save_all)

@@ -157,19 +157,19 @@ def table(runs_dir: Path) -> pd.DataFrame:
     )
 
 
-def clean_table(runs_dir: Path) -> pd.DataFrame:
-    """The rows of `table` without blur; of a file that `python -m cellpatch.runs --csv` wrote, too.
+def clean_rows(file: Path) -> pd.DataFrame:
+    """The rows without blur of a file that `python -m cellpatch.runs --csv` wrote.
 
     Raises ValueError if there are none, or if two runs differ in none of AXES: their mean would be of two studies.
     """
-    grid = _read_csv(runs_dir) if runs_dir.is_file() else table(runs_dir)
+    grid = _read_csv(file)
     grid = grid[grid["kind"] == "none"]
     if grid.empty:
-        raise ValueError(f"{runs_dir} holds no finished run: train some first, e.g. make run")
+        raise ValueError(f"{file} holds no finished run: train some first, e.g. make run")
     twice = grid[grid.duplicated(AXES, keep=False)]
     if not twice.empty:
         raise ValueError(
-            f"{runs_dir} holds runs that differ in more than {AXES}; move one grid elsewhere: {list(twice['run'])}"
+            f"{file} holds runs that differ in more than {AXES}; move one grid elsewhere: {list(twice['run'])}"
         )
     return grid
 
@@ -205,7 +205,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(file)[COLUMNS]
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{file} must be a folder of runs or a table of python -m cellpatch.runs: {error}") from error
+        raise ValueError(f"{file} must be a table of python -m cellpatch.runs: {error}") from error
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -204,3 +204,14 @@ def lead_ends(sigmas: Sequence[float], ahead: Float[np.ndarray, " k"]) -> float:
     i = lost[0]
     place = x[i - 1] + (x[i] - x[i - 1]) * ahead[i - 1] / (ahead[i - 1] - ahead[i])
     return float(2**place - 1)
+
+
+def class_f1(code: int) -> Score:
+    """F1 of one class: 0 where it is neither there nor named."""
+
+    def score(counts: Counts) -> Float[np.ndarray, "*draws"]:
+        right = counts[..., code, code]
+        both = counts[..., code, :].sum(axis=-1) + counts[..., :, code].sum(axis=-1)
+        return np.asarray(np.divide(2.0 * right, both, out=np.zeros(both.shape), where=both > 0))
+
+    return score

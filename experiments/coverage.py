@@ -1,6 +1,6 @@
 """Do our 95 % intervals cover the truth 95 % of the time, and how far off is an interval over cells?
 
-    python experiments/coverage.py [--studies 2000]      # writes tables/coverage.csv and .md
+    python experiments/coverage.py [--studies 2000]      # writes tables/coverage.csv, .md and .tex
 
 Simulated, so the truth is known: specimens differ in how hard they are (normal on the logit, sd 0.7), in which classes
 they hold (Dirichlet) and in how many cells; a model has its own quirks on each specimen (sd 0.4), a seed on each class
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
-from cellpatch.command import write_table
+from cellpatch.typeset import write_table
 
 SEEDS, DRAWS = 3, 1000
 SKILL = np.array([[2.0, 1.5, 1.0, 0.5], [1.8, 1.2, 1.0, 0.9]])  # of two models at each class, logit
@@ -109,11 +109,16 @@ def main() -> None:
     parser.add_argument("--specimens", type=int, nargs="+", default=[20, 57, 120])
     options = parser.parse_args()
     table = pd.concat([coverage(specimens, options.studies) for specimens in options.specimens])
-    lines = ["| test specimens | 95 % interval of macro-F1 | covers | width |", "|---|---|---|---|"]
-    for row in table.to_dict("records"):
-        told = f"{100 * row['covers']:.1f} ± {100 * row['error']:.1f} %"
-        lines.append(f"| {row['specimens']} | {row['interval']} | {told} | {row['width']:.3f} |")
-    write_table(Path("tables/coverage"), table, "\n".join(lines))
+    shares = zip(table["covers"], table["error"], strict=True)
+    shown = pd.DataFrame(
+        {
+            "test specimens": table["specimens"],
+            "95 % interval of macro-F1": table["interval"],
+            "covers": [f"{100 * share:.1f} ± {100 * error:.1f} %" for share, error in shares],
+            "width": [f"{width:.3f}" for width in table["width"]],
+        }
+    )
+    write_table(Path("tables/coverage"), table, shown)
 
 
 if __name__ == "__main__":

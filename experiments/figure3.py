@@ -1,51 +1,95 @@
-"""Does macro-F1 grow with annotations, and which model is ahead at which number?
+"""Does macro-F1 grow with annotations, and from how many on does a small network stay ahead of a pretrained one?
 
     python experiments/figure3.py runs          # or: make figure3 RUNS=runs
 
-Reads a runs directory alone. Points are runs; a line joins a model's means over seeds. Intervals over
-specimens are not drawn here yet: differences between neighbouring points may be chance.
+Left: models trained from scratch. Right: pretrained ones, beside the best of the left at the largest limit (grey).
+A triangle on the axis marks from where on that one stays ahead of a pretrained curve, linear in log2 between limits.
 """
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from cellpatch.command import from_runs
-from cellpatch.plotting import looks, new_figure, save, styled
-from cellpatch.runs import clean_table
+import numpy as np
+from matplotlib.axes import Axes
+
+from cellpatch.estimates import Curve, Group, crossing, curves, gaps, labelled, told
+from cellpatch.plotting import (
+    COLUMN_MM,
+    PAGE_MM,
+    Drawing,
+    draw_curve,
+    draw_from,
+    finish,
+    limit_axis,
+    look,
+    new_figure,
+    styled,
+    tip,
+)
+from cellpatch.stats import macro_f1
 
 
 @styled
-def draw(runs_dir: Path) -> list[Path]:
-    """One panel a data set: macro-F1 on clean test cells against flag_limit; gives the files written."""
-    grid = clean_table(runs_dir)
-    style = looks(list(grid["model"].unique()))
-    files = []
-    for data, of_data in grid.groupby("data"):
-        figure = new_figure()
-        axes = figure.axes[0]
-        for key, rows in of_data.groupby(["model", "adapt", "input_px"]):
-            model, adapt, side = map(str, key)
-            label = model if adapt == "scratch" else f"{model}, {adapt}"
-            if of_data[of_data["model"] == model]["input_px"].nunique() > 1:
-                label += f", {side} px"
-            means = rows.groupby("flag_limit")["macro_f1"].mean()
-            line = "-" if adapt == "scratch" else "--"
-            axes.plot(means.index, means.to_numpy(), line, color=style[model]["color"], label=label)
-            axes.scatter(rows["flag_limit"], rows["macro_f1"], s=14, zorder=3, **style[model])
-        limits = sorted(of_data["flag_limit"].unique())
-        counts = of_data.groupby("flag_limit")["n_train"].max()
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(limits, [f"{limit}\n({counts[limit]})" for limit in limits])
-        axes.minorticks_off()
-        axes.set_xlabel("flag_limit: most annotations per class (cells in all)")
-        axes.set_ylabel("macro-F1, test")
-        counted = ((len(of_data), "run"), (of_data["seed"].nunique(), "seed"))
-        told = ", ".join(f"{n} {word}{'s' * (n > 1)}" for n, word in counted)
-        axes.set_title(f"{data}: {told}", fontsize=8, loc="left")
-        figure.legend(loc="outside lower center", ncols=2)
-        name = "figure3" if grid["data"].nunique() == 1 else f"figure3-{data}"
-        files += save(figure, name)
-    return files
+def draw(data: str, groups: Sequence[Group]) -> Drawing:
+    """Macro-F1 on clean test cells against flag_limit."""
+    found = labelled(curves(groups))
+    limits = sorted({limit for curve in found.values() for limit in curve.limits})
+    small = {label: curve for label, curve in found.items() if curve.place["adapt"] == "scratch"}
+    large = {label: curve for label, curve in found.items() if curve.place["adapt"] != "scratch"}
+    panels = [part for part in (small, large) if part]
+    figure, axes = new_figure(PAGE_MM if len(panels) == 2 else COLUMN_MM, 90, columns=len(panels), sharey=True)
+    counts = {limit: max(g.n_train for g in groups if g.place["flag_limit"] == limit) for limit in limits}
+    for place, part in zip(axes, panels, strict=True):
+        for i, (label, curve) in enumerate(part.items()):
+            shift = 2 ** (0.05 * (i - (len(part) - 1) / 2))  # beside each other, so that intervals are seen
+            _draw(place, curve, limits, label, shift)
+        limit_axis(place, counts)
+        place.set_title("trained from scratch" if part is small else "pretrained")
+    axes[0].set_ylabel("macro-F1, test")
+    marks = _mark_crossings(axes[1], small, large) if len(panels) == 2 else ""
+    finish(figure, data)
+    missing = gaps(list(found), limits, {(label, limit) for label, curve in found.items() for limit in curve.limits})
+    return Drawing("figure3", figure, f"Macro-F1 against annotations per class, {data}. {told(groups)}{marks}{missing}")
+
+
+def _draw(axes: Axes, curve: Curve, limits: Sequence[int], label: str, shift: float) -> None:
+    y, texts = [], []
+    for limit in limits:
+        if limit not in curve.limits:
+            y.append((np.nan,) * 3)
+            texts.append("")
+            continue
+        [estimate] = curve.estimates([limit], macro_f1)
+        low, high = estimate.interval()
+        y.append((estimate.mean, low, high))
+        seeds = len(estimate.seeds)
+        texts.append(
+            f"macro-F1 {estimate.mean:.3f} ({low:.3f} to {high:.3f}) at {limit}, {seeds} seed{'s' * (seeds > 1)}"
+        )
+    draw_curve(axes, [limit * shift for limit in limits], y, label, texts, curve.place)
+
+
+def _mark_crossings(axes: Axes, small: Mapping[str, Curve], large: Mapping[str, Curve]) -> str:
+    """Draw the best small curve and where it stays ahead; gives the caption's words."""
+    top = max(limit for curve in small.values() for limit in curve.limits)
+    at_top = {label: curve.estimates([top], macro_f1)[0].mean for label, curve in small.items() if top in curve.limits}
+    name = max(at_top, key=lambda label: at_top[label])
+    best = small[name]
+    means = [estimate.mean for estimate in best.estimates(best.limits, macro_f1)]
+    axes.plot(best.limits, means, color="0.6", linewidth=2.5, zorder=0)
+    words = []
+    for label, curve in large.items():
+        if len(set(best.limits) & set(curve.limits)) < 2:
+            continue
+        place, low, high = crossing(best, curve, macro_f1)
+        if 0 < place < np.inf:
+            style = look(curve.place["model"])
+            [mark] = axes.plot([place], [0.02], "^", color=style["color"], transform=axes.get_xaxis_transform())
+            tip(mark, f"{name} stays ahead of {label} from {place:.0f} on ({low:.0f} to {high:.0f})")
+            words.append(f"{label} from {place:.0f} ({low:.0f} to {high:.0f})")
+    if words:
+        return f" {name} (grey), the best from scratch at {top}, stays ahead of " + ", of ".join(words) + "."
+    return f" Grey: {name}, the best from scratch at {top}; it crosses no other curve between these limits."
 
 
 if __name__ == "__main__":
-    from_runs(draw)
+    draw_from(draw)

@@ -1,36 +1,42 @@
 """What does accuracy cost? Macro-F1 beside milliseconds per cell, of the runs that have a card of latency.
 
     python -m cellpatch.latency runs/*               # writes a card into each record; let nothing run beside it
-    python experiments/latency_table.py runs         # writes tables/latency-DATA.csv and .md
+    python experiments/latency_table.py runs         # writes tables/latency-DATA.csv, .md and .tex
 
-Reads a runs directory alone. Milliseconds are medians per cell, at batch 1 and at the batch that is fastest per cell.
+Reads a runs directory, or packed runs, alone. Milliseconds are medians per cell, at batch 1 and at the batch that is
+fastest per cell.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cellpatch.command import from_runs, write_table
+from cellpatch.command import from_runs
+from cellpatch.conditions import CLEAN
 from cellpatch.latency import best
-from cellpatch.record import read_record
-from cellpatch.runs import clean_table
+from cellpatch.results import Result, read_results
+from cellpatch.runs import AXES
+from cellpatch.stats import macro_f1
+from cellpatch.typeset import write_table
 
 
-def summarise(runs_dir: Path) -> pd.DataFrame:
+def summarise(results: Sequence[Result]) -> pd.DataFrame:
     """One row a run that has a card: what it is, clean macro-F1, cost, and milliseconds of each engine.
 
     Raises ValueError if none has one, or if the cards are of different hardware or threads.
     """
     lines: list[dict[str, Any]] = []
     machines = set()
-    for row in clean_table(runs_dir).to_dict("records"):
-        card = read_record(runs_dir / row["run"]).get("latency")
+    for result in results:
+        card = result.record.get("latency")
         if card is None:
             continue
         machines.add(json.dumps([card["hardware"], card["device"]], sort_keys=True))
-        line = {key: row[key] for key in ("data", "model", "adapt", "input_px", "flag_limit", "seed", "macro_f1")}
+        line = {key: result.about[key] for key in AXES}
+        line |= {"macro_f1": float(macro_f1(result.confusions[CLEAN].sum(axis=0)))}
         line |= {"parameters": card["parameters"], "mmac": round(card["mmac"]), "peak_mib": round(card["peak_mib"])}
         for engine, rows in card["engines"].items():
             fastest = best(rows)
@@ -38,26 +44,22 @@ def summarise(runs_dir: Path) -> pd.DataFrame:
             line |= {f"{engine}_best_batch": fastest["batch"]}
         lines.append(line)
     if not lines:
-        raise ValueError(f"{runs_dir} holds no run with a card: python -m cellpatch.latency {runs_dir}/*")
+        raise ValueError("no run has a card of latency: python -m cellpatch.latency RUNS/* writes them")
     if len(machines) > 1:
-        raise ValueError(f"the cards of {runs_dir} are of different machines or threads: {sorted(machines)}")
+        raise ValueError(f"cards of latency are of different machines or threads: {sorted(machines)}")
     return pd.DataFrame(lines)
 
 
-def as_markdown(table: pd.DataFrame) -> str:
+def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table for people; numbers below a thousandth of a millisecond are not told."""
-    shown = table.drop(columns="data")
-    lines = [f"| {' | '.join(shown.columns)} |", "|" + "---|" * len(shown.columns)]
-    for row in shown.to_dict("records"):
-        lines.append(f"| {' | '.join(f'{v:.3f}' if isinstance(v, float) else str(v) for v in row.values())} |")
-    return "\n".join(lines)
+    return table.drop(columns="data").map(lambda value: f"{value:.3f}" if isinstance(value, float) else str(value))
 
 
-def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
+def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table of each data set; gives the files."""
     files = []
-    for data, of_data in summarise(runs_dir).groupby("data"):
-        files += write_table(folder / f"latency-{data}", of_data, as_markdown(of_data))
+    for data, of_data in summarise(read_results(place)).groupby("data"):
+        files += write_table(folder / f"latency-{data}", of_data, shown(of_data))
     return files
 
 

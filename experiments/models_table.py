@@ -1,44 +1,61 @@
 """Which model, adapted how, is best at which number of annotations? Means over seeds with their intervals.
 
-    python experiments/models_table.py runs          # writes tables/models-DATA.csv and .md
+    python experiments/models_table.py runs          # writes tables/models-DATA.csv, .md and .tex
 
-Reads a runs directory, or what `python -m cellpatch.runs RUNS --csv FILE` wrote, alone. The interval is Student's t
-over seeds, 95 %: it says how much the drawing of annotations, weights and order matters, on these test cells; nothing
-about other specimens. `seconds` is the mean of the fit alone, without the one pass over the cells that probes share.
-Below the table: between which limits a model from scratch overtakes a pretrained one in the mean.
+Reads a runs directory or packed runs: intervals are 95 %, over specimens and seeds. Of what
+`python -m cellpatch.runs RUNS --csv FILE` wrote, which knows nothing of specimens, they are Student's t over seeds: how
+much the drawing of annotations, weights and order matters on these test cells. `seconds` is the mean of the fit alone,
+without the one pass over the cells that probes share. Below the table: between which limits a model from scratch
+overtakes a pretrained one in the mean.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cellpatch.command import from_runs, write_table
-from cellpatch.runs import clean_table
+from cellpatch.command import from_runs
+from cellpatch.conditions import CLEAN
+from cellpatch.estimates import Group, data_sets, grouped
+from cellpatch.results import read_results
+from cellpatch.runs import clean_rows
+from cellpatch.stats import macro_f1
+from cellpatch.typeset import write_table
 
 BY = ["model", "adapt", "input_px", "flag_limit"]
 
 
-def summarise(grid: pd.DataFrame) -> pd.DataFrame:
+def summarise(groups: Sequence[Group]) -> pd.DataFrame:
     """One row per model, adapt, input side and limit: n of seeds, mean macro-F1 and its interval, seconds."""
+    rows = []
+    for group in groups:
+        clean = [next(row for row in run.record["metrics"] if row["kind"] == "none") for run in group.runs]
+        estimate = group.estimate(CLEAN, macro_f1)
+        low, high = estimate.interval()
+        row = {key: group.place[key] for key in BY} | {"n_train": group.n_train, "seeds": len(group.seeds)}
+        row |= {"macro_f1": estimate.mean, "low": low, "high": high}
+        row |= {"balanced_accuracy": np.mean([each["balanced_accuracy"] for each in clean])}
+        rows.append(row | {"seconds": np.mean([run.record["seconds"]["train"] for run in group.runs])})
+    return _sorted(rows)
+
+
+def summarise_csv(grid: pd.DataFrame) -> pd.DataFrame:
+    """The same of a table of runs, with intervals over seeds alone; none for a single seed."""
     rows = []
     for key, runs in grid.groupby(BY):
         scores = runs["macro_f1"].to_numpy()
         half = half_width(scores)
-        rows.append(
-            dict(zip(BY, key, strict=True))
-            | {
-                "n_train": round(runs["n_train"].mean()),
-                "seeds": len(runs),
-                "macro_f1": scores.mean(),
-                "low": scores.mean() - half,
-                "high": scores.mean() + half,
-                "balanced_accuracy": runs["balanced_accuracy"].mean(),
-                "seconds": runs["seconds"].mean(),
-            }
-        )
+        row = dict(zip(BY, key, strict=True)) | {"n_train": round(runs["n_train"].mean()), "seeds": len(runs)}
+        row |= {"macro_f1": scores.mean(), "low": scores.mean() - half, "high": scores.mean() + half}
+        rows.append(row | {name: runs[name].mean() for name in ("balanced_accuracy", "seconds")})
+    return _sorted(rows)
+
+
+def _sorted(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["flag_limit", "macro_f1"], ascending=[True, False], ignore_index=True)
 
 
@@ -63,30 +80,37 @@ def crossings(summary: pd.DataFrame) -> list[str]:
     return told
 
 
-def as_markdown(summary: pd.DataFrame) -> str:
-    lines = [
-        "| limit | model | adapt | input | cells | seeds | macro-F1 | 95 % over seeds | seconds |",
-        "|" + "---|" * 9,
-    ]
-    for row in summary.to_dict("records"):
-        interval = "-" if row["seeds"] < 2 else f"{row['low']:.3f} to {row['high']:.3f}"
-        cells = [row[key] for key in ("flag_limit", "model", "adapt", "input_px", "n_train", "seeds")]
-        cells += [f"{row['macro_f1']:.3f}", interval, f"{row['seconds']:.1f}"]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+def shown(summary: pd.DataFrame) -> pd.DataFrame:
+    """The table for people."""
+    columns = {
+        "limit": summary["flag_limit"],
+        "model": summary["model"],
+        "adapt": summary["adapt"],
+        "input": summary["input_px"],
+        "cells": summary["n_train"],
+        "seeds": summary["seeds"],
+        "macro-F1": [f"{value:.3f}" for value in summary["macro_f1"]],
+        "95 %": [
+            "-" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
+            for low, high in summary[["low", "high"]].itertuples(index=False, name=None)
+        ],
+        "seconds": [f"{value:.1f}" for value in summary["seconds"]],
+    }
+    return pd.DataFrame(columns)
 
 
-def write(runs_dir: Path, folder: Path = Path("tables")) -> list[Path]:
+def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table of each data set; gives the files."""
-    grid = clean_table(runs_dir)
+    if place.suffix == ".csv":
+        summaries = {str(data): summarise_csv(of_data) for data, of_data in clean_rows(place).groupby("data")}
+    else:
+        summaries = {data: summarise(of_data) for data, of_data in data_sets(grouped(read_results(place))).items()}
     files = []
-    for data, of_data in grid.groupby("data"):
-        summary = summarise(of_data)
-        text = as_markdown(summary)
+    for data, summary in summaries.items():
+        notes = []
         if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
-            crossed = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
-            text += "\n\n" + "\n".join(f"* {line}" for line in crossed)
-        files += write_table(folder / f"models-{data}", summary, text)
+            notes = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
+        files += write_table(folder / f"models-{data}", summary, shown(summary), notes)
     return files
 
 

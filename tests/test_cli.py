@@ -67,9 +67,9 @@ def test_a_grid_twice_with_wandb_offline(tmp_path: Path, folder_of_squares: Call
         cwd=tmp_path,
         check=True,
     )
-    assert figure.stdout.split() == ["figures/figure3.png", "figures/figure3.pdf"]
+    assert figure.stdout.split() == [f"figures/figure3.{kind}" for kind in ("png", "pdf", "txt")]
     drawn = np.asarray(Image.open(tmp_path / "figures" / "figure3.png").convert("L"))
-    assert (drawn < 128).mean() > 0.005
+    assert (drawn < 128).mean() > 0.002
 
 
 def test_two_processes_share_one_run(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:

@@ -1,65 +1,184 @@
-"""Figures from stored runs: what they draw, and what they refuse."""
+"""Figures from results: what they draw, what they say below, what they refuse."""
 
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from xml.etree import ElementTree
 
+import matplotlib.image
+import numpy as np
 import pytest
 from conftest import ROOT
+from simulated import SKILLS, simulated
 
 from cellpatch.config import models
-from cellpatch.plotting import looks
-from cellpatch.record import replace_record
+from cellpatch.estimates import data_sets, grouped
+from cellpatch.plotting import Drawing, as_svg, look, save
+from cellpatch.results import pack, read_results
 
 sys.path.insert(0, str(ROOT / "experiments"))
+import figure2
 import figure3
+import figure4
+import figure5
+import figure_counts
+import figure_input_side
+import figure_planner
+import paper
+
+FIGURES = paper.makers("figures")
+RESULTS = simulated()
+GROUPS = grouped(RESULTS)
 
 
-def _record(runs: Path, name: str, **changes: Any) -> None:
-    record = {
-        "config": {
-            "model": {"name": "cnn", "backbone": {"input_px": 40}},
-            "adapt": {"name": "scratch"},
-            "data": {"name": "cells"},
-            "flag_limit": 8,
-            "seed": 0,
-        },
-        "seconds": {"train": 2.0},
-        "counts": {"train": {"a": 8, "b": 7}},
-        "metrics": [
-            {"kind": "none", "sigma": 0, "accuracy": 0.5, "macro_f1": 0.4, "balanced_accuracy": 0.5, "ece": 0.1}
-        ],
-    }
-    record["config"] |= changes  # type: ignore[operator]
-    (runs / name).mkdir(parents=True)
-    replace_record(runs / name, record)
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_path: Path) -> None:
+    drawing = FIGURES[name]("simulated", GROUPS)
+    assert drawing.name == name
+    assert "simulated" in drawing.caption
+    assert "1835" in drawing.caption, "n"
+    files = save(drawing, tmp_path)
+    assert [file.name for file in files] == [f"{name}.{kind}" for kind in ("png", "pdf", "txt")]
+    drawn = matplotlib.image.imread(files[0])[..., :3]
+    assert (drawn.min(axis=2) < 0.5).mean() > 0.002, "there is ink"
+    edge = np.concatenate([drawn[:, :2].ravel(), drawn[:, -2:].ravel(), drawn[-2:].ravel()])
+    assert (edge > 0.99).all(), "nothing is cut off at the edge"
 
 
-def test_one_figure_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    _record(tmp_path / "runs", "a")
-    _record(tmp_path / "runs", "b", flag_limit=16)
-    assert [file.name for file in figure3.draw(tmp_path / "runs")] == ["figure3.png", "figure3.pdf"]
-    _record(tmp_path / "runs", "c", data={"name": "other"})
-    assert {file.stem for file in figure3.draw(tmp_path / "runs")} == {"figure3-cells", "figure3-other"}
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_page_can_tell_each_value(name: str) -> None:
+    drawing = FIGURES[name]("simulated", GROUPS)
+    root = ElementTree.fromstring(as_svg(drawing.figure, "one", drawing.caption))  # noqa: S314
+    tips = [element for element in root.iter() if element.get("data-tip")]
+    assert len(tips) >= 3
+    assert all(tip.get("tabindex") == "0" and tip.get("aria-label") == tip.get("data-tip") for tip in tips)
+    assert root.get("aria-label") == drawing.caption
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert all(str(each).startswith("one-") for each in ids)
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            if key.endswith("href") and value.startswith("#"):
+                assert value[1:] in ids, "a reference leads somewhere"
 
 
-def test_runs_that_differ_in_something_hidden_are_not_averaged(tmp_path: Path) -> None:
-    _record(tmp_path / "runs", "a")
-    _record(tmp_path / "runs", "b")
-    with pytest.raises(ValueError, match=r"runs that differ in more than .* \['a', 'b'\]"):
-        figure3.draw(tmp_path / "runs")
+def test_crossings_are_marked_where_the_simulation_has_them() -> None:
+    caption = figure3.draw("simulated", GROUPS).caption
+    assert (
+        "customvit (grey), the best from scratch at 4096, stays ahead of dinov2_s, linear_probe, 56 px from" in caption
+    )
+    assert "3 seeds; 95 % intervals over specimens and seeds." in caption
+    apart = simulated(skills={**SKILLS, ("customvit", "scratch", 40): (0.0, 0.05, 0.1)})
+    assert "it crosses no other curve" in figure3.draw("simulated", grouped(apart)).caption
+
+
+def test_missing_runs_are_gaps_that_the_caption_names() -> None:
+    results = [run for run in RESULTS if (run.about["model"], run.about["flag_limit"]) != ("cnn", 512)]
+    drawing = figure3.draw("simulated", grouped(results))
+    assert "No runs: cnn at 512." in drawing.caption
+    lines = [line for line in drawing.figure.axes[0].lines if len(line.get_xdata()) == 4]
+    assert [int(np.isnan(line.get_ydata()).sum()) for line in lines] == [1, 0]
+
+
+def test_a_figure_a_data_set(tmp_path: Path) -> None:
+    pack([*RESULTS[:12], *simulated(data="other")[:12]], tmp_path / "runs.parquet")
+    command = [sys.executable, str(ROOT / "experiments" / "figure3.py"), "runs.parquet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    kinds = ("png", "pdf", "txt")
+    assert done.stdout.split() == [
+        f"figures/figure3-{data}.{kind}" for data in ("other", "simulated") for kind in kinds
+    ]
+
+
+def test_the_front_is_of_what_none_beats() -> None:
+    points = {"cheap": (1.0, 0.5), "dear": (9.0, 0.9), "worse": (2.0, 0.4), "equal": (2.0, 0.5), "middle": (3.0, 0.7)}
+    assert figure2.pareto(points) == ["cheap", "middle", "dear"]
+
+
+def test_cards_of_two_machines_are_not_compared() -> None:
+    of_two = simulated(limits=(256,))
+    of_two[0].record["latency"]["hardware"]["cores"] = 64
+    with pytest.raises(ValueError, match="of different machines or threads"):
+        figure2.draw("simulated", grouped(of_two))
+
+
+def test_the_planner_tells_what_the_simulation_was_made_with() -> None:
+    [curve] = [c for c in figure_planner.curves(GROUPS) if c.place["model"] == "customvit"]
+    targets, needed, refusal = figure_planner.plan(curve)
+    assert refusal is None
+    for target, (value, low, high) in zip(targets, needed, strict=True):
+        true = 256 * (0.60 / (1 - 0.05 - target)) ** 2 if target < 0.9 else np.nan
+        assert low <= value <= high
+        if 300 < true < 4096:
+            assert 0.5 < value / true < 2
+
+
+def test_degradation_rates_are_those_of_the_simulation() -> None:
+    for group in GROUPS:
+        if group.place["flag_limit"] == 4096:
+            loss = SKILLS[tuple(group.place[key] for key in ("model", "adapt", "input_px"))][2]
+            assert figure5.rate(group, "post").mean == pytest.approx(-loss, abs=0.02)
+            assert figure5.rate(group, "pre").mean == pytest.approx(-0.7 * loss, abs=0.02)
+
+
+def test_what_cannot_be_drawn_says_what_to_do() -> None:
+    clean = simulated(limits=(256,))
+    for run in clean:
+        for condition in list(run.confusions)[1:]:
+            del run.confusions[condition]
+        del run.record["latency"]
+    groups = grouped([run for run in clean if run.about["input_px"] != 224])
+    for module, message in (
+        (figure2, "no run has a card of latency"),
+        (figure4, "no run was evaluated under blur: optics=blur"),
+        (figure_input_side, "several input sides"),
+        (figure_planner, "two flag_limits"),
+    ):
+        assert isinstance(module, ModuleType)
+        with pytest.raises(ValueError, match=message):
+            module.draw("simulated", groups)
+
+
+def test_runs_that_differ_in_something_hidden_are_not_averaged() -> None:
+    with pytest.raises(ValueError, match="runs that differ in more than"):
+        grouped([RESULTS[0], RESULTS[0]])
+    with pytest.raises(ValueError, match="on other test cells have no common mean"):
+        grouped([RESULTS[0], simulated(specimens=9)[1]])
+    with pytest.raises(ValueError, match="runs on simulated have different test cells"):
+        data_sets(grouped([RESULTS[0], simulated(specimens=9)[20]]))
+
+
+def test_one_command_makes_all_that_the_runs_allow(tmp_path: Path) -> None:
+    pack(simulated(limits=(256, 512)), tmp_path / "runs.parquet")
+    command = [sys.executable, str(ROOT / "experiments" / "paper.py"), "runs.parquet", "figures", "tables"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert "not made" not in done.stdout
+    assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(FIGURES)
+    assert len(list((tmp_path / "tables").glob("*.tex"))) > 5
+    nothing = subprocess.run(
+        command, cwd=tmp_path / "tables", capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert nothing.returncode == 1
+    assert nothing.stderr.startswith("error: runs.parquet must be a folder of runs")
 
 
 def test_no_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no finished run"):
-        figure3.draw(tmp_path)
+        read_results(tmp_path)
 
 
-def test_a_models_colour_does_not_depend_on_its_company() -> None:
-    assert looks(["customvit"])["customvit"] == looks(["cnn", "customvit", "new"])["customvit"]
+def test_every_model_has_a_look_of_its_own() -> None:
     names = list(models())
-    styles = looks([*names, "new"])
+    styles = {name: look(name) for name in [*names, "gone"]}
     assert len({(style["color"], style["marker"]) for style in styles.values()}) == len(names) + 1
     scratch = [name for name, pretrained in models().items() if not pretrained]
     assert len({styles[name]["color"] for name in scratch}) == len(scratch) == 8
+
+
+def test_a_drawing_without_tips_is_a_page_s_too() -> None:
+    drawing = figure_counts.draw("simulated", GROUPS)
+    vars(drawing.figure).pop("_tips")
+    assert "data-tip" not in as_svg(drawing.figure, "two", Drawing("two", drawing.figure, "words").caption)

@@ -1,8 +1,6 @@
 """Statistics against numpy's and scikit-learn's own on the cells themselves."""
 
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +12,8 @@ from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score
 
 from cellpatch import stats
-from cellpatch.command import from_runs
 
 sys.path.insert(0, str(ROOT / "experiments"))
-import blur_table
 import coverage
 
 
@@ -178,41 +174,3 @@ def test_known_degradation() -> None:
         stats.slope([0.0], np.array([1.0]))
     with pytest.raises(ValueError, match="rising sigmas"):
         stats.area([1.0, 0.0], np.array([1.0, 1.0]))
-
-
-def test_blur_table_needs_blur(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["blur_table.py", str(tmp_path)])
-    with pytest.raises(SystemExit, match="holds no run that was evaluated under blur"):
-        from_runs(blur_table.write)
-
-
-def _run(model: str, scores: list[float], cells: str = "c") -> dict[str, Any]:
-    about = {"data": "d", "flag_limit": 8, "seed": 0, "model": model, "adapt": "scratch"}
-    draws = np.array([scores, [score + 0.01 for score in scores]])
-    return {"about": about, "cells": cells, "curves": {("pre", "accuracy"): ([0.0, 1.0, 3.0], np.array(scores), draws)}}
-
-
-def test_a_single_specimen_has_no_interval_and_a_clean_score_of_zero_no_relative_slope() -> None:
-    run = _run("cnn", [0.0, 0.0, 0.0]) | {"sampled": {("pre", 1.0): 0.9}, "facts": {}}
-    for specimens, known in ((1, False), (2, True)):
-        run["facts"] = {"pre": {"specimens": specimens, "redrawn": 0.0}}
-        table = blur_table.summarise([run]).set_index("what")
-        assert table.loc[["sigma 0", "slope", "area"], ["low", "high"]].notna().all(axis=None) == known
-        assert table.loc["relative slope", ["value", "low", "high"]].isna().all()
-        assert table.loc["sigma 1", "sampled"] == 0.9
-        assert (table["specimens"] == specimens).all()
-
-
-def test_where_a_lead_ends() -> None:
-    sharp, steady = _run("sharp", [0.9, 0.7, 0.3]), _run("steady", [0.8, 0.7, 0.6])
-    [row] = blur_table.leads([steady, sharp, _run("elsewhere", [0.5, 0.4, 0.3], "other cells")]).to_dict("records")
-    assert (row["ahead"], row["behind"]) == ("sharp", "steady")
-    assert row["ends"] == row["low"] == row["high"] == pytest.approx(1.0)
-    fewer = _run("fewer", [0.9, 0.7, 0.3])
-    sigmas, values, draws = fewer["curves"]["pre", "accuracy"]
-    fewer["curves"]["pre", "accuracy"] = (sigmas[::2], values[::2], draws[:, ::2])
-    [row] = blur_table.leads([steady, fewer]).to_dict("records")
-    assert row["ends"] == pytest.approx(4**0.25 - 1), "of the sigmas that both have"
-    [row] = blur_table.leads([steady, _run("weak", [0.1, 0.1, 0.1])]).to_dict("records")
-    assert row["ahead"] == "steady"
-    assert row["ends"] == np.inf

@@ -8,16 +8,22 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from scipy import stats
+from simulated import SKILLS, simulated
 
-from cellpatch import runs
+from cellpatch.conditions import CLEAN
 from cellpatch.config import compose_config
-from cellpatch.record import update_record
+from cellpatch.estimates import grouped, labelled
+from cellpatch.results import pack
+from cellpatch.stats import macro_f1
+from cellpatch.typeset import write_table
 
 sys.path.insert(0, str(ROOT / "experiments"))
+import blur_table
+import compare_table
 import latency_table
 import models_table
 import recipes
-from test_figures import _record
+import scaling_table
 
 
 def _grid(scores: dict[tuple[str, str, int], list[float]]) -> pd.DataFrame:
@@ -32,7 +38,7 @@ def _grid(scores: dict[tuple[str, str, int], list[float]]) -> pd.DataFrame:
 
 def test_interval_is_students() -> None:
     scores = [0.5, 0.6, 0.64]
-    summary = models_table.summarise(_grid({("cnn", "scratch", 8): scores}))
+    summary = models_table.summarise_csv(_grid({("cnn", "scratch", 8): scores}))
     low, high = stats.t.interval(0.95, 2, np.mean(scores), stats.sem(scores))
     assert summary.loc[0, "low"] == pytest.approx(low)
     assert summary.loc[0, "high"] == pytest.approx(high)
@@ -40,9 +46,9 @@ def test_interval_is_students() -> None:
 
 
 def test_one_seed_has_no_interval() -> None:
-    summary = models_table.summarise(_grid({("cnn", "scratch", 8): [0.5]}))
+    summary = models_table.summarise_csv(_grid({("cnn", "scratch", 8): [0.5]}))
     assert np.isnan(summary.loc[0, "low"])
-    assert "| 0.500 | - | 2.0 |" in models_table.as_markdown(summary)
+    assert models_table.shown(summary).iloc[0].tolist()[-3:] == ["0.500", "-", "2.0"]
 
 
 def test_crossings_are_of_scratch_against_pretrained() -> None:
@@ -54,29 +60,138 @@ def test_crossings_are_of_scratch_against_pretrained() -> None:
         ("vit", "knn", 8): [0.5],
         ("vit", "knn", 16): [0.55],
     }
-    summary = models_table.summarise(_grid(scores))
+    summary = models_table.summarise_csv(_grid(scores))
     assert models_table.crossings(summary) == ["cnn overtakes vit, knn (40 px) between 8 and 16"]
 
 
-def test_files_are_written_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _record(tmp_path / "runs", "a")
-    files = models_table.write(tmp_path / "runs", tmp_path / "tables")
-    assert [file.name for file in files] == ["models-cells.csv", "models-cells.md"]
-    assert "| 8 | cnn | scratch | 40 | 15 | 1 | 0.400 | - | 2.0 |" in files[1].read_text()
+def test_the_table_of_results_has_intervals_over_specimens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = [run for run in simulated(limits=(256, 4096)) if run.about["model"] in ("customvit", "dinov2_s")]
+    pack(results, tmp_path / "runs.parquet")
+    files = models_table.write(tmp_path / "runs.parquet", tmp_path / "tables")
+    assert [file.name for file in files] == [f"models-simulated.{kind}" for kind in ("csv", "md", "tex")]
+    assert "customvit overtakes dinov2_s, linear_probe (56 px) between 256 and 4096" in capsys.readouterr().out
+    [row] = pd.read_csv(files[0]).query("model == 'customvit' and flag_limit == 4096").to_dict("records")
+    scores = [run.record["metrics"][0]["macro_f1"] for run in results if run.run.startswith("customvit-scratch-4096")]
+    assert row["macro_f1"] == pytest.approx(np.mean(scores))
+    assert row["low"] < min(scores) < max(scores) < row["high"], "over specimens too"
+    assert (row["seeds"], row["n_train"]) == (3, 8592)
+    models_table.write(tmp_path / "runs.parquet", tmp_path / "again")
+    assert files[0].read_text() == (tmp_path / "again" / files[0].name).read_text()
+
+
+def test_a_table_of_runs_is_read_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = _grid({("cnn", "scratch", 8): [0.4]}).assign(data="cells", kind="none", sigma=0.0, accuracy=0.5, ece=0.1)
+    grid.to_csv(tmp_path / "grid.csv", index=False)
+    files = models_table.write(tmp_path / "grid.csv", tmp_path / "tables")
+    assert "| 8 | cnn | scratch | 40 | 10 | 1 | 0.400 | - | 2.0 |" in files[1].read_text()
     assert "crosses" not in capsys.readouterr().out, "there is nothing to cross"
-    runs.main([str(tmp_path / "runs"), "--csv", str(tmp_path / "grid.csv")])
-    again = models_table.write(tmp_path / "grid.csv", tmp_path / "again")
-    assert [file.read_text() for file in again] == [file.read_text() for file in files]
-    with pytest.raises(ValueError, match="must be a folder of runs or a table of"):
-        models_table.write(again[0])
-    with pytest.raises(ValueError, match="holds no finished run"):
-        (tmp_path / "none").mkdir()
-        models_table.write(tmp_path / "none")
+    pd.concat([grid, grid.assign(run="twice")]).to_csv(tmp_path / "twice.csv", index=False)
+    with pytest.raises(ValueError, match="runs that differ in more than"):
+        models_table.write(tmp_path / "twice.csv")
+    with pytest.raises(ValueError, match="must be a table of"):
+        models_table.write(files[0])
+
+
+def test_latex_and_markdown_keep_a_name_as_it_is(tmp_path: Path) -> None:
+    shown = pd.DataFrame({"class": ["a|b", "50 %_&"], "n": [1, 2]})
+    files = write_table(tmp_path / "t", shown, shown, ["a note"])
+    assert files[1].read_text().splitlines() == [
+        "| class | n |",
+        "| --- | --- |",
+        "| a\\|b | 1 |",
+        "| 50 %_& | 2 |",
+        "",
+        "* a note",
+    ]
+    assert r"50 \%\_\& & 2 \\" in files[2].read_text()
+    assert r"\toprule" in files[2].read_text()
+    assert pd.read_csv(files[0])["class"].tolist() == ["a|b", "50 %_&"]
+
+
+def test_the_best_is_compared_with_each_other_model() -> None:
+    groups = grouped(simulated(limits=(4096,)))
+    table = compare_table.summarise(groups).set_index("model")
+    assert set(table["best"]) == {"customvit"}
+    assert list(table["behind"]) == sorted(table["behind"])
+    scores = {label: group.estimate(CLEAN, macro_f1).mean for label, group in labelled(groups).items()}
+    for model, row in table.iterrows():
+        assert row["behind"] == pytest.approx(scores["customvit"] - scores[model])
+        assert 0 < row["low"] < row["behind"] < row["high"]
+        assert row["p"] <= row["p_holm"] < 0.01
+    same = {(model, "scratch", 40): (0.2, 0.2, 0.1) for model in ("cnn", "resnet")}
+    [row] = compare_table.summarise(grouped(simulated(limits=(256,), skills=same))).to_dict("records")
+    assert row["low"] < 0 < row["high"]
+    assert row["p_holm"] > 0.05
+    with pytest.raises(ValueError, match="two models at the same flag_limit"):
+        compare_table.summarise(groups[:1])
+
+
+def test_fits_and_crossings_are_those_of_the_simulation() -> None:
+    groups = grouped(simulated())
+    fits = scaling_table.fits(groups).set_index("model")
+    row = fits.loc["customvit"]
+    for name, true in (("floor", 0.05), ("gain", 0.60), ("exponent", 0.5)):
+        assert row[f"{name}_low"] <= true <= row[f"{name}_high"], name
+    assert fits.loc["efficientnet_lite0, knn", "no fit because"]
+    pairs = scaling_table.crossings(groups).set_index(["from scratch", "pretrained"])
+    for side, floor, gain in ((224, 0.30, 0.15), (56, 0.32, 0.18)):
+        row = pairs.loc[("customvit", f"dinov2_s, linear_probe, {side} px")]
+        true = 256 * ((0.60 - gain) / (floor - 0.05)) ** 2
+        assert row["low"] < true < row["high"]
+    assert [scaling_table.in_words(limit) for limit in (0, 300.4, np.inf)] == ["always", "300", "never"]
+
+
+def test_blur_table_has_slopes_and_ends_of_leads() -> None:
+    groups = grouped(simulated(limits=(4096,)))
+    table = blur_table.summarise(groups).set_index(["model", "input_px", "kind", "score", "what"])
+    row = table.loc[("customvit", 40, "post", "accuracy", "slope")]
+    assert row["low"] <= row["value"] <= row["high"]
+    assert row["value"] == pytest.approx(-SKILLS["customvit", "scratch", 40][2], abs=0.02)
+    clean = table.loc[("customvit", 40, "post", "accuracy", "sigma 0"), "value"]
+    relative = table.loc[("customvit", 40, "post", "accuracy", "relative slope"), "value"]
+    assert relative == pytest.approx(row["value"] / clean, rel=0.05)
+    assert table.loc[("cnn", 40, "pre", "macro_f1", "sigma 1.6"), "sampled"] == 1.6
+    leads = blur_table.leads(groups).set_index(["kind", "score", "ahead", "behind"])
+    row = leads.loc[("post", "accuracy", "customvit", "cnn")]
+    true = 2 ** ((0.15 - 0.05 + (0.45 - 0.60) / 4) / 0.05) - 1  # where 0.05 per doubling has eaten the lead
+    assert row["low"] < true < row["high"]
+    assert (leads["ends"] > 0).all()
+    shown = blur_table.shown(blur_table.summarise(groups))
+    assert len(shown) == 5 * 2 * 2
+    assert shown["slope"].str.contains(" to ").all()
+
+
+def test_a_lead_is_told_of_the_sigmas_that_both_have() -> None:
+    results = simulated(limits=(4096,), seeds=(0,))[:2]
+    for condition in list(results[0].confusions):
+        if condition.sigma in (0.4, 1.6):
+            del results[0].confusions[condition]
+    groups = grouped(results)
+    assert len(blur_table.leads(groups)) == 4
+    for condition in list(results[0].confusions)[1:]:
+        del results[0].confusions[condition]
+    assert blur_table.leads(grouped(results)).empty
+
+
+def test_a_single_specimen_has_no_interval() -> None:
+    summary = blur_table.summarise(grouped(simulated(limits=(256,), seeds=(0,), specimens=1)))
+    assert summary[["low", "high"]].isna().all(axis=None)
+    assert summary.loc[summary["what"] != "relative slope", "value"].notna().all()
+
+
+def test_blur_table_needs_blur(tmp_path: Path) -> None:
+    results = simulated(limits=(256,))
+    for run in results:
+        for condition in list(run.confusions)[1:]:
+            del run.confusions[condition]
+    pack(results, tmp_path / "runs.parquet")
+    with pytest.raises(ValueError, match="holds no run that was evaluated under blur"):
+        blur_table.write(tmp_path / "runs.parquet")
 
 
 def test_the_kept_runs_are_of_models_that_are_there(tmp_path: Path) -> None:
     files = models_table.write(ROOT / "experiments" / "endonuke.csv", tmp_path)
-    assert [file.name for file in files] == ["models-endonuke.csv", "models-endonuke.md"]
+    assert [file.name for file in files] == ["models-endonuke.csv", "models-endonuke.md", "models-endonuke.tex"]
     assert set(pd.read_csv(files[0])["model"]) <= set(recipes.scratch_models())
 
 
@@ -114,20 +229,20 @@ def test_the_choice_is_the_best_mean_over_the_data_sets() -> None:
     assert means.idxmax(axis=1)["cnn"] == 1
 
 
-def test_accuracy_and_cost_join_by_run(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    for i, name in enumerate("abc"):
-        _record(runs, name, seed=i)
-    with pytest.raises(ValueError, match="holds no run with a card: python -m cellpatch.latency"):
-        latency_table.summarise(runs)
-    rows = [{"batch": 1, "ms": 2.0}, {"batch": 16, "ms": 0.5}, {"batch": 64, "ms": 0.6}]
-    card = {"hardware": {"cores": 2}, "device": "cpu", "parameters": 9, "mmac": 1.2, "peak_mib": 3.4}
-    update_record(runs / "a", latency=card | {"engines": {"eager": rows}})
-    update_record(runs / "b", latency=card | {"engines": {"eager": rows}})
-    table = latency_table.summarise(runs)
-    assert list(table["seed"]) == [0, 1]
-    assert table.loc[0, ["macro_f1", "eager_1_ms", "eager_best_ms", "eager_best_batch"]].tolist() == [0.4, 2.0, 0.5, 16]
-    assert "| 2.000 | 0.500 | 16 |" in latency_table.as_markdown(table)
-    update_record(runs / "c", latency=card | {"device": "cuda", "engines": {"eager": rows}})
+def test_accuracy_and_cost_join_by_run() -> None:
+    results = simulated(limits=(256,), seeds=(0, 1))
+    table = latency_table.summarise(results)
+    assert len(table) == len(results)
+    row = table.iloc[0]
+    assert row["macro_f1"] == pytest.approx(results[0].record["metrics"][0]["macro_f1"])
+    assert row[["eager_1_ms", "eager_best_ms", "eager_best_batch"]].tolist() == pytest.approx([2.5, 2.5 / 3, 64])
+    assert latency_table.shown(table).iloc[0].tolist()[-3:] == ["2.500", "0.833", "64"]
+    del results[0].record["latency"]
+    assert len(latency_table.summarise(results)) == len(results) - 1
+    results[1].record["latency"]["device"] = "cuda"
     with pytest.raises(ValueError, match="are of different machines or threads"):
-        latency_table.summarise(runs)
+        latency_table.summarise(results)
+    for run in results[1:]:
+        del run.record["latency"]
+    with pytest.raises(ValueError, match="no run has a card of latency: python -m cellpatch.latency"):
+        latency_table.summarise(results)

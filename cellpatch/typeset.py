@@ -1,0 +1,36 @@
+"""Tables as files: CSV for machines, Markdown for a page, LaTeX (booktabs) for a paper."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cellpatch.publish import replacing
+
+
+def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    """A value with the ends of its interval, if there is one."""
+    told = f"{value:.{digits}f}"
+    return told if low != low or high != high else f"{told} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def as_markdown(shown: pd.DataFrame) -> str:
+    """A table of words as Markdown."""
+    lines = [list(map(str, shown.columns)), ["---"] * len(shown.columns), *shown.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def write_table(stem: Path, numbers: pd.DataFrame, shown: pd.DataFrame, notes: Sequence[str] = ()) -> list[Path]:
+    """Write the numbers as STEM.csv and the words as STEM.md and STEM.tex; print the Markdown and give the files.
+
+    `shown` has a word in each place, with the digits that are meant to be read; notes are lines below it.
+    """
+    markdown = "\n".join([as_markdown(shown), *(f"\n* {note}" for note in notes)])
+    print(markdown)
+    latex = shown.astype(str).to_latex(index=False, escape=True)
+    files = []
+    for suffix, content in ((".csv", numbers.to_csv(index=False)), (".md", markdown + "\n"), (".tex", latex)):
+        files.append(stem.with_name(stem.name + suffix))
+        with replacing(files[-1]) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return files

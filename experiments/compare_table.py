@@ -1,0 +1,75 @@
+"""Is the best model better than the others by more than chance? Paired differences in macro-F1 to the best.
+
+    python experiments/compare_table.py runs          # writes tables/compare-DATA.*
+
+At the flag_limit that most models have. The difference is on the same test cells and seeds, its 95 % interval over
+specimens and seeds; p is of a permutation test that swaps two models' specimens (20,000 draws, of these seeds), and
+corrected for the number of comparisons (Holm). Which model is the best was read off the same cells: small differences
+to it are somewhat too large.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cellpatch import stats
+from cellpatch.command import from_runs
+from cellpatch.conditions import CLEAN
+from cellpatch.estimates import Group, at_one_limit, data_sets, difference, grouped, labelled, limit_of
+from cellpatch.results import read_results
+from cellpatch.typeset import with_interval, write_table
+
+SWAPS = 20_000
+
+
+def summarise(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row a model but the best: macro-F1, how far it is behind, interval, p and p after Holm."""
+    chosen = labelled(at_one_limit(groups))
+    scores = {label: group.estimate(CLEAN, stats.macro_f1) for label, group in chosen.items()}
+    best, *others = sorted(chosen, key=lambda label: -scores[label].mean)
+    rows = []
+    for label in others:
+        apart = difference(scores[best], scores[label])
+        low, high = apart.interval()
+        one, other = (_confusions(chosen[name], apart.seeds) for name in (best, label))
+        row = {"flag_limit": limit_of(chosen), "best": best, "model": label, "macro_f1": scores[label].mean}
+        row |= {"behind": apart.mean, "low": low, "high": high, "seeds": len(apart.seeds)}
+        rows.append(row | {"p": stats.permutation_p(one, other, stats.macro_f1, SWAPS, seed=0)})
+    if not rows:
+        raise ValueError("a comparison needs two models at the same flag_limit")
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=stats.holm(table["p"].to_numpy()))
+
+
+def _confusions(group: Group, seeds: Sequence[int]) -> np.ndarray:
+    return np.stack([run.confusions[CLEAN] for run in group.runs if run.about["seed"] in seeds])
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for people."""
+    rows = table.to_dict("records")
+    columns = {
+        "model": [row["model"] for row in rows],
+        "macro-F1": [f"{row['macro_f1']:.3f}" for row in rows],
+        f"behind {rows[0]['best']} at {rows[0]['flag_limit']}": [
+            with_interval(row["behind"], row["low"], row["high"]) for row in rows
+        ],
+        "seeds": [row["seeds"] for row in rows],
+        "p (Holm)": [f"{row['p_holm']:.2g}" for row in rows],
+    }
+    return pd.DataFrame(columns)
+
+
+def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
+    """Print and write the table of each data set; gives the files."""
+    files = []
+    for data, groups in data_sets(grouped(read_results(place))).items():
+        table = summarise(groups)
+        files += write_table(folder / f"compare-{data}", table, shown(table))
+    return files
+
+
+if __name__ == "__main__":
+    from_runs(write)

@@ -1,0 +1,61 @@
+"""Who survives a slide out of focus? Macro-F1 on clean cells and under blur of sigma 1.6, after and before the resize.
+
+    python train.py -m ... optics=blur          # evaluates runs that exist under blur, without training them again
+    python experiments/figure4.py runs          # or: make figure4 RUNS=runs
+
+At the flag_limit that most models have (the study: 4096); the strong level of the study, or the nearest that was run.
+"""
+
+from collections.abc import Sequence
+
+from cellpatch.estimates import Group, at_one_limit, blur_curve, labelled, limit_of, told, under_blur
+from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
+from cellpatch.stats import macro_f1
+
+STRONG = 1.6
+SIDES = (("clean", "o", 0.2), ("post", "s", 0.0), ("pre", "^", -0.2))
+
+
+@styled
+def draw(data: str, groups: Sequence[Group]) -> Drawing:
+    """One row a model, by its clean score; three marks each."""
+    chosen = labelled(at_one_limit(under_blur(groups)))
+    marks = {label: _scores(group) for label, group in chosen.items()}
+    order = sorted(chosen, key=lambda label: marks[label]["clean"][0])
+    figure, [axes] = new_figure(height_mm=30 + 7 * len(order))
+    for row, label in enumerate(order):
+        colour = look(chosen[label].place["model"])["color"]
+        for name, marker, shift in SIDES:
+            value, low, high = marks[label][name]
+            axes.hlines([row + shift], low, high, color=colour, linewidth=0.8, alpha=0.6)
+            face = colour if name == "clean" else "white"
+            [point] = axes.plot([value], [row + shift], marker, color=colour, markerfacecolor=face, markersize=4)
+            tip(point, f"{label}, {name}: macro-F1 {value:.3f} ({low:.3f} to {high:.3f})")
+    for name, marker, _ in SIDES:
+        axes.plot([], [], marker, color="0.3", markerfacecolor="0.3" if name == "clean" else "white", label=name)
+    axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
+    axes.set_xlabel("macro-F1, test")
+    sigma = _strong(next(iter(chosen.values())))
+    finish(figure, f"{data}, flag_limit {limit_of(chosen)}, sigma {sigma:g} px of 40")
+    caption = (
+        f"Macro-F1 on clean cells and under Gaussian blur of sigma {sigma:g}, after (post) and before (pre) resizing"
+    )
+    return Drawing("figure4", figure, f"{caption}, {data}. " + told(list(chosen.values())))
+
+
+def _strong(group: Group) -> float:
+    sigmas = [condition.sigma for condition in group.conditions() if condition.kind in ("pre", "post")]
+    return min(sigmas, key=lambda sigma: abs(sigma - STRONG))
+
+
+def _scores(group: Group) -> dict[str, tuple[float, float, float]]:
+    found = {}
+    for kind in ("pre", "post"):
+        sigmas, estimates = blur_curve(group, kind, macro_f1)
+        for name, estimate in (("clean", estimates[0]), (kind, estimates[sigmas.index(_strong(group))])):
+            found[name] = (estimate.mean, *estimate.interval())
+    return found
+
+
+if __name__ == "__main__":
+    draw_from(draw)

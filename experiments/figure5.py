@@ -1,0 +1,47 @@
+"""How fast does blur cost accuracy? Slopes of accuracy against log2(1 + sigma), after and before the resize.
+
+    python experiments/figure5.py runs          # or: make figure5 RUNS=runs
+
+The study's degradation rate, at the flag_limit that most models have, least squares over all sigmas, 0 included.
+"""
+
+from collections.abc import Sequence
+
+from cellpatch import stats
+from cellpatch.estimates import Estimate, Group, at_one_limit, blur_curve, combine, labelled, limit_of, told, under_blur
+from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
+
+
+@styled
+def draw(data: str, groups: Sequence[Group]) -> Drawing:
+    """Two bars a model, by the slope after the resize."""
+    chosen = labelled(at_one_limit(under_blur(groups)))
+    rates = {label: {kind: rate(group, kind) for kind in ("post", "pre")} for label, group in chosen.items()}
+    order = sorted(chosen, key=lambda label: -rates[label]["post"].mean)
+    figure, [axes] = new_figure(height_mm=30 + 7 * len(order))
+    for row, label in enumerate(order):
+        colour = look(chosen[label].place["model"])["color"]
+        for kind, shift in (("post", 0.2), ("pre", -0.2)):
+            estimate = rates[label][kind]
+            low, high = estimate.interval()
+            face = colour if kind == "post" else "white"
+            [bar] = axes.barh([row + shift], [estimate.mean], 0.34, color=face, edgecolor=colour, linewidth=0.8)
+            axes.hlines([row + shift], low, high, color="0.2", linewidth=0.8)
+            tip(bar, f"{label}, {kind}: {estimate.mean:.3f} ({low:.3f} to {high:.3f}) per doubling of 1 + sigma")
+    axes.barh([0], [0], color="0.3", label="post")
+    axes.barh([0], [0], color="white", edgecolor="0.3", label="pre")
+    axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
+    axes.set_xlabel("accuracy per doubling of (1 + sigma)")
+    finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
+    caption = "Degradation rate: slope of accuracy against log2(1 + sigma), blur after (post) and before (pre) resizing"
+    return Drawing("figure5", figure, f"{caption}, {data}. " + told(list(chosen.values())))
+
+
+def rate(group: Group, kind: str) -> Estimate:
+    """The slope of accuracy under one kind of blur."""
+    sigmas, estimates = blur_curve(group, kind, stats.accuracy)
+    return combine(lambda scores: stats.slope(sigmas, scores), estimates)
+
+
+if __name__ == "__main__":
+    draw_from(draw)

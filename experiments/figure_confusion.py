@@ -1,0 +1,48 @@
+"""Which classes are taken for which? Confusion matrices of the best model from scratch and the best pretrained one.
+
+    python experiments/figure_confusion.py runs          # or: make figure_confusion RUNS=runs
+
+On clean test cells, summed over seeds; shares of the true class.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from figure_classes import best_of_both
+
+from cellpatch.conditions import CLEAN
+from cellpatch.estimates import Group, curves, labelled, told
+from cellpatch.plotting import PAGE_MM, Drawing, draw_from, finish, new_figure, styled, tip
+
+
+@styled
+def draw(data: str, groups: Sequence[Group]) -> Drawing:
+    """A panel a model, at its largest limit: rows are true classes, columns what was named."""
+    leaders = {label: curve.groups[-1] for label, curve in best_of_both(labelled(curves(groups))).items()}
+    classes = groups[0].runs[0].record["classes"]
+    figure, axes = new_figure(PAGE_MM, 70 + 3 * len(classes), columns=len(leaders), sharey=True)
+    for place, (label, group) in zip(axes, leaders.items(), strict=True):
+        counts = sum(run.confusions[CLEAN].sum(axis=0) for run in group.runs)
+        true = counts.sum(axis=1, keepdims=True)
+        shares = np.divide(counts, true, out=np.full(counts.shape, np.nan), where=true > 0)
+        place.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        place.grid(visible=False)
+        place.set_xticks(range(len(classes)), classes, rotation=90)
+        place.set_yticks(range(len(classes)), classes)
+        for row, column in np.ndindex(shares.shape):
+            share = shares[row, column]
+            if np.isfinite(share):
+                ink = "white" if share > 0.6 else "0.15"
+                shown = f"{100 * share:.0f}" if len(classes) <= 16 else ""
+                text = place.text(column, row, shown, ha="center", va="center", fontsize=6, color=ink)
+                tip(text, f"{label}: {100 * share:.1f} % of {classes[row]} were named {classes[column]}")
+        place.set_title(f"{label}\nflag_limit {group.place['flag_limit']}", fontsize=7)
+        place.set_xlabel("named")
+    axes[0].set_ylabel("true")
+    finish(figure, data)
+    caption = f"Confusions on clean test cells in percent of the true class, summed over seeds, {data}. "
+    return Drawing("figure_confusion", figure, caption + told(list(leaders.values())).split(";")[0] + ".")
+
+
+if __name__ == "__main__":
+    draw_from(draw)

@@ -1,0 +1,50 @@
+"""How many cells of each class are there, and how many does each flag_limit train on?
+
+    python experiments/figure_counts.py runs          # or: make figure_counts RUNS=runs
+
+The limit is a cap: at the largest one most classes are used whole, and the training set is unbalanced.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.ticker import NullFormatter
+
+from cellpatch.conditions import CLEAN
+from cellpatch.estimates import Group
+from cellpatch.plotting import Drawing, draw_from, finish, new_figure, styled, tip
+
+
+@styled
+def draw(data: str, groups: Sequence[Group]) -> Drawing:
+    """A row a class: its test cells, and its training cells at each limit, on a log axis."""
+    run = groups[0].runs[0]
+    true = run.confusions[CLEAN].sum(axis=(0, 2))
+    classes = run.record["classes"]
+    by_limit = {group.place["flag_limit"]: group.runs[0].record["counts"]["train"] for group in groups}
+    order = sorted(range(len(classes)), key=lambda code: by_limit[max(by_limit)].get(classes[code], 0))
+    figure, [axes] = new_figure(height_mm=55 + 6 * len(classes))
+    shades = np.linspace(0.75, 0.1, len(by_limit))
+    for shade, limit in zip(shades, sorted(by_limit), strict=True):
+        for row, code in enumerate(order):
+            n = by_limit[limit].get(classes[code], 0)
+            [point] = axes.plot([max(n, 0.5)], [row], "o", color=str(shade), markersize=4)
+            tip(point, f"{classes[code]}: {n} training cells at flag_limit {limit}")
+        axes.plot([], [], "o", color=str(shade), markersize=4, label=f"training, limit {limit}")
+    for row, code in enumerate(order):
+        [point] = axes.plot([max(true[code], 0.5)], [row], "|", color="#D55E00", markersize=9)
+        tip(point, f"{classes[code]}: {true[code]} test cells")
+    axes.plot([], [], "|", color="#D55E00", markersize=9, label="test")
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks(range(len(order)), [classes[code] for code in order])
+    axes.set_xlabel("cells")
+    finish(figure, data)
+    caption = (
+        f"Cells of each class, {data}: in training at each flag_limit (one seed), and in the test, {true.sum()} in all."
+    )
+    return Drawing("figure_counts", figure, caption)
+
+
+if __name__ == "__main__":
+    draw_from(draw)

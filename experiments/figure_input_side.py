@@ -1,0 +1,47 @@
+"""Does a foundation model need 224 px? Macro-F1 against its input side.
+
+    python train.py -m model=dinov2_s model.weights.file=FILE model.backbone.input_px=56,112,224 ...
+    python experiments/figure_input_side.py runs          # or: make figure_input_side RUNS=runs
+
+Of pretrained models that were run at several sides, one curve a model, adapt and flag_limit.
+"""
+
+from collections.abc import Sequence
+
+from cellpatch.conditions import CLEAN
+from cellpatch.estimates import Group, told
+from cellpatch.plotting import Drawing, draw_curve, draw_from, finish, new_figure, styled
+from cellpatch.stats import macro_f1
+
+
+@styled
+def draw(data: str, groups: Sequence[Group]) -> Drawing:
+    """Macro-F1 on clean cells against the side of the input, px."""
+    axis: dict[tuple[str, str, int], list[Group]] = {}
+    for group in groups:
+        axis.setdefault(tuple(group.place[key] for key in ("model", "adapt", "flag_limit")), []).append(group)
+    axis = {key: of for key, of in axis.items() if len(of) > 1}
+    if not axis:
+        raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 does so")
+    figure, [axes] = new_figure(height_mm=85)
+    for (model, adapt, limit), of in axis.items():
+        sides = [group.place["input_px"] for group in of]
+        estimates = [group.estimate(CLEAN, macro_f1) for group in of]
+        y = [(estimate.mean, *estimate.interval()) for estimate in estimates]
+        told_of = [f"{s} px, macro-F1 {v:.3f} ({a:.3f} to {b:.3f})" for s, (v, a, b) in zip(sides, y, strict=True)]
+        label = f"{model}, {adapt}"
+        draw_curve(axes, sides, y, label, [f"limit {limit}, {text}" for text in told_of], of[0].place)
+        axes.annotate(str(limit), (sides[-1], y[-1][0]), xytext=(5, 0), textcoords="offset points", va="center", size=6)
+    sides = sorted({group.place["input_px"] for of in axis.values() for group in of})
+    axes.set_xscale("log")
+    axes.set_xticks(sides, list(map(str, sides)))
+    axes.minorticks_off()
+    axes.set_xlabel("input side, px")
+    axes.set_ylabel("macro-F1, test")
+    finish(figure, f"{data}, a line a flag_limit")
+    caption = f"Macro-F1 against the side that cells are resized to, {data}. "
+    return Drawing("figure_input_side", figure, caption + told([group for of in axis.values() for group in of]))
+
+
+if __name__ == "__main__":
+    draw_from(draw)

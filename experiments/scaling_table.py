@@ -1,0 +1,82 @@
+"""How does macro-F1 grow with annotations, and from how many on does a small network stay ahead of a pretrained one?
+
+    python experiments/scaling_table.py runs          # writes tables/scaling-DATA.* and tables/crossings-DATA.*
+
+Fits 1 - macro-F1 = floor + gain (limit / first limit)^-exponent where the data support one, and says why not where
+they do not. A crossing is the flag_limit from which on the model from scratch stays ahead at every larger limit that
+both have, linear in log2 between limits: `always` from the first limit on, `never` not at the largest. Intervals are
+95 %, of draws over specimens and seeds (somewhat too wide).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cellpatch import stats
+from cellpatch.command import from_runs
+from cellpatch.estimates import Group, crossing, curves, data_sets, grouped, labelled
+from cellpatch.results import read_results
+from cellpatch.scaling import fit_power_law, why_no_power_law
+from cellpatch.typeset import with_interval, write_table
+
+PARAMETERS = ("floor", "gain", "exponent")
+
+
+def fits(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row a curve: limits, scores at the first and last, and the fit's parameters or why there is none."""
+    rows = []
+    for label, curve in labelled(curves(groups)).items():
+        estimates = curve.estimates(curve.limits, stats.macro_f1)
+        means = np.array([estimate.mean for estimate in estimates])
+        draws = np.stack([estimate.both_draws() for estimate in estimates], axis=1)
+        row = {"model": label, "limits": len(means), "first": means[0], "last": means[-1]}
+        row["no fit because"] = refusal = why_no_power_law(curve.limits, draws) or ""
+        if not refusal:
+            found, drawn = fit_power_law(curve.limits, means), fit_power_law(curve.limits, draws)
+            for i, name in enumerate(PARAMETERS):
+                low, high = stats.interval(drawn[:, i])
+                row |= {name: found[i], f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    columns = [f"{name}{end}" for name in PARAMETERS for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows).reindex(columns=["model", "limits", "first", "last", *columns, "no fit because"])
+
+
+def crossings(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row a pair of a model from scratch and a pretrained one that share two limits: where it stays ahead."""
+    found = labelled(curves(groups))
+    rows = []
+    for small in [label for label, curve in found.items() if curve.place["adapt"] == "scratch"]:
+        for large in [label for label, curve in found.items() if curve.place["adapt"] != "scratch"]:
+            if len(set(found[small].limits) & set(found[large].limits)) > 1:
+                place, low, high = crossing(found[small], found[large], stats.macro_f1)
+                rows.append({"from scratch": small, "pretrained": large, "from": place, "low": low, "high": high})
+    return pd.DataFrame(rows, columns=["from scratch", "pretrained", "from", "low", "high"])
+
+
+def in_words(limit: float) -> str:
+    """A flag_limit of a crossing."""
+    return "always" if limit == 0 else "never" if np.isinf(limit) else f"{limit:.0f}"
+
+
+def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
+    """Print and write both tables of each data set; gives the files."""
+    files = []
+    for data, groups in data_sets(grouped(read_results(place))).items():
+        table, pairs = fits(groups), crossings(groups)
+        shown = table[["model", "limits"]].assign(first=table["first"].map("{:.3f}".format))
+        shown["last"] = table["last"].map("{:.3f}".format)
+        for name in PARAMETERS:
+            ends = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+            shown[name] = ["-" if np.isnan(value) else with_interval(value, low, high, 2) for value, low, high in ends]
+        shown["no fit because"] = table["no fit because"]
+        files += write_table(folder / f"scaling-{data}", table, shown)
+        if not pairs.empty:
+            words = pairs.assign(**{name: pairs[name].map(in_words) for name in ("from", "low", "high")})
+            files += write_table(folder / f"crossings-{data}", pairs, words)
+    return files
+
+
+if __name__ == "__main__":
+    from_runs(write)

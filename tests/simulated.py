@@ -1,0 +1,95 @@
+"""Results of runs that were never trained: confusion matrices drawn with a known skill, for figures, tables and pages."""
+
+import numpy as np
+
+from cellpatch import stats
+from cellpatch.conditions import CLEAN, Condition
+from cellpatch.results import Result
+
+CLASSES = ("stroma", "epithelium", "<script>alert(1)</script>")
+SIGMAS = (0.4, 0.8, 1.6, 3.2)
+SKILLS = {  # error = floor + gain (limit / 256)^-0.5, loss of score per log2(1 + sigma)
+    ("cnn", "scratch", 40): (0.15, 0.45, 0.10),
+    ("customvit", "scratch", 40): (0.05, 0.60, 0.15),
+    ("dinov2_s", "linear_probe", 224): (0.30, 0.15, 0.05),
+    ("dinov2_s", "linear_probe", 56): (0.32, 0.18, 0.05),
+    ("efficientnet_lite0", "knn", 64): (0.40, 0.15, 0.08),
+}
+
+
+def simulated(
+    limits: tuple[int, ...] = (256, 512, 1024, 4096),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    skills: dict[tuple[str, str, int], tuple[float, float, float]] = SKILLS,
+    data: str = "simulated",
+    specimens: int = 30,
+) -> list[Result]:
+    """One result a model, limit and seed, on the same cells, under clean, pre and post blur."""
+    conditions = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in SIGMAS)]
+    fixed = np.random.default_rng(0)
+    true = fixed.multinomial(fixed.integers(30, 90, specimens), [0.5, 0.35, 0.15])
+    hardness = fixed.normal(0, 0.06, (specimens, 1))
+    results = []
+    for (model, adapt, side), (floor, gain, loss) in skills.items():
+        for limit in limits:
+            for seed in seeds:
+                rng = np.random.default_rng([seed, limit, side, len(model)])
+                own = rng.normal(0, 0.01)
+                confusions = {}
+                for condition in conditions:
+                    blur = loss * np.log2(1 + condition.sigma) * (1 if condition.kind == "post" else 0.7)
+                    right = (1 - floor - gain * (limit / 256) ** -0.5 - blur - hardness + own).clip(0.05, 0.99)
+                    confusions[condition] = _answers(rng, true, np.broadcast_to(right, true.shape))
+                record = _record(data, model, adapt, side, limit, seed) | {"metrics": _metrics(confusions)}
+                results.append(Result(f"{model}-{adapt}-{limit}-{side}-s{seed}", record, _names(specimens), confusions))
+    return results
+
+
+def _names(specimens: int) -> tuple[str, ...]:
+    return tuple(f"specimen {i:02}" for i in range(specimens))
+
+
+def _answers(rng: np.random.Generator, true: np.ndarray, right: np.ndarray) -> np.ndarray:
+    n = true.shape[1]
+    found = rng.binomial(true, right)
+    counts = np.zeros((*true.shape, n), np.int64)
+    for code in range(n):
+        others = [other for other in range(n) if other != code]
+        counts[:, code, others] = rng.multinomial(true[:, code] - found[:, code], np.full(n - 1, 1 / (n - 1)))
+        counts[:, code, code] = found[:, code]
+    return counts
+
+
+def _metrics(confusions: dict[Condition, np.ndarray]) -> list[dict]:
+    rows = []
+    for condition, counts in confusions.items():
+        scores = {"accuracy": stats.accuracy(counts.sum(axis=0)), "macro_f1": stats.macro_f1(counts.sum(axis=0))}
+        row = {"kind": condition.kind, "sigma": condition.sigma, "n_test": int(counts.sum()), "balanced_accuracy": 0.5}
+        row |= {"sampled_sigma": condition.sigma}
+        row |= {name: float(score) for name, score in scores.items()}
+        rows.append(row | {"ece": 0.05 * (1 + condition.sigma), "ece_scaled": 0.03 * (1 + condition.sigma)})
+    return rows
+
+
+def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int) -> dict:
+    mmac = 100.0 if adapt == "scratch" else 6000.0 * (side / 224) ** 2
+    rows = [
+        {"batch": batch, "ms": mmac / 40 / speed, "low": mmac / 45 / speed, "high": mmac / 35 / speed}
+        for batch, speed in ((1, 1), (64, 3))
+    ]
+    card = {"parameters": 1_000_000, "mmac": mmac, "peak_mib": 90.0, "device": "cpu", "engines": {"eager": rows}}
+    card |= {"hardware": {"processor": "simulated", "cores": 2, "threads": 1, "gpu": None}}
+    return {
+        "config": {
+            "data": {"name": data, "split": {"test": 0.2}},
+            "model": {"name": model, "backbone": {"input_px": side}},
+            "adapt": {"name": adapt},
+            "flag_limit": limit,
+            "seed": seed,
+        },
+        "classes": list(CLASSES),
+        "data": {"fingerprint": "simulated", "source": {"synthetic": True}},
+        "counts": {"train": {"stroma": limit, "epithelium": limit, CLASSES[2]: min(limit, 400)}},
+        "seconds": {"train": mmac},
+        "latency": card,
+    }
