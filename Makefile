@@ -3,6 +3,7 @@
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
 # make figures tables paper  all that stored runs allow (make figures RUNS=runs); paper is both
+# make report  all of it as one page, report.html: make report RUNS=runs
 # make figure3 one of them from stored runs: make figure3 RUNS=runs; likewise make models_table
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -10,7 +11,7 @@ RUNS ?= runs
 QUICK := runs/quick
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
 
-.PHONY: help run test test-cluster check data figures tables paper $(FIGURES) clean
+.PHONY: help run test test-cluster check data figures tables paper report $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -39,6 +40,9 @@ paper: .venv/installed
 
 $(FIGURES): .venv/installed
 	$(BIN)/python experiments/$@.py $(RUNS)
+
+report: .venv/installed
+	$(BIN)/python experiments/report.py $(RUNS)
 
 check: .venv/installed
 	$(BIN)/ruff check

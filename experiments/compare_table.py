@@ -57,7 +57,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             with_interval(row["behind"], row["low"], row["high"]) for row in rows
         ],
         "seeds": [row["seeds"] for row in rows],
-        "p (Holm)": [f"{row['p_holm']:.2g}" for row in rows],
+        "p, these seeds (Holm)": [f"{row['p_holm']:.2g}" for row in rows],
     }
     return pd.DataFrame(columns)
 

@@ -88,7 +88,7 @@ def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int)
             "seed": seed,
         },
         "classes": list(CLASSES),
-        "data": {"fingerprint": "simulated", "source": {"synthetic": True}},
+        "data": {"fingerprint": "simulated", "source": {"synthetic": True, "licence": "none"}},
         "counts": {"train": {"stroma": limit, "epithelium": limit, CLASSES[2]: min(limit, 400)}},
         "seconds": {"train": mmac},
         "latency": card,

@@ -1,0 +1,199 @@
+"""The page of a grid, its words against the runs, and its behaviour in a real browser."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, config_of
+from playwright.sync_api import Browser, Page, sync_playwright
+from simulated import CLASSES, SKILLS, simulated
+
+from cellpatch.estimates import grouped
+from cellpatch.results import pack
+from cellpatch.training import train
+
+sys.path.insert(0, str(ROOT / "experiments"))
+import report
+from recommend import recommend
+
+
+def test_the_choice_has_a_crossing_where_there_is_one() -> None:
+    sentences = recommend(grouped(simulated()))
+    assert sentences[0].startswith("At 4096 annotations per class customvit has the highest macro-F1, 0.7")
+    assert sentences[0].endswith("It is ahead of every other model.")
+    found = re.match(
+        r"Below about (\d+) annotations per class use dinov2_s, linear_probe, 224 px, above use customvit "
+        r"\(crossing at (\d+), (\d+) to (\d+)\)",
+        sentences[1],
+    )
+    assert found
+    rounded, place, low, high = map(int, found.groups())
+    assert low < place < high
+    assert rounded == pytest.approx(place, rel=0.05)
+    assert sentences[2].startswith("A cell costs 2.5 ms with c")
+    assert sentences[2].endswith(
+        "and 150 ms with dinov2_s, linear_probe, 224 px, the cheapest and the dearest (one cell at a time, eager)."
+    )
+    assert "dinov2_s" in sentences[3].split(" loses least ")[0]
+    assert "and customvit most" in sentences[3]
+
+
+@pytest.mark.parametrize(
+    ("skill", "words"),
+    [
+        (
+            (0.0, 0.1, 0.1),
+            "Train customvit on your own annotations: it is ahead of dinov2_s, linear_probe at every limit.",
+        ),
+        ((0.7, 0.1, 0.1), "Use dinov2_s, linear_probe: it is ahead of customvit at every limit."),
+        (
+            (0.30, 0.15, 0.05),
+            "Between customvit and dinov2_s, linear_probe these runs do not decide at every limit.",
+        ),
+    ],
+    ids=["small", "large", "undecided"],
+)
+def test_the_choice_without_a_crossing(skill: tuple[float, float, float], words: str) -> None:
+    wanted = [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]
+    skills = {key: SKILLS[key] for key in wanted} | {wanted[0]: skill}
+    assert recommend(grouped(simulated(skills=skills)))[1].startswith(words)
+
+
+def test_what_the_runs_cannot_say_is_said() -> None:
+    results = [run for run in simulated(limits=(256,), seeds=(0,), specimens=4) if run.about["adapt"] == "scratch"]
+    for run in results:
+        for condition in list(run.confusions)[1:]:
+            del run.confusions[condition]
+        run.record.pop("latency")
+    text = " ".join(recommend(grouped(results)))
+    assert "Nothing is said of slides out of focus" in text
+    assert "with one seed: how much another would differ is not in their intervals" in text
+    assert f"fewer than 50 test cells weigh as much in macro-F1 as all others: {CLASSES[2]}" in text
+    assert "ms" not in text
+
+
+def test_cells_and_worst_errors_are_shown_where_the_crops_are(
+    tmp_path: Path, folder_of_squares: Callable[..., Path]
+) -> None:
+    small = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[4]", "optics.via_px=16"]
+    root = folder_of_squares(20, 5)
+    for limit in (4, 8):
+        train(config_of(tmp_path, root, *small, "trainer.max_epochs=1", f"flag_limit={limit}"))
+    report.build(tmp_path / "runs", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") > 10
+    assert re.search(r"(red|green|blue) named (red|green|blue), \d+ %", page)
+    assert "The cells are real. Their licence: not stated." in page
+    assert "Not shown" in page
+    assert "no run has a card of latency" in page
+    shutil.rmtree(tmp_path / "stores")
+    shutil.rmtree(root)
+    report.build(tmp_path / "runs", tmp_path / "report.html")
+    assert "The crops are not at hand here, so no cell is shown" in (tmp_path / "report.html").read_text()
+
+
+def test_the_command_writes_one_page_and_names_it(tmp_path: Path) -> None:
+    pack(simulated(limits=(256, 1024)), tmp_path / "runs.parquet")
+    command = [sys.executable, str(ROOT / "experiments" / "report.py"), "runs.parquet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["report.html"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "runs.parquet"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+    if found is None:
+        pytest.skip("needs Chromium or Chrome")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    pack([*simulated(), *simulated(limits=(256,), data="<b>other</b>")], folder / "runs.parquet")
+    [file] = report.build(folder / "runs.parquet", folder / "report.html")
+    return file
+
+
+@pytest.fixture
+def page(browser: Browser, written: Path) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    troubles: list[str] = []
+    opened.on("console", lambda message: troubles.append(message.text))
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("dialog", lambda dialog: troubles.append(dialog.message))
+    opened.on("request", lambda request: request.url.startswith(("file:", "data:")) or troubles.append(request.url))
+    opened.goto(written.as_uri())
+    yield opened
+    opened.close()
+    assert troubles == [], "console, dialogs and network stay silent"
+
+
+def test_names_stay_text(page: Page) -> None:
+    assert page.locator("script").count() == 1
+    assert page.get_by_role("heading", name="<b>other</b>", exact=True).count() == 1
+    assert page.locator("h1 b, h2 b").count() == 0
+    assert CLASSES[2] in page.locator("body").inner_text()
+
+
+def test_a_table_sorts_by_number_and_by_word(page: Page) -> None:
+    table = page.locator("table.sortable").first
+    values = table.locator("tbody td:nth-child(7)")
+    before = values.all_inner_texts()
+    button = table.get_by_role("button", name="macro-F1")
+    button.click()
+    assert values.all_inner_texts() == sorted(before, key=float)
+    assert table.locator("th[aria-sort]").get_attribute("aria-sort") == "ascending"
+    button.press("Enter")
+    assert values.all_inner_texts() == sorted(before, key=float, reverse=True)
+    table.get_by_role("button", name="model").click()
+    models = table.locator("tbody td:nth-child(2)").all_inner_texts()
+    assert models == sorted(models)
+    assert table.locator("th[aria-sort]").count() == 1
+
+
+def test_a_mark_tells_its_value_to_mouse_and_keyboard(page: Page) -> None:
+    marks = page.locator("#data0-figure3 [data-tip]")
+    told = str(marks.first.get_attribute("data-tip"))
+    assert re.match(r"cnn: macro-F1 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) at 256, 3 seeds", told)
+    tip = page.get_by_role("tooltip")
+    assert tip.count() == 0
+    marks.first.hover()
+    assert tip.inner_text() == told
+    page.get_by_role("heading", level=1).hover()
+    assert tip.count() == 0
+    bar = page.locator("#data1-figure5 [data-tip]").nth(2)  # its interval is drawn over it
+    bar.hover()
+    assert tip.inner_text() == bar.get_attribute("data-tip")
+    marks.nth(1).focus()
+    assert tip.inner_text() == marks.nth(1).get_attribute("data-tip")
+    page.keyboard.press("Escape")
+    assert tip.count() == 0
+    page.keyboard.press("Tab")
+    assert tip.inner_text() == marks.nth(2).get_attribute("data-tip")
+
+
+def test_every_picture_has_words(page: Page) -> None:
+    assert page.locator("figure > svg:not([aria-label])").count() == 0
+    assert page.locator("figure").count() == page.locator("figure > svg[role=img]").count() > 10
+    assert page.locator("img:not([alt])").count() == 0
+
+
+def test_a_narrow_window_scrolls_tables_and_not_the_page(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator(".wide").first.evaluate("box => box.scrollWidth > box.clientWidth")
+
+
+def test_it_prints(page: Page, tmp_path: Path) -> None:
+    page.pdf(path=tmp_path / "report.pdf", format="A4")
+    assert (tmp_path / "report.pdf").stat().st_size > 50_000
