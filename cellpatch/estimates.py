@@ -191,6 +191,8 @@ def crossing(small: Curve, large: Curve, score: stats.Score) -> tuple[float, flo
 def at_one_limit(groups: Sequence[Group]) -> list[Group]:
     """The groups of the flag_limit that most models have, the largest of several."""
     limits = [group.place["flag_limit"] for group in groups]
+    if not limits:
+        return []
     chosen = max(limits, key=lambda limit: (limits.count(limit), limit))
     return [group for group in groups if group.place["flag_limit"] == chosen]
 

@@ -99,6 +99,12 @@ def look(model: str) -> dict[str, Any]:
     return {"color": _COLOURS[place % n], "marker": _MARKERS[(place + place // n) % n]}
 
 
+def look_at(place: Mapping[str, Any]) -> dict[str, Any]:
+    """The look of a model at a place in a grid: hollow if it is a pretrained one at a side below the study's."""
+    hollow = place["adapt"] != "scratch" and place["input_px"] < PRETRAINED_PX
+    return look(place["model"]) | ({"fillstyle": "none"} if hollow else {})
+
+
 def finish(figure: Figure, title: str) -> None:
     """A title at the left, and one legend of all axes below."""
     figure.suptitle(title, fontsize=8, x=0.01, ha="left")
@@ -165,9 +171,7 @@ def draw_curve(
     place: Mapping[str, Any],
 ) -> None:
     """Values of a model with their low and high ends over rising x, a tip each; NaN leaves a gap that is seen."""
-    style, line = look(place["model"]), LINES[place["adapt"]]
-    if place["adapt"] != "scratch" and place["input_px"] < PRETRAINED_PX:
-        style = style | {"fillstyle": "none"}  # beside the same model at the study's side
+    style, line = look_at(place), LINES[place["adapt"]]
     values, low, high = np.array(y, float).reshape(-1, 3).T
     axes.plot(x, values, linestyle=line, color=style["color"], linewidth=1.2)
     axes.vlines(x, low, high, color=style["color"], linewidth=0.8, alpha=0.6)

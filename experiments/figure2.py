@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from cellpatch.estimates import Group, at_one_limit, labelled, limit_of, told
-from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
+from cellpatch.plotting import Drawing, draw_from, finish, look_at, new_figure, styled, tip
 from cellpatch.stats import macro_f1
 
 
@@ -26,7 +26,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     figure, [axes] = new_figure(height_mm=80)
     scores = {label: chosen[label].estimate(chosen[label].conditions()[0], macro_f1) for label in known}
     for label, ms in known.items():
-        style = look(chosen[label].place["model"])
+        style = look_at(chosen[label].place)
         low, high = scores[label].interval()
         axes.vlines([ms], low, high, color=style["color"], linewidth=0.8, alpha=0.6)
         [point] = axes.plot([ms], [scores[label].mean], linestyle="", markersize=5, label=label, **style)

@@ -40,7 +40,7 @@ def simulated(
                     blur = loss * np.log2(1 + condition.sigma) * (1 if condition.kind == "post" else 0.7)
                     right = (1 - floor - gain * (limit / 256) ** -0.5 - blur - hardness + own).clip(0.05, 0.99)
                     confusions[condition] = _answers(rng, true, np.broadcast_to(right, true.shape))
-                record = _record(data, model, adapt, side, limit, seed) | {"metrics": _metrics(confusions)}
+                record = _record(data, model, adapt, side, limit, seed, loss) | {"metrics": _metrics(confusions)}
                 results.append(Result(f"{model}-{adapt}-{limit}-{side}-s{seed}", record, _names(specimens), confusions))
     return results
 
@@ -71,7 +71,7 @@ def _metrics(confusions: dict[Condition, np.ndarray]) -> list[dict]:
     return rows
 
 
-def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int) -> dict:
+def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int, loss: float) -> dict:
     mmac = 100.0 if adapt == "scratch" else 6000.0 * (side / 224) ** 2
     rows = [
         {"batch": batch, "ms": mmac / 40 / speed, "low": mmac / 45 / speed, "high": mmac / 35 / speed}
@@ -79,7 +79,10 @@ def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int)
     ]
     card = {"parameters": 1_000_000, "mmac": mmac, "peak_mib": 90.0, "device": "cpu", "engines": {"eager": rows}}
     card |= {"hardware": {"processor": "simulated", "cores": 2, "threads": 1, "gpu": None}}
+    apart = {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}
+    features = {"specimen_accuracy": 0.2 + loss, "specimen_chance": 0.05, "n": 1835, "separability_chance": 0.5}
     return {
+        "features": features | {"separability": apart},
         "config": {
             "data": {"name": data, "split": {"test": 0.2}},
             "model": {"name": model, "backbone": {"input_px": side}},

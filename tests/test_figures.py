@@ -25,6 +25,8 @@ import figure5
 import figure_counts
 import figure_input_side
 import figure_planner
+import figure_separability
+import figure_specimens
 import paper
 
 FIGURES = paper.makers("figures")
@@ -128,13 +130,15 @@ def test_what_cannot_be_drawn_says_what_to_do() -> None:
     for run in clean:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
-        del run.record["latency"]
+        del run.record["latency"], run.record["features"]
     groups = grouped([run for run in clean if run.about["input_px"] != 224])
     for module, message in (
         (figure2, "no run has a card of latency"),
         (figure4, "no run was evaluated under blur: optics=blur"),
         (figure_input_side, "several input sides"),
         (figure_planner, "two flag_limits"),
+        (figure_specimens, "no run has a card of its features: python -m cellpatch.features"),
+        (figure_separability, "no run has a card of its features"),
     ):
         assert isinstance(module, ModuleType)
         with pytest.raises(ValueError, match=message):

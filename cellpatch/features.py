@@ -1,0 +1,123 @@
+"""What a run's features know beside the class: the specimen, and how far classes lie apart.
+
+python -m cellpatch.features RUN [RUN ...] [--weights FILE]     writes a card into each record
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cellpatch.conditions import CLEAN
+from cellpatch.network import restore
+from cellpatch.record import predictions_by_condition, read_record, update_record
+from cellpatch.runs import locked
+from cellpatch.study import find_store
+
+FOLDS = 5
+NEIGHBOURS = 10
+PER_CLASS = 200  # cells that separability looks at
+BATCH = 64
+
+
+def specimen_accuracy(features: Float[np.ndarray, "n d"], specimens: Int[np.ndarray, " n"]) -> tuple[float, float]:
+    """How often features name a cell's specimen, and how often its most frequent one would be right.
+
+    Logistic regression on standardised features, five-fold cross-validation over cells, of specimens with five cells
+    or more. Raises ValueError if there are fewer than two.
+    """
+    names, counts = np.unique(specimens, return_counts=True)
+    kept = np.isin(specimens, names[counts >= FOLDS])
+    if len(np.unique(specimens[kept])) < 2:
+        raise ValueError(
+            f"two specimens with {FOLDS} test cells are needed, but cells per specimen are {counts.tolist()}"
+        )
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    found = [
+        cross_val_score(model, features[kept], specimens[kept], cv=folds).mean()
+        for model in (make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)), DummyClassifier())
+    ]
+    return float(found[0]), float(found[1])
+
+
+def separability(
+    features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], specimens: Int[np.ndarray, " n"]
+) -> dict[int, float]:
+    """Of each class, the share of its cells' ten nearest neighbours from other specimens that are of the class.
+
+    By cosine, among as many cells of each class (at most PER_CLASS): no better than chance is one over the number of
+    classes. Classes with fewer than ten cells are left out.
+    """
+    rng = np.random.default_rng(0)
+    codes, counts = np.unique(labels, return_counts=True)
+    codes, each = codes[counts >= NEIGHBOURS], min(PER_CLASS, *counts[counts >= NEIGHBOURS].tolist(), PER_CLASS)
+    chosen = np.concatenate([rng.choice(np.flatnonzero(labels == code), each, replace=False) for code in codes])
+    unit = features[chosen] / np.linalg.norm(features[chosen], axis=1, keepdims=True).clip(1e-12)
+    near = unit @ unit.T
+    near[specimens[chosen][:, None] == specimens[chosen]] = -np.inf
+    neighbours = np.argsort(-near, axis=1)[:, :NEIGHBOURS]
+    known = np.isfinite(np.take_along_axis(near, neighbours, axis=1))
+    same = (labels[chosen][neighbours] == labels[chosen][:, None]) & known
+    shares = same.sum(axis=1) / known.sum(axis=1).clip(1)
+    return {int(code): float(shares[labels[chosen] == code].mean()) for code in codes}
+
+
+def card(run: Path, weights_file: Path | None = None) -> dict[str, Any]:
+    """Both, of a stored run's test cells; raises ValueError if the crops or the weights are not at hand."""
+    record = read_record(run)
+    store_dir = Path(record["config"]["data"]["loading"]["store_dir"])
+    store = find_store(store_dir, record["data"]["fingerprint"])
+    if store is None:
+        raise ValueError(f"{run}: no store in {store_dir} holds its cells: the command that trained it prepares one")
+    rows, labels, _ = predictions_by_condition(run)[CLEAN]
+    place = {name: i for i, name in enumerate(store.cells["cell_id"])}
+    index = np.array([place[name] for name in rows["cell_id"]])
+    network = restore(run, weights_file)
+    with torch.inference_mode():
+        found = [
+            network.features(torch.from_numpy(store.crops(part)))
+            for part in np.array_split(index, len(index) // BATCH + 1)
+        ]
+    features = torch.cat(found).float().numpy()
+    specimens = np.unique(rows["specimen"].to_numpy(), return_inverse=True)[1]
+    right, chance = specimen_accuracy(features, specimens)
+    apart = separability(features, labels, specimens)
+    return {
+        "specimen_accuracy": right,
+        "specimen_chance": chance,
+        "separability": {record["classes"][code]: share for code, share in apart.items()},
+        "separability_chance": 1 / len(apart),
+        "n": len(index),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m cellpatch.features", description="What features of runs know.")
+    parser.add_argument("runs", type=Path, nargs="+", help="folders below runs_dir")
+    parser.add_argument("--weights", type=Path, help="where the published weights are now, if elsewhere than then")
+    options = parser.parse_args(arguments)
+    for run in options.runs:
+        try:
+            found = card(run, options.weights)
+            with locked(run.parent, read_record(run)["identity"]):
+                update_record(run, features=found)
+        except (ValueError, OSError) as error:
+            sys.exit(f"error: {error}")
+        specimen = f"names the specimen in {100 * found['specimen_accuracy']:.1f} %"
+        told = ", ".join(f"{name} {share:.2f}" for name, share in found["separability"].items())
+        print(
+            f"{run.name}: {specimen} (chance {100 * found['specimen_chance']:.1f} %); neighbours of the class: {told}"
+        )
+
+
+if __name__ == "__main__":
+    main()
