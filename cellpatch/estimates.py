@@ -41,17 +41,23 @@ class Estimate:
 
 
 def combine(function: Callable[[np.ndarray], np.ndarray], estimates: Sequence[Estimate]) -> Estimate:
-    """A function of several scores, along the last axis, seed by seed and draw by draw, of the seeds that all have.
-
-    Raises ValueError if they share no seed: they are then of no common training cells.
-    """
-    shared = sorted(set.intersection(*(set(estimate.seeds) for estimate in estimates)))
-    if not shared:
-        raise ValueError(f"no seed is in all of {[estimate.seeds for estimate in estimates]}")
-    places = [[estimate.seeds.index(seed) for seed in shared] for estimate in estimates]
+    """A function of several scores, along the last axis, seed by seed and draw by draw."""
+    places = paired([estimate.seeds for estimate in estimates])
     values = np.stack([e.values[place] for e, place in zip(estimates, places, strict=True)], axis=-1)
     draws = np.stack([e.draws[:, place] for e, place in zip(estimates, places, strict=True)], axis=-1)
-    return Estimate(function(values), function(draws), tuple(shared))
+    return Estimate(function(values), function(draws), tuple(estimates[0].seeds[i] for i in places[0]))
+
+
+def paired(seeds: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Places of the seeds that all have: equal seeds have annotated the same cells.
+
+    If there are none, of as many as all have, in their order: the variances of independent seeds then add up as they
+    should.
+    """
+    shared = sorted(set.intersection(*map(set, seeds)))
+    if shared:
+        return [[list(of_one).index(seed) for seed in shared] for of_one in seeds]
+    return [list(range(min(map(len, seeds))))] * len(seeds)
 
 
 def difference(one: Estimate, other: Estimate) -> Estimate:

@@ -17,7 +17,7 @@ import pandas as pd
 from cellpatch import stats
 from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
-from cellpatch.estimates import Group, at_one_limit, data_sets, difference, grouped, labelled, limit_of
+from cellpatch.estimates import Group, at_one_limit, data_sets, difference, grouped, labelled, limit_of, paired
 from cellpatch.results import read_results
 from cellpatch.typeset import with_interval, write_table
 
@@ -33,7 +33,8 @@ def summarise(groups: Sequence[Group]) -> pd.DataFrame:
     for label in others:
         apart = difference(scores[best], scores[label])
         low, high = apart.interval()
-        one, other = (_confusions(chosen[name], apart.seeds) for name in (best, label))
+        places = paired([chosen[best].seeds, chosen[label].seeds])
+        one, other = (_confusions(chosen[name], of) for name, of in zip((best, label), places, strict=True))
         row = {"flag_limit": limit_of(chosen), "best": best, "model": label, "macro_f1": scores[label].mean}
         row |= {"behind": apart.mean, "low": low, "high": high, "seeds": len(apart.seeds)}
         rows.append(row | {"p": stats.permutation_p(one, other, stats.macro_f1, SWAPS, seed=0)})
@@ -43,8 +44,8 @@ def summarise(groups: Sequence[Group]) -> pd.DataFrame:
     return table.assign(p_holm=stats.holm(table["p"].to_numpy()))
 
 
-def _confusions(group: Group, seeds: Sequence[int]) -> np.ndarray:
-    return np.stack([run.confusions[CLEAN] for run in group.runs if run.about["seed"] in seeds])
+def _confusions(group: Group, places: Sequence[int]) -> np.ndarray:
+    return np.stack([group.runs[i].confusions[CLEAN] for i in places])
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Figures from results: what they draw, what they say below, what they refuse."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 from conftest import ROOT
 from simulated import SKILLS, simulated
 
+from cellpatch.conditions import CLEAN
 from cellpatch.config import models
-from cellpatch.estimates import data_sets, grouped
+from cellpatch.estimates import data_sets, difference, grouped, paired
 from cellpatch.plotting import Drawing, as_svg, look, save
 from cellpatch.results import pack, read_results
+from cellpatch.stats import macro_f1
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import figure2
@@ -167,6 +170,20 @@ def test_one_command_makes_all_that_the_runs_allow(tmp_path: Path) -> None:
     )
     assert nothing.returncode == 1
     assert nothing.stderr.startswith("error: runs.parquet must be a folder of runs")
+
+
+def test_seeds_pair_where_they_can() -> None:
+    assert paired([(0, 1, 2), (2, 0)]) == [[0, 2], [1, 0]]
+    assert paired([(0, 1), (5,)]) == [[0], [0]]
+    one, other = (
+        next(g for g in GROUPS if g.place["model"] == m).estimate(CLEAN, macro_f1) for m in ("cnn", "customvit")
+    )
+    elsewhere = dataclasses.replace(other, seeds=(7, 8, 9))
+    apart, unpaired = difference(one, other), difference(one, elsewhere)
+    assert apart.mean == pytest.approx(unpaired.mean) == pytest.approx(one.mean - other.mean)
+    assert unpaired.seeds == (0, 1, 2)
+    only = dataclasses.replace(other, values=other.values[:1], draws=other.draws[:, :1], seeds=(1,))
+    assert difference(one, only).mean == pytest.approx(one.values[1] - other.values[0])
 
 
 def test_no_runs_is_an_error(tmp_path: Path) -> None:
