@@ -4,14 +4,16 @@
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
 # make figures tables paper  all that stored runs allow (make figures RUNS=runs); paper is both
 # make report  all of it as one page, report.html: make report RUNS=runs
+# make dashboard  a W&B workspace and report of uploaded runs: make dashboard ENTITY=you (needs wandb login)
 # make figure3 one of them from stored runs: make figure3 RUNS=runs; likewise make models_table
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUNS ?= runs
+ENTITY ?=
 QUICK := runs/quick
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
 
-.PHONY: help run test test-cluster check data figures tables paper report $(FIGURES) clean
+.PHONY: help run test test-cluster check data figures tables paper report dashboard $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -43,6 +45,10 @@ $(FIGURES): .venv/installed
 
 report: .venv/installed
 	$(BIN)/python experiments/report.py $(RUNS)
+
+dashboard: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dashboard]'
+	$(BIN)/python experiments/dashboard.py $(ENTITY)
 
 check: .venv/installed
 	$(BIN)/ruff check

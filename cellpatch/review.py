@@ -1,14 +1,15 @@
 """What a person sees of a run: epoch lines, the closing table, the W&B page. Nothing here is read back."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytorch_lightning as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
 
@@ -50,29 +51,41 @@ def logger_of(
 
 
 def log_review(
-    logger: Any, metrics: dict[str, Any], study: Study, probabilities: Float[np.ndarray, "n classes"]
+    logger: Any, metrics: Sequence[dict[str, Any]], study: Study, probabilities: Float[np.ndarray, "n classes"]
 ) -> None:
-    """Send test metrics, the confusion matrix and the most confident errors to W&B."""
+    """Send to W&B: metrics of clean test cells, tables of all conditions and of classes, the confusion matrix, cells.
+
+    `metrics` are those of each condition, the clean one first; cells are the surest errors and one right of each class.
+    """
     if logger is None:
         return
     import wandb
 
-    store, classes, labels = study.store, study.classes, study.test_labels
-    predicted = probabilities.argmax(axis=1)
+    clean, classes, labels = metrics[0], study.classes, study.test_labels
+    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])][:_ERRORS_SHOWN]
-    margin, side = store.geometry.margin_px, store.geometry.side_px
-    crops = store.crops(study.split.test[worst])[:, margin : side - margin, margin : side - margin]
-    images = [
-        wandb.Image(
-            crop,
-            caption=f"{classes[labels[i]]} taken for {classes[predicted[i]]} ({probabilities[i].max():.2f})",
-        )
-        for crop, i in zip(crops, worst, strict=True)
-    ]
+    worst = wrong[np.argsort(-sure[wrong])][:_ERRORS_SHOWN]
+    right = [np.flatnonzero((predicted == code) & (labels == code))[:1] for code in range(len(classes))]
+    taken = [f"{classes[labels[i]]} taken for {classes[predicted[i]]} ({sure[i]:.2f})" for i in worst]
+    examples = np.concatenate(right)
     confusion = wandb.plot.confusion_matrix(y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes))
-    scores = {f"test/{key}": value for key, value in metrics.items() if isinstance(value, float)}
-    logger.experiment.log({**scores, "confusion": confusion, "misclassified": images})
+    scores = ["kind", "sigma", "accuracy", "balanced_accuracy", "macro_f1", "ece"]
+    blur = wandb.Table(dataframe=pd.DataFrame(metrics)[scores])
+    of_class = pd.DataFrame.from_dict(clean["per_class"], orient="index").rename_axis("class").reset_index()
+    logger.experiment.log(
+        {f"test/{key}": value for key, value in clean.items() if isinstance(value, float)}
+        | {"blur": blur, "per_class": wandb.Table(dataframe=of_class), "confusion": confusion}
+        | {"misclassified": _images(study, worst, taken)}
+        | {"examples": _images(study, examples, [classes[labels[i]] for i in examples])}
+    )
+
+
+def _images(study: Study, cells: Int[np.ndarray, " n"], captions: Sequence[str]) -> list[Any]:
+    import wandb
+
+    margin, side = study.store.geometry.margin_px, study.store.geometry.side_px
+    crops = study.store.crops(study.split.test[cells])[:, margin : side - margin, margin : side - margin]
+    return [wandb.Image(crop, caption=caption) for crop, caption in zip(crops, captions, strict=True)]
 
 
 def print_table(name: str, metrics: dict[str, Any], audit: dict[str, Any]) -> None:

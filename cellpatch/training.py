@@ -212,7 +212,7 @@ def _run(
         predicted = fitted.predict(conditions, study.split.test)
         metrics = _measure(plain, study, predicted, temperature, costs)
         seconds = fitted.seconds | {"evaluate": time.perf_counter() - trained}
-        review.log_review(logger, metrics[0], study, predicted[CLEAN])
+        review.log_review(logger, metrics, study, predicted[CLEAN])
     review.print_table(name, metrics[0], audit)
     review.print_conditions(name, metrics[1:])
     cells = study.store.cells.iloc[study.split.test]

@@ -49,7 +49,16 @@ def test_a_grid_twice_with_wandb_offline(tmp_path: Path, folder_of_squares: Call
     assert len(groups[0]) == 1
     for file in logged:
         assert all(
-            word in file.read_bytes() for word in (b"val_macro_f1", b"confusion", b"misclassified", b"flag_limit")
+            word in file.read_bytes()
+            for word in (
+                b"val_macro_f1",
+                b"confusion",
+                b"misclassified",
+                b"flag_limit",
+                b"blur",
+                b"per_class",
+                b"examples",
+            )
         )
     assert "macro-F1" in first.stdout
     second = _run(tmp_path, *command)
