@@ -1,4 +1,5 @@
 # make run     a small, complete study on the embedded synthetic cells (under 8 minutes on two cores)
+# make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, all tests
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
@@ -13,7 +14,7 @@ ENTITY ?=
 QUICK := runs/quick
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
 
-.PHONY: help run test test-cluster check data figures tables paper report dashboard $(FIGURES) clean
+.PHONY: help run test test-cluster check data figures tables paper report dashboard docs $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -49,6 +50,9 @@ report: .venv/installed
 dashboard: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dashboard]'
 	$(BIN)/python experiments/dashboard.py $(ENTITY)
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
 
 check: .venv/installed
 	$(BIN)/ruff check

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
 from cellpatch import scaling, stats
@@ -242,20 +241,6 @@ def gaps(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[s
     """For captions: which runs are missing of all places at all limits; empty if none is."""
     missing = [f"{place} at {limit}" for place in places for limit in limits if (place, limit) not in there]
     return f" No runs: {', '.join(missing)}." if missing else ""
-
-
-def table(groups: Sequence[Group], scores: Sequence[str] = tuple(SCORES)) -> pd.DataFrame:
-    """One row a group, condition and score: value, interval, seeds, cells and specimens."""
-    rows = []
-    for group in groups:
-        about = group.place | {"n_train": group.n_train, "n_test": group.n_test, "specimens": group.n_specimens}
-        for condition in group.conditions():
-            for name in scores:
-                estimate = group.estimate(condition, SCORES[name])
-                low, high = estimate.interval()
-                row = {"kind": condition.kind, "sigma": condition.sigma, "score": name, "seeds": len(estimate.seeds)}
-                rows.append(about | row | {"value": estimate.mean, "low": low, "high": high})
-    return pd.DataFrame(rows)
 
 
 def redrawn(group: Group) -> float:
