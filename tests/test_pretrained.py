@@ -13,11 +13,13 @@ from conftest import ROOT, config_of
 from cellpatch import embeddings, fitting, runs
 from cellpatch.conditions import Condition
 from cellpatch.config import build, check, compose_config
+from cellpatch.estimates import grouped
 from cellpatch.evaluate import measure
 from cellpatch.export import export
 from cellpatch.network import open_backbone, restore, weights_fingerprint
 from cellpatch.optics import Optics
 from cellpatch.record import read_predictions, read_record, replace_record
+from cellpatch.results import read_results
 from cellpatch.study import open_store, open_study
 from cellpatch.training import train
 
@@ -250,7 +252,7 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
             labels, probabilities[here], record["classes"], record["temperature"]
         )
         assert again == stored
-    told = blur_table.summarise(blur_table.read_runs(tmp_path / "runs")).set_index(["kind", "score", "what"])["value"]
+    told = blur_table.summarise(grouped(read_results(tmp_path / "runs"))).set_index(["kind", "score", "what"])["value"]
     for (kind, sigma), row in by_condition[0].items():
         for score in ("accuracy", "macro_f1"):
             where = [("pre", score, "sigma 0"), ("post", score, "sigma 0")]
@@ -280,7 +282,7 @@ def test_an_evaluation_that_was_cut_off_is_made_again(
     train(_config(tmp_path, root))
     [(run, before)] = _records(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("cellpatch.record._as_json", lambda record: 1 / 0)
+        patched.setattr("cellpatch.record.seal", lambda record: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(_config(tmp_path, root, *BLUR))
     assert read_record(run) == before
