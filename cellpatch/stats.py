@@ -190,20 +190,18 @@ def area(sigmas: Sequence[float], scores: Float[np.ndarray, "*draws k"]) -> Floa
     return np.asarray(np.trapezoid(scores, x, axis=-1) / (x[-1] - x[0]))
 
 
-def lead_ends(sigmas: Sequence[float], ahead: Float[np.ndarray, " k"]) -> float:
+def lead_ends(sigmas: Sequence[float], ahead: Float[np.ndarray, "*draws k"]) -> Float[np.ndarray, "*draws"]:
     """The sigma at which a lead (score of A less that of B) first falls to zero, linear in log2(1 + sigma).
 
     0 if there is no lead on clean cells, infinity if it holds at the largest sigma.
     """
     x = blur_axis(sigmas)
-    if ahead[0] <= 0:
-        return 0.0
-    lost = np.flatnonzero(ahead <= 0)
-    if not len(lost):
-        return float("inf")
-    i = lost[0]
-    place = x[i - 1] + (x[i] - x[i - 1]) * ahead[i - 1] / (ahead[i - 1] - ahead[i])
-    return float(2**place - 1)
+    lost = ahead <= 0
+    right = np.maximum(lost.argmax(axis=-1), 1)  # the first sigma at which the lead is lost
+    before, after = (np.take_along_axis(ahead, place[..., None], axis=-1)[..., 0] for place in (right - 1, right))
+    share = np.divide(before, before - after, out=np.zeros(before.shape), where=before > after)
+    ends = 2 ** (x[right - 1] + share.clip(0, 1) * (x[right] - x[right - 1])) - 1
+    return np.where(lost[..., 0], 0.0, np.where(lost.any(axis=-1), ends, np.inf))
 
 
 def class_f1(code: int) -> Score:

@@ -102,8 +102,8 @@ def _lead(pair: dict[str, Group], kind: str, score: stats.Score) -> dict[str, An
     apart = [difference(curves[ahead][sigma], curves[behind][sigma]) for sigma in sigmas]
     draws = np.stack([estimate.both_draws() for estimate in apart], axis=1)
     ends = stats.lead_ends(sigmas, np.array([estimate.mean for estimate in apart]))
-    low, high = stats.interval(np.array([stats.lead_ends(sigmas, draw) for draw in draws]))
-    return {"ahead": ahead, "behind": behind, "ends": ends, "low": low, "high": high}
+    low, high = stats.interval(stats.lead_ends(sigmas, draws))
+    return {"ahead": ahead, "behind": behind, "ends": float(ends), "low": low, "high": high}
 
 
 def shown(summary: pd.DataFrame) -> pd.DataFrame:

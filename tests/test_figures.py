@@ -1,7 +1,6 @@
 """Figures from results: what they draw, what they say below, what they refuse."""
 
 import dataclasses
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,7 @@ from simulated import SKILLS, simulated
 from cellpatch.conditions import CLEAN
 from cellpatch.config import models
 from cellpatch.estimates import data_sets, difference, grouped, paired
-from cellpatch.plotting import Drawing, as_svg, look, save
+from cellpatch.plotting import Drawing, as_svg, draw_from, look, save
 from cellpatch.results import pack, read_results
 from cellpatch.stats import macro_f1
 
@@ -86,15 +85,16 @@ def test_missing_runs_are_gaps_that_the_caption_names() -> None:
     assert [int(np.isnan(line.get_ydata()).sum()) for line in lines] == [1, 0]
 
 
-def test_a_figure_a_data_set(tmp_path: Path) -> None:
+def test_a_figure_a_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pack([*RESULTS[:12], *simulated(data="other")[:12]], tmp_path / "runs.parquet")
-    command = [sys.executable, str(ROOT / "experiments" / "figure3.py"), "runs.parquet"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["figure3.py", "runs.parquet"])
+    draw_from(figure3.draw)
     kinds = ("png", "pdf", "txt")
-    assert done.stdout.split() == [
-        f"figures/figure3-{data}.{kind}" for data in ("other", "simulated") for kind in kinds
-    ]
+    told = capsys.readouterr().out.split()
+    assert told == [f"figures/figure3-{data}.{kind}" for data in ("other", "simulated") for kind in kinds]
 
 
 def test_the_front_is_of_what_none_beats() -> None:
@@ -157,19 +157,21 @@ def test_runs_that_differ_in_something_hidden_are_not_averaged() -> None:
         data_sets(grouped([RESULTS[0], simulated(specimens=9)[20]]))
 
 
-def test_one_command_makes_all_that_the_runs_allow(tmp_path: Path) -> None:
-    pack(simulated(limits=(256, 512)), tmp_path / "runs.parquet")
-    command = [sys.executable, str(ROOT / "experiments" / "paper.py"), "runs.parquet", "figures", "tables"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
-    assert "not made" not in done.stdout
+def test_one_command_makes_all_that_the_runs_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {key: skill for key, skill in SKILLS.items() if key[0] in ("customvit", "dinov2_s")}
+    pack(simulated(limits=(256, 512), seeds=(0,), skills=few), tmp_path / "runs.parquet")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["paper.py", "runs.parquet", "figures", "tables"])
+    with pytest.raises(SystemExit, match="0"):
+        paper.main()
+    assert "not made" not in capsys.readouterr().out
     assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(FIGURES)
     assert len(list((tmp_path / "tables").glob("*.tex"))) > 5
-    nothing = subprocess.run(
-        command, cwd=tmp_path / "tables", capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
-    assert nothing.returncode == 1
-    assert nothing.stderr.startswith("error: runs.parquet must be a folder of runs")
+    monkeypatch.setattr(sys, "argv", ["paper.py", "nothing.parquet", "figures"])
+    with pytest.raises(SystemExit, match="error: nothing.parquet must be a folder of runs"):
+        paper.main()
 
 
 def test_seeds_pair_where_they_can() -> None:
