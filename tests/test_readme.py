@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 
 import torch
 from conftest import ROOT
@@ -9,6 +10,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cellpatch.config import build, check, compose_config, models
 from cellpatch.models.backbone import count_macs, count_parameters
+from cellpatch.runs import clean_rows
+from cellpatch.typeset import with_interval
+
+sys.path.insert(0, str(ROOT / "experiments"))
+import models_table
 
 README = (ROOT / "README.md").read_text()
 
@@ -67,3 +73,22 @@ def test_every_override_is_understood() -> None:
 def test_nothing_is_left_to_fill_in() -> None:
     assert "@@" not in README
     assert "TODO" not in README
+
+
+def test_results_on_real_cells_are_those_of_the_kept_runs() -> None:
+    told = {}
+    for line in README.split("| | 256 (632 cells) | 1024 (2168 cells) |")[1].split("\n\n")[0].splitlines()[2:]:
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        told[name] = cells
+    kept = {}
+    for file in ("endonuke.csv", "foundation.csv"):
+        summary = models_table.summarise_csv(clean_rows(ROOT / "experiments" / file))
+        for row in summary.to_dict("records"):
+            name = (
+                row["model"] if row["adapt"] == "scratch" else f"{row['model']}, {row['adapt']}, {row['input_px']} px"
+            )
+            seeds = f"{row['macro_f1']:.3f}, {row['seeds']} seed{'s' * (row['seeds'] > 1)}"
+            whole = row["seeds"] == 3
+            text = with_interval(row["macro_f1"], row["low"], row["high"]) if whole else seeds
+            kept.setdefault(name, ["-", "-"])[[256, 1024].index(row["flag_limit"])] = text
+    assert told == kept
