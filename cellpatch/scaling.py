@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from cellpatch.stats import interval
 
-EXPONENTS = np.linspace(0.05, 2.0, 79)  # the range that fits are sought in; published curves lie at 0.1 to 1
+EXPONENTS = np.geomspace(0.0625, 2.0, 181)  # what fits are sought in, 2 % apart; published curves lie at 0.1 to 1
 LEAST_LIMITS = 4  # three parameters and one point to contradict them
 OPEN = 5.0  # an exponent between a value and this many times it is not known
 FURTHEST = 4.0  # times the largest limit; beyond it no curve is believed

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
@@ -20,6 +20,7 @@ def test_a_power_law_is_found_again() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6))
+@example(seed=175297)  # no floor and a small exponent: exponents 0.025 apart were too coarse
 def test_no_worse_than_scipys_fit(seed: int) -> None:
     rng = np.random.default_rng(seed)
     true = np.array([rng.uniform(0, 0.3), rng.uniform(0.1, 0.5), rng.uniform(0.2, 1.5)])
