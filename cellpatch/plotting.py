@@ -17,9 +17,11 @@ from matplotlib.figure import Figure
 
 from cellpatch import config
 from cellpatch.command import from_runs
-from cellpatch.estimates import Group, data_sets, grouped
+from cellpatch.estimates import Estimate
+from cellpatch.groups import Group, data_sets, grouped
 from cellpatch.publish import replacing
 from cellpatch.results import read_results
+from cellpatch.typeset import with_interval
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -180,6 +182,17 @@ def draw_curve(
             [point] = axes.plot([at], [value], linestyle="", markersize=4, **style)
             tip(point, f"{label}: {text}")
     axes.plot([], [], linestyle=line, markersize=4, label=label, **style)  # the legend's
+
+
+def draw_point(
+    axes: Axes, x: float, estimate: Estimate, place: Mapping[str, Any], text: str, label: str | None = None
+) -> None:
+    """A score with its interval at x, and a tip that says both after `text`."""
+    style = look_at(place)
+    value, low, high = estimate.summary()
+    axes.vlines([x], low, high, color=style["color"], linewidth=0.8, alpha=0.6)
+    [point] = axes.plot([x], [value], linestyle="", markersize=5, label=label, **style)
+    tip(point, f"{text} {with_interval(value, low, high)}")
 
 
 def limit_axis(axes: Axes, counts: Mapping[int, int]) -> None:

@@ -25,7 +25,7 @@ from cellpatch.stats import confusions_by_specimen
 Confusions = Int[np.ndarray, "specimens classes classes"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a run is itself: no two are compared by what they hold
 class Result:
     """One run: its record, its test specimens' sorted names, and of each condition their confusion matrices."""
 

@@ -5,6 +5,7 @@ specimen's confusion matrix is all that these scores need of it: a resample is a
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -204,6 +205,7 @@ def lead_ends(sigmas: Sequence[float], ahead: Float[np.ndarray, "*draws k"]) -> 
     return np.where(lost[..., 0], 0.0, np.where(lost.any(axis=-1), ends, np.inf))
 
 
+@cache
 def class_f1(code: int) -> Score:
     """F1 of one class: 0 where it is neither there nor named."""
 

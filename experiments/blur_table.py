@@ -19,19 +19,10 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
+from cellpatch.captions import labelled
 from cellpatch.command import from_runs
-from cellpatch.estimates import (
-    SCORES,
-    Estimate,
-    Group,
-    blur_curve,
-    combine,
-    data_sets,
-    difference,
-    grouped,
-    labelled,
-    redrawn,
-)
+from cellpatch.estimates import Estimate, combine, difference
+from cellpatch.groups import SCORES, Group, blur_curve, data_sets, grouped, redrawn
 from cellpatch.results import read_results
 from cellpatch.typeset import with_interval, write_table
 

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
+from cellpatch.captions import labelled
 from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
-from cellpatch.estimates import Group, at_one_limit, data_sets, difference, grouped, labelled, limit_of, paired
+from cellpatch.estimates import difference, paired
+from cellpatch.groups import Group, at_one_limit, data_sets, grouped, limit_of
 from cellpatch.results import read_results
 from cellpatch.typeset import with_interval, write_table
 

@@ -7,11 +7,15 @@ At the flag_limit that most models have. Milliseconds are the median of one cell
 card of any run of that model, adapt and input side.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from cellpatch.estimates import Group, at_one_limit, labelled, limit_of, told
-from cellpatch.plotting import Drawing, draw_from, finish, look_at, new_figure, styled, tip
+from latency_table import NEEDED, need_one_machine
+
+from cellpatch.captions import labelled, told
+from cellpatch.conditions import CLEAN
+from cellpatch.groups import Group, at_one_limit, limit_of
+from cellpatch.plotting import Drawing, draw_from, draw_point, finish, new_figure, styled
 from cellpatch.stats import macro_f1
 
 
@@ -19,18 +23,13 @@ from cellpatch.stats import macro_f1
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Macro-F1 against milliseconds on a log axis, with the Pareto front."""
     chosen = labelled(at_one_limit(groups))
-    cards = {label: _milliseconds(group, groups) for label, group in chosen.items()}
-    known = {label: ms for label, ms in cards.items() if ms is not None}
+    known = milliseconds(chosen, groups)
     if not known:
-        raise ValueError("no run has a card of latency: python -m cellpatch.latency RUNS/* writes them")
+        raise ValueError(NEEDED)
     figure, [axes] = new_figure(height_mm=80)
-    scores = {label: chosen[label].estimate(chosen[label].conditions()[0], macro_f1) for label in known}
+    scores = {label: chosen[label].estimate(CLEAN, macro_f1) for label in known}
     for label, ms in known.items():
-        style = look_at(chosen[label].place)
-        low, high = scores[label].interval()
-        axes.vlines([ms], low, high, color=style["color"], linewidth=0.8, alpha=0.6)
-        [point] = axes.plot([ms], [scores[label].mean], linestyle="", markersize=5, label=label, **style)
-        tip(point, f"{label}: macro-F1 {scores[label].mean:.3f} ({low:.3f} to {high:.3f}), {ms:.3g} ms a cell")
+        draw_point(axes, ms, scores[label], chosen[label].place, f"{label}: {ms:.3g} ms a cell, macro-F1", label)
     front = pareto({label: (ms, scores[label].mean) for label, ms in known.items()})
     corners = [(known[label], scores[label].mean) for label in front]
     axes.step(*zip(*corners, strict=True), where="post", color="0.7", linewidth=1, zorder=0)
@@ -53,15 +52,19 @@ def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-def _milliseconds(group: Group, groups: Sequence[Group]) -> float | None:
-    same = [
-        each for each in groups if all(each.place[key] == group.place[key] for key in ("model", "adapt", "input_px"))
-    ]
-    cards = [run.record["latency"] for each in same for run in each.runs if run.record.get("latency")]
-    machines = {json.dumps([card["hardware"], card["device"]], sort_keys=True) for card in cards}
-    if len(machines) > 1:
-        raise ValueError(f"cards of latency are of different machines or threads: {sorted(machines)}")
-    return float(cards[0]["engines"]["eager"][0]["ms"]) if cards and "eager" in cards[0]["engines"] else None
+def milliseconds(chosen: Mapping[str, Group], groups: Sequence[Group]) -> dict[str, float]:
+    """Eager milliseconds of one cell at a time, of those of which a run at any limit has a card.
+
+    Raises ValueError if the cards are of different hardware or threads.
+    """
+    same = ("model", "adapt", "input_px")
+    cards: dict[str, Mapping[str, Any]] = {}
+    for label, group in chosen.items():
+        runs = [run for each in groups if all(each.place[key] == group.place[key] for key in same) for run in each.runs]
+        of_runs = [run.record["latency"] for run in runs if "eager" in run.record.get("latency", {}).get("engines", {})]
+        cards |= {label: of_runs[0]} if of_runs else {}
+    need_one_machine(cards.values())
+    return {label: float(card["engines"]["eager"][0]["ms"]) for label, card in cards.items()}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from cellpatch.estimates import Curve, Group, crossing, curves, gaps, labelled, told
+from cellpatch.captions import gaps, labelled, told
+from cellpatch.curves import Curve, crossing, curves
+from cellpatch.groups import Group
 from cellpatch.plotting import (
     COLUMN_MM,
     PAGE_MM,
@@ -26,6 +28,7 @@ from cellpatch.plotting import (
     tip,
 )
 from cellpatch.stats import macro_f1
+from cellpatch.typeset import with_interval
 
 
 @styled
@@ -59,12 +62,9 @@ def _draw(axes: Axes, curve: Curve, limits: Sequence[int], label: str, shift: fl
             texts.append("")
             continue
         [estimate] = curve.estimates([limit], macro_f1)
-        low, high = estimate.interval()
-        y.append((estimate.mean, low, high))
+        y.append(estimate.summary())
         seeds = len(estimate.seeds)
-        texts.append(
-            f"macro-F1 {estimate.mean:.3f} ({low:.3f} to {high:.3f}) at {limit}, {seeds} seed{'s' * (seeds > 1)}"
-        )
+        texts.append(f"macro-F1 {with_interval(*y[-1])} at {limit}, {seeds} seed{'s' * (seeds > 1)}")
     draw_curve(axes, [limit * shift for limit in limits], y, label, texts, curve.place)
 
 

@@ -8,9 +8,11 @@ At the flag_limit that most models have (the study: 4096); the strong level of t
 
 from collections.abc import Sequence
 
-from cellpatch.estimates import Group, at_one_limit, blur_curve, labelled, limit_of, told, under_blur
+from cellpatch.captions import labelled, told
+from cellpatch.groups import Group, at_one_limit, blur_curve, limit_of, under_blur
 from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
 from cellpatch.stats import macro_f1
+from cellpatch.typeset import with_interval
 
 STRONG = 1.6
 SIDES = (("clean", "o", 0.2), ("post", "s", 0.0), ("pre", "^", -0.2))
@@ -30,7 +32,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
             axes.hlines([row + shift], low, high, color=colour, linewidth=0.8, alpha=0.6)
             face = colour if name == "clean" else "white"
             [point] = axes.plot([value], [row + shift], marker, color=colour, markerfacecolor=face, markersize=4)
-            tip(point, f"{label}, {name}: macro-F1 {value:.3f} ({low:.3f} to {high:.3f})")
+            tip(point, f"{label}, {name}: macro-F1 {with_interval(value, low, high)}")
     for name, marker, _ in SIDES:
         axes.plot([], [], marker, color="0.3", markerfacecolor="0.3" if name == "clean" else "white", label=name)
     axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
@@ -53,7 +55,7 @@ def _scores(group: Group) -> dict[str, tuple[float, float, float]]:
     for kind in ("pre", "post"):
         sigmas, estimates = blur_curve(group, kind, macro_f1)
         for name, estimate in (("clean", estimates[0]), (kind, estimates[sigmas.index(_strong(group))])):
-            found[name] = (estimate.mean, *estimate.interval())
+            found[name] = estimate.summary()
     return found
 
 

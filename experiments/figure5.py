@@ -8,8 +8,11 @@ The study's degradation rate, at the flag_limit that most models have, least squ
 from collections.abc import Sequence
 
 from cellpatch import stats
-from cellpatch.estimates import Estimate, Group, at_one_limit, blur_curve, combine, labelled, limit_of, told, under_blur
+from cellpatch.captions import labelled, told
+from cellpatch.estimates import Estimate, combine
+from cellpatch.groups import Group, at_one_limit, blur_curve, limit_of, under_blur
 from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
+from cellpatch.typeset import with_interval
 
 
 @styled
@@ -23,11 +26,11 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         colour = look(chosen[label].place["model"])["color"]
         for kind, shift in (("post", 0.2), ("pre", -0.2)):
             estimate = rates[label][kind]
-            low, high = estimate.interval()
+            value, low, high = estimate.summary()
             face = colour if kind == "post" else "white"
-            [bar] = axes.barh([row + shift], [estimate.mean], 0.34, color=face, edgecolor=colour, linewidth=0.8)
+            [bar] = axes.barh([row + shift], [value], 0.34, color=face, edgecolor=colour, linewidth=0.8)
             axes.hlines([row + shift], low, high, color="0.2", linewidth=0.8)
-            tip(bar, f"{label}, {kind}: {estimate.mean:.3f} ({low:.3f} to {high:.3f}) per doubling of 1 + sigma")
+            tip(bar, f"{label}, {kind}: {with_interval(value, low, high)} per doubling of 1 + sigma")
     axes.barh([0], [0], color="0.3", label="post")
     axes.barh([0], [0], color="white", edgecolor="0.3", label="pre")
     axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])

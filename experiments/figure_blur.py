@@ -6,10 +6,14 @@ At the flag_limit that most models have.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
-from cellpatch.estimates import Group, at_one_limit, blur_curve, labelled, limit_of, told, under_blur
-from cellpatch.plotting import PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled
-from cellpatch.stats import blur_axis, macro_f1
+from blur_panels import Curve, draw_panels
+
+from cellpatch.captions import labelled, told
+from cellpatch.groups import Group, at_one_limit, blur_curve, under_blur
+from cellpatch.plotting import Drawing, draw_from, styled
+from cellpatch.stats import macro_f1
 
 TITLES = {"post": "after the resize (post)", "pre": "before the resize (pre)"}
 
@@ -18,24 +22,14 @@ TITLES = {"post": "after the resize (post)", "pre": "before the resize (pre)"}
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Macro-F1 against log2(1 + sigma), a panel each for post and pre."""
     chosen = labelled(at_one_limit(under_blur(groups)))
-    figure, axes = new_figure(PAGE_MM, 85, columns=2, sharey=True)
-    for place, (kind, title) in zip(axes, TITLES.items(), strict=True):
-        found: list[float] = []
-        for i, (label, group) in enumerate(chosen.items()):
-            sigmas, estimates = blur_curve(group, kind, macro_f1)
-            y = [(estimate.mean, *estimate.interval()) for estimate in estimates]
-            told_of = [
-                f"sigma {s:g}, macro-F1 {v:.3f} ({a:.3f} to {b:.3f})" for s, (v, a, b) in zip(sigmas, y, strict=True)
-            ]
-            shift = 0.02 * (i - (len(chosen) - 1) / 2)
-            draw_curve(place, [x + shift for x in blur_axis(sigmas)], y, label, told_of, group.place)
-            found = sorted({*found, *sigmas})
-        place.set_xticks(blur_axis(found), [f"{sigma:g}" for sigma in found])
-        place.set_xlabel("sigma, px of the 40x40 input, on log2(1 + sigma)")
-        place.set_title(title)
-    axes[0].set_ylabel("macro-F1, test")
-    finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
+    panels = {title: partial(_curve, kind) for kind, title in TITLES.items()}
+    figure = draw_panels(data, chosen, panels, "macro-F1")
     return Drawing("figure_blur", figure, f"Macro-F1 under Gaussian blur, {data}. {told(list(chosen.values()))}")
+
+
+def _curve(kind: str, group: Group) -> Curve:
+    sigmas, estimates = blur_curve(group, kind, macro_f1)
+    return {sigma: estimate.summary() for sigma, estimate in zip(sigmas, estimates, strict=True)}
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ specimens, since the error of a resample is biased upwards.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
+from blur_panels import Curve, draw_panels
 
-from cellpatch.estimates import Group, at_one_limit, labelled, limit_of, told, under_blur
-from cellpatch.plotting import PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled
-from cellpatch.stats import blur_axis
+from cellpatch.captions import labelled, told
+from cellpatch.groups import Group, at_one_limit, under_blur
+from cellpatch.plotting import Drawing, draw_from, styled
 
 TITLES = {"ece": "as they are", "ece_scaled": "after temperature scaling"}
 
@@ -22,31 +24,17 @@ TITLES = {"ece": "as they are", "ece_scaled": "after temperature scaling"}
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Calibration error against log2(1 + sigma), a panel each for probabilities as they are and scaled."""
     chosen = labelled(at_one_limit(under_blur(groups)))
-    figure, axes = new_figure(PAGE_MM, 85, columns=2, sharey=True)
-    for place, (score, title) in zip(axes, TITLES.items(), strict=True):
-        found: list[float] = []
-        for label, group in chosen.items():
-            errors = _means(group, score)
-            sigmas = sorted(errors)
-            y = [(errors[sigma],) * 3 for sigma in sigmas]
-            told_of = [f"sigma {sigma:g}, calibration error {errors[sigma]:.3f}" for sigma in sigmas]
-            draw_curve(place, blur_axis(sigmas).tolist(), y, label, told_of, group.place)
-            found = sorted({*found, *sigmas})
-        place.set_xticks(blur_axis(found), [f"{sigma:g}" for sigma in found])
-        place.set_xlabel("sigma, px of the 40x40 input, on log2(1 + sigma)")
-        place.set_title(title)
-    axes[0].set_ylabel("expected calibration error, test")
-    finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
+    panels = {title: partial(_errors, score) for score, title in TITLES.items()}
+    figure = draw_panels(data, chosen, panels, "expected calibration error")
     caption = f"Calibration error under blur after the resize, {data}, means over seeds. "
     return Drawing("figure_calibration", figure, caption + told(list(chosen.values())).rpartition(";")[0] + ".")
 
 
-def _means(group: Group, score: str) -> dict[float, float]:
+def _errors(score: str, group: Group) -> Curve:
     rows = [row for run in group.runs for row in run.record["metrics"] if row["kind"] in ("none", "post")]
-    return {
-        sigma: float(np.mean([row[score] for row in rows if row["sigma"] == sigma]))
-        for sigma in {row["sigma"] for row in rows}
-    }
+    sigmas = sorted({row["sigma"] for row in rows})
+    means = [float(np.mean([row[score] for row in rows if row["sigma"] == sigma])) for sigma in sigmas]
+    return {sigma: (mean, np.nan, np.nan) for sigma, mean in zip(sigmas, means, strict=True)}
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ Of two curves: the best model from scratch and the best pretrained one, by macro
 from collections.abc import Sequence
 from math import ceil
 
-from cellpatch.estimates import Curve, Group, curves, labelled, told
+from cellpatch.captions import labelled, told
+from cellpatch.curves import Curve, curves
+from cellpatch.groups import Group
 from cellpatch.plotting import PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled
 from cellpatch.stats import class_f1, macro_f1
+from cellpatch.typeset import with_interval
 
 ACROSS = 4
 
@@ -28,11 +31,10 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     for place, (code, name) in zip(axes, classes, strict=False):
         for label, curve in leaders.items():
             estimates = curve.estimates(curve.limits, class_f1(code))
-            y = [(estimate.mean, *estimate.interval()) for estimate in estimates]
+            y = [estimate.summary() for estimate in estimates]
             cells = [group.runs[0].record["counts"]["train"].get(name, 0) for group in curve.groups]
             told_of = [
-                f"{name}, F1 {v:.3f} ({low:.3f} to {high:.3f}) with {n} cells of it"
-                for n, (v, low, high) in zip(cells, y, strict=True)
+                f"{name}, F1 {with_interval(*ends)} with {n} cells of it" for n, ends in zip(cells, y, strict=True)
             ]
             draw_curve(place, curve.limits, y, label, told_of, curve.place)
         place.set_title(f"{name}, n = {true[code]}", fontsize=7)

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from figure_classes import best_of_both
 
+from cellpatch.captions import labelled, told
 from cellpatch.conditions import CLEAN
-from cellpatch.estimates import Group, curves, labelled, told
+from cellpatch.curves import curves
+from cellpatch.groups import Group
 from cellpatch.plotting import PAGE_MM, Drawing, draw_from, finish, new_figure, styled, tip
 
 

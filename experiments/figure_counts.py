@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 
 from cellpatch.conditions import CLEAN
-from cellpatch.estimates import Group
+from cellpatch.groups import Group
 from cellpatch.plotting import Drawing, draw_from, finish, new_figure, styled, tip
 
 

@@ -8,10 +8,12 @@ Of pretrained models that were run at several sides, one curve a model, adapt an
 
 from collections.abc import Sequence
 
+from cellpatch.captions import told
 from cellpatch.conditions import CLEAN
-from cellpatch.estimates import Group, told
+from cellpatch.groups import Group
 from cellpatch.plotting import Drawing, draw_curve, draw_from, finish, new_figure, styled
 from cellpatch.stats import macro_f1
+from cellpatch.typeset import with_interval
 
 
 @styled
@@ -27,8 +29,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     for (model, adapt, limit), of in axis.items():
         sides = [group.place["input_px"] for group in of]
         estimates = [group.estimate(CLEAN, macro_f1) for group in of]
-        y = [(estimate.mean, *estimate.interval()) for estimate in estimates]
-        told_of = [f"{s} px, macro-F1 {v:.3f} ({a:.3f} to {b:.3f})" for s, (v, a, b) in zip(sides, y, strict=True)]
+        y = [estimate.summary() for estimate in estimates]
+        told_of = [f"{side} px, macro-F1 {with_interval(*ends)}" for side, ends in zip(sides, y, strict=True)]
         label = f"{model}, {adapt}"
         draw_curve(axes, sides, y, label, [f"limit {limit}, {text}" for text in told_of], of[0].place)
         axes.annotate(str(limit), (sides[-1], y[-1][0]), xytext=(5, 0), textcoords="offset points", va="center", size=6)

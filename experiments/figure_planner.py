@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
-from cellpatch.estimates import Curve, Group, curves, labelled, told
+from cellpatch.captions import labelled, told
+from cellpatch.curves import Curve, curves
+from cellpatch.groups import Group
 from cellpatch.plotting import Drawing, draw_curve, draw_from, finish, new_figure, styled
 from cellpatch.scaling import FURTHEST, fit_power_law, limit_for, why_no_power_law
 from cellpatch.stats import interval, macro_f1

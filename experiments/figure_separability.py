@@ -10,35 +10,29 @@ flag_limit that most models have.
 from collections.abc import Sequence
 
 import numpy as np
-from figure_specimens import NEEDED, cards
+from figure_specimens import cards, with_cards
 
+from cellpatch.captions import told
 from cellpatch.conditions import CLEAN
-from cellpatch.estimates import Group, at_one_limit, labelled, limit_of, told
-from cellpatch.plotting import Drawing, draw_from, finish, look_at, new_figure, styled, tip
+from cellpatch.groups import Group, limit_of
+from cellpatch.plotting import Drawing, draw_from, draw_point, finish, look_at, new_figure, styled
 from cellpatch.stats import class_f1
 
 
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """A point a class and model; the dotted line is chance."""
-    chosen = labelled(at_one_limit([group for group in groups if cards(group)]))
-    if not chosen:
-        raise ValueError(NEEDED)
+    chosen = with_cards(groups)
     figure, [axes] = new_figure(height_mm=85)
     for label, group in chosen.items():
-        style = look_at(group.place)
         for code, name in enumerate(group.runs[0].record["classes"]):
             shares = [card["separability"][name] for card in cards(group) if name in card["separability"]]
             if not shares:
                 continue
-            estimate = group.estimate(CLEAN, class_f1(code))
-            low, high = estimate.interval()
-            axes.vlines([np.mean(shares)], low, high, color=style["color"], linewidth=0.8, alpha=0.4)
-            [point] = axes.plot([np.mean(shares)], [estimate.mean], linestyle="", markersize=4, **style)
-            tip(
-                point, f"{label}, {name}: {np.mean(shares):.2f} apart, F1 {estimate.mean:.3f} ({low:.3f} to {high:.3f})"
-            )
-        axes.plot([], [], linestyle="", label=label, **style)
+            apart = float(np.mean(shares))
+            text = f"{label}, {name}: {apart:.2f} apart, F1"
+            draw_point(axes, apart, group.estimate(CLEAN, class_f1(code)), group.place, text)
+        axes.plot([], [], linestyle="", label=label, **look_at(group.place))
     axes.axvline(cards(next(iter(chosen.values())))[0]["separability_chance"], color="0.6", linestyle=":", linewidth=1)
     axes.set_xlabel("neighbours of the same class, share")
     axes.set_ylabel("F1 of the class, test")

@@ -8,7 +8,7 @@ fastest per cell.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from cellpatch.runs import AXES
 from cellpatch.stats import macro_f1
 from cellpatch.typeset import write_table
 
+NEEDED = "no run has a card of latency: python -m cellpatch.latency RUNS/* writes them"
+
 
 def summarise(results: Sequence[Result]) -> pd.DataFrame:
     """One row a run that has a card: what it is, clean macro-F1, cost, and milliseconds of each engine.
@@ -28,12 +30,12 @@ def summarise(results: Sequence[Result]) -> pd.DataFrame:
     Raises ValueError if none has one, or if the cards are of different hardware or threads.
     """
     lines: list[dict[str, Any]] = []
-    machines = set()
+    cards = []
     for result in results:
         card = result.record.get("latency")
         if card is None:
             continue
-        machines.add(json.dumps([card["hardware"], card["device"]], sort_keys=True))
+        cards.append(card)
         line = {key: result.about[key] for key in AXES}
         line |= {"macro_f1": float(macro_f1(result.confusions[CLEAN].sum(axis=0)))}
         line |= {"parameters": card["parameters"], "mmac": round(card["mmac"]), "peak_mib": round(card["peak_mib"])}
@@ -43,10 +45,16 @@ def summarise(results: Sequence[Result]) -> pd.DataFrame:
             line |= {f"{engine}_best_batch": fastest["batch"]}
         lines.append(line)
     if not lines:
-        raise ValueError("no run has a card of latency: python -m cellpatch.latency RUNS/* writes them")
+        raise ValueError(NEEDED)
+    need_one_machine(cards)
+    return pd.DataFrame(lines)
+
+
+def need_one_machine(cards: Iterable[Mapping[str, Any]]) -> None:
+    """Raises ValueError if cards of latency are of different hardware or threads."""
+    machines = {json.dumps([card["hardware"], card["device"]], sort_keys=True) for card in cards}
     if len(machines) > 1:
         raise ValueError(f"cards of latency are of different machines or threads: {sorted(machines)}")
-    return pd.DataFrame(lines)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from scipy import stats
 
 from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
-from cellpatch.estimates import Group, data_sets, grouped
+from cellpatch.groups import Group, data_sets, grouped
 from cellpatch.results import read_results
 from cellpatch.runs import clean_rows
 from cellpatch.stats import macro_f1

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cellpatch.estimates import data_sets, grouped
+from cellpatch.groups import data_sets, grouped
 from cellpatch.plotting import draw_each, save
 from cellpatch.results import read_results
 

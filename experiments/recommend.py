@@ -3,21 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from figure2 import milliseconds
 
 from cellpatch import stats
+from cellpatch.captions import labelled
 from cellpatch.conditions import CLEAN
-from cellpatch.estimates import (
-    Curve,
-    Estimate,
-    Group,
-    at_one_limit,
-    blur_curve,
-    crossing,
-    curves,
-    difference,
-    labelled,
-    limit_of,
-)
+from cellpatch.curves import Curve, crossing, curves
+from cellpatch.estimates import Estimate, difference
+from cellpatch.groups import Group, at_one_limit, blur_curve, limit_of
 from cellpatch.typeset import with_interval
 
 
@@ -93,15 +86,11 @@ def _choice(small: Mapping[str, Curve], large: Mapping[str, Curve]) -> str:
 
 
 def _cost(groups: Sequence[Group]) -> list[str]:
-    cards = {}
-    for label, group in labelled(at_one_limit(groups)).items():
-        found = [run.record["latency"] for run in group.runs if run.record.get("latency")]
-        if found and "eager" in found[0]["engines"]:
-            cards[label] = found[0]["engines"]["eager"][0]["ms"]
-    if len(cards) < 2:
+    costs = milliseconds(labelled(at_one_limit(groups)), groups)
+    if len(costs) < 2:
         return []
-    fast, slow = min(cards, key=lambda label: cards[label]), max(cards, key=lambda label: cards[label])
-    ends = f"{cards[fast]:.3g} ms with {fast} and {cards[slow]:.3g} ms with {slow}, the cheapest and the dearest"
+    fast, slow = min(costs, key=lambda label: costs[label]), max(costs, key=lambda label: costs[label])
+    ends = f"{costs[fast]:.3g} ms with {fast} and {costs[slow]:.3g} ms with {slow}, the cheapest and the dearest"
     return [f"A cell costs {ends} (one cell at a time, eager)."]
 
 
@@ -137,7 +126,7 @@ def _limits(groups: Sequence[Group]) -> list[str]:
 
 
 def _scored(estimate: Estimate) -> str:
-    return with_interval(estimate.mean, *estimate.interval())
+    return with_interval(*estimate.summary())
 
 
 def _round(limit: float) -> int:

@@ -26,10 +26,12 @@ from PIL import Image
 from recommend import leader, recommend
 
 from cellpatch import __version__
+from cellpatch.captions import labelled
 from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
+from cellpatch.curves import curves
 from cellpatch.data.store import CellStore
-from cellpatch.estimates import Group, curves, data_sets, grouped, labelled
+from cellpatch.groups import Group, data_sets, grouped
 from cellpatch.plotting import COLUMN_MM, as_svg
 from cellpatch.publish import replacing
 from cellpatch.record import predictions_by_condition

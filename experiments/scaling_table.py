@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
+from cellpatch.captions import labelled
 from cellpatch.command import from_runs
-from cellpatch.estimates import Group, crossing, curves, data_sets, grouped, labelled
+from cellpatch.curves import crossing, curves
+from cellpatch.groups import Group, data_sets, grouped
 from cellpatch.results import read_results
 from cellpatch.scaling import fit_power_law, why_no_power_law
 from cellpatch.typeset import with_interval, write_table

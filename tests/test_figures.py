@@ -14,7 +14,8 @@ from simulated import SKILLS, simulated
 
 from cellpatch.conditions import CLEAN
 from cellpatch.config import models
-from cellpatch.estimates import data_sets, difference, grouped, paired
+from cellpatch.estimates import difference, paired
+from cellpatch.groups import data_sets, grouped
 from cellpatch.plotting import Drawing, as_svg, draw_from, look, save
 from cellpatch.results import pack, read_results
 from cellpatch.stats import macro_f1

@@ -13,9 +13,9 @@ from conftest import ROOT, config_of
 from cellpatch import embeddings, fitting, runs
 from cellpatch.conditions import Condition
 from cellpatch.config import build, check, compose_config
-from cellpatch.estimates import grouped
 from cellpatch.evaluate import measure
 from cellpatch.export import export
+from cellpatch.groups import grouped
 from cellpatch.network import open_backbone, restore, weights_fingerprint
 from cellpatch.optics import Optics
 from cellpatch.record import read_predictions, read_record, replace_record

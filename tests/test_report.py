@@ -12,7 +12,7 @@ from conftest import ROOT, config_of
 from playwright.sync_api import Browser, Page, sync_playwright
 from simulated import CLASSES, SKILLS, simulated
 
-from cellpatch.estimates import grouped
+from cellpatch.groups import grouped
 from cellpatch.results import pack
 from cellpatch.training import train
 

@@ -10,9 +10,10 @@ from conftest import ROOT
 from scipy import stats
 from simulated import SKILLS, simulated
 
+from cellpatch.captions import labelled
 from cellpatch.conditions import CLEAN
 from cellpatch.config import compose_config
-from cellpatch.estimates import grouped, labelled
+from cellpatch.groups import grouped
 from cellpatch.results import pack
 from cellpatch.stats import macro_f1
 from cellpatch.typeset import write_table

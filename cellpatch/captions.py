@@ -1,0 +1,46 @@
+"""What figures and tables say beside their numbers: names of groups and curves, what they rest on, what is missing."""
+
+from collections.abc import Collection, Sequence
+from typing import TypeVar
+
+from cellpatch.curves import Curve
+from cellpatch.groups import Group
+
+Placed = TypeVar("Placed", Group, Curve)
+
+
+def labelled(found: Sequence[Placed]) -> dict[str, Placed]:
+    """Groups of one limit, or curves, by what they are called.
+
+    Model, way of adapting if there is one, input side if the model has several.
+    """
+    sides: dict[str, set[int]] = {}
+    for each in found:
+        sides.setdefault(each.place["model"], set()).add(each.place["input_px"])
+    names = {}
+    for each in found:
+        model, adapt, side = (each.place[axis] for axis in ("model", "adapt", "input_px"))
+        name = model if adapt == "scratch" else f"{model}, {adapt}"
+        names[f"{name}, {side} px" if len(sides[model]) > 1 else name] = each
+    return names
+
+
+def told(groups: Sequence[Group]) -> str:
+    """For captions: how many cells, specimens and seeds, and what the intervals are."""
+    numbers = sorted({len(group.seeds) for group in groups})
+    seeds = " or ".join(map(str, numbers)) + f" seed{'s' * (numbers != [1])}"
+    kind = (
+        "specimens"
+        if numbers == [1]
+        else "specimens and seeds"
+        if 1 not in numbers
+        else "specimens, and seeds if several"
+    )
+    cells = f"n = {groups[0].n_test} test cells of {groups[0].n_specimens} specimens"
+    return f"{cells}; {seeds}; 95 % intervals over {kind}."
+
+
+def gaps(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[str, int]]) -> str:
+    """For captions: which runs are missing of all places at all limits; empty if none is."""
+    missing = [f"{place} at {limit}" for place in places for limit in limits if (place, limit) not in there]
+    return f" No runs: {', '.join(missing)}." if missing else ""

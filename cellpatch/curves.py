@@ -1,0 +1,53 @@
+"""Learning curves: the groups of a model over flag_limit, and where two of them cross."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cellpatch import scaling, stats
+from cellpatch.conditions import CLEAN
+from cellpatch.estimates import Estimate, difference
+from cellpatch.groups import PLACE, Group
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The groups of one model, adapt and input side on one data set, by rising flag_limit."""
+
+    place: dict[str, Any]
+    groups: tuple[Group, ...]
+
+    @property
+    def limits(self) -> list[int]:
+        return [group.place["flag_limit"] for group in self.groups]
+
+    def estimates(self, limits: Sequence[int], score: stats.Score) -> list[Estimate]:
+        """Of clean cells, at these limits."""
+        return [self.groups[self.limits.index(limit)].estimate(CLEAN, score) for limit in limits]
+
+
+def curves(groups: Sequence[Group]) -> list[Curve]:
+    """Groups joined over flag_limit."""
+    joined: dict[tuple[Any, ...], list[Group]] = {}
+    for group in groups:
+        joined.setdefault(tuple(group.place[axis] for axis in PLACE[:-1]), []).append(group)
+    return [Curve(dict(zip(PLACE[:-1], place, strict=True)), tuple(of)) for place, of in joined.items()]
+
+
+def crossing(small: Curve, large: Curve, score: stats.Score) -> tuple[float, float, float]:
+    """The flag_limit from which on `small` stays ahead of `large`, and its 95 % interval.
+
+    0 is ahead at each limit that both have, infinity is not ahead at the largest. Raises ValueError if they share no
+    two limits or other test cells.
+    """
+    shared = [limit for limit in small.limits if limit in large.limits]
+    if len(shared) < 2 or small.groups[0].runs[0].cells != large.groups[0].runs[0].cells:
+        raise ValueError(f"a crossing needs two limits on the same test cells, but got {small.place}, {large.place}")
+    pairs = zip(small.estimates(shared, score), large.estimates(shared, score), strict=True)
+    ahead = [difference(one, other) for one, other in pairs]
+    means = np.array([apart.mean for apart in ahead])
+    draws = np.stack([apart.both_draws() for apart in ahead], axis=1)
+    low, high = stats.interval(scaling.overtakes_at(shared, draws))
+    return float(scaling.overtakes_at(shared, means)), low, high

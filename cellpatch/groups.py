@@ -1,0 +1,140 @@
+"""The runs of one place in a grid, one a seed, scored on shared draws of their specimens."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cellpatch import stats
+from cellpatch.conditions import CLEAN, Condition
+from cellpatch.estimates import Estimate
+from cellpatch.results import Result
+from cellpatch.runs import AXES
+
+DRAWS = 2000
+PLACE = [axis for axis in AXES if axis != "seed"]
+SCORES: dict[str, stats.Score] = {"accuracy": stats.accuracy, "macro_f1": stats.macro_f1}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one place in a grid, one a seed, on the same test cells."""
+
+    place: dict[str, Any]
+    runs: tuple[Result, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.about["seed"] for run in self.runs)
+
+    @property
+    def n_train(self) -> int:
+        """Training cells, the mean over seeds."""
+        return round(float(np.mean([run.about["n_train"] for run in self.runs])))
+
+    @property
+    def n_test(self) -> int:
+        return int(self.runs[0].confusions[CLEAN].sum())
+
+    @property
+    def n_specimens(self) -> int:
+        return len(self.runs[0].specimens)
+
+    def conditions(self) -> list[Condition]:
+        """Those that all its runs were evaluated under, in the first one's order."""
+        return [c for c in self.runs[0].confusions if all(c in run.confusions for run in self.runs)]
+
+    def estimate(self, condition: Condition, score: stats.Score) -> Estimate:
+        """A score under a condition, of each seed."""
+        of_seeds = [_scored(run, condition, score) for run in self.runs]
+        values, draws = zip(*of_seeds, strict=True)
+        return Estimate(np.array(values), np.stack(draws, axis=1), self.seeds)
+
+
+def grouped(results: Sequence[Result]) -> list[Group]:
+    """Runs by their place in the grid, in the order of PLACE.
+
+    Raises ValueError if two runs of a place have the same seed, or others test cells: their mean would be of two
+    studies.
+    """
+    by_place: dict[tuple[Any, ...], list[Result]] = {}
+    for result in sorted(results, key=lambda result: tuple(result.about[axis] for axis in AXES)):
+        by_place.setdefault(tuple(result.about[axis] for axis in PLACE), []).append(result)
+    groups = []
+    for place, runs in by_place.items():
+        names = [run.run for run in runs]
+        if len({run.about["seed"] for run in runs}) < len(runs):
+            raise ValueError(f"runs that differ in more than {AXES} are no one grid; move one elsewhere: {names}")
+        if len({run.cells for run in runs}) > 1:
+            raise ValueError(f"runs on other test cells have no common mean; move some elsewhere: {names}")
+        groups.append(Group(dict(zip(PLACE, place, strict=True)), tuple(runs)))
+    return groups
+
+
+def data_sets(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Groups by the name of their data; raises ValueError if runs of one name are on different test cells."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.place["data"], []).append(group)
+    for data, of_data in found.items():
+        by_cells = {group.runs[0].cells: group.runs[0].run for group in of_data}
+        if len(by_cells) > 1:
+            raise ValueError(
+                f"runs on {data} have different test cells; keep one split of it: {list(by_cells.values())}"
+            )
+    return found
+
+
+def at_one_limit(groups: Sequence[Group]) -> list[Group]:
+    """The groups of the flag_limit that most models have, the largest of several."""
+    limits = [group.place["flag_limit"] for group in groups]
+    if not limits:
+        return []
+    chosen = max(limits, key=lambda limit: (limits.count(limit), limit))
+    return [group for group in groups if group.place["flag_limit"] == chosen]
+
+
+def limit_of(chosen: Mapping[str, Group]) -> int:
+    """The flag_limit of groups of one limit."""
+    [limit] = {group.place["flag_limit"] for group in chosen.values()}
+    return int(limit)
+
+
+def under_blur(groups: Sequence[Group]) -> list[Group]:
+    """The groups that were evaluated both before and after the resize; raises ValueError if there are none."""
+    found = [group for group in groups if {"pre", "post"} <= {condition.kind for condition in group.conditions()}]
+    if not found:
+        raise ValueError("no run was evaluated under blur: optics=blur evaluates those that exist")
+    return found
+
+
+def blur_curve(group: Group, kind: str, score: stats.Score) -> tuple[list[float], list[Estimate]]:
+    """Rising sigmas of a kind, from 0 on, and the score at each."""
+    sigmas = [0.0, *sorted(condition.sigma for condition in group.conditions() if condition.kind == kind)]
+    return sigmas, [group.estimate(Condition(kind, sigma) if sigma else CLEAN, score) for sigma in sigmas]
+
+
+def redrawn(group: Group) -> float:
+    """The share of its draws that lacked a class and were drawn again."""
+    return _times_of(group.runs[0])[1]
+
+
+@lru_cache(maxsize=8192)  # 16 kB each; a paper's figures and tables ask for the same scores up to a hundred times
+def _scored(run: Result, condition: Condition, score: stats.Score) -> tuple[float, Float[np.ndarray, " draws"]]:
+    counts = run.confusions[condition]
+    return float(score(counts.sum(axis=0))), score(stats.resample(counts, _times_of(run)[0]))
+
+
+def _times_of(run: Result) -> tuple[Int[np.ndarray, "draws specimens"], float]:
+    """The draws of its specimens: equal for runs on equal cells, which are so paired."""
+    true = run.confusions[CLEAN].sum(axis=2)
+    return _times(true.tobytes(), *true.shape)
+
+
+@lru_cache(maxsize=16)
+def _times(true: bytes, specimens: int, classes: int) -> tuple[Int[np.ndarray, "draws specimens"], float]:
+    counts = np.frombuffer(true, np.int64).reshape(specimens, classes)
+    return stats.resamples(counts[:, :, None] * np.eye(classes, dtype=np.int64), DRAWS, seed=0)
