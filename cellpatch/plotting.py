@@ -206,12 +206,10 @@ def limit_axis(axes: Axes, counts: Mapping[int, int]) -> None:
 Draw = Callable[[str, Sequence[Group]], Drawing]
 
 
-def draw_each(draw: Draw, by_data: Mapping[str, Sequence[Group]]) -> list[Drawing]:
-    """One drawing a data set, named after it if there are several."""
-    drawings = [draw(data, groups) for data, groups in by_data.items()]
-    if len(drawings) == 1:
-        return drawings
-    return [replace(each, name=f"{each.name}-{data}") for each, data in zip(drawings, by_data, strict=True)]
+def draw_one(draw: Draw, data: str, by_data: Mapping[str, Sequence[Group]]) -> Drawing:
+    """The drawing of one data set, named after it if there are several."""
+    drawing = draw(data, by_data[data])
+    return drawing if len(by_data) == 1 else replace(drawing, name=f"{drawing.name}-{data}")
 
 
 def draw_from(draw: Draw) -> None:
@@ -219,6 +217,6 @@ def draw_from(draw: Draw) -> None:
 
     def save_all(place: Path) -> list[Path]:
         by_data = data_sets(grouped(read_results(place)))
-        return [file for drawing in draw_each(draw, by_data) for file in save(drawing)]
+        return [file for data in by_data for file in save(draw_one(draw, data, by_data))]
 
     from_runs(save_all)

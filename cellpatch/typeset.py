@@ -1,11 +1,14 @@
 """Tables as files: CSV for machines, Markdown for a page, LaTeX (booktabs) for a paper."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from cellpatch.command import from_runs
+from cellpatch.groups import Group, data_sets, grouped
 from cellpatch.publish import replacing
+from cellpatch.results import read_results
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
@@ -34,3 +37,13 @@ def write_table(stem: Path, numbers: pd.DataFrame, shown: pd.DataFrame, notes: S
         with replacing(files[-1]) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return files
+
+
+def write_from(write: Callable[[str, Sequence[Group]], list[Path]]) -> None:
+    """The main of a table: write it for each data set of the runs directory, or packed runs, that the command names."""
+
+    def write_each(place: Path) -> list[Path]:
+        by_data = data_sets(grouped(read_results(place)))
+        return [file for data, groups in by_data.items() for file in write(data, groups)]
+
+    from_runs(write_each)

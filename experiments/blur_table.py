@@ -20,11 +20,9 @@ import pandas as pd
 
 from cellpatch import stats
 from cellpatch.captions import labelled
-from cellpatch.command import from_runs
 from cellpatch.estimates import Estimate, combine, difference
-from cellpatch.groups import SCORES, Group, blur_curve, data_sets, grouped, redrawn
-from cellpatch.results import read_results
-from cellpatch.typeset import with_interval, write_table
+from cellpatch.groups import SCORES, Group, blur_curve, redrawn
+from cellpatch.typeset import with_interval, write_from, write_table
 
 ENDS = ["ends", "low", "high"]
 ABOUT = ["model", "adapt", "input_px", "flag_limit"]
@@ -106,19 +104,16 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
     return wide.fillna("-").reset_index()
 
 
-def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
-    """Print and write both tables of each data set; gives the files."""
-    by_data = data_sets([group for group in grouped(read_results(place)) if kinds(group)])
-    if not by_data:
-        raise ValueError(f"{place} holds no run that was evaluated under blur: optics=blur evaluates one")
-    files = []
-    for data, groups in by_data.items():
-        summary, ends = summarise(groups), leads(groups)
-        files += write_table(folder / f"blur-{data}", summary, shown(summary))
-        words = {name: ends[name].map(lambda at: "never" if np.isinf(at) else f"{at:.2f}") for name in ENDS}
-        files += write_table(folder / f"leads-{data}", ends, ends.assign(**words))
-    return files
+def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
+    """Print and write both tables; gives the files."""
+    blurred = [group for group in groups if kinds(group)]
+    if not blurred:
+        raise ValueError("no run was evaluated under blur: optics=blur evaluates those that exist")
+    summary, ends = summarise(blurred), leads(blurred)
+    files = write_table(folder / f"blur-{data}", summary, shown(summary))
+    words = {name: ends[name].map(lambda at: "never" if np.isinf(at) else f"{at:.2f}") for name in ENDS}
+    return files + write_table(folder / f"leads-{data}", ends, ends.assign(**words))
 
 
 if __name__ == "__main__":
-    from_runs(write)
+    write_from(write)

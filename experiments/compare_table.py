@@ -16,12 +16,10 @@ import pandas as pd
 
 from cellpatch import stats
 from cellpatch.captions import labelled
-from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
 from cellpatch.estimates import difference, paired
-from cellpatch.groups import Group, at_one_limit, data_sets, grouped, limit_of
-from cellpatch.results import read_results
-from cellpatch.typeset import with_interval, write_table
+from cellpatch.groups import Group, at_one_limit, limit_of
+from cellpatch.typeset import with_interval, write_from, write_table
 
 SWAPS = 20_000
 
@@ -65,14 +63,11 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
-    """Print and write the table of each data set; gives the files."""
-    files = []
-    for data, groups in data_sets(grouped(read_results(place))).items():
-        table = summarise(groups)
-        files += write_table(folder / f"compare-{data}", table, shown(table))
-    return files
+def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
+    """Print and write the table; gives the files."""
+    table = summarise(groups)
+    return write_table(folder / f"compare-{data}", table, shown(table))
 
 
 if __name__ == "__main__":
-    from_runs(write)
+    write_from(write)

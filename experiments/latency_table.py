@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
-from cellpatch.results import Result, read_results
+from cellpatch.groups import Group
+from cellpatch.results import Result
 from cellpatch.runs import AXES
 from cellpatch.stats import macro_f1
-from cellpatch.typeset import write_table
+from cellpatch.typeset import write_from, write_table
 
 NEEDED = "no run has a card of latency: python -m cellpatch.latency RUNS/* writes them"
 
@@ -62,13 +62,11 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="data").map(lambda value: f"{value:.3f}" if isinstance(value, float) else str(value))
 
 
-def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
-    """Print and write the table of each data set; gives the files."""
-    files = []
-    for data, of_data in summarise(read_results(place)).groupby("data"):
-        files += write_table(folder / f"latency-{data}", of_data, shown(of_data))
-    return files
+def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
+    """Print and write the table; gives the files."""
+    table = summarise([run for group in groups for run in group.runs])
+    return write_table(folder / f"latency-{data}", table, shown(table))
 
 
 if __name__ == "__main__":
-    from_runs(write)
+    write_from(write)

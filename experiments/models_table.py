@@ -9,6 +9,7 @@ without the one pass over the cells that probes share. Below the table: between 
 overtakes a pretrained one in the mean.
 """
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +21,10 @@ from scipy import stats
 
 from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
-from cellpatch.groups import Group, data_sets, grouped
-from cellpatch.results import read_results
+from cellpatch.groups import Group
 from cellpatch.runs import clean_rows
 from cellpatch.stats import macro_f1
-from cellpatch.typeset import write_table
+from cellpatch.typeset import write_from, write_table
 
 BY = ["model", "adapt", "input_px", "flag_limit"]
 
@@ -99,20 +99,26 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
-    """Print and write the table of each data set; gives the files."""
-    if place.suffix == ".csv":
-        summaries = {str(data): summarise_csv(of_data) for data, of_data in clean_rows(place).groupby("data")}
-    else:
-        summaries = {data: summarise(of_data) for data, of_data in data_sets(grouped(read_results(place))).items()}
-    files = []
-    for data, summary in summaries.items():
-        notes = []
-        if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
-            notes = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
-        files += write_table(folder / f"models-{data}", summary, shown(summary), notes)
-    return files
+def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
+    """Print and write the table; gives the files."""
+    return _write(data, summarise(groups), folder)
+
+
+def write_csv(file: Path, folder: Path = Path("tables")) -> list[Path]:
+    """The same of a table of runs, for each data set in it."""
+    by_data = clean_rows(file).groupby("data")
+    return [path for data, rows in by_data for path in _write(str(data), summarise_csv(rows), folder)]
+
+
+def _write(data: str, summary: pd.DataFrame, folder: Path) -> list[Path]:
+    notes = []
+    if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
+        notes = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
+    return write_table(folder / f"models-{data}", summary, shown(summary), notes)
 
 
 if __name__ == "__main__":
-    from_runs(write)
+    if sys.argv[-1].endswith(".csv"):
+        from_runs(write_csv)
+    else:
+        write_from(write)

@@ -8,11 +8,12 @@ Each is also a script of its own. Ends with status 1 if nothing could be made.
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
-from cellpatch.groups import data_sets, grouped
-from cellpatch.plotting import draw_each, save
+from cellpatch.groups import Group, data_sets, grouped
+from cellpatch.plotting import draw_one, save
 from cellpatch.results import read_results
 
 HERE = Path(__file__).parent
@@ -26,17 +27,16 @@ def makers(what: str) -> dict[str, Callable]:
     return {name: getattr(importlib.import_module(name), entry) for name in names}
 
 
-def make(place: Path, what: str) -> Iterator[tuple[str, list[Path] | ValueError]]:
+def make(by_data: Mapping[str, Sequence[Group]], what: str) -> Iterator[tuple[str, list[Path] | ValueError]]:
     """Each figure or table with the files that it is in, or with what it lacks."""
-    by_data = data_sets(grouped(read_results(place)))
-    for name, maker in makers(what).items():
+    for (name, maker), data in product(makers(what).items(), by_data):
         try:
             if what == "figures":
-                yield name, [file for drawing in draw_each(maker, by_data) for file in save(drawing)]
+                yield name, save(draw_one(maker, data, by_data))
             else:
-                yield name, maker(place)
+                yield name, maker(data, by_data[data])
         except ValueError as error:
-            yield name, error
+            yield f"{name} of {data}", error
 
 
 def main() -> None:
@@ -46,8 +46,9 @@ def main() -> None:
     options = parser.parse_args()
     made, lacking = [], []
     try:
+        by_data = data_sets(grouped(read_results(options.runs_dir)))
         for what in options.what:
-            for name, found in make(options.runs_dir, what):
+            for name, found in make(by_data, what):
                 if isinstance(found, ValueError):
                     lacking.append(f"not made: {name}: {found}")
                 else:

@@ -16,12 +16,10 @@ import pandas as pd
 
 from cellpatch import stats
 from cellpatch.captions import labelled
-from cellpatch.command import from_runs
 from cellpatch.curves import crossing, curves
-from cellpatch.groups import Group, data_sets, grouped
-from cellpatch.results import read_results
+from cellpatch.groups import Group
 from cellpatch.scaling import fit_power_law, why_no_power_law
-from cellpatch.typeset import with_interval, write_table
+from cellpatch.typeset import with_interval, write_from, write_table
 
 PARAMETERS = ("floor", "gain", "exponent")
 
@@ -62,23 +60,21 @@ def in_words(limit: float) -> str:
     return "always" if limit == 0 else "never" if np.isinf(limit) else f"{limit:.0f}"
 
 
-def write(place: Path, folder: Path = Path("tables")) -> list[Path]:
-    """Print and write both tables of each data set; gives the files."""
-    files = []
-    for data, groups in data_sets(grouped(read_results(place))).items():
-        table, pairs = fits(groups), crossings(groups)
-        shown = table[["model", "limits"]].assign(first=table["first"].map("{:.3f}".format))
-        shown["last"] = table["last"].map("{:.3f}".format)
-        for name in PARAMETERS:
-            ends = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
-            shown[name] = ["-" if np.isnan(value) else with_interval(value, low, high, 2) for value, low, high in ends]
-        shown["no fit because"] = table["no fit because"]
-        files += write_table(folder / f"scaling-{data}", table, shown)
-        if not pairs.empty:
-            words = pairs.assign(**{name: pairs[name].map(in_words) for name in ("from", "low", "high")})
-            files += write_table(folder / f"crossings-{data}", pairs, words)
+def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
+    """Print and write both tables; gives the files."""
+    table, pairs = fits(groups), crossings(groups)
+    shown = table[["model", "limits"]].assign(first=table["first"].map("{:.3f}".format))
+    shown["last"] = table["last"].map("{:.3f}".format)
+    for name in PARAMETERS:
+        ends = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+        shown[name] = ["-" if np.isnan(value) else with_interval(value, low, high, 2) for value, low, high in ends]
+    shown["no fit because"] = table["no fit because"]
+    files = write_table(folder / f"scaling-{data}", table, shown)
+    if not pairs.empty:
+        words = pairs.assign(**{name: pairs[name].map(in_words) for name in ("from", "low", "high")})
+        files += write_table(folder / f"crossings-{data}", pairs, words)
     return files
 
 
 if __name__ == "__main__":
-    from_runs(write)
+    write_from(write)

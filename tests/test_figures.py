@@ -25,6 +25,7 @@ import figure2
 import figure3
 import figure4
 import figure5
+import figure_blur
 import figure_counts
 import figure_input_side
 import figure_planner
@@ -173,6 +174,22 @@ def test_one_command_makes_all_that_the_runs_allow(
     monkeypatch.setattr(sys, "argv", ["paper.py", "nothing.parquet", "figures"])
     with pytest.raises(SystemExit, match="error: nothing.parquet must be a folder of runs"):
         paper.main()
+
+
+def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = {key: skill for key, skill in SKILLS.items() if key[0] == "cnn"}
+    sharp = simulated(limits=(256,), seeds=(0,), skills=few, data="sharp")
+    for run in sharp:
+        for condition in list(run.confusions)[1:]:
+            del run.confusions[condition]
+    both = data_sets(grouped([*sharp, *simulated(limits=(256,), seeds=(0,), skills=few, data="blurred")]))
+    monkeypatch.setattr(paper, "makers", lambda _: {"figure_blur": figure_blur.draw})
+    told = dict(paper.make(both, "figures"))
+    assert [file.name for file in told["figure_blur"]] == [
+        f"figure_blur-blurred.{kind}" for kind in ("png", "pdf", "txt")
+    ]
+    assert "no run was evaluated under blur" in str(told["figure_blur of sharp"])
 
 
 def test_seeds_pair_where_they_can() -> None:

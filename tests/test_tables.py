@@ -14,7 +14,7 @@ from cellpatch.captions import labelled
 from cellpatch.conditions import CLEAN
 from cellpatch.config import compose_config
 from cellpatch.groups import grouped
-from cellpatch.results import pack
+from cellpatch.results import pack, read_results
 from cellpatch.stats import macro_f1
 from cellpatch.typeset import write_table
 
@@ -68,7 +68,8 @@ def test_crossings_are_of_scratch_against_pretrained() -> None:
 def test_the_table_of_results_has_intervals_over_specimens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = [run for run in simulated(limits=(256, 4096)) if run.about["model"] in ("customvit", "dinov2_s")]
     pack(results, tmp_path / "runs.parquet")
-    files = models_table.write(tmp_path / "runs.parquet", tmp_path / "tables")
+    groups = grouped(read_results(tmp_path / "runs.parquet"))
+    files = models_table.write("simulated", groups, tmp_path / "tables")
     assert [file.name for file in files] == [f"models-simulated.{kind}" for kind in ("csv", "md", "tex")]
     assert "customvit overtakes dinov2_s, linear_probe (56 px) between 256 and 4096" in capsys.readouterr().out
     [row] = pd.read_csv(files[0]).query("model == 'customvit' and flag_limit == 4096").to_dict("records")
@@ -76,21 +77,21 @@ def test_the_table_of_results_has_intervals_over_specimens(tmp_path: Path, capsy
     assert row["macro_f1"] == pytest.approx(np.mean(scores))
     assert row["low"] < min(scores) < max(scores) < row["high"], "over specimens too"
     assert (row["seeds"], row["n_train"]) == (3, 8592)
-    models_table.write(tmp_path / "runs.parquet", tmp_path / "again")
+    models_table.write("simulated", groups, tmp_path / "again")
     assert files[0].read_text() == (tmp_path / "again" / files[0].name).read_text()
 
 
 def test_a_table_of_runs_is_read_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid = _grid({("cnn", "scratch", 8): [0.4]}).assign(data="cells", kind="none", sigma=0.0, accuracy=0.5, ece=0.1)
     grid.to_csv(tmp_path / "grid.csv", index=False)
-    files = models_table.write(tmp_path / "grid.csv", tmp_path / "tables")
+    files = models_table.write_csv(tmp_path / "grid.csv", tmp_path / "tables")
     assert "| 8 | cnn | scratch | 40 | 10 | 1 | 0.400 | - | 2.0 |" in files[1].read_text()
     assert "crosses" not in capsys.readouterr().out, "there is nothing to cross"
     pd.concat([grid, grid.assign(run="twice")]).to_csv(tmp_path / "twice.csv", index=False)
     with pytest.raises(ValueError, match="runs that differ in more than"):
-        models_table.write(tmp_path / "twice.csv")
+        models_table.write_csv(tmp_path / "twice.csv")
     with pytest.raises(ValueError, match="must be a table of"):
-        models_table.write(files[0])
+        models_table.write_csv(files[0])
 
 
 def test_latex_and_markdown_keep_a_name_as_it_is(tmp_path: Path) -> None:
@@ -180,18 +181,17 @@ def test_a_single_specimen_has_no_interval() -> None:
     assert summary.loc[summary["what"] != "relative slope", "value"].notna().all()
 
 
-def test_blur_table_needs_blur(tmp_path: Path) -> None:
+def test_blur_table_needs_blur() -> None:
     results = simulated(limits=(256,))
     for run in results:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
-    pack(results, tmp_path / "runs.parquet")
-    with pytest.raises(ValueError, match="holds no run that was evaluated under blur"):
-        blur_table.write(tmp_path / "runs.parquet")
+    with pytest.raises(ValueError, match="no run was evaluated under blur"):
+        blur_table.write("simulated", grouped(results))
 
 
 def test_the_kept_runs_are_of_models_that_are_there(tmp_path: Path) -> None:
-    files = models_table.write(ROOT / "experiments" / "endonuke.csv", tmp_path)
+    files = models_table.write_csv(ROOT / "experiments" / "endonuke.csv", tmp_path)
     assert [file.name for file in files] == ["models-endonuke.csv", "models-endonuke.md", "models-endonuke.tex"]
     assert set(pd.read_csv(files[0])["model"]) <= set(recipes.scratch_models())
 
