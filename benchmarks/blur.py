@@ -1,6 +1,6 @@
 """What does blur cost? Paired repeats within one process, medians and quartiles of the ratios.
 
-python benchmarks/blur.py [--repeats 15]
+python benchmarks/blur.py [--repeats 15] [--json FILE]
 
 * operator: blur and resize of a batch as one composed operator, against Kornia's blur and torch's antialiased resize
   one after the other (batches of 64 crops of 80 px and a margin of 26 px, sigma 1.6, both kinds);
@@ -9,13 +9,11 @@ python benchmarks/blur.py [--repeats 15]
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from math import ceil
 
-import numpy as np
 import torch
 from kornia.filters import gaussian_blur2d
+from measured import in_turn, report, share_of_time
 from torch import nn
 from torch.nn.functional import interpolate
 
@@ -41,32 +39,21 @@ def direct(x: torch.Tensor, kind: str) -> torch.Tensor:
     return x[..., 13:53, 13:53]
 
 
-def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> None:
-    """Print the median seconds of both and the quartiles of ours over theirs, called in turn."""
-    taken = np.array([[_seconds(ours), _seconds(theirs)] for _ in range(repeats + 2)])[2:]
-    low, median, high = np.quantile(taken[:, 0] / taken[:, 1], [0.25, 0.5, 0.75])
-    mine, other = np.median(taken, axis=0) * 1000
-    print(f"{name:28} {mine:9.1f} ms against {other:9.1f} ms: ratio {median:.3f} ({low:.3f} to {high:.3f})")
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time blur.")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json")
     repeats = parser.parse_args().repeats
+    found = []
     keep_freed_blocks()
     side = CROP_PX + 2 * MARGIN_PX
     x = torch.rand(64, 3, side, side)
     for kind in ("pre", "post"):
         optics = Optics(CROP_PX, MARGIN_PX, 40, 40, Condition(kind, SIGMA))
         torch.testing.assert_close(optics(x), direct(x, kind), atol=1e-5, rtol=0)
-        compare(f"operator, {kind}", lambda o=optics: o(x), lambda k=kind: direct(x, k), repeats)  # type: ignore[misc]
+        taken = in_turn(lambda o=optics: o(x), lambda k=kind: direct(x, k), repeats, 2)  # type: ignore[misc]
+        found.append(share_of_time(f"optics, {kind}", taken, 0.25))
 
     model = check(compose_config(["model=customvit"]))["model"]
     backbone = build(model["backbone"])
@@ -88,7 +75,8 @@ def main() -> None:
             for part in ready.split(n):
                 network(part)
 
-    compare("nine conditions, customvit", under_each, bare, max(3, repeats // 5))
+    taken = in_turn(under_each, bare, max(3, repeats // 3))
+    report([*found, share_of_time("nine conditions, customvit", taken, 1.1)])
 
 
 if __name__ == "__main__":

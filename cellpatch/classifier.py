@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from cellpatch.adapt import Schedule
-from cellpatch.augment import KorniaAugment
+from cellpatch.augment import DeviceAugment
 from cellpatch.data.datamodule import NO_CELL, Batch, to_pixels
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.models.shared_norm import share_batch_norms
@@ -71,7 +71,7 @@ class Classifier(pl.LightningModule):
         n_classes: int,
         schedule: Schedule,
         rates: Mapping[str, float],
-        augment: KorniaAugment | None,
+        augment: DeviceAugment | None,
         optics: Optics | DrawnOptics,
         class_weights: Sequence[float] | None = None,
     ) -> None:
@@ -98,11 +98,9 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         crops, labels, _ = batch
-        if self.augment is None:
-            x = to_pixels(self.optics.trim(crops, 0))
-        else:
-            x = self.augment(to_pixels(self.optics.trim(crops, self.augment.shift_px)))
-        logits = self.network.head(self.network.backbone(self.optics(x)))
+        optics = self.optics
+        x = to_pixels(optics.trim(crops)) if self.augment is None else self.augment(crops, optics.needed_px)
+        logits = self.network.head(self.network.backbone(optics(x)))
         loss = self._loss(logits, labels, self.schedule.label_smoothing)
         n = self._count(labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)

@@ -27,7 +27,7 @@ PLACES = {
     "data.loading": ("cellpatch.data.datamodule.Loading",),
     "data.costs": ("cellpatch.evaluate.Costs",),
     "adapt": ("cellpatch.adapt.Schedule", "cellpatch.probe.Probe"),
-    "augment": ("cellpatch.augment.KorniaAugment", "cellpatch.augment.AlbumentationsAugment"),
+    "augment": ("cellpatch.augment.DeviceAugment", "cellpatch.augment.AlbumentationsAugment"),
     "optics": ("cellpatch.conditions.Conditions",),
     "trainer": ("pytorch_lightning.Trainer",),
     "logger": ("pytorch_lightning.loggers.WandbLogger",),

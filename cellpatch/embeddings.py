@@ -25,8 +25,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cellpatch import __version__
-from cellpatch.augment import KorniaAugment
-from cellpatch.data.datamodule import to_pixels
+from cellpatch.augment import DeviceAugment
 from cellpatch.data.store import CellStore
 from cellpatch.network import Network
 from cellpatch.publish import sha256_of, whole_or_absent
@@ -34,7 +33,7 @@ from cellpatch.publish import sha256_of, whole_or_absent
 log = logging.getLogger(__name__)
 _GIB = 2**30
 Dtype = Literal["float32", "float16"]
-View = tuple[KorniaAugment, int]  # an augmentation, and a number that seeds its draws
+View = tuple[DeviceAugment, int]  # an augmentation, and a number that seeds its draws
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _of_view(network: Network, crops: UInt8[Tensor, "b side side 3"], view: View
     seed = int.from_bytes(hashlib.sha256(f"{number} {start}".encode()).digest()[:4], "little")
     with torch.random.fork_rng(devices=[crops.device] if crops.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        pixels = augment(to_pixels(network.optics.trim(crops, augment.shift_px)))
+        pixels = augment(crops, network.optics.needed_px)
     return network.backbone(network.optics(pixels))
 
 

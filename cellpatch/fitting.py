@@ -55,6 +55,7 @@ def fit_by_gradients(
     folder: Path,
     logger: Any,
     progress: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> Fitted:
     """Train until the validation macro-F1 stops rising and keep the best epoch, the latest of several.
 
@@ -64,9 +65,9 @@ def fit_by_gradients(
     several = plain["trainer"]["devices"] > 1
     best = Best(folder / "best.ckpt" if several else None)
     data, model = _assemble(plain, study, schedule, fingerprint)
-    callbacks = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=schedule.patience)]
-    callbacks += [review.EpochLine()] + ([Resume(progress)] if progress else [])
-    trainer = _trainer(plain["trainer"], folder, callbacks, None if several else logger)
+    ours = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=schedule.patience)]
+    ours += [review.EpochLine()] + ([Resume(progress)] if progress else [])
+    trainer = _trainer(plain["trainer"], folder, [*ours, *callbacks], None if several else logger)
     begun = progress if progress is not None and progress.exists() else None
     try:
         trainer.fit(model, data, ckpt_path=begun, weights_only=True)

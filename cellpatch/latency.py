@@ -90,7 +90,7 @@ def _calls(engine: str, network: Network, geometry: Geometry, folder: Path) -> d
 
     def optics(crops: Crops) -> torch.Tensor:
         moved = torch.from_numpy(crops).to(device)
-        return network.optics(to_pixels(network.optics.trim(moved, 0)))
+        return network.optics(to_pixels(network.optics.trim(moved)))
 
     return {"whole": whole, "transfer": lambda crops: torch.from_numpy(crops).to(device), "to optics": optics}
 

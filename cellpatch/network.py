@@ -34,7 +34,7 @@ class Network(nn.Module):
 
     def features(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b features"]:
         """Features of stored crops."""
-        return self.backbone(self.optics(to_pixels(self.optics.trim(crops, 0))))
+        return self.backbone(self.optics(to_pixels(self.optics.trim(crops))))
 
     def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
         """Logits of stored crops."""

@@ -83,9 +83,9 @@ def sampled_sigma(condition: Condition, crop_px: int, resized_px: int) -> float:
 class _Trimming(nn.Module):
     needed_px: int  # the crop's centre of this side is all that is read
 
-    def trim(self, crops: UInt8[Tensor, "b side side 3"], extra_px: int) -> UInt8[Tensor, "b kept kept 3"]:
-        """The centre that is read and `extra_px` around it: what comes before the optics need not touch more."""
-        cut = max(0, (crops.shape[1] - self.needed_px) // 2 - extra_px)
+    def trim(self, crops: UInt8[Tensor, "b side side 3"]) -> UInt8[Tensor, "b kept kept 3"]:
+        """The centre that is read: what comes before the optics need not touch more."""
+        cut = max(0, (crops.shape[1] - self.needed_px) // 2)
         return crops[:, cut : crops.shape[1] - cut, cut : crops.shape[2] - cut]
 
 

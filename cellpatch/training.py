@@ -180,8 +180,8 @@ def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
         raise ValueError(
             f"optics.train={plain['optics']['train']} needs gradients, but adapt={adapt} trains on features"
         )
-    elif adaptation.views and not plain["augment"].get("_target_", "").endswith(".KorniaAugment"):
-        raise ValueError(f"adapt.views={adaptation.views} needs augment=kornia")
+    elif adaptation.views and not plain["augment"].get("_target_", "").endswith(".DeviceAugment"):
+        raise ValueError(f"adapt.views={adaptation.views} needs augment=device")
 
 
 def _run(

@@ -12,7 +12,7 @@ from filelock import FileLock
 from torch import nn
 
 from cellpatch import embeddings
-from cellpatch.augment import KorniaAugment
+from cellpatch.augment import DeviceAugment
 from cellpatch.data.store import CellStore
 from cellpatch.models.cnn import CNN
 from cellpatch.network import Network
@@ -60,7 +60,7 @@ def test_features_beyond_half_precision_are_refused(store_of: Callable[..., Path
 
 def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path], tmp_path: Path) -> None:
     store = CellStore(store_of(n=40))
-    augment = KorniaAugment(0.1, 0.1, 1)
+    augment = DeviceAugment(0.1, 0.1, 1)
     one = _features(store, tmp_path / "a", view=(augment, 0))
     torch.manual_seed(99)
     again = _features(store, tmp_path / "b", view=(augment, 0))
@@ -86,7 +86,7 @@ def test_two_that_compute_at_once_stay_below_the_limit_together(
         for start in range(0, cells, batch):
             if start == batch:  # the first pass is half done
                 with pytest.raises(ValueError, match="more than data.loading.embeddings_gib"):
-                    _features(store, tmp_path / "e", limit_gib=15e3 / 2**30, view=(KorniaAugment(0.1, 0.1, 1), 0))
+                    _features(store, tmp_path / "e", limit_gib=15e3 / 2**30, view=(DeviceAugment(0.1, 0.1, 1), 0))
                 refused.append(1)
             yield start
 

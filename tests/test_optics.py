@@ -183,12 +183,12 @@ def test_at_its_own_side_a_crop_is_untouched() -> None:
     assert torch.equal(Optics(40, 13, 40)(x), x[..., 13:53, 13:53])
 
 
-@pytest.mark.parametrize(("crop", "margin", "extra"), [(40, 13, 0), (40, 13, 2), (20, 7, 9), (33, 0, 2)])
-def test_trimming_takes_away_what_is_not_read(crop: int, margin: int, extra: int) -> None:
+@pytest.mark.parametrize(("crop", "margin", "read"), [(40, 13, 40), (20, 7, 22), (33, 0, 33)])
+def test_trimming_takes_away_what_is_not_read(crop: int, margin: int, read: int) -> None:
     optics = Optics(crop, margin, 40)
     crops = torch.randint(0, 256, (2, crop + 2 * margin, crop + 2 * margin, 3), dtype=torch.uint8)
-    trimmed = optics.trim(crops, extra)
-    assert trimmed.shape[1] == crop + 2 * min(extra, margin)
+    trimmed = optics.trim(crops)
+    assert trimmed.shape[1] == read
     assert torch.equal(optics(to_pixels(trimmed)), optics(to_pixels(crops)))
 
 
@@ -237,7 +237,7 @@ def test_defocus_and_motion_are_convolutions_of_native_pixels(kind: str, kernel:
     )
     expected = Optics(60, 13, 40, 40)(torch.from_numpy(blurred).float())
     torch.testing.assert_close(optics(to_pixels(crops)), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(optics(to_pixels(optics.trim(crops, 0))), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(optics(to_pixels(optics.trim(crops))), expected, atol=1e-5, rtol=0)
     with pytest.raises(
         ValueError, match="a blur of sigma 60 px has a kernel of .* px, but the crop with its margin has only 86"
     ):
@@ -261,7 +261,7 @@ def test_drawn_optics_give_each_crop_one_of_them() -> None:
     assert len(nearest.indices.unique()) > 8
     torch.manual_seed(0)
     assert torch.equal(got, drawn(x))
-    trimmed = drawn.trim(torch.zeros(1, 86, 86, 3, dtype=torch.uint8), 0)
+    trimmed = drawn.trim(torch.zeros(1, 86, 86, 3, dtype=torch.uint8))
     assert drawn(to_pixels(trimmed)).shape == (1, 3, 40, 40)
 
 

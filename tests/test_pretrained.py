@@ -139,7 +139,7 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
         ),
         (["adapt=lora", "adapt.targets=[nothing]"], "[Tt]arget modules .* not found"),
         (["optics.train=[0,1]"], "optics.train=.0, 1. needs gradients, but adapt=linear_probe trains on features"),
-        (["adapt.views=1", "augment=none"], "adapt.views=1 needs augment=kornia"),
+        (["adapt.views=1", "augment=none"], "adapt.views=1 needs augment=device"),
         (["adapt=ft_all", "adapt.layer_decay=2"], "adapt.layer_decay must be in"),
         (["+model.backbone.options.checkpoint_path=x.pth"], "options hold no .*checkpoint_path.*weights come through"),
         (["model.backbone.architecture=hf-hub:x/y"], "weights come through model.weights, but got hf-hub"),

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
-from sklearn.model_selection import ShuffleSplit
 
 PARTS = ("train", "validation", "test")
 _DRAWS = 256  # 303 specimens x 16 classes: 20 ms
@@ -147,6 +146,8 @@ def _hold_out(
     scikit-learn's StratifiedGroupKFold sorts the groups, so its seed decides between equal groups only: seeds
     0 and 1 gave the same parts of 20 specimens. Drawing keeps the seed's meaning.
     """
+    from sklearn.model_selection import ShuffleSplit  # a second to import, and preparing a store splits nothing
+
     draws = [members[drawn] for _, drawn in ShuffleSplit(_DRAWS, test_size=share, random_state=seed).split(members)]
     total = table[members].sum(axis=0)
     worst = [np.abs(table[drawn].sum(axis=0) / total / share - 1)[total > 0].max() for drawn in draws]

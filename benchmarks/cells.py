@@ -1,0 +1,26 @@
+"""Synthetic cells for benchmarks: a store, and the same crops as CLASS/SPECIMEN/NAME.png."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cellpatch.data.source import prepare
+from cellpatch.data.store import CellStore
+from cellpatch.data.synthetic.source import Synthetic
+
+
+def store_of(folder: Path, cells: int, specimens: int = 60) -> CellStore:
+    """A store of synthetic cells below the folder."""
+    return CellStore(prepare(Synthetic(cells, specimens, 0, 2), "synthetic", folder / "stores"))
+
+
+def write_images(store: CellStore, cells: np.ndarray, folder: Path) -> None:
+    """The crops of these cells as PNG files, without their margin."""
+    margin, side = store.geometry.margin_px, store.geometry.side_px
+    about = store.cells.iloc[cells]
+    crops = store.crops(cells)[:, margin : side - margin, margin : side - margin]
+    for crop, label, specimen, name in zip(crops, about["class"], about["specimen"], about["cell_id"], strict=True):
+        file = folder / str(label) / str(specimen) / f"{name}.png".replace("/", "-")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(crop).save(file)

@@ -1,0 +1,66 @@
+"""How long does one real training take as a command, against a bare script on an ImageFolder?
+
+    python benchmarks/end_to_end.py [--epochs 10] [--flag-limit 256] [--repeats 3] [--json FILE]
+
+cnn on synthetic cells: `python train.py model=cnn` on a prepared store, record and evaluation included, against
+benchmarks/bare_training.py on PNG files of the same cells of the same split; the same epochs, batches, optimiser and
+augmentation, the best epoch by validation kept. Both macro-F1 on the test cells are printed: ours must not be lower.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cells import write_images
+from measured import ROOT, Measured, in_turn, report, share_of_time
+
+from cellpatch.config import check, compose_config
+from cellpatch.study import open_store, open_study
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time a training against a bare script.")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--flag-limit", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ["model=cnn", "data.cells=20000", f"flag_limit={options.flag_limit}", "logger=none"]
+        settings += [f"trainer.max_epochs={options.epochs}", "trainer.accelerator=cpu"]
+        settings += [f"data.loading.store_dir={folder}/stores", f"runs_dir={folder}/runs"]
+        plain = check(compose_config(settings))
+        study = open_study(plain, open_store(plain["data"]))
+        for part in ("train", "validation", "test"):
+            write_images(study.store, getattr(study.split, part), Path(folder, "images", part))
+        ours_f1, theirs_f1 = [], []
+
+        def ours() -> None:
+            shutil.rmtree(f"{folder}/runs", ignore_errors=True)
+            command = [sys.executable, "train.py", *settings]
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)  # noqa: S603
+            [file] = Path(folder, "runs").glob("*/record.json")
+            ours_f1.append(json.loads(file.read_text())["metrics"][0]["macro_f1"])
+
+        def theirs() -> None:
+            command = [sys.executable, "benchmarks/bare_training.py", f"{folder}/images", str(options.epochs)]
+            done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603
+            theirs_f1.append(float(done.stdout.splitlines()[-1]))
+
+        taken = in_turn(ours, theirs, options.repeats, warm_up=0)
+    ahead = [mine - other for mine, other in zip(ours_f1, theirs_f1, strict=True)]
+    told = {"ours": ours_f1[0], "theirs": theirs_f1[0]}
+    report(
+        [
+            share_of_time("end to end", taken, 0.6),
+            Measured("end to end, macro-F1 less theirs", ahead, "", "at least", 0.0, told),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""How long do all figures and tables of a paper take, and how much memory?
+
+    python benchmarks/figures.py [--runs 500] [--json FILE]
+
+The runs are stored ones: folders with a sealed record and predictions under nine conditions of 3,700 simulated test
+cells of 16 classes and 60 specimens. Wall time and peak memory of `experiments/paper.py RUNS figures tables`.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from measured import ROOT, Measured, report, seconds_of
+
+from cellpatch import evaluate, record
+from cellpatch.conditions import CLEAN, Condition
+from cellpatch.config import check, compose_config, models
+
+CLASSES = [f"type {i:02}" for i in range(16)]
+CELLS, SPECIMENS = 3700, 60
+LIMITS, SEEDS = (256, 512, 1024, 2048, 4096, 8192, 16384), (0, 1, 2)
+CONDITIONS = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in (0.4, 0.8, 1.6, 3.2))]
+
+
+def write_runs(folder: Path, n: int) -> None:
+    """Folders of `n` runs over models, limits and seeds, with answers drawn at random around a known skill."""
+    fixed = np.random.default_rng(0)
+    labels = fixed.integers(0, len(CLASSES), CELLS)
+    specimens = np.sort(fixed.integers(0, SPECIMENS, CELLS))
+    cells = pd.DataFrame({"cell_id": [f"c{i}" for i in range(CELLS)], "specimen": [f"s{s:02}" for s in specimens]})
+    ways = [
+        ("scratch" if not pretrained else adapt, name)
+        for name, pretrained in models().items()
+        for adapt in (("scratch",) if not pretrained else ("linear_probe", "knn"))
+    ]
+    grid = list(product(ways, LIMITS, SEEDS))[:n]
+    for number, ((adapt, model), limit, seed) in enumerate(grid):
+        rng = np.random.default_rng(number)
+        skill = 1.5 + 0.2 * np.log2(limit / 256) + 0.05 * (hash_of(model) % 10)
+        predicted = {}
+        for condition in CONDITIONS:
+            logits = rng.standard_normal((CELLS, len(CLASSES)))
+            logits[np.arange(CELLS), labels] += skill * (1 - 0.2 * np.log2(1 + condition.sigma))
+            exponents = np.exp(logits)
+            predicted[condition] = (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
+        run = folder / f"{model}-{adapt}-{limit}-s{seed}"
+        run.mkdir(parents=True)
+        record.write_predictions(run / "predictions.parquet", cells, labels, predicted, CLASSES)
+        metrics = [
+            {"kind": condition.kind, "sigma": condition.sigma, "sampled_sigma": condition.sigma}
+            | evaluate.measure(labels, probabilities, CLASSES, 1.0)
+            for condition, probabilities in predicted.items()
+        ]
+        config = check(compose_config([f"model={model}", f"adapt={adapt}", f"flag_limit={limit}", f"seed={seed}"]))
+        counts = dict.fromkeys(CLASSES, limit)
+        facts = {"config": config, "classes": CLASSES, "metrics": metrics, "counts": {"train": counts}}
+        facts |= {"data": {"fingerprint": "simulated", "source": {"synthetic": True, "licence": "none"}}}
+        record.write_record(run, {"run": run.name, "seconds": {"train": 1.0}} | facts)
+
+
+def hash_of(name: str) -> int:
+    """The same number for the same name in every process."""
+    return sum(name.encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time all figures and tables.")
+    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_runs(Path(folder) / "runs", options.runs)
+        command = [sys.executable, str(ROOT / "experiments" / "paper.py"), "runs", "figures", "tables"]
+        seconds = seconds_of(lambda: subprocess.run(command, cwd=folder, check=True, capture_output=True))  # noqa: S603
+        made = len(list(Path(folder, "figures").glob("*.png")))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    name = f"figures, {made} and tables of {options.runs} runs"
+    report(
+        [
+            Measured(name, [seconds], "s", "at most", 60, {}),
+            Measured("figures, peak memory", [peak], "MiB", "at most", 1000, {}),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""How fast do crops get into a store, from PNG files and from tiles with points, against bare decoding?
+
+    python benchmarks/ingest.py [--cells 20000] [--repeats 5] [--json FILE]
+
+Each repeat is a process of its own that writes a new store, against one that opens the same files with Pillow in two
+processes and keeps nothing. Tiles are PNG of 1000 x 1000 px with 100 points each. Last, the peak memory of writing a
+synthetic store of 185,432 cells, the study's number (--cells-of-study 0 leaves it out).
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from cells import store_of, write_images
+from measured import ROOT, Measured, in_turn, report, times_as_fast
+from PIL import Image
+
+TILE_PX, PER_TILE = 1000, 100
+BARE = """
+import sys
+from multiprocessing import Pool
+from pathlib import Path
+import numpy as np
+from PIL import Image
+def decode(file):
+    return np.asarray(Image.open(file).convert("RGB")).shape
+if __name__ == "__main__":
+    with Pool(2) as pool:
+        print(len(pool.map(decode, sorted(Path(sys.argv[1]).rglob("*.png")), chunksize=64)))
+"""
+
+
+def write_tiles(crops: np.ndarray, folder: Path) -> None:
+    """Crops laid out as tiles, and points.csv with the centre of each but those at a tile's edge."""
+    side, across = crops.shape[1], TILE_PX // crops.shape[1]
+    rows = []
+    folder.mkdir()
+    for number, start in enumerate(range(0, len(crops) - across**2 + 1, across**2)):
+        grid = crops[start : start + across**2].reshape(across, across, side, side, 3)
+        tile = np.full((TILE_PX, TILE_PX, 3), 230, np.uint8)
+        tile[: across * side, : across * side] = grid.swapaxes(1, 2).reshape(across * side, across * side, 3)
+        Image.fromarray(tile).save(folder / f"tile{number:03d}.png")
+        centres = np.random.default_rng(number).uniform(side, TILE_PX - 2 * side, (PER_TILE, 2)).round(1)
+        rows += [
+            {"image": f"tile{number:03d}.png", "x": x, "y": y, "class": f"type{i % 2}"}
+            for i, (x, y) in enumerate(centres)
+        ]
+    pd.DataFrame(rows).to_csv(folder / "points.csv", index=False)
+
+
+def run(*command: str) -> None:
+    """Python with this command, in the checkout."""
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)  # noqa: S603
+
+
+def peak_mib(cells: int, folder: Path) -> float:
+    """Of a process that writes a synthetic store, and the largest of its workers."""
+    run("-m", "cellpatch.data.prepare", f"data.cells={cells}", "data.specimens=303", f"data.loading.store_dir={folder}")
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time preparing a store against bare decoding.")
+    parser.add_argument("--cells", type=int, default=20000)
+    parser.add_argument("--cells-of-study", type=int, default=185_432)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.cells_of_study:
+            peak = peak_mib(options.cells_of_study, folder / "study")
+            found.append(Measured("ingest, peak memory", [peak], "MiB", "at most", 1500, {}))
+        store = store_of(folder, options.cells)
+        everything = np.arange(len(store))
+        write_images(store, everything, folder / "images")
+        write_tiles(store.crops(everything)[:, 13:-13, 13:-13], folder / "tiles")
+        sources = {
+            "PNG files": ("images", ["data=folder", f"data.root={folder}/images"]),
+            "tiles with points": (
+                "tiles",
+                ["data=points", f"data.root={folder}/tiles", "data.points=points.csv", "data.image_um_per_px=0.25"],
+            ),
+        }
+        for what, (place, settings) in sources.items():
+            numbers = iter(range(10**6))
+
+            def ours(settings: list[str] = settings, numbers=numbers) -> None:
+                run("-m", "cellpatch.data.prepare", *settings, f"data.loading.store_dir={folder}/new{next(numbers)}")
+
+            def theirs(place: str = place) -> None:
+                run("-c", BARE, f"{folder}/{place}")
+
+            taken = in_turn(ours, theirs, options.repeats)
+            found.append(times_as_fast(f"ingest, {what}", taken, 0.75))
+    report(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""How fast do augmented, normalised batches come from a store, against an ImageFolder of PNG files?
+
+    python benchmarks/input.py [--cells 8192] [--repeats 7] [--json FILE]
+
+Ours: one process, from the store to batches of 64 on 40x40 after augmentation, optics and normalisation. Theirs:
+torchvision's ImageFolder of the same crops, equal transforms crop by crop, DataLoader with two workers that are kept
+between epochs.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from cells import store_of, write_images
+from measured import in_turn, report, times_as_fast
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from transforms import MEAN, STD, augmented
+
+from cellpatch.augment import DeviceAugment
+from cellpatch.conditions import CLEAN
+from cellpatch.data.datamodule import BatchIndices, Part
+from cellpatch.optics import Optics
+
+BATCH, LEAST = 64, 8.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time batches from a store against an ImageFolder.")
+    parser.add_argument("--cells", type=int, default=8192)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = store_of(Path(folder), options.cells)
+        everything = np.arange(len(store))
+        write_images(store, everything, Path(folder, "images"))
+        part = Part(store, everything, np.zeros(len(store), np.int64), resident=True)
+        augment = DeviceAugment(stain_gain=0.2, stain_offset=0.1, shift_px=2)
+        optics = Optics(store.geometry.crop_px, store.geometry.margin_px, 40, 40, CLEAN)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        loader = DataLoader(
+            ImageFolder(f"{folder}/images", augmented()),
+            batch_size=BATCH,
+            shuffle=True,
+            num_workers=2,
+            persistent_workers=True,
+        )
+
+        def ours() -> None:
+            for places in BatchIndices(len(store), BATCH, seed=0):
+                crops, _, _ = part[places]
+                x = (optics(augment(crops, optics.needed_px)) - mean) / std
+                assert x.shape[1:] == (3, 40, 40)
+
+        def theirs() -> None:
+            for x, _ in loader:
+                assert x.shape[1:] == (3, 40, 40)
+
+        report([times_as_fast("input", in_turn(ours, theirs, options.repeats), LEAST)])
+
+
+if __name__ == "__main__":
+    main()

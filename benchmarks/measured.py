@@ -1,0 +1,92 @@
+"""What a benchmark found: repeats of a number beside its mark, printed as a line and kept as JSON."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Repeats of one number; the mark is held by their median.
+
+    `beside` has what the number was made of, such as the median seconds of ours and of what a user would write instead.
+    """
+
+    name: str
+    values: Sequence[float]
+    unit: str
+    bound: Literal["at most", "at least"]
+    mark: float | None
+    beside: Mapping[str, float]
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.values))
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the mark is held; None without a mark."""
+        if self.mark is None:
+            return None
+        return self.median <= self.mark if self.bound == "at most" else self.median >= self.mark
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def in_turn(ours: Callable[[], object], theirs: Callable[[], object], repeats: int, warm_up: int = 1) -> np.ndarray:
+    """Seconds [repeats, 2] of two ways to do the same work, called one after the other; the first calls not counted."""
+    taken = np.array([[seconds_of(ours), seconds_of(theirs)] for _ in range(repeats + warm_up)])
+    return taken[warm_up:]
+
+
+def share_of_time(name: str, taken: np.ndarray, at_most: float | None) -> Measured:
+    """Our seconds over theirs, of pairs as `in_turn` gives them."""
+    return Measured(name, (taken[:, 0] / taken[:, 1]).tolist(), "of the time", "at most", at_most, _medians(taken))
+
+
+def times_as_fast(name: str, taken: np.ndarray, at_least: float | None) -> Measured:
+    """Their seconds over ours, of pairs as `in_turn` gives them."""
+    return Measured(
+        name, (taken[:, 1] / taken[:, 0]).tolist(), "times the speed", "at least", at_least, _medians(taken)
+    )
+
+
+def _medians(taken: np.ndarray) -> dict[str, float]:
+    ours, theirs = np.median(taken, axis=0)
+    return {"our s": float(ours), "their s": float(theirs)}
+
+
+def told(found: Measured) -> str:
+    """One line for people: median, quartiles, mark."""
+    low, high = np.quantile(found.values, [0.25, 0.75])
+    spread = f" ({low:.3g} to {high:.3g}, {len(found.values)} repeats)" if len(found.values) > 1 else ""
+    beside = ", ".join(f"{value:.3g} {what}" for what, value in found.beside.items())
+    mark = "" if found.mark is None else f"; {found.bound} {found.mark:g}: {'held' if found.held else 'MISSED'}"
+    return f"{found.name}: {found.median:.3g}{spread} {found.unit}{mark}{f'  [{beside}]' if beside else ''}"
+
+
+def report(found: Sequence[Measured]) -> None:
+    """Print lines for people; with --json FILE on the command line, write the numbers there too."""
+    print("\n".join(map(told, found)), flush=True)
+    if "--json" in sys.argv:
+        rows = [asdict(each) | {"values": list(each.values)} for each in found]
+        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def environment_of(threads: int) -> dict[str, str]:
+    """The environment of a child process that computes with so many threads."""
+    return os.environ | {"OMP_NUM_THREADS": str(threads)}

@@ -1,0 +1,110 @@
+"""How much of a bare loop's speed is left once augmentation, optics, averaging and logging are there?
+
+    python benchmarks/training.py [--models cnn,resnet,customvit] [--epochs 6] [--json FILE]
+
+Fits on synthetic cells as train.py does, W&B offline included. After each epoch a bare loop takes as many steps with
+the same network and optimiser on random inputs that lie ready in memory, so that both meet the same machine. The
+time of an epoch is without its validation, which is told apart; the first epoch is not counted.
+"""
+
+import argparse
+import tempfile
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from measured import Measured, report, times_as_fast
+from torch.nn.functional import cross_entropy
+
+from cellpatch import fitting, review
+from cellpatch.config import build, check, compose_config, without
+from cellpatch.memory import keep_freed_blocks
+from cellpatch.study import Study, open_store, open_study
+
+MARKS = {"cnn": 0.85, "resnet": 0.95, "customvit": 0.95}
+
+
+class Beside(pl.Callback):
+    """Times each epoch of a fit without its validation, and a bare loop of as many steps after it."""
+
+    def __init__(self, input_px: int, batch_size: int) -> None:
+        self.taken: list[tuple[float, float]] = []
+        self.validation: list[float] = []
+        self._input_px, self._batch_size = input_px, batch_size
+        self._bare: Bare | None = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self._paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
+        self.validation.append(time.perf_counter() - self._paused)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        ours = time.perf_counter() - self._started - self.validation[-1]
+        n = len(trainer.train_dataloader.dataset.indices)
+        self._bare = self._bare or Bare(module, n, self._input_px, self._batch_size)
+        started = time.perf_counter()
+        self._bare.epoch()
+        self.taken.append((ours, time.perf_counter() - started))
+
+
+class Bare:
+    """The loop that one would write: a copy of the network, its optimiser, random inputs of its input side."""
+
+    def __init__(self, module: Any, n: int, input_px: int, batch_size: int) -> None:
+        network = deepcopy(module.network)
+        self.model = torch.nn.Sequential(network.backbone, network.head).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.x = torch.rand(n, 3, input_px, input_px).to(memory_format=torch.channels_last)
+        self.labels = torch.randint(0, network.head.out_features, (n,))
+        self.batch_size = batch_size
+
+    def epoch(self) -> None:
+        """As many steps as an epoch of the fit has, in a random order."""
+        self.model.train()
+        with torch.enable_grad():
+            for places in torch.randperm(len(self.x)).split(self.batch_size):
+                loss = cross_entropy(self.model(self.x[places]), self.labels[places])
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+
+
+def measure(model: str, epochs: int, folder: Path) -> list[Measured]:
+    """Training cells/s against the bare loop's, and validation's part of an epoch."""
+    overrides = [f"model={model}", "data.cells=20000", "flag_limit=256", f"trainer.max_epochs={epochs}"]
+    overrides += [f"data.loading.store_dir={folder / 'stores'}", f"runs_dir={folder}", "trainer.accelerator=cpu"]
+    plain = check(compose_config(overrides))
+    keep_freed_blocks()
+    pl.seed_everything(0, verbose=False)
+    study: Study = open_study(plain, open_store(plain["data"]))
+    schedule = build(without(plain["adapt"], "name"))
+    beside = Beside(plain["model"]["backbone"]["input_px"], schedule.batch_size)
+    with review.logger_of(plain["logger"], plain, folder, model, None) as logger:
+        fitting.fit_by_gradients(plain, study, schedule, None, folder, logger, callbacks=[beside])
+    taken = np.array(beside.taken[1:])
+    n = len(study.split.train)
+    seconds = {"s an epoch": float(np.median(taken[:, 0])), "s of validation": float(np.median(beside.validation[1:]))}
+    speed = Measured(f"train, {model}", (n / taken[:, 0]).tolist(), "cells/s", "at least", None, seconds)
+    return [times_as_fast(f"train, {model}", taken, MARKS.get(model)), speed]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time training against a bare loop.")
+    parser.add_argument("--models", default=",".join(MARKS))
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        report([row for model in options.models.split(",") for row in measure(model, options.epochs, Path(folder))])
+
+
+if __name__ == "__main__":
+    main()
