@@ -18,10 +18,10 @@ from cells import store_of
 from measured import ROOT, in_turn, report, share_of_time
 
 STOP_AT_FIRST_STEP = """
-import runpy, sys
+import os, runpy, sys
 import pytorch_lightning as pl
 from cellpatch.classifier import Classifier
-def stop(*_): sys.exit(0)
+def stop(*_): os._exit(0)
 Classifier.on_train_batch_end = stop
 sys.argv = ["train.py", *sys.argv[1:]]
 runpy.run_path("train.py", run_name="__main__")

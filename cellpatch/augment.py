@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import albumentations as alb
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -80,6 +79,8 @@ class AlbumentationsAugment:
         _check(stain_gain, stain_offset, shift_px)
         self.stain_gain = stain_gain
         self.stain_offset = stain_offset
+        import albumentations as alb  # half a second, and DeviceAugment does without
+
         shift_all = alb.Affine(
             translate_px=(-shift_px, shift_px), border_mode=4, p=1.0
         )  # 4: OpenCV's BORDER_REFLECT_101

@@ -17,7 +17,6 @@ from cellpatch.adapt import Schedule
 from cellpatch.augment import DeviceAugment
 from cellpatch.data.datamodule import NO_CELL, Batch, to_pixels
 from cellpatch.models.backbone import load_trained, trained_state
-from cellpatch.models.shared_norm import share_batch_norms
 from cellpatch.network import Network
 from cellpatch.optics import DrawnOptics, Optics
 
@@ -112,6 +111,8 @@ class Classifier(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         if self._processes > 1:
+            from cellpatch.models.shared_norm import share_batch_norms  # with timm, a second to import
+
             share_batch_norms(self.network)
 
     def on_train_start(self) -> None:

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import timm
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Float, Int, UInt8
@@ -63,7 +63,7 @@ class Cache:
         Raises ValueError if the folder would grow beyond its limit.
         """
         key = content | {"crops": _crops_fingerprint(store, cells), "dtype": self.dtype, "cellpatch": __version__}
-        key |= {"timm": timm.__version__}
+        key |= {"timm": metadata.version("timm")}
         if view is not None:
             augment, number = view
             settings = [augment.stain_gain, augment.stain_offset, augment.shift_px]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support, roc_auc_score
 
 ECE_BINS = 15  # equal-width bins of the highest probability, as in Guo et al., arXiv 1706.04599
 COVERAGES = (0.8, 0.9)  # shares of the cells, the surest first, whose accuracy is told
@@ -60,6 +59,8 @@ def measure(
     """
     predicted = probabilities.argmax(axis=1)
     codes = np.arange(len(classes))
+    from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support  # a second to import
+
     precision, recall, f1, n = precision_recall_fscore_support(labels, predicted, labels=codes, zero_division=np.nan)
     present = n > 0
     f1 = np.where(present, np.nan_to_num(f1), np.nan)
@@ -97,6 +98,8 @@ def auroc(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n cla
     present = np.unique(labels)
     if len(present) < 2:
         return float("nan")
+    from sklearn.metrics import roc_auc_score
+
     return float(np.mean([roc_auc_score(labels == code, probabilities[:, code]) for code in present]))
 
 
@@ -153,6 +156,8 @@ def confusion(
 ) -> Int[np.ndarray, "classes classes"]:
     """Counts; rows are true classes, columns predicted ones."""
     codes = np.arange(probabilities.shape[1])
+    from sklearn.metrics import confusion_matrix
+
     return confusion_matrix(labels, probabilities.argmax(axis=1), labels=codes)
 
 

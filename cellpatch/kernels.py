@@ -7,7 +7,6 @@ from math import ceil
 import numpy as np
 import torch
 from jaxtyping import Float
-from kornia.filters import filter2d, get_gaussian_kernel1d
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -28,6 +27,8 @@ def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
     if radius == 0:
         return identity
     check_reach(radius, sigma_px, side_px)
+    from kornia.filters import filter2d, get_gaussian_kernel1d  # a second to import, and clean optics do without
+
     kernel = get_gaussian_kernel1d(2 * radius + 1, sigma_px, dtype=torch.float64)
     return filter2d(identity[None, None], kernel[:, :, None], border_type="reflect")[0, 0]
 
@@ -37,6 +38,8 @@ def gaussian_width(sigma_px: float) -> float:
     radius = ceil(4 * sigma_px)
     if radius == 0:
         return 0.0
+    from kornia.filters import get_gaussian_kernel1d
+
     kernel = get_gaussian_kernel1d(2 * radius + 1, sigma_px, dtype=torch.float64)[0]
     places = torch.arange(-radius, radius + 1, dtype=torch.float64)
     return float((places**2 @ kernel).sqrt())

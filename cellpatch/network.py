@@ -16,8 +16,6 @@ from cellpatch.config import build, check, without
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import Geometry
 from cellpatch.models.backbone import Backbone, load_trained
-from cellpatch.models.weights import Weights
-from cellpatch.models.weights import fingerprint as fingerprint_of
 from cellpatch.optics import Optics
 from cellpatch.probe import Probe
 from cellpatch.record import check_files, read_record
@@ -60,13 +58,15 @@ def weights_fingerprint(model: dict[str, Any]) -> str | None:
     """
     if "weights" not in model:
         return None
+    from cellpatch.models.weights import Weights, fingerprint  # timm is a second to import, and others do without
+
     weights: Weights = build(model["weights"])
     stat = weights.locate().stat()
     key = json.dumps([model["backbone"], model["weights"], stat.st_size, stat.st_mtime_ns], sort_keys=True)
     if key not in _fingerprints:
         with torch.device("meta"):
             backbone = build(model["backbone"])
-        _fingerprints[key] = fingerprint_of(weights.read(backbone))
+        _fingerprints[key] = fingerprint(weights.read(backbone))
     return _fingerprints[key]
 
 

@@ -11,7 +11,6 @@ from math import ceil
 
 import torch
 from jaxtyping import Float, UInt8
-from kornia.filters import filter2d
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
@@ -131,6 +130,8 @@ class Optics(_Trimming):
         with _full_precision(x.device.type):
             x = _centre(x, self.needed_px)
             if self.kernel is not None:
+                from kornia.filters import filter2d  # a second to import, and Gaussian blur does without
+
                 x = _centre(filter2d(x, self.kernel[None], border_type="reflect"), self.operator.shape[1])
             return x if self.is_crop else _bounded(self.operator @ x @ self.operator.T, self.resize)
 

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -228,4 +227,6 @@ def _choose(
 def _macro_f1(head: Callable[[Features], Tensor], cells: Cells) -> float:
     with torch.no_grad():
         predicted = torch.cat([head(part).argmax(1) for part in cells[0].split(4096)])
+    from sklearn.metrics import f1_score  # a second to import
+
     return float(f1_score(cells[1].cpu(), predicted.cpu(), average="macro"))

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
+from torchvision.ops import StochasticDepth
 
 from cellpatch.models.backbone import Backbone, Normalise
 
@@ -88,8 +88,8 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int, side: int, drop_path: float) -> None:
         super().__init__()
-        self.attend = nn.Sequential(nn.LayerNorm(dim), Attention(dim, heads), DropPath(drop_path))
-        self.mix = nn.Sequential(nn.LayerNorm(dim), LocalMLP(dim, side), DropPath(drop_path))
+        self.attend = nn.Sequential(nn.LayerNorm(dim), Attention(dim, heads), StochasticDepth(drop_path, "row"))
+        self.mix = nn.Sequential(nn.LayerNorm(dim), LocalMLP(dim, side), StochasticDepth(drop_path, "row"))
 
     def forward(self, x: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
         x = x + self.attend(x)
