@@ -1,4 +1,5 @@
 # make run     a small, complete study on the embedded synthetic cells (under 8 minutes on two cores)
+# make bench   how fast it is, against what one would write instead (half an hour; let nothing run beside it)
 # make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, all tests
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
@@ -14,7 +15,7 @@ ENTITY ?=
 QUICK := runs/quick
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
 
-.PHONY: help run test test-cluster check data figures tables paper report dashboard docs $(FIGURES) clean
+.PHONY: help run test test-cluster check bench data figures tables paper report dashboard docs $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -58,6 +59,9 @@ check: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/suite.py
 
 test: check
 	$(BIN)/python -m pytest

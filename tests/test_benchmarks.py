@@ -1,0 +1,58 @@
+"""Benchmarks measure what they say: their arithmetic, and that each one is in the suite."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import suite
+from measured import Measured, in_turn, report, share_of_time, times_as_fast, told
+
+
+def test_ratios_are_of_pairs_and_marks_of_their_median() -> None:
+    taken = np.array([[1.0, 2.0], [2.0, 2.0], [3.0, 12.0]])
+    share = share_of_time("work", taken, at_most=0.5)
+    assert share.values == [0.5, 1.0, 0.25]
+    assert (share.median, share.held) == (0.5, True)
+    speed = times_as_fast("work", taken, at_least=3.0)
+    assert (speed.median, speed.held) == (2.0, False)
+    assert share.beside == {"our s": 2.0, "their s": 2.0}
+    assert told(speed) == ("work: 2 (1.5 to 3, 3 repeats) times the speed; at least 3: MISSED  [2 our s, 2 their s]")
+    assert Measured("free", [1.0], "s", "at most", None, {}).held is None
+
+
+def test_calls_are_made_in_turn_and_the_first_are_not_counted() -> None:
+    order: list[str] = []
+    taken = in_turn(lambda: order.append("ours"), lambda: order.append("theirs"), repeats=2, warm_up=1)
+    assert order == ["ours", "theirs"] * 3
+    assert taken.shape == (2, 2)
+    assert (taken >= 0).all()
+
+
+def test_a_report_is_read_back_by_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = share_of_time("work", np.array([[1.0, 2.0]]), 0.4)
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--json", str(tmp_path / "found.json")])
+    report([found])
+    [back] = [Measured(**row) for row in json.loads((tmp_path / "found.json").read_text())]
+    assert back == found
+    [row] = suite.as_rows([back])
+    assert (row["median"], row["held"], row["mark"]) == (0.5, False, 0.4)
+
+
+@pytest.mark.parametrize("name", suite.NAMES)
+def test_each_benchmark_can_be_started(name: str) -> None:
+    assert callable(importlib.import_module(name).main)
+
+
+def test_the_suite_has_all_that_report_numbers() -> None:
+    reporting = {
+        file.stem
+        for file in (ROOT / "benchmarks").glob("*.py")
+        if "import" in (text := file.read_text()) and " report(" in text
+    }
+    assert reporting - {"measured"} == set(suite.NAMES)
