@@ -106,7 +106,7 @@ def _reference(
     run: Path, record: dict[str, Any], network: Network, geometry: Geometry
 ) -> tuple[UInt8[np.ndarray, "b side side 3"], Float[np.ndarray, "b classes"], str]:
     """Crops, their probabilities, and what these are."""
-    store = find_store(Path(record["config"]["data"]["loading"]["store_dir"]), record["data"]["fingerprint"])
+    store = find_store(record)
     if store is None:
         side = geometry.side_px
         crops = np.random.default_rng(0).integers(0, 256, (64, side, side, 3), dtype=np.uint8)

@@ -21,7 +21,7 @@ from cellpatch.conditions import CLEAN
 from cellpatch.network import restore
 from cellpatch.record import predictions_by_condition, read_record, update_record
 from cellpatch.runs import locked
-from cellpatch.study import find_store
+from cellpatch.study import need_store
 
 FOLDS = 5
 NEIGHBOURS = 10
@@ -74,10 +74,7 @@ def separability(
 def card(run: Path, weights_file: Path | None = None) -> dict[str, Any]:
     """Both, of a stored run's test cells; raises ValueError if the crops or the weights are not at hand."""
     record = read_record(run)
-    store_dir = Path(record["config"]["data"]["loading"]["store_dir"])
-    store = find_store(store_dir, record["data"]["fingerprint"])
-    if store is None:
-        raise ValueError(f"{run}: no store in {store_dir} holds its cells: the command that trained it prepares one")
+    store = need_store(record)
     rows, labels, _ = predictions_by_condition(run)[CLEAN]
     place = {name: i for i, name in enumerate(store.cells["cell_id"])}
     index = np.array([place[name] for name in rows["cell_id"]])

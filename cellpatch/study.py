@@ -1,6 +1,7 @@
 """The cells of a study: an open store, its classes, its split."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,17 +56,28 @@ def _open(root: Path) -> CellStore:
 _opened: dict[Path, CellStore] = {}
 
 
-def find_store(store_dir: Path, fingerprint: str) -> CellStore | None:
-    """The store that holds the cells of this fingerprint, if it is there; prepares nothing."""
+def find_store(record: Mapping[str, Any]) -> CellStore | None:
+    """The store that holds the cells of a run, if it is where the run had it; prepares nothing."""
+    store_dir = Path(record["config"]["data"]["loading"]["store_dir"])
     for file in sorted(store_dir.glob("[!.]*/manifest.json")):
         try:
             found = read_manifest(file.parent).fingerprint
         except ValueError as error:
             log.warning("%s is passed over: %s", file.parent.name, error)
             continue
-        if found == fingerprint:
+        if found == record["data"]["fingerprint"]:
             return CellStore(file.parent)
     return None
+
+
+def need_store(record: Mapping[str, Any]) -> CellStore:
+    """As `find_store`; raises ValueError if it is not there."""
+    store = find_store(record)
+    if store is None:
+        store_dir = record["config"]["data"]["loading"]["store_dir"]
+        run = record["run"]
+        raise ValueError(f"{run}: no store in {store_dir} holds its cells: the command that trained it prepares one")
+    return store
 
 
 def open_study(plain: dict[str, Any], store: CellStore) -> Study:

@@ -36,7 +36,7 @@ from cellpatch.plotting import COLUMN_MM, as_svg
 from cellpatch.publish import replacing
 from cellpatch.record import predictions_by_condition
 from cellpatch.results import read_results
-from cellpatch.study import find_store
+from cellpatch.study import need_store
 
 WORST, EACH = 24, 6  # cells shown: the surest errors, and of each class
 
@@ -125,10 +125,10 @@ def _galleries(groups: Sequence[Group], place: Path) -> tuple[list[dict[str, Any
     best = leader(found, top)
     assert best is not None
     run = next(group for group in found[best[0]].groups if group.place["flag_limit"] == top).runs[0]
-    store_dir = Path(run.record["config"]["data"]["loading"]["store_dir"])
-    store = find_store(store_dir, run.record["data"]["fingerprint"])
-    if store is None:
-        return [], f"The crops are not at hand here, so no cell is shown: no store in {store_dir} holds these cells."
+    try:
+        store = need_store(run.record)
+    except ValueError as error:
+        return [], f"The crops are not at hand here, so no cell is shown: {error}."
     rows, labels, probabilities = predictions_by_condition(place / run.run)[CLEAN]
     classes = run.record["classes"]
     predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)

@@ -82,9 +82,10 @@ def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int,
     apart = {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}
     features = {"specimen_accuracy": 0.2 + loss, "specimen_chance": 0.05, "n": 1835, "separability_chance": 0.5}
     return {
+        "run": f"{model}-{adapt}-{limit}-{side}-s{seed}",
         "features": features | {"separability": apart},
         "config": {
-            "data": {"name": data, "split": {"test": 0.2}},
+            "data": {"name": data, "split": {"test": 0.2}, "loading": {"store_dir": "nowhere"}},
             "model": {"name": model, "backbone": {"input_px": side}},
             "adapt": {"name": adapt},
             "flag_limit": limit,

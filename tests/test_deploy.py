@@ -183,7 +183,7 @@ def test_an_onnx_file_gives_the_run_s_predictions(run: Path, tmp_path: Path) -> 
     rows, probabilities = read_predictions(run)
     assert f"the run's predictions of {len(rows)} test cells" in told
     session = onnxruntime.InferenceSession(file)
-    store = find_store(tmp_path / "stores", record["data"]["fingerprint"])
+    store = find_store(record)
     assert store is not None
     place = {cell: i for i, cell in enumerate(store.cells["cell_id"])}
     crops = store.crops(np.array([place[cell] for cell in rows["cell_id"]]))

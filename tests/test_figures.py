@@ -10,13 +10,16 @@ import matplotlib.image
 import numpy as np
 import pytest
 from conftest import ROOT
-from simulated import SKILLS, simulated
+from simulated import CLASSES, SKILLS, simulated
 
 from cellpatch.conditions import CLEAN
 from cellpatch.config import models
+from cellpatch.data.store import CellStore, Geometry
+from cellpatch.data.writer import StoreWriter
 from cellpatch.estimates import difference, paired
 from cellpatch.groups import data_sets, grouped
 from cellpatch.plotting import Drawing, as_svg, draw_from, look, save
+from cellpatch.publish import whole_or_absent
 from cellpatch.results import pack, read_results
 from cellpatch.stats import macro_f1
 
@@ -26,6 +29,7 @@ import figure3
 import figure4
 import figure5
 import figure_blur
+import figure_cells
 import figure_counts
 import figure_input_side
 import figure_planner
@@ -36,6 +40,24 @@ import paper
 FIGURES = paper.makers("figures")
 RESULTS = simulated()
 GROUPS = grouped(RESULTS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _crops(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A store of noise that the simulated runs are on: as many cells as they have test cells."""
+    n, specimens = GROUPS[0].n_test, GROUPS[0].n_specimens
+    root = tmp_path_factory.mktemp("stores")
+    names = [f"c{i}" for i in range(n)]
+    noise = np.random.default_rng(0).integers(0, 256, (n, 12, 12, 3), dtype=np.uint8)
+    with (
+        whole_or_absent(root / "store") as folder,
+        StoreWriter(folder, CLASSES, Geometry(8, 2), {"kind": "test"}) as writer,
+    ):
+        labels = [CLASSES[i % len(CLASSES)] for i in range(n)]
+        writer.add(noise, cell_id=names, label=labels, specimen=[f"s{i % specimens}" for i in range(n)], source=names)
+    for run in RESULTS:
+        run.record["data"]["fingerprint"] = CellStore(root / "store").manifest.fingerprint
+        run.record["config"]["data"]["loading"]["store_dir"] = str(root)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -168,12 +190,25 @@ def test_one_command_makes_all_that_the_runs_allow(
     monkeypatch.setattr(sys, "argv", ["paper.py", "runs.parquet", "figures", "tables"])
     with pytest.raises(SystemExit, match="0"):
         paper.main()
-    assert "not made" not in capsys.readouterr().out
-    assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(FIGURES)
+    assert [
+        line.partition(": ")[2].partition(":")[0] for line in capsys.readouterr().out.splitlines() if "not made" in line
+    ] == ["figure_cells of simulated"]
+    assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(FIGURES) - {"figure_cells"}
     assert len(list((tmp_path / "tables").glob("*.tex"))) > 5
     monkeypatch.setattr(sys, "argv", ["paper.py", "nothing.parquet", "figures"])
     with pytest.raises(SystemExit, match="error: nothing.parquet must be a folder of runs"):
         paper.main()
+
+
+def test_cells_shown_are_of_their_class_and_of_many_specimens() -> None:
+    store = CellStore(next(Path(RESULTS[0].record["config"]["data"]["loading"]["store_dir"]).iterdir()))
+    cells = figure_cells.pick(store, CLASSES[1])
+    about = store.cells.iloc[cells]
+    assert set(about["class"]) == {CLASSES[1]}
+    assert len(about) == figure_cells.ACROSS
+    assert about["specimen"].nunique() == min(figure_cells.ACROSS, 10), "every third of 30 specimens has this class"
+    strip = figure_cells.strip(store, cells)
+    np.testing.assert_array_equal(strip[:, 10:18], store.crops(cells)[1, 2:10, 2:10])
 
 
 def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
