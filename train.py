@@ -8,8 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cellpatch.command import guard
-from cellpatch.config import find_plugins, register
+from cellpatch.command import guard, usage
+from cellpatch.config import CONF, find_plugins, register
 from cellpatch.grid import attempt, one
 
 register()
@@ -31,6 +31,9 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv):
+        print(usage(CONF))
+        sys.exit()
     try:
         main()
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from cells import store_of, write_images
-from measured import ROOT, Measured, in_turn, report, times_as_fast
+from measured import ROOT, Measured, in_turn, report, seconds_of, times_as_fast
 from PIL import Image
 
 TILE_PX, PER_TILE = 1000, 100
@@ -58,10 +58,13 @@ def run(*command: str) -> None:
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)  # noqa: S603
 
 
-def peak_mib(cells: int, folder: Path) -> float:
-    """Of a process that writes a synthetic store, and the largest of its workers."""
-    run("-m", "cellpatch.data.prepare", f"data.cells={cells}", "data.specimens=303", f"data.loading.store_dir={folder}")
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+def write_study(cells: int, folder: Path) -> list[Measured]:
+    """Peak memory and seconds of writing a synthetic store; memory of the largest of its processes."""
+    settings = [f"data.cells={cells}", "data.specimens=303", f"data.loading.store_dir={folder}"]
+    seconds = seconds_of(lambda: run("-m", "cellpatch.data.prepare", *settings))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    beside = {"cells": cells, "s": seconds}
+    return [Measured("ingest, peak memory", [peak], "MiB", "at most", 1500, beside)]
 
 
 def main() -> None:
@@ -75,8 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.cells_of_study:
-            peak = peak_mib(options.cells_of_study, folder / "study")
-            found.append(Measured("ingest, peak memory", [peak], "MiB", "at most", 1500, {}))
+            found += write_study(options.cells_of_study, folder / "study")
         store = store_of(folder, options.cells)
         everything = np.arange(len(store))
         write_images(store, everything, folder / "images")

@@ -1,6 +1,8 @@
 """How our commands end when the user has something to mend."""
 
+import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +18,43 @@ def guard(work: Callable[[DictConfig], Done], config: DictConfig) -> Done:
         return work(config)
     except ValueError as error:
         sys.exit(f"error: {error}")
+
+
+_USAGE = """\
+usage: python train.py [-m] [GROUP=NAME ...] [KEY=VALUE ...]
+
+Train one model, or with -m a grid: each of several values, by commas, with each.
+
+    python train.py model=cnn data=folder data.root=DIR
+    python train.py -m model=customvit flag_limit=256,1024,16384
+    python train.py -m model=cnn,customvit flag_limit=256,1024 seed=0,1,2 dry_run=true
+
+Groups and their names; GROUP.KEY=VALUE changes one key of what is chosen:
+
+{groups}
+
+Keys, as in conf/config.yaml:
+
+{keys}
+
+--cfg job prints the whole config that a command makes, --hydra-help Hydra's own flags.
+"""
+
+
+def usage(conf: Path) -> str:
+    """What --help says, of the YAML files in `conf`; Hydra's own lists them a second long and leaves out comments."""
+    names: dict[str, list[str]] = {}
+    for file in sorted(conf.glob("*/**/*.yaml")):
+        group = file.parent.relative_to(conf).as_posix()
+        if not group.startswith("hydra/job"):
+            names.setdefault(group, []).append(file.stem)
+    width = max(map(len, names)) + 4
+    groups = [
+        textwrap.fill(" ".join(of), 100, initial_indent=f"  {group}".ljust(width), subsequent_indent=" " * width)
+        for group, of in names.items()
+    ]
+    keys = re.findall(r"^(\w+: .*)$", (conf / "config.yaml").read_text(encoding="utf-8"), re.M)
+    return _USAGE.format(groups="\n".join(groups), keys="\n".join(f"  {line}" for line in keys))
 
 
 def from_runs(write: Callable[[Path], list[Path]]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, start_python
 from PIL import Image
 
 SMALL = ["model.recipe.lr=0.01", "trainer.max_epochs=1", "trainer.accelerator=cpu", "adapt.batch_size=32"]
@@ -235,3 +235,14 @@ def test_models_without_weights_are_left_out_and_said(tmp_path: Path, folder_of_
     assert done.returncode == 0, done.stderr
     assert "2 jobs: 1 trained, 1 unavailable" in done.stdout
     assert "there is no /nowhere.safetensors" in done.stdout
+
+
+def test_help_names_every_choice_and_key_and_is_quick_to_come() -> None:
+    process = start_python("-X", "importtime", str(ROOT / "train.py"), "--help")
+    told, imported = process.communicate()
+    assert process.returncode == 0
+    for file in (ROOT / "conf").glob("[!h]*/*.yaml"):
+        assert re.search(rf"\b{file.stem}\b", told), file
+    for key in ("flag_limit", "seed", "runs_dir", "retry_failed", "dry_run"):
+        assert f"\n  {key}: " in told
+    assert "torch" not in {line.rpartition("|")[2].strip() for line in imported.splitlines()}
