@@ -24,7 +24,7 @@ PLACES = {
     "model.weights": ("cellpatch.models.weights.Weights",),
     "data": ("cellpatch.data.source.Source",),
     "data.split": ("cellpatch.data.splits.BySpecimen",),
-    "data.loading": ("cellpatch.data.datamodule.Loading",),
+    "data.loading": ("cellpatch.data.loading.Loading",),
     "data.costs": ("cellpatch.evaluate.Costs",),
     "adapt": ("cellpatch.adapt.Schedule", "cellpatch.probe.Probe"),
     "augment": ("cellpatch.augment.DeviceAugment", "cellpatch.augment.AlbumentationsAugment"),
@@ -78,8 +78,8 @@ def models() -> dict[str, bool]:
     return {file.stem: "weights" in OmegaConf.load(file) for file in files}
 
 
-def check(config: DictConfig) -> dict[str, Any]:
-    """Resolve the config to plain values after checking every key and type in it.
+def check(config: DictConfig, part: str | None = None) -> dict[str, Any]:
+    """Resolve the config to plain values after checking every key and type in it, or in one of its parts.
 
     Raises ValueError that names the key: a missing value, an untrusted `_target_`, a key that the target's
     signature lacks, or a value of another type than its annotation.
@@ -103,7 +103,8 @@ def check(config: DictConfig) -> dict[str, Any]:
     if plain["flag_limit"] < 1:
         raise ValueError(f"flag_limit must be >= 1, but got {plain['flag_limit']}")
     for place, node in _nodes(plain, ""):
-        _check_node(place, node)
+        if part is None or place.partition(".")[0] == part:  # checking a place imports what it names
+            _check_node(place, node)
     return plain
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import minimize_scalar
 
 ECE_BINS = 15  # equal-width bins of the highest probability, as in Guo et al., arXiv 1706.04599
 COVERAGES = (0.8, 0.9)  # shares of the cells, the surest first, whose accuracy is told
@@ -125,6 +124,8 @@ def selective_accuracy(
 
 def fit_temperature(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
     """The temperature in [0.05, 20] with the least negative log likelihood (Guo et al., arXiv 1706.04599)."""
+    from scipy.optimize import minimize_scalar  # half a second, and reading a config does without
+
     found = minimize_scalar(
         lambda log: negative_log_likelihood(labels, scale(probabilities, float(np.exp(log)))),
         bounds=(np.log(0.05), np.log(20)),

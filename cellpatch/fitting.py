@@ -23,7 +23,8 @@ from cellpatch.checkpoints import Best, Resume
 from cellpatch.classifier import Classifier
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.config import build, without
-from cellpatch.data.datamodule import CellData, Loading, class_weights, to_pixels
+from cellpatch.data.datamodule import CellData, class_weights, to_pixels
+from cellpatch.data.loading import Loading
 from cellpatch.embeddings import Cache
 from cellpatch.memory import cells_at_a_time
 from cellpatch.models.backbone import Backbone, load_trained, trained_state

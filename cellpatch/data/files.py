@@ -1,8 +1,9 @@
 """Image files that are crops already: decode many, check each, stream them into a store."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from PIL import Image
 
 from cellpatch.data.images import read_rgb
 from cellpatch.data.problems import Problems
+from cellpatch.data.processes import available, in_order
 from cellpatch.data.store import Geometry
 from cellpatch.data.writer import StoreWriter
 
 _CHUNK = 64  # files decoded together; with the writer's shard this bounds memory
+_WORTH_PROCESSES = 4000  # files; fewer are decoded before processes have started
 
 
 @dataclass(frozen=True)
@@ -97,21 +100,25 @@ def decode(
     A file comes with what an error should call it. `side_px` None leaves the images at their own sides.
     """
 
-    def read(file: tuple[Path, str]) -> UInt8[np.ndarray, "s s 3"] | ValueError:
-        try:
-            return _square(read_rgb(file[0]), side_px)
-        except ValueError as error:
-            return error
+    chunks = [[file for file, _ in files[start : start + _CHUNK]] for start in range(0, len(files), _CHUNK)]
+    workers = available() if len(files) >= _WORTH_PROCESSES else 1
+    images = chain.from_iterable(in_order(partial(_read, side_px), chunks, workers))
+    for i, (rgb, (_, where)) in enumerate(zip(images, files, strict=True)):
+        if isinstance(rgb, str):
+            problems.add(rgb if where in rgb else f"{where}: {rgb}")
+        else:
+            yield i, rgb
 
-    with ThreadPoolExecutor() as pool:  # Pillow's decoders release the interpreter lock
-        for start in range(0, len(files), _CHUNK):
-            chunk = files[start : start + _CHUNK]
-            for i, rgb in enumerate(pool.map(read, chunk), start):
-                where = files[i][1]
-                if isinstance(rgb, ValueError):
-                    problems.add(str(rgb) if where in str(rgb) else f"{where}: {rgb}")
-                else:
-                    yield i, rgb
+
+def _read(side_px: int | None, files: list[Path]) -> list[UInt8[np.ndarray, "s s 3"] | str]:
+    """Each file's image, or why it cannot be one."""
+    found: list[UInt8[np.ndarray, "s s 3"] | str] = []
+    for file in files:
+        try:
+            found.append(_square(read_rgb(file), side_px))
+        except ValueError as error:
+            found.append(str(error))
+    return found
 
 
 def _square(rgb: UInt8[np.ndarray, "h w 3"], side_px: int | None) -> UInt8[np.ndarray, "s s 3"]:

@@ -18,7 +18,7 @@ def prepare_store(config: DictConfig) -> None:
     """Prepare the store of `config.data` and print what it holds."""
     from cellpatch.study import open_store
 
-    store = open_store(check(config)["data"])
+    store = open_store(check(config, "data")["data"])
     manifest = store.manifest
     print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}, dropped {manifest.dropped or 'none'}")
     for name, count in manifest.counts.items():

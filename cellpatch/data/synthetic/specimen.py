@@ -1,13 +1,11 @@
 """Render specimens: lay out, paint, photograph, cut; one at a time or as a stream over processes."""
 
-import multiprocessing
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpatch.data.processes import in_order
 from cellpatch.data.synthetic.camera import Camera, UInts, draw_camera, photograph
 from cellpatch.data.synthetic.cells import PAINTERS
 from cellpatch.data.synthetic.frame import Traits, draw_bank, draw_traits, open_frame
@@ -75,31 +73,11 @@ def render(
     plan = plan_counts(cells, specimens, seed)
     _check(plan[0], seed, 0, crop_px, margin_px, um_per_px)
     tasks = ((counts, seed, index, crop_px, margin_px, um_per_px) for index, counts in enumerate(plan))
-    return _stream(tasks, workers)
+    return in_order(_render, tasks, workers)
 
 
-def _stream(
-    tasks: Iterator[tuple[Ints, int, int, int, int, float]], workers: int
-) -> Iterator[tuple[int, UInts, Ints, Ints, Ints]]:
-    if workers <= 1:
-        for task in tasks:
-            yield (task[2], *render_specimen(*task))
-        return
-    # Spawned, not forked: the caller may hold threads (a data loader, a GPU context).
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pending: deque[tuple[int, Future[Cut]]] = deque()
-        try:
-            for task in tasks:
-                pending.append((task[2], pool.submit(render_specimen, *task)))
-                if len(pending) == 2 * workers:
-                    index, future = pending.popleft()
-                    yield (index, *future.result())
-            while pending:
-                index, future = pending.popleft()
-                yield (index, *future.result())
-        finally:
-            for _, future in pending:
-                future.cancel()
+def _render(task: tuple[Ints, int, int, int, int, float]) -> tuple[int, UInts, Ints, Ints, Ints]:
+    return (task[2], *render_specimen(*task))
 
 
 def _share_fields(counts: Ints) -> list[Ints]:

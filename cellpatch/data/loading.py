@@ -1,0 +1,28 @@
+"""How cells get from disk to a model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Where stores and features lie and how batches come.
+
+    `resident_gib` bounds what is held in memory or on the device, `embeddings_gib` the features kept on disk as
+    `embedding_dtype`, which are computed `embedding_batch` cells at a time (null: by input side and device).
+    """
+
+    store_dir: str
+    resident_gib: float
+    workers: int
+    embeddings_dir: str
+    embeddings_gib: float
+    embedding_dtype: Literal["float32", "float16"]
+    embedding_batch: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("resident_gib", "workers", "embeddings_gib"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.loading.{name} must be >= 0, but got {getattr(self, name)}")
+        if self.embedding_batch is not None and self.embedding_batch < 1:
+            raise ValueError(f"data.loading.embedding_batch must be null or >= 1, but got {self.embedding_batch}")

@@ -1,0 +1,40 @@
+"""Work shared by processes, its results in order."""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+MOST = 8  # processes; beyond these the one that writes is what one waits for
+
+
+def available() -> int:
+    """Processes that this one may use, at most MOST."""
+    return min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+    """The results of tasks in their order, worked out ahead of the reader: at most 2 * workers wait in memory.
+
+    0 and 1 workers work in this process, more in a pool of that many. They are spawned, not forked: the caller may
+    hold threads (a data loader, a GPU context).
+    """
+    if workers <= 1:
+        yield from map(work, tasks)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pending: deque[Future[Result]] = deque()
+        try:
+            for task in tasks:
+                pending.append(pool.submit(work, task))
+                if len(pending) == 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

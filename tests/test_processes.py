@@ -1,0 +1,34 @@
+"""Work shared by processes comes back in order, and never far ahead of who reads it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cellpatch.data.processes import available, in_order
+
+
+def _note(task: tuple[Path, int]) -> tuple[int, int]:
+    folder, number = task
+    (folder / str(number)).touch()
+    if number == 13:
+        raise ValueError("thirteen")
+    return number, os.getpid()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_results_are_in_order(tmp_path: Path, workers: int) -> None:
+    found = list(in_order(_note, ((tmp_path, i) for i in range(12)), workers))
+    assert [number for number, _ in found] == list(range(12))
+    assert ({pid for _, pid in found} == {os.getpid()}) == (workers < 2)
+
+
+def test_an_error_comes_through_and_what_is_left_is_not_done(tmp_path: Path) -> None:
+    results = in_order(_note, ((tmp_path, i) for i in range(13, 100)), 2)
+    with pytest.raises(ValueError, match="thirteen"):
+        next(results)
+    assert len(list(tmp_path.iterdir())) <= 2 * 2 + 1
+
+
+def test_there_is_a_processor() -> None:
+    assert 1 <= available() <= (os.cpu_count() or 1)
