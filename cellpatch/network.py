@@ -117,7 +117,8 @@ def restore(run: Path, weights_file: Path | None = None) -> Network:
     """
     check_files(run)
     record = read_record(run)
-    plain, n_classes = check(OmegaConf.create(record["config"])), len(record["classes"])
+    config = record["config"] | {"augment": {}}  # how crops were varied is no part of what was trained
+    plain, n_classes = check(OmegaConf.create(config)), len(record["classes"])
     geometry = geometry_of(record)
     if weights_file is not None:
         if "weights" not in plain["model"]:

@@ -55,6 +55,15 @@ def test_a_stored_run_gives_its_predictions_again(tmp_path: Path, folder_of_squa
     assert size < 5e6 or adapt == "ft_all", "frozen weights are not stored again"
 
 
+def test_a_run_of_an_earlier_version_is_restored(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    train(_config(tmp_path, folder_of_squares(20, 5)))
+    [(run, record)] = _records(tmp_path)
+    record["config"]["augment"]["_target_"] = "cellpatch.augment.KorniaAugment"  # until 0.2
+    record["config"]["data"]["loading"]["_target_"] = "cellpatch.data.datamodule.Loading"  # where it was
+    replace_record(run, record)
+    assert restore(run).backbone.input_px == record["config"]["model"]["backbone"]["input_px"]
+
+
 def test_squares_are_told_by_frozen_features(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     train(_config(tmp_path, folder_of_squares(60, 10)))
     [(_, record)] = _records(tmp_path)
