@@ -238,13 +238,26 @@ GOLDEN = {
 def test_losses_are_what_they_were(
     tmp_path: Path, folder_of_squares: FolderMaker, caplog: pytest.LogCaptureFixture, model: str, augment: str
 ) -> None:
-    small = SMALL_CNN if model == "cnn" else SMALL_VIT
     with caplog.at_level("INFO"):
-        train(config_of(tmp_path, folder_of_squares(20, 5), *small, "trainer.max_epochs=3", f"augment={augment}"))
-    found = [
-        [float(part) for part in pair] for pair in re.findall(r"train_loss ([\d.]+) +val_loss ([\d.]+)", caplog.text)
-    ]
-    np.testing.assert_allclose(found, GOLDEN[model, augment], atol=5e-3)
+        _train_golden(tmp_path, folder_of_squares(20, 5), model, augment)
+    np.testing.assert_allclose(_losses(caplog.text), GOLDEN[model, augment], atol=5e-3)
+
+
+def test_16_bits_on_a_cpu_train_nearly_the_same(
+    tmp_path: Path, folder_of_squares: FolderMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        _train_golden(tmp_path, folder_of_squares(20, 5), "customvit", "none", "trainer.precision=bf16-mixed")
+    np.testing.assert_allclose(_losses(caplog.text), GOLDEN["customvit", "none"], atol=0.05)
+
+
+def _train_golden(tmp_path: Path, root: Path, model: str, augment: str, *overrides: str) -> None:
+    small = SMALL_CNN if model == "cnn" else SMALL_VIT
+    train(config_of(tmp_path, root, *small, "trainer.max_epochs=3", f"augment={augment}", *overrides))
+
+
+def _losses(told: str) -> list[list[float]]:
+    return [[float(part) for part in pair] for pair in re.findall(r"train_loss ([\d.]+) +val_loss ([\d.]+)", told)]
 
 
 def test_the_same_run_twice_is_the_same_to_the_last_bit(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
