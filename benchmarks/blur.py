@@ -8,12 +8,11 @@ python benchmarks/blur.py [--repeats 15] [--json FILE]
   backbone and head on ready 40x40 inputs.
 """
 
-import argparse
 from math import ceil
 
 import torch
 from kornia.filters import gaussian_blur2d
-from measured import in_turn, report, share_of_time
+from measured import in_turn, option_parser, report, share_of_time
 from torch import nn
 from torch.nn.functional import interpolate
 
@@ -41,10 +40,7 @@ def direct(x: torch.Tensor, kind: str) -> torch.Tensor:
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time blur.")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json")
-    repeats = parser.parse_args().repeats
+    options = option_parser("Time blur.", repeats=15).parse_args()
     found = []
     keep_freed_blocks()
     side = CROP_PX + 2 * MARGIN_PX
@@ -52,7 +48,7 @@ def main() -> None:
     for kind in ("pre", "post"):
         optics = Optics(CROP_PX, MARGIN_PX, 40, 40, Condition(kind, SIGMA))
         torch.testing.assert_close(optics(x), direct(x, kind), atol=1e-5, rtol=0)
-        taken = in_turn(lambda o=optics: o(x), lambda k=kind: direct(x, k), repeats, 2)  # type: ignore[misc]
+        taken = in_turn(lambda o=optics: o(x), lambda k=kind: direct(x, k), options.repeats, 2)  # type: ignore[misc]
         found.append(share_of_time(f"optics, {kind}", taken, 0.25))
 
     model = check(compose_config(["model=customvit"]))["model"]
@@ -75,8 +71,8 @@ def main() -> None:
             for part in ready.split(n):
                 network(part)
 
-    taken = in_turn(under_each, bare, max(3, repeats // 3))
-    report([*found, share_of_time("nine conditions, customvit", taken, 1.1)])
+    taken = in_turn(under_each, bare, max(3, options.repeats // 3))
+    report([*found, share_of_time("nine conditions, customvit", taken, 1.1)], options.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ benchmarks/bare_training.py on PNG files of the same cells of the same split; th
 augmentation, the best epoch by validation kept. Both macro-F1 on the test cells are printed: ours must not be lower.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -16,19 +15,14 @@ import tempfile
 from pathlib import Path
 
 from cells import write_images
-from measured import ROOT, Measured, in_turn, report, share_of_time
+from measured import ROOT, Measured, in_turn, option_parser, report, share_of_time
 
 from cellpatch.config import check, compose_config
 from cellpatch.study import open_store, open_study
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time a training against a bare script.")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--flag-limit", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json")
-    options = parser.parse_args()
+    options = option_parser("Time a training against a bare script.", epochs=10, flag_limit=256, repeats=3).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         settings = ["model=cnn", "data.cells=20000", f"flag_limit={options.flag_limit}", "logger=none"]
         settings += [f"trainer.max_epochs={options.epochs}", "trainer.accelerator=cpu"]
@@ -58,7 +52,8 @@ def main() -> None:
         [
             share_of_time("end to end", taken, 0.6),
             Measured("end to end, macro-F1 less theirs", ahead, "", "at least", 0.0, told),
-        ]
+        ],
+        options.json,
     )
 
 

@@ -6,7 +6,6 @@ The runs are stored ones: folders with a sealed record and predictions under nin
 cells of 16 classes and 60 specimens. Wall time and peak memory of `experiments/paper.py RUNS figures tables`.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from measured import ROOT, Measured, report, seconds_of
+from measured import ROOT, Measured, option_parser, report, seconds_of
 
 from cellpatch import evaluate, record
 from cellpatch.conditions import CLEAN, Condition
@@ -70,10 +69,7 @@ def hash_of(name: str) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time all figures and tables.")
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--json")
-    options = parser.parse_args()
+    options = option_parser("Time all figures and tables.", runs=500).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_runs(Path(folder) / "runs", options.runs)
         command = [sys.executable, str(ROOT / "experiments" / "paper.py"), "runs", "figures", "tables"]
@@ -85,7 +81,8 @@ def main() -> None:
         [
             Measured(name, [seconds], "s", "at most", 60, {}),
             Measured("figures, peak memory", [peak], "MiB", "at most", 1000, {}),
-        ]
+        ],
+        options.json,
     )
 
 

@@ -7,7 +7,6 @@ processes and keeps nothing. Tiles are PNG of 1000 x 1000 px with 100 points eac
 synthetic store of 185,432 cells, the study's number (--cells-of-study 0 leaves it out).
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from cells import store_of, write_images
-from measured import ROOT, Measured, in_turn, report, seconds_of, times_as_fast
+from measured import ROOT, Measured, in_turn, option_parser, report, seconds_of, times_as_fast
 from PIL import Image
 
 TILE_PX, PER_TILE = 1000, 100
@@ -68,12 +67,9 @@ def write_study(cells: int, folder: Path) -> list[Measured]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time preparing a store against bare decoding.")
-    parser.add_argument("--cells", type=int, default=20000)
-    parser.add_argument("--cells-of-study", type=int, default=185_432)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json")
-    options = parser.parse_args()
+    options = option_parser(
+        "Time preparing a store against bare decoding.", cells=20000, cells_of_study=185_432, repeats=5
+    ).parse_args()
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -101,7 +97,7 @@ def main() -> None:
 
             taken = in_turn(ours, theirs, options.repeats)
             found.append(times_as_fast(f"ingest, {what}", taken, 0.75))
-    report(found)
+    report(found, options.json)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ torchvision's ImageFolder of the same crops, equal transforms crop by crop, Data
 between epochs.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from cells import store_of, write_images
-from measured import in_turn, report, times_as_fast
+from measured import in_turn, option_parser, report, times_as_fast
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from transforms import MEAN, STD, augmented
@@ -28,11 +27,7 @@ BATCH, LEAST = 64, 8.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time batches from a store against an ImageFolder.")
-    parser.add_argument("--cells", type=int, default=8192)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json")
-    options = parser.parse_args()
+    options = option_parser("Time batches from a store against an ImageFolder.", cells=8192, repeats=7).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = store_of(Path(folder), options.cells)
         everything = np.arange(len(store))
@@ -59,7 +54,8 @@ def main() -> None:
             for x, _ in loader:
                 assert x.shape[1:] == (3, 40, 40)
 
-        report([times_as_fast("input", in_turn(ours, theirs, options.repeats), LEAST)])
+        taken = in_turn(ours, theirs, options.repeats)
+    report([times_as_fast("input", taken, LEAST)], options.json)
 
 
 if __name__ == "__main__":

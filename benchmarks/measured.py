@@ -1,8 +1,7 @@
 """What a benchmark found: repeats of a number beside its mark, printed as a line and kept as JSON."""
 
+import argparse
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -79,14 +78,18 @@ def told(found: Measured) -> str:
     return f"{found.name}: {found.median:.3g}{spread} {found.unit}{mark}{f'  [{beside}]' if beside else ''}"
 
 
-def report(found: Sequence[Measured]) -> None:
-    """Print lines for people; with --json FILE on the command line, write the numbers there too."""
+def option_parser(purpose: str, **defaults: int | str) -> argparse.ArgumentParser:
+    """The options of a benchmark: one for each default and of its type, and --json FILE."""
+    parser = argparse.ArgumentParser(description=purpose)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help="%(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    return parser
+
+
+def report(found: Sequence[Measured], file: Path | None) -> None:
+    """Print lines for people and, if a file is given, write the numbers there."""
     print("\n".join(map(told, found)), flush=True)
-    if "--json" in sys.argv:
+    if file is not None:
         rows = [asdict(each) | {"values": list(each.values)} for each in found]
-        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-
-
-def environment_of(threads: int) -> dict[str, str]:
-    """The environment of a child process that computes with so many threads."""
-    return os.environ | {"OMP_NUM_THREADS": str(threads)}
+        file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -5,7 +5,6 @@
 Twenty short trainings on synthetic cells as one `python train.py -m`, against twenty times `python train.py`.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -13,15 +12,11 @@ import tempfile
 from pathlib import Path
 
 from cells import store_of
-from measured import ROOT, in_turn, report, share_of_time
+from measured import ROOT, in_turn, option_parser, report, share_of_time
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time a grid against separate commands.")
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json")
-    options = parser.parse_args()
+    options = option_parser("Time a grid against separate commands.", runs=20, repeats=1).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store_of(Path(folder), 20000)
         settings = ["model=cnn", "data.cells=20000", "flag_limit=8", "trainer.max_epochs=2", "logger=none"]
@@ -40,7 +35,8 @@ def main() -> None:
             for seed in range(options.runs):
                 run(f"seed={seed}")
 
-        report([share_of_time("grid", in_turn(grid, commands, options.repeats, warm_up=0), 0.5)])
+        taken = in_turn(grid, commands, options.repeats, warm_up=0)
+    report([share_of_time("grid", taken, 0.5)], options.json)
 
 
 if __name__ == "__main__":

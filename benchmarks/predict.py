@@ -6,13 +6,12 @@ customvit with its optics, from native uint8 crops to probabilities: ONNX Runtim
 eager, one cell at a time and 64, with the same number of threads.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from measured import in_turn, report, share_of_time
+from measured import in_turn, option_parser, report, share_of_time
 
 from cellpatch.config import build, check, compose_config, without
 from cellpatch.data.synthetic.source import GEOMETRY
@@ -25,10 +24,7 @@ MARKS = {1: 0.7, 64: 1.0}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time an exported model against torch.")
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--json")
-    repeats = parser.parse_args().repeats
+    options = option_parser("Time an exported model against torch.", repeats=30).parse_args()
     keep_freed_blocks()
     torch.manual_seed(0)
     plain = check(compose_config(["model=customvit", "logger=none"]))
@@ -49,8 +45,8 @@ def main() -> None:
                 return probabilities_of(network, crops)
 
             np.testing.assert_allclose(exported(), eager(), atol=1e-4)
-            found.append(share_of_time(f"predict, batch {batch}", in_turn(exported, eager, repeats, 5), mark))
-    report(found)
+            found.append(share_of_time(f"predict, batch {batch}", in_turn(exported, eager, options.repeats, 5), mark))
+    report(found, options.json)
 
 
 if __name__ == "__main__":

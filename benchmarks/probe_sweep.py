@@ -9,24 +9,23 @@ those of the first run's passes: of all cells as they are, and of the test cells
 is prepared before.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from measured import ROOT, Measured, report, seconds_of
+from measured import ROOT, Measured, option_parser, report, seconds_of
 
 LIMITS, AT_MOST = "256,512,1024,2048,4096,8192,16384", 1.2
 DEFAULT = ["model=efficientnet_lite0", "model.backbone.input_px=64", "optics=blur"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time a sweep of probes.")
+    parser = option_parser("Time a sweep of probes.")
     parser.add_argument("overrides", nargs="*", default=DEFAULT)
-    parser.add_argument("--json")
-    overrides = [*parser.parse_args().overrides, "logger=none"]
+    options = parser.parse_args()
+    overrides = [*options.overrides, "logger=none"]
     with tempfile.TemporaryDirectory() as folder:
         data = [each for each in overrides if each.startswith("data")] + [f"data.loading.store_dir={folder}/stores"]
         subprocess.run([sys.executable, "-m", "cellpatch.data.prepare", *data], cwd=ROOT, check=True)  # noqa: S603
@@ -36,9 +35,8 @@ def main() -> None:
         seconds = [json.loads(file.read_text())["seconds"] for file in Path(folder, "runs").glob("*/record.json")]
     passes = max(each["embed"] for each in seconds) + max(each["evaluate"] for each in seconds)
     parts = {"s in all": whole, "s of passes": passes, "s of fits": sum(each["train"] for each in seconds)}
-    report(
-        [Measured(f"probe sweep, {len(seconds)} runs", [whole / passes], "of the passes", "at most", AT_MOST, parts)]
-    )
+    name = f"probe sweep, {len(seconds)} runs"
+    report([Measured(name, [whole / passes], "of the passes", "at most", AT_MOST, parts)], options.json)
 
 
 if __name__ == "__main__":

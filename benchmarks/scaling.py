@@ -8,12 +8,11 @@ seconds to write the store, to open it with its checksums, to split it by specim
 between the two largest numbers: 1 is linear; marks are of slopes.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from measured import Measured, report, seconds_of
+from measured import Measured, option_parser, report, seconds_of
 
 from cellpatch import stats
 from cellpatch.config import build, check, compose_config
@@ -83,9 +82,7 @@ def plot(cells: list[int], seconds: dict[str, list[float]], file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time steps against the number of cells.")
-    parser.add_argument("--cells", default="10000,50000,185432,1000000")
-    parser.add_argument("--json")
+    parser = option_parser("Time steps against the number of cells.", cells="10000,50000,185432,1000000")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     cells = [int(n) for n in options.cells.split(",")]
@@ -99,7 +96,7 @@ def main() -> None:
         slope = np.log(values[-1] / values[-2]) / np.log(cells[-1] / cells[-2])
         at = {f"s for {n} cells": value for n, value in zip(cells, values, strict=True)}
         found.append(Measured(f"scaling, {name}", [float(slope)], "slope", "at most", SLOPE, at))
-    report(found)
+    report(found, options.json)
 
 
 if __name__ == "__main__":

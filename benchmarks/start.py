@@ -7,7 +7,6 @@
   torch and Lightning.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cells import store_of
-from measured import ROOT, in_turn, report, share_of_time
+from measured import ROOT, in_turn, option_parser, report, share_of_time
 
 STOP_AT_FIRST_STEP = """
 import os, runpy, sys
@@ -35,19 +34,17 @@ def run(*arguments: str) -> Callable[[], object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the start of commands.")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json")
-    repeats = parser.parse_args().repeats
+    options = option_parser("Time the start of commands.", repeats=7).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store_of(Path(folder), 20000)
         settings = ["model=cnn", "data.cells=20000", "logger=none", f"runs_dir={folder}/runs"]
         settings += [f"data.loading.store_dir={folder}/stores", "trainer.accelerator=cpu"]
-        answers = in_turn(run("train.py", "--help"), run("-c", "import hydra"), repeats)
+        answers = in_turn(run("train.py", "--help"), run("-c", "import hydra"), options.repeats)
         begins = in_turn(
-            run("-c", STOP_AT_FIRST_STEP, *settings), run("-c", "import torch, pytorch_lightning"), repeats
+            run("-c", STOP_AT_FIRST_STEP, *settings), run("-c", "import torch, pytorch_lightning"), options.repeats
         )
-    report([share_of_time("start, --help", answers, 3.0), share_of_time("start, first step", begins, 1.3)])
+    found = [share_of_time("start, --help", answers, 3.0), share_of_time("start, first step", begins, 1.3)]
+    report(found, options.json)
 
 
 if __name__ == "__main__":

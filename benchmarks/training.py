@@ -7,7 +7,6 @@ the same network and optimiser on random inputs that lie ready in memory, so tha
 time of an epoch is without its validation, which is told apart; the first epoch is not counted.
 """
 
-import argparse
 import tempfile
 import time
 from copy import deepcopy
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from measured import Measured, report, times_as_fast
+from measured import Measured, option_parser, report, times_as_fast
 from torch.nn.functional import cross_entropy
 
 from cellpatch import fitting, review
@@ -111,15 +110,11 @@ def measure(model: str, epochs: int, folder: Path, accelerator: str, flag_limit:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time training against a bare loop.")
-    parser.add_argument("--models", default=",".join(MARKS))
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--json")
-    options = parser.parse_args()
+    options = option_parser("Time training against a bare loop.", models=",".join(MARKS), epochs=6).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report(
-            [row for model in options.models.split(",") for row in measure(model, options.epochs, Path(folder), "cpu")]
-        )
+        models = options.models.split(",")
+        found = [row for model in models for row in measure(model, options.epochs, Path(folder), "cpu")]
+    report(found, options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How our commands end when the user has something to mend."""
+"""What our commands say: their usage, what the user has to mend, the files that they made."""
 
 import re
 import sys

@@ -56,10 +56,10 @@ def measure(
     are, `..._scaled` after `temperature`, which was fitted on clean validation cells. `cost_weighted_error` is told
     if `costs` names classes. Rows of `confusion` are true classes.
     """
-    predicted = probabilities.argmax(axis=1)
-    codes = np.arange(len(classes))
     from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support  # a second to import
 
+    predicted = probabilities.argmax(axis=1)
+    codes = np.arange(len(classes))
     precision, recall, f1, n = precision_recall_fscore_support(labels, predicted, labels=codes, zero_division=np.nan)
     present = n > 0
     f1 = np.where(present, np.nan_to_num(f1), np.nan)
@@ -94,11 +94,11 @@ def measure(
 
 def auroc(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
     """Mean over the present classes of the area under the ROC curve, one against the rest; NaN for a single class."""
+    from sklearn.metrics import roc_auc_score
+
     present = np.unique(labels)
     if len(present) < 2:
         return float("nan")
-    from sklearn.metrics import roc_auc_score
-
     return float(np.mean([roc_auc_score(labels == code, probabilities[:, code]) for code in present]))
 
 
@@ -156,9 +156,9 @@ def confusion(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
 ) -> Int[np.ndarray, "classes classes"]:
     """Counts; rows are true classes, columns predicted ones."""
-    codes = np.arange(probabilities.shape[1])
     from sklearn.metrics import confusion_matrix
 
+    codes = np.arange(probabilities.shape[1])
     return confusion_matrix(labels, probabilities.argmax(axis=1), labels=codes)
 
 

@@ -3,7 +3,8 @@
 python -m cellpatch.latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S] [--weights FILE]
 
 Each run is timed in a process of its own, from crops in memory to probabilities in memory, and its card is written
-into its record, so that accuracy and cost join by run. Nothing else should run beside it.
+into its record, so that accuracy and cost join by run, and sent to W&B where the run logged there. Nothing else
+should run beside it.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch._dynamo.exc import BackendCompilerFailed
 
+from cellpatch import review
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import Geometry
 from cellpatch.export import Deployed, open_session, save_onnx
@@ -205,8 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                 asked = (run, engines, options.threads, options.seconds, options.weights)
                 card = pool.submit(time_run, *asked).result()
-            with locked(run.parent, read_record(run)["identity"]):
+            record = read_record(run)
+            with locked(run.parent, record["identity"]):
                 update_record(run, latency=card)
+            review.log_latency(run, record["config"], card)
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
         print(told(run.name, card))

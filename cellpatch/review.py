@@ -80,6 +80,21 @@ def log_review(
     )
 
 
+def log_latency(run: Path, config: dict[str, Any], card: dict[str, Any]) -> None:
+    """Send a stored run's latency card to where the run logged, as a run beside it: its name, job type latency."""
+    settings = config["logger"]
+    if not settings:
+        return
+    facts = {"run": run.name, "model": config["model"]["name"], "hardware": card["hardware"]}
+    with logger_of(settings | {"job_type": "latency"}, facts, run, run.name, None) as logger:
+        import wandb
+
+        rows = pd.DataFrame([{"engine": engine} | row for engine, rows in card["engines"].items() for row in rows])
+        least = rows.groupby("engine")["ms"].min()
+        logger.experiment.log({f"latency/{engine}_ms": ms for engine, ms in least.items()})
+        logger.experiment.log({"latency": wandb.Table(dataframe=rows)})
+
+
 def _images(study: Study, cells: Int[np.ndarray, " n"], captions: Sequence[str]) -> list[Any]:
     import wandb
 

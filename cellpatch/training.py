@@ -21,13 +21,14 @@ from cellpatch.adapt import Schedule
 from cellpatch.conditions import CLEAN, Condition, Conditions
 from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
-from cellpatch.fitting import fit_by_gradients, fit_probe, restore_predictor
+from cellpatch.fitting import fit_by_gradients, restore_predictor
 from cellpatch.grid import Outcome, State
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.network import device_of, optics_of, weights_fingerprint
 from cellpatch.optics import sampled_sigma
 from cellpatch.plan import foresee
 from cellpatch.probe import Probe
+from cellpatch.probing import fit_probe
 from cellpatch.study import Study, open_store, open_study
 
 log = logging.getLogger(__name__)

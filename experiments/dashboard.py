@@ -1,4 +1,4 @@
-"""A W&B workspace and report of uploaded runs: curves, macro-F1 by limit, blur, confusion, errors.
+"""A W&B workspace and report of uploaded runs: curves, macro-F1 by limit, blur, confusion, latency, errors.
 
     wandb sync runs/*/wandb/offline-run-*          # upload; runs are offline until then
     python experiments/dashboard.py ENTITY [PROJECT]          # or: make dashboard ENTITY=...
@@ -16,7 +16,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 NAME = "cellpatch"
-TABLES = ("blur", "per_class", "confusion_table")
+TABLES = ("blur", "per_class", "confusion_table", "latency")
 ABOUT = """Scores are of test cells whose specimens no training saw. Intervals, paired comparisons and the
 recommendation are in `make report`: W&B shows runs, it resamples nothing."""
 WITHOUT = """not logged in to W&B, so nothing was made. With an account:
@@ -37,7 +37,7 @@ def panels() -> dict[str, list[Any]]:
             wr.ParallelCoordinatesPlot(title="what goes with macro-F1", columns=axes),
         ],
         "Training": [wr.LinePlot(title=key, x="epoch", y=[key]) for key in ("train_loss", "val_loss", "val_macro_f1")],
-        "Blur, classes, confusions": [wr.WeavePanelSummaryTable(table_name=key) for key in TABLES],
+        "Blur, classes, confusions, latency": [wr.WeavePanelSummaryTable(table_name=key) for key in TABLES],
         "Cells": [wr.MediaBrowser(title=key, media_keys=[key]) for key in ("misclassified", "examples")],
     }
 

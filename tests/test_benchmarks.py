@@ -11,7 +11,7 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import suite
-from measured import Measured, in_turn, report, share_of_time, times_as_fast, told
+from measured import Measured, in_turn, option_parser, report, share_of_time, times_as_fast, told
 
 
 def test_ratios_are_of_pairs_and_marks_of_their_median() -> None:
@@ -34,11 +34,12 @@ def test_calls_are_made_in_turn_and_the_first_are_not_counted() -> None:
     assert (taken >= 0).all()
 
 
-def test_a_report_is_read_back_by_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_is_read_back_by_the_suite(tmp_path: Path) -> None:
     found = share_of_time("work", np.array([[1.0, 2.0]]), 0.4)
-    monkeypatch.setattr(sys, "argv", ["benchmark", "--json", str(tmp_path / "found.json")])
-    report([found])
-    [back] = [Measured(**row) for row in json.loads((tmp_path / "found.json").read_text())]
+    options = option_parser("Time work.", cells=8, models="cnn").parse_args(["--json", str(tmp_path / "found.json")])
+    assert (options.cells, options.models) == (8, "cnn")
+    report([found], options.json)
+    [back] = [Measured(**row) for row in json.loads(options.json.read_text())]
     assert back == found
     [row] = suite.as_rows([back])
     assert (row["median"], row["held"], row["mark"]) == (0.5, False, 0.4)

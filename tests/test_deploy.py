@@ -16,7 +16,7 @@ import torch
 from conftest import config_of, square_crop, start_python
 from PIL import Image
 
-from cellpatch import latency
+from cellpatch import latency, review
 from cellpatch.export import export
 from cellpatch.network import restore
 from cellpatch.predict import predict
@@ -278,6 +278,19 @@ def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) 
         latency.main([str(run), "--threads", "0"])
     with pytest.raises(SystemExit, match="--engines must be of"):
         latency.main([str(run), "--engines", "eager,magic"])
+
+
+def test_a_card_goes_where_the_run_logged(tmp_path: Path) -> None:
+    logger = {"_target_": "pytorch_lightning.loggers.WandbLogger", "project": "cellpatch", "offline": True}
+    row = {"batch": 1, "ms": 4.25, "low": 4.0, "high": 4.5, "repeats": 9}
+    card = {"hardware": {"processor": "abacus"}, "engines": {"eager": [row], "onnx": [row | {"ms": 2.0}]}}
+    review.log_latency(tmp_path, {"logger": logger, "model": {"name": "cnn"}}, card)
+    [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    logged = file.read_bytes()
+    for word in (b"latency/eager_ms", b"latency/onnx_ms", b"4.25", b"abacus"):
+        assert word in logged, word
+    review.log_latency(tmp_path, {"logger": {}, "model": {"name": "cnn"}}, card)
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
 
 
 def test_repeated_calls_are_timed() -> None:

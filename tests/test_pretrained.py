@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, config_of
 
-from cellpatch import embeddings, fitting, runs
+from cellpatch import embeddings, probing, runs
 from cellpatch.conditions import Condition
 from cellpatch.config import build, check, compose_config
 from cellpatch.evaluate import measure
@@ -305,8 +305,8 @@ def test_rounded_features_are_exported_and_the_backbone_is_opened_once(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    whole = fitting.open_backbone
-    monkeypatch.setattr(fitting, "open_backbone", lambda *a: (opened.append(1), whole(*a))[1])
+    whole = probing.open_backbone
+    monkeypatch.setattr(probing, "open_backbone", lambda *a: (opened.append(1), whole(*a))[1])
     train(_config(tmp_path, folder_of_squares(20, 5), "data.loading.embedding_dtype=float16", *BLUR))
     assert len(opened) == 1
     [(run, _)] = _records(tmp_path)

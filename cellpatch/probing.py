@@ -1,0 +1,93 @@
+"""Fit a probe to a study: on kept features of a frozen backbone."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cellpatch.conditions import CLEAN, Condition
+from cellpatch.config import build
+from cellpatch.data.loading import Loading
+from cellpatch.embeddings import Cache
+from cellpatch.fitted import Fitted, Predict
+from cellpatch.memory import cells_at_a_time
+from cellpatch.models.backbone import Backbone
+from cellpatch.network import Network, device_of, open_backbone, optics_of
+from cellpatch.probe import Probe
+from cellpatch.study import Study
+
+
+def fit_probe(plain: dict[str, Any], study: Study, probe: Probe, fingerprint: str | None, logger: Any) -> Fitted:
+    """Embed every cell of the store unless it is done, and fit the probe to the study's cells."""
+    started = time.perf_counter()
+    device = device_of(plain["trainer"])
+    features = Features(plain, study, fingerprint)
+
+    def part(cells: np.ndarray, views: Sequence[int | None]) -> tuple[Tensor, Tensor]:
+        found = torch.from_numpy(np.concatenate([features(CLEAN, cells, view) for view in views])).float()
+        return found.to(device), torch.from_numpy(np.tile(study.labels[cells], len(views))).to(device)
+
+    train, validation = part(study.split.train, [None, *range(probe.views)]), part(study.split.validation, [None])
+    embedded = time.perf_counter()
+    head, facts = probe.fit(train, validation, len(study.classes))
+    if logger is not None:
+        logger.log_metrics({"val_macro_f1": facts["val_macro_f1"]})
+    return Fitted(
+        features.predictor(head),
+        {f"head.{name}": tensor for name, tensor in head.state_dict().items()},
+        {"best_epoch": None, "epochs": None, "val_macro_f1": facts["val_macro_f1"], "probe": facts},
+        {"embed": embedded - started, "train": time.perf_counter() - embedded},
+    )
+
+
+class Features:
+    """Kept features of a study: of every cell as it is, of the cells asked for alone under blur."""
+
+    def __init__(self, plain: dict[str, Any], study: Study, fingerprint: str | None) -> None:
+        loading: Loading = build(plain["data"]["loading"])
+        self.plain = plain
+        self.study = study
+        self.fingerprint = fingerprint
+        self.device = device_of(plain["trainer"])
+        n = loading.embedding_batch or cells_at_a_time(plain["model"]["backbone"]["input_px"], self.device)
+        self.cache = Cache(
+            Path(loading.embeddings_dir), loading.embeddings_gib, n, self.device, loading.embedding_dtype
+        )
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """Opened when features are lacking, once for all conditions."""
+        return open_backbone(self.plain["model"], self.fingerprint)
+
+    def __call__(self, condition: Condition, cells: np.ndarray, view: int | None = None) -> np.ndarray:
+        model, store = self.plain["model"], self.study.store
+
+        def network() -> Network:
+            network = Network(self.backbone, optics_of(self.plain, store.geometry, condition), nn.Identity())
+            return network.to(memory_format=torch.channels_last)
+
+        content = {"weights": self.fingerprint, "backbone": model["backbone"], "condition": asdict(condition)}
+        content |= {key: self.plain["optics"][key] for key in ("via_px", "resize")}
+        asked = np.arange(len(store)) if condition == CLEAN else cells
+        augmented = None if view is None else (build(self.plain["augment"]), view)
+        name = f"{model['name']}-{self.plain['data']['name']}"
+        found = self.cache.features(network, store, name, content, asked, view=augmented)
+        return found[cells] if condition == CLEAN else np.asarray(found)
+
+    def predictor(self, head: nn.Module) -> Predict:
+        @torch.no_grad()
+        def predict(conditions: Sequence[Condition], cells: np.ndarray) -> dict[Condition, np.ndarray]:
+            head.to(self.device).eval()
+            found = {}
+            for condition in conditions:
+                parts = torch.from_numpy(np.array(self(condition, cells))).float().to(self.device).split(4096)
+                found[condition] = torch.cat([head(part).softmax(dim=1) for part in parts]).cpu().numpy()
+            return found
+
+        return predict
