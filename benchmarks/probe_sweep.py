@@ -3,8 +3,8 @@
     python benchmarks/probe_sweep.py [--json FILE] [OVERRIDES]
     python benchmarks/probe_sweep.py model=dinov2_s model.weights.file=FILE data=endonuke data.root=DIR optics=clean
 
-Runs `python train.py -m` with 7 limits and 3 seeds, by default a linear probe on efficientnet_lite0 at 64 px, synthetic
-cells, nine conditions of blur, in empty runs and embeddings folders. The seconds of the whole command are told over
+Runs `python train.py -m` with 7 limits and 3 seeds, by default a linear probe on efficientnet_lite0 at 224 px, 8000
+synthetic cells, nine conditions of blur, in empty runs and embeddings folders. The seconds of the whole command are told over
 those of the first run's passes: of all cells as they are, and of the test cells under each other condition. The store
 is prepared before.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from measured import ROOT, Measured, option_parser, report, seconds_of
 
 LIMITS, AT_MOST = "256,512,1024,2048,4096,8192,16384", 1.2
-DEFAULT = ["model=efficientnet_lite0", "model.backbone.input_px=64", "optics=blur"]
+DEFAULT = ["model=efficientnet_lite0", "data.cells=8000", "optics=blur"]
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ from torch.nn.functional import cross_entropy, normalize
 Features = Float[Tensor, "n d"]
 Labels = Int[Tensor, " n"]
 Cells = tuple[Features, Labels]
+# Efficientnet_lite0's features of 3,266 and 11,871 cells: validation scores along the path within 0.02 of those after
+# 1000 steps, the same strength chosen, a third of the time for all.
+PATH_STEPS = 20
 Others = tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]
 
 
@@ -36,9 +39,9 @@ class LinearProbe(Probe):
     """Multinomial logistic regression on standardised features; its L2 strength is the best of `strengths`.
 
     A strength s adds s/2 times the squared norm of the weights to the mean loss: scikit-learn's
-    C = 1 / (s n). The path goes from the strongest to the weakest, each fit starting from the last, and ends
-    when, after a first rise, `patience` strengths brought no better validation macro-F1. `views` augmented
-    copies of each training cell join the cell itself.
+    C = 1 / (s n). The path goes from the strongest to the weakest, each fit of a few steps starting from the last,
+    and ends when, after a first rise, `patience` strengths brought no better validation macro-F1; the chosen one is
+    fitted to the end. `views` augmented copies of each training cell join the cell itself.
     """
 
     strengths: list[float]
@@ -54,16 +57,17 @@ class LinearProbe(Probe):
 
     def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
         x, mean, std = _standardise(train[0])
-        weight = x.new_zeros(n_classes, x.shape[1] + 1)
+        weights = {}
 
         def candidates() -> Iterable[tuple[float, nn.Module]]:
-            nonlocal weight
+            weight = x.new_zeros(n_classes, x.shape[1] + 1)
             for strength in sorted(self.strengths, reverse=True):
-                weight = fit_logistic(x, train[1], weight, strength)
+                weights[strength] = weight = fit_logistic(x, train[1], weight, strength, PATH_STEPS)
                 yield strength, _unstandardise(weight, mean, std)
 
-        best, score, tried = _choose(candidates(), validation, self.patience)
-        return best[1], {"strength": best[0], "val_macro_f1": score, "tried": tried}
+        (strength, _), _, tried = _choose(candidates(), validation, self.patience)
+        head = _unstandardise(fit_logistic(x, train[1], weights[strength], strength), mean, std)
+        return head, {"strength": strength, "val_macro_f1": _macro_f1(head, validation), "tried": tried}
 
     def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
         linear = nn.Linear(state["weight"].shape[1], n_classes)

@@ -1,13 +1,15 @@
 """What makes a ViT good on 40x40 cells and a few hundred of them? CustomViT with one thing changed at a time.
 
-    python experiments/ablation.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20
-    python experiments/ablation.py data.split.val_limit=64 flag_limit=64 trainer.max_epochs=20       # synthetic
-    python experiments/ablation.py                                                       # the table so far
+    python experiments/ablation.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20 SPEED
+    python experiments/ablation.py data.split.val_limit=64 flag_limit=16 trainer.max_epochs=25 SPEED    # synthetic
+    python experiments/ablation.py                                                     # the table so far, as Markdown
 
-Three seeds each; a seed draws the annotated cells, the weights and the order. Each training adds a line to
-experiments/ablation.csv and is not run again, so several processes can share the work (`--variants a,b`). Choices are
-made on validation; test scores stand beside it to be read, not to be chosen by. The table gives means with Student's
-95 % interval over seeds, and the same for the difference to the whole model at equal seeds.
+SPEED is trainer.precision=bf16-mixed and +trainer.check_val_every_n_epoch= as many as there are epochs: the last epoch
+counts, and a training of two minutes stays one. Three seeds each; a seed draws the annotated cells, the weights and
+the order. Each training adds a line to experiments/ablation.csv and is not run again, so several processes can share
+the work (`--variants a,b`). Choices are made on validation; test scores stand beside it to be read, not to be chosen
+by. The table gives means with Student's 95 % interval over seeds, and the same for the difference to the whole model at
+equal seeds; docs/customvit.md has it and says what it says.
 """
 
 import argparse
@@ -29,9 +31,11 @@ from cellpatch.config import build, check, without
 from cellpatch.fitting import fit_by_gradients
 from cellpatch.models.backbone import count_macs, count_parameters
 from cellpatch.study import open_store, open_study
+from cellpatch.typeset import as_markdown
 
 LINES = Lines(Path(__file__).with_suffix(".csv"), ["data", "flag_limit", "epochs", "variant", "seed"])
 SEEDS = (0, 1, 2)
+SCORES = {"val_macro_f1": "validation", "val_to_whole": "less the whole", "test_macro_f1": "test"}
 
 
 def run(variants: list[str], overrides: list[str]) -> None:
@@ -87,6 +91,21 @@ def summarise(lines: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values([*by, "val_macro_f1"], ascending=[True, True, True, False])
 
 
+def shown(lines: pd.DataFrame) -> pd.DataFrame:
+    """The table in words: a row a variant in the order of variants.py, for each data set three columns."""
+    whole = summarise(lines)
+    cost = whole.drop_duplicates("variant").set_index("variant")["mmac"].reindex(list(VARIANTS))
+    table = pd.DataFrame({"variant": list(VARIANTS), "M MACs": ["-" if n != n else f"{n:.0f}" for n in cost]})
+    for place, rows in whole.groupby(["data", "flag_limit", "epochs"]):
+        rows = rows.set_index("variant").reindex(list(VARIANTS))
+        for column, what in SCORES.items():
+            sign = "+" if column == "val_to_whole" else ""
+            pairs = zip(rows[column], rows[f"{column}_half"], strict=True)
+            cells = [f"{mean:{sign}.3f} ± {half:.3f}" if mean == mean else "-" for mean, half in pairs]
+            table[f"{place[0]}, {what}"] = cells
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python experiments/ablation.py", description="Ablate CustomViT.")
     parser.add_argument("overrides", nargs="*", help="as for train.py: data=... flag_limit=... trainer.max_epochs=...")
@@ -98,7 +117,7 @@ def main() -> None:
     if lines.empty:
         sys.exit("nothing has been run yet")
     try:
-        print(summarise(lines).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+        print(as_markdown(shown(lines)))
     except ValueError as error:
         sys.exit(f"error: {error}")
 
