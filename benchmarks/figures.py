@@ -52,8 +52,7 @@ def write_runs(folder: Path, n: int) -> None:
         run.mkdir(parents=True)
         record.write_predictions(run / "predictions.parquet", cells, labels, predicted, CLASSES)
         metrics = [
-            {"kind": condition.kind, "sigma": condition.sigma, "sampled_sigma": condition.sigma}
-            | evaluate.measure(labels, probabilities, CLASSES, 1.0)
+            {"kind": condition.kind, "sigma": condition.sigma} | evaluate.measure(labels, probabilities, CLASSES, 1.0)
             for condition, probabilities in predicted.items()
         ]
         config = check(compose_config([f"model={model}", f"adapt={adapt}", f"flag_limit={limit}", f"seed={seed}"]))

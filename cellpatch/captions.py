@@ -12,16 +12,19 @@ Placed = TypeVar("Placed", Group, Curve)
 def labelled(found: Sequence[Placed]) -> dict[str, Placed]:
     """Groups of one limit, or curves, by what they are called.
 
-    Model, way of adapting if there is one, input side if the model has several.
+    Model, way of adapting if there is one, input side and optics if the model has several.
     """
-    sides: dict[str, set[int]] = {}
+    several: dict[tuple[str, str], set[object]] = {}
     for each in found:
-        sides.setdefault(each.place["model"], set()).add(each.place["input_px"])
+        for axis in ("input_px", "optics"):
+            several.setdefault((each.place["model"], axis), set()).add(each.place[axis])
     names = {}
     for each in found:
-        model, adapt, side = (each.place[axis] for axis in ("model", "adapt", "input_px"))
-        name = model if adapt == "scratch" else f"{model}, {adapt}"
-        names[f"{name}, {side} px" if len(sides[model]) > 1 else name] = each
+        model, adapt, side, optics = (each.place[axis] for axis in ("model", "adapt", "input_px", "optics"))
+        words = [model] if adapt == "scratch" else [model, adapt]
+        words += [f"{side} px"] if len(several[model, "input_px"]) > 1 else []
+        words += [optics] if len(several[model, "optics"]) > 1 else []
+        names[", ".join(words)] = each
     return names
 
 

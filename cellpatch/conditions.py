@@ -7,7 +7,7 @@ from typing import Any, Literal
 STUDY_PX = 40  # sigma is in pixels of the study's 40x40 input
 KINDS = ("none", "pre", "post", "defocus", "motion")
 Resize = Literal["bilinear", "bicubic", "area"]
-_LARGEST_PX = 4096
+_LARGEST_PX = 4096  # of a side or a sigma: beyond it is no cell
 _LEVELS = 8  # sigmas per kind that training draws from
 
 
@@ -27,9 +27,9 @@ class Conditions:
     """The conditions that a run is evaluated under, clean and each kind at each sigma, and what it is trained under.
 
     `unit` of sigma is px40 (pixels of the 40x40 input) or um. `via_px` is a side that every crop is resized to first,
-    as the study's 40 px; null goes straight to the input. `train` is null, or the lowest and highest sigma that each
-    training cell's blur is drawn from, of the kinds `train_kind`. Raises ValueError for an unknown kind, or a sigma
-    that is no number >= 0.
+    as the study's 40 px; null goes straight to the input. `train` is null, or the lowest and highest of the sigmas that
+    each training cell's blur is drawn from, of the kinds `train_kind`. Raises ValueError for an unknown kind, or a
+    sigma that is no number from 0 to 4096.
     """
 
     kind: str | list[str]
@@ -46,11 +46,12 @@ class Conditions:
         unknown = [kind for kind in _listed(self.kind) if kind not in KINDS]
         if unknown or not _listed(self.kind):
             raise ValueError(f"optics.kind must be of {', '.join(KINDS)}, but got {self.kind}")
-        if not all(0 <= sigma < float("inf") for sigma in _listed(self.sigma)) or not _listed(self.sigma):
-            raise ValueError(f"optics.sigma must be finite and >= 0, but got {self.sigma}")
+        if not all(0 <= sigma <= _LARGEST_PX for sigma in _listed(self.sigma)) or not _listed(self.sigma):
+            raise ValueError(f"optics.sigma must be 0 to {_LARGEST_PX}, but got {self.sigma}")
         train = self.train
-        if train is not None and (len(train) != 2 or not 0 <= train[0] < train[1] < float("inf")):
-            raise ValueError(f"optics.train must be null or [LOW, HIGH] with 0 <= LOW < HIGH, but got {train}")
+        if train is not None and (len(train) != 2 or not 0 <= train[0] < train[1] <= _LARGEST_PX):
+            told = f"[LOW, HIGH] with 0 <= LOW < HIGH <= {_LARGEST_PX}"
+            raise ValueError(f"optics.train must be null or {told}, but got {train}")
         if not self.train_kind or len(set(self.train_kind)) < len(self.train_kind):
             raise ValueError(f"optics.train_kind must be of pre and post, each once, but got {self.train_kind}")
 

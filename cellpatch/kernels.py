@@ -17,8 +17,8 @@ _FINE = 32  # samples per pixel and axis of a kernel's shape
 def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
     """Gaussian blur along one axis: Kornia's sampled kernel, radius ceil(4 sigma), borders reflected.
 
-    Sigma 0 is the identity. A sampled kernel is as wide as asked from 0.8 px on; at 0.4 px its standard deviation is
-    0.28 px. Raises ValueError if sigma is negative or the kernel reaches the side.
+    The kernel's standard deviation on the pixels is sigma, below one pixel too (`kornia_sigma`); sigma 0 is the
+    identity. Raises ValueError if sigma is negative or the kernel is wider than the side.
     """
     if not 0 <= sigma_px < float("inf"):
         raise ValueError(f"sigma must be finite and >= 0, but got {sigma_px}")
@@ -27,22 +27,33 @@ def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
     if radius == 0:
         return identity
     check_reach(radius, sigma_px, side_px)
-    from kornia.filters import filter2d, get_gaussian_kernel1d  # a second to import, and clean optics do without
+    from kornia.filters import filter2d  # a second to import, and clean optics do without
 
-    kernel = get_gaussian_kernel1d(2 * radius + 1, sigma_px, dtype=torch.float64)
-    return filter2d(identity[None, None], kernel[:, :, None], border_type="reflect")[0, 0]
+    kernel = _gaussian(kornia_sigma(sigma_px), radius)
+    return filter2d(identity[None, None], kernel[None, :, None], border_type="reflect")[0, 0]
 
 
-def gaussian_width(sigma_px: float) -> float:
-    """The standard deviation of the sampled kernel that `blur_matrix` takes for sigma."""
+def kornia_sigma(sigma_px: float) -> float:
+    """The sigma > 0 to give to Kornia for a kernel whose own standard deviation is `sigma_px`, in pixels.
+
+    From 1 px on they are equal (to 1e-7). A narrower Gaussian, sampled at pixels' centres, is narrower than it says:
+    0.28 px at 0.4, nothing at 0.1.
+    """
+    if sigma_px >= 1:
+        return sigma_px
     radius = ceil(4 * sigma_px)
-    if radius == 0:
-        return 0.0
+    places = torch.arange(-radius, radius + 1, dtype=torch.float64)
+
+    def excess(sigma: float) -> float:
+        return float((places**2 @ _gaussian(sigma, radius)).sqrt()) - sigma_px
+
+    return float(brentq(excess, 0.01, 1.01, xtol=1e-12))
+
+
+def _gaussian(sigma: float, radius: int) -> Float[Tensor, " n"]:
     from kornia.filters import get_gaussian_kernel1d
 
-    kernel = get_gaussian_kernel1d(2 * radius + 1, sigma_px, dtype=torch.float64)[0]
-    places = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    return float((places**2 @ kernel).sqrt())
+    return get_gaussian_kernel1d(2 * radius + 1, sigma, dtype=torch.float64)[0]
 
 
 def disc_kernel(sigma_px: float) -> Float[Tensor, "side side"]:
@@ -99,6 +110,6 @@ def check_reach(radius: int, sigma_px: float, side_px: int) -> None:
     """Raise ValueError for a kernel that is wider than what it blurs."""
     if 2 * radius + 1 > side_px:
         raise ValueError(
-            f"a blur of sigma {sigma_px:g} px has a kernel of {2 * radius + 1:g} px, but the crop with its margin has "
-            f"only {side_px}"
+            f"a blur of sigma {sigma_px:g} px has a kernel of {2 * radius + 1:g} px, but crop and margin have only "
+            f"{side_px} px where it is applied"
         )

@@ -5,8 +5,9 @@ antialiased resize, which is Pillow's); their product is applied at once. Steps 
 the crop is blurred and resized, and cut to the crop last, so that neither sees a border while the margin suffices.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from math import ceil
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from cellpatch.conditions import CLEAN, KINDS, STUDY_PX, Condition, Resize
-from cellpatch.kernels import blur_matrix, check_reach, disc_kernel, gaussian_width, line_kernel
+from cellpatch.kernels import blur_matrix, check_reach, disc_kernel, line_kernel
 
 
 def resize_matrix(source_px: int, target_px: int, how: Resize = "bilinear") -> Float[Tensor, "target source"]:
@@ -42,6 +43,7 @@ def window_matrix(
     return around / around.sum(dim=1, keepdim=True), beyond
 
 
+@lru_cache(maxsize=256)  # a few milliseconds each, and every run of a grid asks for the same
 def axis_operator(
     crop_px: int,
     margin_px: int,
@@ -54,7 +56,8 @@ def axis_operator(
     """From a stored crop of side crop + 2 margin to the input, along one axis.
 
     `pre` blurs native pixels by sigma * crop / 40 before the resize to `via_px` (or the target, if None), `post` the
-    resized image by sigma in pixels of 40x40; the other kinds do neither here.
+    resized image by sigma in pixels of 40x40; the other kinds do neither here. The same tensor is given to all who ask:
+    it is not to be changed.
     """
     if not margin_px >= 0:
         raise ValueError(f"margin_px must be >= 0, but got {margin_px}")
@@ -66,17 +69,6 @@ def axis_operator(
     steps = blur_matrix(len(steps), sigma * resized_px / STUDY_PX if kind == "post" else 0.0) @ steps
     steps = steps[beyond : len(steps) - beyond]
     return (resize_matrix(resized_px, target_px, resize) @ steps).float()
-
-
-def sampled_sigma(condition: Condition, crop_px: int, resized_px: int) -> float:
-    """How wide a blur is on the pixels that it meets, in pixels of 40x40; a Gaussian far below one of them is narrower.
-
-    `resized_px` is the side after the first resize. Discs and lines are sized to be as wide as asked.
-    """
-    if condition.kind not in ("pre", "post"):
-        return condition.sigma
-    scale = (crop_px if condition.kind == "pre" else resized_px) / STUDY_PX
-    return gaussian_width(condition.sigma * scale) / scale
 
 
 class _Trimming(nn.Module):
@@ -109,12 +101,13 @@ class Optics(_Trimming):
         resize: Resize = "bilinear",
     ) -> None:
         super().__init__()
-        whole = axis_operator(crop_px, margin_px, target_px, via_px, condition.kind, condition.sigma, resize)
+        with _naming(condition):
+            whole = axis_operator(crop_px, margin_px, target_px, via_px, condition.kind, condition.sigma, resize)
+            kernel = _kernel(condition, crop_px, whole.shape[1])
         side_px = whole.shape[1]
         used = whole.abs().sum(0).nonzero().squeeze(1)
         cut = min(int(used[0]), whole.shape[1] - 1 - int(used[-1]))  # zero columns need no arithmetic
-        whole = whole[:, cut : whole.shape[1] - cut].contiguous()
-        kernel = _kernel(condition, crop_px, side_px)
+        whole = whole[:, cut : whole.shape[1] - cut].clone()
         around = 0 if kernel is None else len(kernel) // 2
         self.needed_px = min(side_px, whole.shape[1] + 2 * around)
         self.resize = resize
@@ -154,6 +147,23 @@ class DrawnOptics(_Trimming):
         operators = self.operators[torch.randint(len(self.operators), (len(x),), device=x.device)]
         with _full_precision(x.device.type):
             return _bounded(operators @ _centre(x, self.needed_px) @ operators.mT, self.resize)
+
+
+def beyond_margin(condition: Condition, crop_px: int, margin_px: int) -> bool:
+    """Whether a blur reaches farther than the margin, so that mirrored borders stand for what lies there.
+
+    What a resize reads beside a crop, a pixel or two, is not counted.
+    """
+    reach = {"pre": 4.0, "post": 4.0, "defocus": 2.0, "motion": 3**0.5}.get(condition.kind, 0.0)
+    return reach * condition.sigma * crop_px > margin_px * STUDY_PX
+
+
+@contextmanager
+def _naming(condition: Condition) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"optics {condition.kind} {condition.sigma:g} (in pixels of 40x40): {error}") from error
 
 
 def _full_precision(device: str) -> AbstractContextManager[object]:

@@ -102,9 +102,13 @@ def look(model: str) -> dict[str, Any]:
 
 
 def look_at(place: Mapping[str, Any]) -> dict[str, Any]:
-    """The look of a model at a place in a grid: hollow if it is a pretrained one at a side below the study's."""
+    """The look of a model at a place in a grid.
+
+    Hollow if it is a pretrained one at a side below the study's, half filled if it was trained on blur.
+    """
     hollow = place["adapt"] != "scratch" and place["input_px"] < PRETRAINED_PX
-    return look(place["model"]) | ({"fillstyle": "none"} if hollow else {})
+    fill = {"fillstyle": "none"} if hollow else {"fillstyle": "bottom"} if "trained on" in place["optics"] else {}
+    return look(place["model"]) | fill
 
 
 def finish(figure: Figure, title: str) -> None:

@@ -20,6 +20,7 @@ from jaxtyping import Int
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.publish import replacing
 from cellpatch.record import predictions_by_condition, read_record, seal, unseal
+from cellpatch.runs import place_of
 from cellpatch.stats import confusions_by_specimen
 
 Confusions = Int[np.ndarray, "specimens classes classes"]
@@ -37,11 +38,7 @@ class Result:
     @cached_property
     def about(self) -> dict[str, Any]:
         """Its place in a grid, as in `cellpatch.runs.AXES`, and `n_train`."""
-        config = self.record["config"]
-        place = {key: config[key]["name"] for key in ("data", "model", "adapt")}
-        place |= {"input_px": config["model"]["backbone"]["input_px"]}
-        place |= {key: config[key] for key in ("flag_limit", "seed")}
-        return place | {"n_train": sum(self.record["counts"]["train"].values())}
+        return place_of(self.record["config"]) | {"n_train": sum(self.record["counts"]["train"].values())}
 
     @cached_property
     def cells(self) -> str:

@@ -38,6 +38,7 @@ COLUMNS = [
     "model",
     "adapt",
     "input_px",
+    "optics",
     "data",
     "flag_limit",
     "seed",
@@ -51,9 +52,25 @@ COLUMNS = [
     "seconds",
     "run",
 ]
+AXES = ["data", "model", "adapt", "input_px", "optics", "flag_limit", "seed"]
 
 
-AXES = ["data", "model", "adapt", "input_px", "flag_limit", "seed"]
+def place_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Where a run stands in a grid: its value on each of AXES."""
+    place = {key: config[key]["name"] for key in ("data", "model", "adapt")}
+    place |= {"input_px": config["model"]["backbone"]["input_px"], "optics": _optics_in_words(config["optics"])}
+    return place | {key: config[key] for key in ("flag_limit", "seed")}
+
+
+def _optics_in_words(optics: dict[str, Any]) -> str:
+    """What lies between the crops and a model that is trained on them: `via 40 px` unless told otherwise."""
+    words = [f"via {optics['via_px']} px" if optics["via_px"] else "straight"]
+    words += [optics["resize"]] if optics["resize"] != "bilinear" else []
+    if optics["train"] is not None:
+        low, high = (f"{sigma:g}" for sigma in optics["train"])
+        unit = " um" if optics["unit"] == "um" else ""
+        words.append(f"trained on {' and '.join(sorted(optics['train_kind']))} {low} to {high}{unit}")
+    return ", ".join(words)
 
 
 def identity(
@@ -145,16 +162,11 @@ def table(runs_dir: Path) -> pd.DataFrame:
     rows = []
     for file in sorted(runs_dir.glob("[!.]*/record.json")):
         record = read_record(file.parent)
-        config = record["config"]
-        row = {key: config[key]["name"] for key in ("model", "adapt", "data")}
-        row |= {key: config[key] for key in ("flag_limit", "seed")}
-        row |= {"input_px": config["model"]["backbone"]["input_px"], "seconds": record["seconds"]["train"]}
+        row = place_of(record["config"]) | {"seconds": record["seconds"]["train"]}
         row |= {"n_train": sum(record["counts"]["train"].values()), "run": file.parent.name}
         rows += [row | metrics for metrics in record["metrics"]]
     grid = pd.DataFrame(rows, columns=COLUMNS)
-    return grid.sort_values(
-        ["data", "model", "adapt", "input_px", "flag_limit", "seed", "kind", "sigma"], ignore_index=True
-    )
+    return grid.sort_values([*AXES, "kind", "sigma"], ignore_index=True)
 
 
 def clean_rows(file: Path) -> pd.DataFrame:

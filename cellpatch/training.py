@@ -24,8 +24,9 @@ from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, restore_predictor
 from cellpatch.grid import Outcome, State
 from cellpatch.memory import keep_freed_blocks
+from cellpatch.models.backbone import check_shapes
 from cellpatch.network import device_of, optics_of, weights_fingerprint
-from cellpatch.optics import sampled_sigma
+from cellpatch.optics import beyond_margin
 from cellpatch.plan import foresee
 from cellpatch.probe import Probe
 from cellpatch.probing import fit_probe
@@ -61,7 +62,7 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
     field_um = store.geometry.field_um
     for condition in conditions.each(field_um) + conditions.drawn(field_um):
         optics_of(plain, store.geometry, condition)  # a blur that does not fit is an error before any training
-    _warn_of_narrow(plain, store, conditions.each(field_um))
+    _warn_of_borders(store, conditions.each(field_um))
     run_id = runs.identity(plain, store.manifest.fingerprint, weights)
     name = runs.readable(plain)
     run, runs_dir = f"{name}-{run_id}", Path(plain["runs_dir"])
@@ -84,12 +85,12 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
     return Outcome(run, "trained")
 
 
-def _warn_of_narrow(plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> None:
-    for condition in conditions:
-        sampled = _sampled(plain, store, condition)
-        if abs(sampled - condition.sigma) > 0.01 * condition.sigma:
-            told = "%s %g is a blur of %.3g on these pixels: its Gaussian is narrower than one of them"
-            log.warning(told, condition.kind, condition.sigma, sampled)
+def _warn_of_borders(store: CellStore, conditions: list[Condition]) -> None:
+    crop_px, margin_px = store.geometry.crop_px, store.geometry.margin_px
+    wide = [f"{each.kind} {each.sigma:g}" for each in conditions if beyond_margin(each, crop_px, margin_px)]
+    if wide:
+        told = "the margin of %d px is less than the blur of %s reaches: mirrored borders stand for the rest"
+        log.warning(told, margin_px, ", ".join(wide))
 
 
 def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> State:
@@ -111,7 +112,7 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     started = time.perf_counter()
     study = open_study(plain, store)
     predicted = restore_predictor(run, plain, study)(lacking, study.split.test)
-    metrics = _measure(plain, study, predicted, before["temperature"], build(costs))
+    metrics = _measure(study, predicted, before["temperature"], build(costs))
 
     def write(file: Path) -> None:
         cells = store.cells.iloc[study.split.test]
@@ -133,23 +134,15 @@ def _weighed(run: Path, costs: evaluate.Costs) -> list[dict[str, Any]]:
 
 
 def _measure(
-    plain: dict[str, Any],
     study: Study,
     predicted: dict[Condition, Float[np.ndarray, "n classes"]],
     temperature: float,
     costs: evaluate.Costs,
 ) -> list[dict[str, Any]]:
     return [
-        asdict(condition)
-        | {"sampled_sigma": _sampled(plain, study.store, condition)}
-        | evaluate.measure(study.test_labels, probabilities, study.classes, temperature, costs)
+        asdict(condition) | evaluate.measure(study.test_labels, probabilities, study.classes, temperature, costs)
         for condition, probabilities in predicted.items()
     ]
-
-
-def _sampled(plain: dict[str, Any], store: CellStore, condition: Condition) -> float:
-    resized_px = plain["optics"]["via_px"] or plain["model"]["backbone"]["input_px"]
-    return sampled_sigma(condition, store.geometry.crop_px, resized_px)
 
 
 def check_trainer(trainer: dict[str, Any]) -> None:
@@ -174,14 +167,18 @@ def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
             f"adapt={adapt} starts from random values, but model={model} is pretrained: leave adapt out "
             "(linear_probe), or use another"
         )
+    with torch.device("meta"):
+        backbone = build(plain["model"]["backbone"])
+        check_shapes(backbone)
+        if isinstance(adaptation, Schedule):
+            adaptation.prepare(backbone)
     if isinstance(adaptation, Schedule):
-        with torch.device("meta"):
-            adaptation.prepare(build(plain["model"]["backbone"]))
-    elif plain["optics"]["train"] is not None:
+        return
+    if plain["optics"]["train"] is not None:
         raise ValueError(
             f"optics.train={plain['optics']['train']} needs gradients, but adapt={adapt} trains on features"
         )
-    elif adaptation.views and not plain["augment"].get("_target_", "").endswith(".DeviceAugment"):
+    if adaptation.views and not plain["augment"].get("_target_", "").endswith(".DeviceAugment"):
         raise ValueError(f"adapt.views={adaptation.views} needs augment=device")
 
 
@@ -211,7 +208,7 @@ def _run(
             raise ValueError(f"{name}: training diverged, its probabilities are not finite: lower adapt.lr")
         temperature = evaluate.fit_temperature(study.labels[validation], unscaled)
         predicted = fitted.predict(conditions, study.split.test)
-        metrics = _measure(plain, study, predicted, temperature, costs)
+        metrics = _measure(study, predicted, temperature, costs)
         seconds = fitted.seconds | {"evaluate": time.perf_counter() - trained}
         review.log_review(logger, metrics, study, predicted[CLEAN])
     review.print_table(name, metrics[0], audit)

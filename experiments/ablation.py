@@ -1,15 +1,15 @@
 """What makes a ViT good on 40x40 cells and a few hundred of them? CustomViT with one thing changed at a time.
 
-    python experiments/ablation.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20 SPEED
-    python experiments/ablation.py data.split.val_limit=64 flag_limit=16 trainer.max_epochs=25 SPEED    # synthetic
+    python experiments/ablation.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20 LAST
+    python experiments/ablation.py data.split.val_limit=64 flag_limit=16 trainer.max_epochs=25 LAST    # synthetic
     python experiments/ablation.py                                                     # the table so far, as Markdown
 
-SPEED is trainer.precision=bf16-mixed and +trainer.check_val_every_n_epoch= as many as there are epochs: the last epoch
-counts, and a training of two minutes stays one. Three seeds each; a seed draws the annotated cells, the weights and
-the order. Each training adds a line to experiments/ablation.csv and is not run again, so several processes can share
-the work (`--variants a,b`). Choices are made on validation; test scores stand beside it to be read, not to be chosen
-by. The table gives means with Student's 95 % interval over seeds, and the same for the difference to the whole model at
-equal seeds; docs/customvit.md has it and says what it says.
+LAST is +trainer.check_val_every_n_epoch= as many as there are epochs: the last epoch counts, and a training of two
+minutes stays one. Three seeds each; a seed draws the annotated cells, the weights and the order. Each training adds a
+line to experiments/ablation.csv and is not run again, so several processes can share the work (`--variants a,b`).
+Choices are made on validation; test scores stand beside it to be read, not to be chosen by. The table gives means with
+Student's 95 % interval over seeds, and the same for the difference to the whole model at equal seeds; docs/customvit.md
+has it and says what it says. ablation_4px.csv holds an earlier, unfinished round around tokens of 4 px, in bf16-mixed.
 """
 
 import argparse
@@ -91,19 +91,17 @@ def summarise(lines: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values([*by, "val_macro_f1"], ascending=[True, True, True, False])
 
 
-def shown(lines: pd.DataFrame) -> pd.DataFrame:
-    """The table in words: a row a variant in the order of variants.py, for each data set three columns."""
-    whole = summarise(lines)
-    cost = whole.drop_duplicates("variant").set_index("variant")["mmac"].reindex(list(VARIANTS))
-    table = pd.DataFrame({"variant": list(VARIANTS), "M MACs": ["-" if n != n else f"{n:.0f}" for n in cost]})
-    for place, rows in whole.groupby(["data", "flag_limit", "epochs"]):
-        rows = rows.set_index("variant").reindex(list(VARIANTS))
+def as_page(lines: pd.DataFrame) -> str:
+    """Markdown: a table for each data set, limit and number of epochs, best validation score first."""
+    parts = []
+    for (data, limit, epochs), rows in summarise(lines).groupby(["data", "flag_limit", "epochs"]):
+        shown = pd.DataFrame({"variant": rows["variant"], "M MACs": rows["mmac"]})
         for column, what in SCORES.items():
             sign = "+" if column == "val_to_whole" else ""
             pairs = zip(rows[column], rows[f"{column}_half"], strict=True)
-            cells = [f"{mean:{sign}.3f} ± {half:.3f}" if mean == mean else "-" for mean, half in pairs]
-            table[f"{place[0]}, {what}"] = cells
-    return table
+            shown[what] = [f"{mean:{sign}.3f} ± {half:.3f}" for mean, half in pairs]
+        parts += [f"{data}, at most {limit} annotations per class, {epochs} epochs:", as_markdown(shown)]
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -111,13 +109,16 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as for train.py: data=... flag_limit=... trainer.max_epochs=...")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="of these, by commas")
     options = parser.parse_args()
+    unknown = sorted(set(options.variants.split(",")) - set(VARIANTS))
+    if unknown:
+        sys.exit(f"error: --variants must be of {list(VARIANTS)}, but got {unknown}")
     if options.overrides:
         run(options.variants.split(","), options.overrides)
     lines = LINES.read()
     if lines.empty:
         sys.exit("nothing has been run yet")
     try:
-        print(as_markdown(shown(lines)))
+        print(as_page(lines))
     except ValueError as error:
         sys.exit(f"error: {error}")
 

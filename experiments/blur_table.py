@@ -4,10 +4,10 @@
 
 Reads stored predictions, or packed runs, alone. Intervals are 95 %, over specimens and seeds; draws of specimens are
 the same for every run and condition, so that differences are paired. The slope is of the score against
-log2(1 + sigma), the clean condition included (the study's degradation rate), and of sigma as it is called: `sampled`
-is how wide a blur is on the pixels that it meets. `relative slope` is over the clean score. A draw that lacks a class
-is drawn again, `redrawn` is their share. The second table says at which sigma the better of two on clean cells stops
-being the better one, of the sigmas that both have.
+log2(1 + sigma), the clean condition included (the study's degradation rate); `relative slope` is over the clean
+score. Slopes and areas are of the `sigmas` that stand beside them. A draw that lacks a class is drawn again, `redrawn`
+is their share. The second table says at which sigma the better of two on clean cells stops being the better one, of
+the sigmas that both have.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from cellpatch.groups import SCORES, Group, blur_curve, redrawn
 from cellpatch.typeset import with_interval, write_from, write_table
 
 ENDS = ["ends", "low", "high"]
-ABOUT = ["model", "adapt", "input_px", "flag_limit"]
+ABOUT = ["model", "adapt", "input_px", "optics", "flag_limit"]
 
 
 def kinds(group: Group) -> list[str]:
@@ -37,25 +37,25 @@ def summarise(groups: Sequence[Group]) -> pd.DataFrame:
     """One row per group, kind, score and what is told of it: a score at a sigma, a slope, a relative slope, an area."""
     lines: list[dict[str, Any]] = []
     for group in groups:
-        sampled = {(row["kind"], row["sigma"]): row["sampled_sigma"] for row in group.runs[0].record["metrics"]}
         about = {key: group.place[key] for key in ABOUT} | {"seeds": len(group.seeds), "n_test": group.n_test}
         about |= {"specimens": group.n_specimens, "redrawn": redrawn(group)}
         for kind in kinds(group):
+            about["sigmas"] = " ".join(f"{c.sigma:g}" for c in group.conditions() if c.kind == kind)
             for name, score in SCORES.items():
-                for what, sigma, estimate in _facts(group, kind, score):
+                for what, estimate in _facts(group, kind, score):
                     low, high = estimate.interval() if group.n_specimens > 1 else (np.nan, np.nan)
-                    row = {"kind": kind, "score": name, "what": what, "sampled": sampled.get((kind, sigma), np.nan)}
+                    row = {"kind": kind, "score": name, "what": what}
                     lines.append(about | row | {"value": estimate.mean, "low": low, "high": high})
     return pd.DataFrame(lines)
 
 
-def _facts(group: Group, kind: str, score: stats.Score) -> Iterator[tuple[str, float, Estimate]]:
+def _facts(group: Group, kind: str, score: stats.Score) -> Iterator[tuple[str, Estimate]]:
     sigmas, estimates = blur_curve(group, kind, score)
     for sigma, estimate in zip(sigmas, estimates, strict=True):
-        yield f"sigma {sigma:g}", sigma, estimate
-    yield "slope", np.nan, combine(lambda scores: stats.slope(sigmas, scores), estimates)
-    yield "relative slope", np.nan, combine(lambda scores: _relative_slope(sigmas, scores), estimates)
-    yield "area", np.nan, combine(lambda scores: stats.area(sigmas, scores), estimates)
+        yield f"sigma {sigma:g}", estimate
+    yield "slope", combine(lambda scores: stats.slope(sigmas, scores), estimates)
+    yield "relative slope", combine(lambda scores: _relative_slope(sigmas, scores), estimates)
+    yield "area", combine(lambda scores: stats.area(sigmas, scores), estimates)
 
 
 def _relative_slope(sigmas: Sequence[float], scores: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def _lead(pair: dict[str, Group], kind: str, score: stats.Score) -> dict[str, An
 
 def shown(summary: pd.DataFrame) -> pd.DataFrame:
     """The table for people: a row a group, kind and score."""
-    index = [*ABOUT, "seeds", "kind", "score"]
+    index = [*ABOUT, "seeds", "kind", "sigmas", "score"]
     ends = summary[["value", "low", "high"]].to_numpy()
     told = summary.assign(told=[with_interval(value, low, high) for value, low, high in ends])
     wide = told.pivot_table(index=index, columns="what", values="told", aggfunc="first", sort=False)

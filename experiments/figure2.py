@@ -57,7 +57,7 @@ def milliseconds(chosen: Mapping[str, Group], groups: Sequence[Group]) -> dict[s
 
     Raises ValueError if the cards are of different hardware or threads.
     """
-    same = ("model", "adapt", "input_px")
+    same = ("model", "adapt", "input_px", "optics")
     cards: dict[str, Mapping[str, Any]] = {}
     for label, group in chosen.items():
         runs = [run for each in groups if all(each.place[key] == group.place[key] for key in same) for run in each.runs]

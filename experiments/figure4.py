@@ -3,13 +3,15 @@
     python train.py -m ... optics=blur          # evaluates runs that exist under blur, without training them again
     python experiments/figure4.py runs          # or: make figure4 RUNS=runs
 
-At the flag_limit that most models have (the study: 4096); the strong level of the study, or the nearest that was run.
+At the flag_limit that most models have (the study: 4096); the strong level of the study, or the nearest that any model
+was evaluated at both before and after the resize. The caption names the models that were not.
 """
 
 from collections.abc import Sequence
 
 from cellpatch.captions import labelled, told
-from cellpatch.groups import Group, at_one_limit, blur_curve, limit_of, under_blur
+from cellpatch.conditions import CLEAN, Condition
+from cellpatch.groups import Group, at_one_limit, limit_of, under_blur
 from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
 from cellpatch.stats import macro_f1
 from cellpatch.typeset import with_interval
@@ -21,8 +23,14 @@ SIDES = (("clean", "o", 0.2), ("post", "s", 0.0), ("pre", "^", -0.2))
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """One row a model, by its clean score; three marks each."""
-    chosen = labelled(at_one_limit(under_blur(groups)))
-    marks = {label: _scores(group) for label, group in chosen.items()}
+    there = labelled(at_one_limit(under_blur(groups)))
+    sigma = strong(list(there.values()))
+    conditions = {"clean": CLEAN, "post": Condition("post", sigma), "pre": Condition("pre", sigma)}
+    chosen = {label: group for label, group in there.items() if set(conditions.values()) <= set(group.conditions())}
+    marks = {
+        label: {name: group.estimate(condition, macro_f1).summary() for name, condition in conditions.items()}
+        for label, group in chosen.items()
+    }
     order = sorted(chosen, key=lambda label: marks[label]["clean"][0])
     figure, [axes] = new_figure(height_mm=30 + 7 * len(order))
     for row, label in enumerate(order):
@@ -37,26 +45,26 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         axes.plot([], [], marker, color="0.3", markerfacecolor="0.3" if name == "clean" else "white", label=name)
     axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
     axes.set_xlabel("macro-F1, test")
-    sigma = _strong(next(iter(chosen.values())))
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}, sigma {sigma:g} px of 40")
     caption = (
         f"Macro-F1 on clean cells and under Gaussian blur of sigma {sigma:g}, after (post) and before (pre) resizing"
     )
-    return Drawing("figure4", figure, f"{caption}, {data}. " + told(list(chosen.values())))
+    lacking = [label for label in there if label not in chosen]
+    missing = f" Not evaluated at that sigma: {', '.join(lacking)}." if lacking else ""
+    return Drawing("figure4", figure, f"{caption}, {data}. " + told(list(chosen.values())) + missing)
 
 
-def _strong(group: Group) -> float:
-    sigmas = [condition.sigma for condition in group.conditions() if condition.kind in ("pre", "post")]
-    return min(sigmas, key=lambda sigma: abs(sigma - STRONG))
-
-
-def _scores(group: Group) -> dict[str, tuple[float, float, float]]:
-    found = {}
-    for kind in ("pre", "post"):
-        sigmas, estimates = blur_curve(group, kind, macro_f1)
-        for name, estimate in (("clean", estimates[0]), (kind, estimates[sigmas.index(_strong(group))])):
-            found[name] = estimate.summary()
-    return found
+def strong(groups: Sequence[Group]) -> float:
+    """The sigma nearest to STRONG that a group was evaluated at before and after the resize; ValueError if none."""
+    both = {
+        condition.sigma
+        for group in groups
+        for condition in group.conditions()
+        if condition.kind == "pre" and Condition("post", condition.sigma) in group.conditions()
+    }
+    if not both:
+        raise ValueError("no run was evaluated at one sigma both before and after the resize: optics=blur does so")
+    return min(both, key=lambda sigma: abs(sigma - STRONG))
 
 
 if __name__ == "__main__":

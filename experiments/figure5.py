@@ -2,10 +2,13 @@
 
     python experiments/figure5.py runs          # or: make figure5 RUNS=runs
 
-The study's degradation rate, at the flag_limit that most models have, least squares over all sigmas, 0 included.
+The study's degradation rate, at the flag_limit that most models have, least squares over all sigmas, 0 included. A
+slope depends on its sigmas: models that were evaluated at others than most are named in the caption and not drawn.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from cellpatch import stats
 from cellpatch.captions import labelled, told
@@ -18,7 +21,10 @@ from cellpatch.typeset import with_interval
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Two bars a model, by the slope after the resize."""
-    chosen = labelled(at_one_limit(under_blur(groups)))
+    there = labelled(at_one_limit(under_blur(groups)))
+    conditions_of = {label: tuple(sorted(map(astuple, group.conditions()))) for label, group in there.items()}
+    [(conditions, _)] = Counter(conditions_of.values()).most_common(1)
+    chosen = {label: group for label, group in there.items() if conditions_of[label] == conditions}
     rates = {label: {kind: rate(group, kind) for kind in ("post", "pre")} for label, group in chosen.items()}
     order = sorted(chosen, key=lambda label: -rates[label]["post"].mean)
     figure, [axes] = new_figure(height_mm=30 + 7 * len(order))
@@ -37,7 +43,11 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.set_xlabel("accuracy per doubling of (1 + sigma)")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = "Degradation rate: slope of accuracy against log2(1 + sigma), blur after (post) and before (pre) resizing"
-    return Drawing("figure5", figure, f"{caption}, {data}. " + told(list(chosen.values())))
+    levels = {kind: [f"{sigma:g}" for one, sigma in conditions if one == kind] for kind in ("post", "pre")}
+    words = "; ".join(f"{kind} at 0, {', '.join(sigmas)}" for kind, sigmas in levels.items())
+    lacking = [label for label in there if label not in chosen]
+    missing = f" At other sigmas and not drawn: {', '.join(lacking)}." if lacking else ""
+    return Drawing("figure5", figure, f"{caption} ({words}), {data}. " + told(list(chosen.values())) + missing)
 
 
 def rate(group: Group, kind: str) -> Estimate:

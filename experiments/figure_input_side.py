@@ -19,19 +19,20 @@ from cellpatch.typeset import with_interval
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Macro-F1 on clean cells against the side of the input, px."""
-    axis: dict[tuple[str, str, int], list[Group]] = {}
+    axis: dict[tuple[str, str, str, int], list[Group]] = {}
     for group in groups:
-        axis.setdefault(tuple(group.place[key] for key in ("model", "adapt", "flag_limit")), []).append(group)
+        axis.setdefault(tuple(group.place[key] for key in ("model", "adapt", "optics", "flag_limit")), []).append(group)
     axis = {key: of for key, of in axis.items() if len(of) > 1}
+    several = len({optics for _, _, optics, _ in axis}) > 1
     if not axis:
         raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 does so")
     figure, [axes] = new_figure(height_mm=85)
-    for (model, adapt, limit), of in axis.items():
+    for (model, adapt, optics, limit), of in axis.items():
         sides = [group.place["input_px"] for group in of]
         estimates = [group.estimate(CLEAN, macro_f1) for group in of]
         y = [estimate.summary() for estimate in estimates]
         told_of = [f"{side} px, macro-F1 {with_interval(*ends)}" for side, ends in zip(sides, y, strict=True)]
-        label = f"{model}, {adapt}"
+        label = ", ".join([model, adapt, optics][: 3 if several else 2])
         draw_curve(axes, sides, y, label, [f"limit {limit}, {text}" for text in told_of], of[0].place)
         axes.annotate(str(limit), (sides[-1], y[-1][0]), xytext=(5, 0), textcoords="offset points", va="center", size=6)
     sides = sorted({group.place["input_px"] for of in axis.values() for group in of})

@@ -26,11 +26,11 @@ from cellpatch.runs import clean_rows
 from cellpatch.stats import macro_f1
 from cellpatch.typeset import write_from, write_table
 
-BY = ["model", "adapt", "input_px", "flag_limit"]
+BY = ["model", "adapt", "input_px", "optics", "flag_limit"]
 
 
 def summarise(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row per model, adapt, input side and limit: n of seeds, mean macro-F1 and its interval, seconds."""
+    """One row per model, adapt, input side, optics and limit: n of seeds, mean macro-F1 and its interval, seconds."""
     rows = []
     for group in groups:
         clean = [next(row for row in run.record["metrics"] if row["kind"] == "none") for run in group.runs]
@@ -68,7 +68,8 @@ def half_width(scores: np.ndarray) -> float:
 
 def crossings(summary: pd.DataFrame) -> list[str]:
     """Where the mean of a model from scratch rises above that of a pretrained one, or falls below."""
-    means = summary.pivot_table(index=["model", "adapt", "input_px"], columns="flag_limit", values="macro_f1")
+    several = summary["optics"].nunique() > 1
+    means = summary.pivot_table(index=BY[:-1], columns="flag_limit", values="macro_f1")
     told = []
     for small in [key for key in means.index if key[1] == "scratch"]:
         for large in [key for key in means.index if key[1] != "scratch"]:
@@ -76,7 +77,9 @@ def crossings(summary: pd.DataFrame) -> list[str]:
             for (low, before), (high, after) in pairwise(ahead.items()):
                 if before * after < 0:
                     verb = "overtakes" if after > 0 else "falls behind"
-                    told.append(f"{small[0]} {verb} {large[0]}, {large[1]} ({large[2]} px) between {low} and {high}")
+                    one = f"{small[0]} ({small[3]})" if several else small[0]
+                    other = f"{large[2]} px, {large[3]}" if several else f"{large[2]} px"
+                    told.append(f"{one} {verb} {large[0]}, {large[1]} ({other}) between {low} and {high}")
     return told
 
 
@@ -87,6 +90,7 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
         "model": summary["model"],
         "adapt": summary["adapt"],
         "input": summary["input_px"],
+        "optics": summary["optics"],
         "cells": summary["n_train"],
         "seeds": summary["seeds"],
         "macro-F1": [f"{value:.3f}" for value in summary["macro_f1"]],

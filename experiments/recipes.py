@@ -80,10 +80,12 @@ def line_of(key: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
 def choose(lines: pd.DataFrame) -> pd.DataFrame:
     """Mean validation macro-F1 per model (rows) and candidate (columns), over data sets that have every candidate.
 
-    Of lines of several configs the last one counts; those without a `config` are the oldest.
+    Raises ValueError if a candidate has lines of several configs.
     """
     by = ["model", "data", "flag_limit", "epochs", "candidate"]
-    lines = lines.sort_values("config", na_position="first", kind="stable").drop_duplicates(by, keep="last")
+    twice = lines[lines.duplicated(by, keep=False)]
+    if not twice.empty:
+        raise ValueError(f"{LINES.file.name} has lines of several configs; keep one of each:\n{twice.to_string()}")
     table = lines.pivot_table(index=by[:-1], columns="candidate", values="val_macro_f1")
     return table.dropna().groupby("model").mean()
 
@@ -95,7 +97,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.overrides:
         search(options.models.split(","), options.overrides)
-    means = choose(LINES.read())
+    try:
+        means = choose(LINES.read())
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     if means.empty:
         sys.exit("no data set has every candidate of a model yet")
     print(means.round(4).to_string())

@@ -17,7 +17,7 @@ def _blocks(model: CustomViT) -> list[Any]:
 
 
 class PatchStem(CustomViT):
-    """Tokens are a linear map of 4x4 patches that do not overlap, as in the textbook."""
+    """Tokens are a linear map of patches that do not overlap, as in the textbook."""
 
     def __init__(self, input_px: int, token_px: int, **other: Any) -> None:
         super().__init__(input_px=input_px, token_px=token_px, **other)
@@ -25,12 +25,21 @@ class PatchStem(CustomViT):
 
 
 class Patches(nn.Module):
-    def __init__(self, token_px: int, dim: int) -> None:
+    def __init__(self, token_px: int, dim: int, overlapping: bool = False) -> None:
         super().__init__()
-        self.tokens = nn.Conv2d(3, dim, token_px, stride=token_px)
+        beyond = token_px // 2 if overlapping else 0
+        self.tokens = nn.Conv2d(3, dim, token_px + 2 * beyond, stride=token_px, padding=beyond)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b rows columns dim"]:
         return self.tokens(x).permute(0, 2, 3, 1)
+
+
+class OverlappingStem(CustomViT):
+    """Tokens are a linear map of patches twice as wide as their distance, and nothing before it."""
+
+    def __init__(self, input_px: int, token_px: int, **other: Any) -> None:
+        super().__init__(input_px=input_px, token_px=token_px, **other)
+        self.stem = Patches(token_px, self.num_features, overlapping=True)
 
 
 class PlainMLP(CustomViT):
@@ -92,6 +101,29 @@ class RelativeAttention(Attention):
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         bias = self.bias[self.index].permute(2, 0, 1)
         return self.out(scaled_dot_product_attention(q, k, v, bias).transpose(1, 2).reshape(b, n, dim))
+
+
+class LocalAttention(CustomViT):
+    """Each token attends to itself and its eight neighbours alone."""
+
+    def __init__(self, input_px: int, token_px: int, heads: int, **other: Any) -> None:
+        super().__init__(input_px=input_px, token_px=token_px, heads=heads, **other)
+        for block in _blocks(self):
+            block.attend[1] = NearAttention(self.num_features, heads, input_px // token_px)
+
+
+class NearAttention(Attention):
+    near: Tensor
+
+    def __init__(self, dim: int, heads: int, side: int) -> None:
+        super().__init__(dim, heads)
+        place = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).view(-1, 2)
+        self.register_buffer("near", (place[:, None] - place[None]).abs().amax(dim=-1) <= 1, persistent=False)
+
+    def forward(self, x: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
+        b, n, dim = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        return self.out(scaled_dot_product_attention(q, k, v, self.near).transpose(1, 2).reshape(b, n, dim))
 
 
 class Extra(CustomViT):
@@ -169,19 +201,23 @@ class Nothing(nn.Module):
 VARIANTS: dict[str, tuple[type[CustomViT], list[str]]] = {
     "whole": (CustomViT, []),
     "patch stem": (PatchStem, []),
+    "overlapping patches": (OverlappingStem, []),
     "plain MLP": (PlainMLP, []),
     "patch stem + plain MLP": (Textbook, []),
+    "attention to neighbours": (LocalAttention, []),
     "no attention": (NoAttention, []),
+    "tokens of 4 px": (CustomViT, ["model.backbone.token_px=4"]),
     "tokens of 5 px": (CustomViT, ["model.backbone.token_px=5"]),
-    "tokens of 8 px": (CustomViT, ["model.backbone.token_px=8"]),
     "tokens of 10 px": (CustomViT, ["model.backbone.token_px=10"]),
+    "stem of 16": (CustomViT, ["model.backbone.stem_width=16"]),
+    "stem of 64": (CustomViT, ["model.backbone.stem_width=64"]),
     "a vector a place": (LearntPositions, []),
     "relative positions": (RelativePositions, []),
     "no positions": (NoPositions, []),
     "class token": (ClassToken, []),
     "4 registers": (Registers, []),
     "layer scale": (Scaled, []),
-    "no drop path": (CustomViT, ["model.backbone.drop_path=0.0"]),
+    "drop path 0.1": (CustomViT, ["model.backbone.drop_path=0.1"]),
     "drop path 0.2": (CustomViT, ["model.backbone.drop_path=0.2"]),
     "depth 2": (CustomViT, ["model.backbone.depth=2"]),
     "depth 8": (CustomViT, ["model.backbone.depth=8"]),

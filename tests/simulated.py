@@ -65,7 +65,6 @@ def _metrics(confusions: dict[Condition, np.ndarray]) -> list[dict]:
     for condition, counts in confusions.items():
         scores = {"accuracy": stats.accuracy(counts.sum(axis=0)), "macro_f1": stats.macro_f1(counts.sum(axis=0))}
         row = {"kind": condition.kind, "sigma": condition.sigma, "n_test": int(counts.sum()), "balanced_accuracy": 0.5}
-        row |= {"sampled_sigma": condition.sigma}
         row |= {name: float(score) for name, score in scores.items()}
         rows.append(row | {"ece": 0.05 * (1 + condition.sigma), "ece_scaled": 0.03 * (1 + condition.sigma)})
     return rows
@@ -88,6 +87,13 @@ def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int,
             "data": {"name": data, "split": {"test": 0.2}, "loading": {"store_dir": "nowhere"}},
             "model": {"name": model, "backbone": {"input_px": side}},
             "adapt": {"name": adapt},
+            "optics": {
+                "via_px": 40,
+                "resize": "bilinear",
+                "train": None,
+                "unit": "px40",
+                "train_kind": ["pre", "post"],
+            },
             "flag_limit": limit,
             "seed": seed,
         },

@@ -115,3 +115,6 @@ def test_summary_pairs_seeds() -> None:
     assert table.loc["other", "val_to_whole"] == pytest.approx(0.01)
     assert table.loc["other", "val_to_whole_half"] == pytest.approx(0, abs=1e-9)
     assert table.loc["other", "val_macro_f1_half"] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    page = ablation.as_page(lines)
+    assert "d, at most 1 annotations per class, 9 epochs:\n\n| variant |" in page
+    assert "| other | 1 | 0.610 ± 0.248 | +0.010 ± 0.000 | 0.610 ± 0.248 |" in page

@@ -1,5 +1,6 @@
 """Figures from results: what they draw, what they say below, what they refuse."""
 
+import copy
 import dataclasses
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from conftest import ROOT
 from simulated import CLASSES, SKILLS, simulated
 
-from cellpatch.conditions import CLEAN
+from cellpatch.conditions import CLEAN, Condition
 from cellpatch.config import models
 from cellpatch.data.store import CellStore, Geometry
 from cellpatch.data.writer import StoreWriter
@@ -258,3 +259,32 @@ def test_a_drawing_without_tips_is_a_page_s_too() -> None:
     drawing = figure_counts.draw("simulated", GROUPS)
     vars(drawing.figure).pop("_tips")
     assert "data-tip" not in as_svg(drawing.figure, "two", Drawing("two", drawing.figure, "words").caption)
+
+
+def test_figure4_and_figure5_compare_models_at_the_same_sigmas() -> None:
+    runs = simulated(limits=(4096,), seeds=(0,))
+    some, last = runs[:-1], runs[-1]
+    few = {c: counts for c, counts in last.confusions.items() if c.sigma < 1.6}
+    caption = figure4.draw("d", grouped([*some, dataclasses.replace(last, confusions=few)])).caption
+    assert "of sigma 1.6" in caption
+    assert "Not evaluated at that sigma: efficientnet_lite0, knn." in caption
+    caption = figure5.draw("d", grouped([*some, dataclasses.replace(last, confusions=few)])).caption
+    assert "(post at 0, 0.4, 0.8, 1.6, 3.2; pre at 0, 0.4, 0.8, 1.6, 3.2)" in caption
+    assert "At other sigmas and not drawn: efficientnet_lite0, knn." in caption
+
+    def without(kind: str, sigma: float) -> list:
+        lacks = Condition(kind, sigma)
+        kept = [{c: counts for c, counts in run.confusions.items() if c != lacks} for run in runs]
+        return [dataclasses.replace(run, confusions=own) for run, own in zip(runs, kept, strict=True)]
+
+    assert "of sigma 0.8" in figure4.draw("d", grouped(without("pre", 1.6))).caption
+
+
+def test_a_model_trained_on_blur_stands_beside_its_clean_twin() -> None:
+    runs = simulated(limits=(4096,), skills={("cnn", "scratch", 40): SKILLS["cnn", "scratch", 40]})
+    trained = copy.deepcopy(runs)
+    for run in trained:
+        run.record["config"]["optics"]["train"] = [0.0, 3.2]
+    caption = figure5.draw("d", grouped([*runs, *trained])).figure
+    labels = [text.get_text() for text in caption.axes[0].get_yticklabels()]
+    assert sorted(labels) == ["cnn\nvia 40 px", "cnn\nvia 40 px, trained on post and pre 0 to 3.2"]

@@ -152,7 +152,10 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
         (["adapt=ft_all", "adapt.layer_decay=2"], "adapt.layer_decay must be in"),
         (["+model.backbone.options.checkpoint_path=x.pth"], "options hold no .*checkpoint_path.*weights come through"),
         (["model.backbone.architecture=hf-hub:x/y"], "weights come through model.weights, but got hf-hub"),
-        (["model=dinov2_s", "model.weights.file=no.safetensors"], "there is no no.safetensors.*Licence: Apache-2.0"),
+        (
+            ["model=dinov2_s", "model.backbone.input_px=56", "model.weights.file=no.safetensors"],
+            "there is no no.safetensors.*Licence: Apache-2.0",
+        ),
     ],
 )
 def test_errors_come_before_any_work(
@@ -257,7 +260,7 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
     for (kind, sigma), stored in by_condition[0].items():
         here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
         labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
-        again = {key: stored[key] for key in ("kind", "sigma", "sampled_sigma")} | measure(
+        again = {key: stored[key] for key in ("kind", "sigma")} | measure(
             labels, probabilities[here], record["classes"], record["temperature"]
         )
         assert again == stored
@@ -326,6 +329,6 @@ def test_an_altered_run_is_not_evaluated(tmp_path: Path, folder_of_squares: Fold
 
 
 def test_a_blur_too_wide_is_an_error_before_any_training(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
-    with pytest.raises(ValueError, match="has a kernel of 129 px, but the crop with its margin has only 16"):
+    with pytest.raises(ValueError, match="has a kernel of 129 px, but crop and margin have only 16 px"):
         train(_config(tmp_path, folder_of_squares(20, 5), "optics.kind=pre", "optics.sigma=40"))
     assert not (tmp_path / "runs").exists()

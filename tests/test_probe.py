@@ -43,7 +43,7 @@ def test_logistic_regression_is_scikit_learns(seed: int, strength: float) -> Non
 def test_linear_probe_is_scikit_learns_within_two_tenths_of_a_point() -> None:
     train, validation, test = (_cells(n, 64, 5, seed, 4.0) for n, seed in ((600, 0), (500, 1), (4000, 2)))
     strengths = [1.0, 0.1, 0.01, 1e-3]
-    head, chosen = LinearProbe(strengths=strengths, patience=4, views=0).fit(train, validation, 5)
+    head, chosen = LinearProbe(strengths=strengths, path_steps=20, patience=4, views=0).fit(train, validation, 5)
     scaler = StandardScaler().fit(train[0])
     theirs = {}
     for strength in strengths:
@@ -61,8 +61,8 @@ def test_linear_probe_is_scikit_learns_within_two_tenths_of_a_point() -> None:
 def test_strength_is_chosen_on_validation_and_the_path_ends_early() -> None:
     train, validation = _cells(60, 200, 3, 0, 6.0), _cells(400, 200, 3, 1, 6.0)
     strengths = [100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5]
-    _, whole = LinearProbe(strengths=strengths, patience=99, views=0).fit(train, validation, 3)
-    _, short = LinearProbe(strengths=strengths[::-1], patience=2, views=0).fit(train, validation, 3)
+    _, whole = LinearProbe(strengths=strengths, path_steps=20, patience=99, views=0).fit(train, validation, 3)
+    _, short = LinearProbe(strengths=strengths[::-1], path_steps=20, patience=2, views=0).fit(train, validation, 3)
     assert len(whole["tried"]) == len(strengths)
     assert len(short["tried"]) < len(strengths)
     assert list(short["tried"]) == list(whole["tried"])[: len(short["tried"])]
@@ -79,7 +79,9 @@ def test_a_rare_class_does_not_end_the_path_before_it_began() -> None:
         return x[kept], labels[kept]
 
     _, chosen = probe.fit(unbalanced(0), unbalanced(1), 2)
-    _, whole = LinearProbe(strengths=probe.strengths, patience=99, views=0).fit(unbalanced(0), unbalanced(1), 2)
+    _, whole = LinearProbe(strengths=probe.strengths, path_steps=20, patience=99, views=0).fit(
+        unbalanced(0), unbalanced(1), 2
+    )
     assert whole["tried"]["100.0"] < 0.6 < max(whole["tried"].values())
     assert chosen["val_macro_f1"] == whole["val_macro_f1"]
 
@@ -87,7 +89,7 @@ def test_a_rare_class_does_not_end_the_path_before_it_began() -> None:
 def test_a_constant_feature_does_no_harm() -> None:
     x, labels = _cells(100, 6, 3, 0, 0.5)
     x[:, 2] = 4.0
-    head, _ = LinearProbe(strengths=[0.1], patience=1, views=0).fit((x, labels), (x, labels), 3)
+    head, _ = LinearProbe(strengths=[0.1], path_steps=20, patience=1, views=0).fit((x, labels), (x, labels), 3)
     assert torch.isfinite(head(x)).all()
     assert (head(x).argmax(1) == labels).float().mean() > 0.9
 
@@ -125,9 +127,10 @@ def test_prototypes_are_the_nearest_centroid_of_directions() -> None:
 @pytest.mark.parametrize(
     ("kind", "setting"),
     [
-        (LinearProbe, {"strengths": [], "patience": 1}),
-        (LinearProbe, {"strengths": [0.0], "patience": 1}),
-        (LinearProbe, {"strengths": [1.0], "patience": 0}),
+        (LinearProbe, {"strengths": [], "path_steps": 20, "patience": 1}),
+        (LinearProbe, {"strengths": [0.0], "path_steps": 20, "patience": 1}),
+        (LinearProbe, {"strengths": [1.0], "path_steps": 20, "patience": 0}),
+        (LinearProbe, {"strengths": [1.0], "path_steps": 0, "patience": 1}),
         (Neighbours, {"ks": [0], "temperature": 0.1}),
         (Neighbours, {"ks": [1], "temperature": 0.0}),
         (Prototypes, {"temperatures": []}),
@@ -142,7 +145,7 @@ def test_bad_settings(kind: Any, setting: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "probe",
     [
-        LinearProbe(strengths=[0.1], patience=1, views=0),
+        LinearProbe(strengths=[0.1], path_steps=20, patience=1, views=0),
         Neighbours(ks=[3], temperature=0.07, views=0),
         Prototypes(temperatures=[0.1], views=0),
     ],

@@ -21,6 +21,7 @@ def _result(run: str, root: str = "/home/someone/cells") -> Result:
     rng = np.random.default_rng(len(run))
     config = {"data": {"name": "d", "root": root, "split": {"test": 0.2}, "files": [root, "points.csv"]}, "seed": 1}
     config |= {"model": {"name": "cnn", "backbone": {"input_px": 40}}, "adapt": {"name": "scratch"}, "flag_limit": 8}
+    config |= {"optics": {"via_px": None, "resize": "area", "train": [0.4, 1.6], "unit": "um", "train_kind": ["pre"]}}
     record = {"config": config, "classes": ["a", "b", "c"], "data": {"fingerprint": "f"}}
     record |= {"counts": {"train": {"a": 8, "b": 7}}}
     counts = {condition: rng.integers(0, 3, (4, 3, 3)) for condition in (CLEAN, Condition("pre", 1.6))}
@@ -42,7 +43,8 @@ def test_packed_and_read_again(tmp_path: Path) -> None:
         for condition, counts in before.confusions.items():
             np.testing.assert_array_equal(after.confusions[condition], counts)
     assert results[0].about == {
-        "data": "d", "model": "cnn", "adapt": "scratch", "input_px": 40, "flag_limit": 8, "seed": 1, "n_train": 15
+        "data": "d", "model": "cnn", "adapt": "scratch", "input_px": 40, "flag_limit": 8, "seed": 1, "n_train": 15,
+        "optics": "straight, area, trained on pre 0.4 to 1.6 um",
     }  # fmt: skip
 
 

@@ -15,11 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cellpatch.config import build, check, compose_config
+from cellpatch.models import weights as weights_module
 from cellpatch.models.ctranspath import CTransPath
 from cellpatch.models.layouts import from_ctranspath, from_transformers_dinov2, in_order
 from cellpatch.models.timm import TimmBackbone
 from cellpatch.models.weights import Weights, fingerprint, read_tensors
 from cellpatch.network import open_backbone, weights_fingerprint
+from cellpatch.publish import sha256_of
 
 PLAIN = ([0.0] * 3, [1.0] * 3)
 
@@ -62,6 +64,128 @@ def test_a_file_in_uni_s_layout_is_loaded_whole(tmp_path: Path, suffix: str) -> 
     for name, value in backbone.net.state_dict().items():
         torch.testing.assert_close(value, published[name], atol=0, rtol=0)
     assert mark == fingerprint({name: value for name, value in published.items() if not name.startswith("head.")})
+
+
+def _published_vit(
+    dim: int, depth: int, patch: int, places: int, hidden: tuple[int, int], registers: int
+) -> dict[str, Any]:
+    """Names and shapes of a published ViT with layer scale, written out: `hidden` is what fc1 gives and fc2 takes."""
+    shapes: dict[str, Any] = {
+        "cls_token": [1, 1, dim],
+        "pos_embed": [1, places, dim],
+        "norm.weight": [dim],
+        "norm.bias": [dim],
+    }
+    shapes |= {"reg_token": [1, registers, dim]} if registers else {}
+    shapes |= {"patch_embed.proj.weight": [dim, 3, patch, patch], "patch_embed.proj.bias": [dim]}
+    for i in range(depth):
+        block = {"attn.qkv.weight": [3 * dim, dim], "attn.qkv.bias": [3 * dim]}
+        block |= {"attn.proj.weight": [dim, dim], "attn.proj.bias": [dim], "ls1.gamma": [dim], "ls2.gamma": [dim]}
+        block |= {f"norm{n}.{part}": [dim] for n in (1, 2) for part in ("weight", "bias")}
+        block |= {"mlp.fc1.weight": [hidden[0], dim], "mlp.fc1.bias": [hidden[0]]}
+        block |= {"mlp.fc2.weight": [dim, hidden[1]], "mlp.fc2.bias": [dim]}
+        shapes |= {f"blocks.{i}.{name}": shape for name, shape in block.items()}
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [  # as their model cards at the hub build them with timm, without the classifier
+        ("uni", (1024, 24, 16, 197, (4096, 4096), 0)),
+        ("uni2_h", (1536, 24, 14, 256, (8192, 4096), 8)),
+        ("virchow2", (1280, 32, 14, 261, (6832, 3416), 4)),
+        ("h_optimus_0", (1536, 40, 14, 256, (8192, 4096), 4)),
+        ("prov_gigapath", (1536, 40, 16, 197, (8192, 4096), 0)),
+        ("dinov2_l", (1024, 24, 14, 1370, (4096, 4096), 0)),
+        ("dinov2_s", (384, 12, 14, 1370, (1536, 1536), 0)),
+    ],
+)
+def test_published_names_and_shapes_are_taken_and_no_others(name: str, shape: Any) -> None:
+    with torch.device("meta"):
+        backbone = build(_model(name)["backbone"])
+        tensors = {key: torch.empty(sides) for key, sides in _published_vit(*shape).items()}
+    backbone.check_published(tensors)
+    tensors["blocks.0.ls1.gamma"] = tensors["norm.bias"][:-1]
+    with pytest.raises(ValueError, match=r"other shapes 1: .*blocks.0.ls1.gamma"):
+        backbone.check_published(tensors)
+
+
+def _by_hand(state: dict[str, Tensor], x: Tensor, heads: int, gated: bool, places: int) -> Tensor:
+    """A ViT's tokens after its last norm, written out (Dosovitskiy et al.; Touvron et al.; SwiGLU of Shazeer)."""
+    functional = nn.functional
+
+    def norm(tokens: Tensor, name: str) -> Tensor:
+        return functional.layer_norm(tokens, tokens.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"], 1e-6)
+
+    def linear(tokens: Tensor, name: str) -> Tensor:
+        return tokens @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    weight = state["patch_embed.proj.weight"]
+    patches = functional.unfold(x, weight.shape[-1], stride=weight.shape[-1]).mT
+    tokens = patches @ weight.flatten(1).T + state["patch_embed.proj.bias"]
+    prefix = [state[key].expand(len(x), -1, -1) for key in ("cls_token", "reg_token") if key in state]
+    if places == tokens.shape[1]:  # positions of the patches alone
+        tokens = torch.cat([*prefix, tokens + state["pos_embed"]], dim=1)
+    else:
+        tokens = torch.cat([*prefix, tokens], dim=1) + state["pos_embed"]
+    for i in range(1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))):
+        block = f"blocks.{i}"
+        b, n, dim = tokens.shape
+        q, k, v = (
+            linear(norm(tokens, f"{block}.norm1"), f"{block}.attn.qkv").view(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        )
+        weights = (q @ k.mT / (dim / heads) ** 0.5).softmax(dim=-1)
+        seen = linear((weights @ v).transpose(1, 2).reshape(b, n, dim), f"{block}.attn.proj")
+        tokens = tokens + state[f"{block}.ls1.gamma"] * seen
+        hidden = linear(norm(tokens, f"{block}.norm2"), f"{block}.mlp.fc1")
+        if gated:
+            gate, value = hidden.chunk(2, dim=-1)
+            hidden = functional.silu(gate) * value
+        else:
+            hidden = functional.gelu(hidden)
+        tokens = tokens + state[f"{block}.ls2.gamma"] * linear(hidden, f"{block}.mlp.fc2")
+    return norm(tokens, "norm")
+
+
+@pytest.mark.parametrize("name", ["uni", "uni2_h", "virchow2", "h_optimus_0", "prov_gigapath", "dinov2_s"])
+def test_a_published_file_gives_the_features_of_a_vit_by_hand(tmp_path: Path, name: str) -> None:
+    patch = 16 if name in ("uni", "prov_gigapath") else 14
+    small = {"embed_dim": 48, "depth": 2, "num_heads": 3}
+    arguments = _model(name)["backbone"] | {"input_px": 3 * patch, "published_px": 3 * patch}
+    arguments["options"] = {**arguments["options"], **small}
+    torch.manual_seed(0)
+    backbone = build(arguments).eval()
+    published = _noisy(backbone.net)
+    save_file(published, tmp_path / "w.safetensors")
+    _weights(tmp_path / "w.safetensors").load(backbone)
+    registers = {"uni2_h": 8, "virchow2": 4, "h_optimus_0": 4}.get(name, 0)
+    assert published.get("reg_token", torch.empty(1, 0, 48)).shape[1] == registers
+    x = torch.rand(2, 3, 3 * patch, 3 * patch)
+    mean, std = (torch.tensor(arguments[key]).view(3, 1, 1) for key in ("mean", "std"))
+    gated = name not in ("uni", "dinov2_s")
+    with torch.no_grad():
+        tokens = _by_hand(published, (x - mean) / std, 3, gated, published["pos_embed"].shape[1])
+        expected = tokens[:, 0]
+        if name == "virchow2":  # its card: class token and mean of the patch tokens, registers left out
+            expected = torch.cat([expected, tokens[:, 5:].mean(dim=1)], dim=1)
+        torch.testing.assert_close(backbone(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_resnet_rs50_s_published_file_gives_timm_s_features(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnetrs50").eval()
+    state = {
+        n: v + 0.01 * torch.rand(v.shape) if v.is_floating_point() else v + 3 for n, v in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(state)
+    assert {"fc.weight", "layer4.2.se.fc2.bias", "conv1.6.weight"} <= state.keys()
+    save_file(state, tmp_path / "resnetrs50.safetensors")
+    model = _model("resnet_rs50", f"model.weights.file={tmp_path / 'resnetrs50.safetensors'}")
+    x = torch.rand(1, 3, 224, 224)
+    mean, std = (torch.tensor(theirs.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = theirs.forward_head(theirs.forward_features((x - mean) / std), pre_logits=True)
+        torch.testing.assert_close(_open(model).eval()(x), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_fingerprint_moves_with_every_tensor() -> None:
@@ -161,6 +285,7 @@ def test_absent_weights_say_what_to_get() -> None:
 
 
 def test_the_hub_s_cache_is_used_and_its_absence_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
     import huggingface_hub.constants as constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -176,7 +301,30 @@ def test_the_hub_s_cache_is_used_and_its_absence_told(tmp_path: Path, monkeypatc
     (tmp_path / "models--some--model" / "refs").mkdir()
     (tmp_path / "models--some--model" / "refs" / "main").write_text("0" * 40)
     save_file({"a": torch.zeros(1)}, snapshot / "model.safetensors")
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *names, **_: asked.append(names))
+    with pytest.raises(ValueError, match="some/model is not in the hub's cache"):
+        weights.locate()
+    assert not asked, "what could not be had is asked for once in a process"
+    monkeypatch.undo()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(weights_module, "_unavailable", {})
     assert weights.locate() == snapshot / "model.safetensors"
+
+
+def test_a_cached_file_must_have_the_checksum_that_it_is_named_by(tmp_path: Path) -> None:
+    content = tmp_path / "w"
+    save_file(_noisy(_vit(64, 64).net), content)
+    blob = tmp_path / "blobs" / sha256_of(content)
+    blob.parent.mkdir()
+    content.rename(blob)
+    (tmp_path / "w.safetensors").symlink_to(blob)
+    _weights(tmp_path / "w.safetensors").load(_vit(64, 64))
+    altered = bytearray(blob.read_bytes())
+    altered[-1] ^= 1
+    blob.write_bytes(altered)
+    with pytest.raises(ValueError, match=f"its sha256 is not {blob.name}: truncated or altered"):
+        _weights(tmp_path / "w.safetensors").load(_vit(64, 64))
 
 
 def test_gated_weights_name_the_licence(monkeypatch: pytest.MonkeyPatch) -> None:

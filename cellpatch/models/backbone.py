@@ -42,6 +42,17 @@ class Backbone(nn.Module):
         return self
 
 
+def check_shapes(backbone: Backbone) -> None:
+    """Raise ValueError unless the backbone, which lies on the meta device, maps its input to [b, num_features]."""
+    side, wanted = backbone.input_px, (2, backbone.num_features)
+    try:
+        found = backbone.eval()(torch.empty(2, 3, side, side, device="meta")).shape
+    except RuntimeError as error:
+        raise ValueError(f"model.backbone cannot take an input of {side} px: {error}") from error
+    if found != wanted:
+        raise ValueError(f"model.backbone must give features {wanted} of two cells, but gives {tuple(found)}")
+
+
 def freeze_all_but(backbone: Backbone, trained: set[str]) -> None:
     """Let gradients reach the named parameters only."""
     for name, parameter in backbone.named_parameters():

@@ -26,8 +26,8 @@ class NIN(Backbone):
         std: Sequence[float],
     ) -> None:
         super().__init__()
-        if len(widths) != 3 or not 0 <= dropout < 1:
-            raise ValueError(f"widths must be three and dropout in [0, 1), but got {list(widths)} and {dropout}")
+        if len(widths) != 3 or min(widths) < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"widths must be three > 0 and dropout in [0, 1), but got {list(widths)} and {dropout}")
         self.input_px = input_px
         self.num_features = widths[-1]
         self.normalise = Normalise(mean, std)

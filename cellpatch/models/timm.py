@@ -47,7 +47,10 @@ class TimmBackbone(Backbone):
         self.normalise = Normalise(mean, std)
         self.net = self._create(architecture, dict(options))
         for name, stride in strides.items():
-            _layer(self.net, name).stride = (stride, stride)
+            layer = _layer(self.net, name)
+            if not hasattr(layer, "stride") or stride < 1:
+                raise ValueError(f"model.backbone.strides are >= 1 of layers that have one, but got {name}: {stride}")
+            layer.stride = (stride, stride)
         for name in dropped:
             parent, _, leaf = name.rpartition(".")
             _layer(self.net, name)

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ class Weights:
     They are looked for in this order: `file` (safetensors, or a .pth or .bin that opens without running
     code), `package` (MODULE/FILE inside an installed Python package, whose distribution `install` names),
     `hub` (Hugging Face's cache, then the hub) under `hub_file`. `layout` says whose names the tensors have.
-    `sha256` of the file is checked where it is given.
+    The file's sha256 is checked where `sha256` gives it, and where the hub's cache does (it names large files by it).
     """
 
     file: str | None
@@ -61,8 +62,9 @@ class Weights:
         names and shapes than the backbone's at its published side.
         """
         file = self.locate()
-        if self.sha256 is not None and sha256_of(file) != self.sha256:
-            raise ValueError(f"{file}: its sha256 is not {self.sha256}: truncated or altered. {self._how()}")
+        expected = self.sha256 or _sha256_in_cache(file)
+        if expected is not None and sha256_of(file) != expected:
+            raise ValueError(f"{file}: its sha256 is not {expected}: truncated or altered. {self._how()}")
         try:
             tensors = LAYOUTS[self.layout](read_tensors(file), list(backbone.net.state_dict()))
             tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
@@ -81,6 +83,17 @@ class Weights:
         return fingerprint(tensors)
 
     def _from_hub(self, hub: str, hub_file: str) -> Path:
+        """From the cache or the hub; what could not be had is asked for once in a process, as that takes 20 s."""
+        known = _unavailable.get((hub, hub_file))
+        if known is not None:
+            raise UnavailableError(known)
+        try:
+            return self._fetch(hub, hub_file)
+        except UnavailableError as error:
+            _unavailable[hub, hub_file] = str(error)
+            raise
+
+    def _fetch(self, hub: str, hub_file: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import HF_HUB_CACHE
         from huggingface_hub.errors import GatedRepoError, HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined]
@@ -108,6 +121,9 @@ class Weights:
         if not ways:
             ways.append("set model.weights.file=FILE")
         return f"To get them: {', or '.join(ways)} ({self.terms}). Licence: {self.licence}"
+
+
+_unavailable: dict[tuple[str, str], str] = {}
 
 
 # What torch's restricted unpickler raises on damaged files, seen on 300 mutations of a legacy checkpoint.
@@ -149,6 +165,12 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _sha256_in_cache(file: Path) -> str | None:
+    """The checksum that Hugging Face's cache names a large file by, None for any other file."""
+    blob = file.resolve()
+    return blob.name if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
 
 
 def _in_package(place: str) -> Path | None:
