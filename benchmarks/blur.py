@@ -3,14 +3,19 @@
 python benchmarks/blur.py [--repeats 15] [--json FILE]
 
 * operator: blur and resize of a batch as one composed operator, against Kornia's blur and torch's antialiased resize
-  one after the other (batches of 64 crops of 80 px and a margin of 26 px, sigma 1.6, both kinds);
-* conditions: predictions of 1024 cells by customvit under nine conditions, against nine bare forward passes of the
-  backbone and head on ready 40x40 inputs.
+  one after the other (batches of 64 crops of 80 px, without a margin and with one of 26 px, sigma 1.6, both kinds);
+* conditions: predictions of a store's test cells by customvit under nine conditions, as an evaluation makes them,
+  against nine bare forward passes of backbone and head on as many ready 40x40 inputs.
 """
 
+import tempfile
+from functools import partial
+from itertools import product
 from math import ceil
+from pathlib import Path
 
 import torch
+from cells import store_of
 from kornia.filters import gaussian_blur2d
 from measured import in_turn, option_parser, report, share_of_time
 from torch import nn
@@ -18,61 +23,63 @@ from torch.nn.functional import interpolate
 
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.config import build, check, compose_config
-from cellpatch.data.datamodule import to_pixels
+from cellpatch.fitted import predictor
 from cellpatch.memory import cells_at_a_time, keep_freed_blocks
+from cellpatch.network import Network, optics_of
 from cellpatch.optics import Optics
+from cellpatch.study import open_study
 
-CROP_PX, MARGIN_PX, SIGMA = 80, 26, 1.6
+CROP_PX, MARGINS_PX, SIGMA = 80, (0, 26), 1.6
 
 
-def direct(x: torch.Tensor, kind: str) -> torch.Tensor:
+def direct(x: torch.Tensor, kind: str, margin_px: int) -> torch.Tensor:
     """The chain of libraries' own steps, on whole crops."""
     if kind == "pre":
         sigma = SIGMA * CROP_PX / 40
         side = 2 * ceil(4 * sigma) + 1
         x = gaussian_blur2d(x, (side, side), (sigma, sigma), "reflect")
-    x = interpolate(x, (66, 66), mode="bilinear", antialias=True)
+    beyond = margin_px * 40 // CROP_PX
+    x = interpolate(x, (40 + 2 * beyond, 40 + 2 * beyond), mode="bilinear", antialias=True)
     if kind == "post":
         side = 2 * ceil(4 * SIGMA) + 1
         x = gaussian_blur2d(x, (side, side), (SIGMA, SIGMA), "reflect")
-    return x[..., 13:53, 13:53]
+    return x[..., beyond : 40 + beyond, beyond : 40 + beyond]
 
 
 @torch.inference_mode()
 def main() -> None:
-    options = option_parser("Time blur.", repeats=15).parse_args()
+    options = option_parser("Time blur.", repeats=15, cells=6000).parse_args()
     found = []
     keep_freed_blocks()
-    side = CROP_PX + 2 * MARGIN_PX
-    x = torch.rand(64, 3, side, side)
-    for kind in ("pre", "post"):
-        optics = Optics(CROP_PX, MARGIN_PX, 40, 40, Condition(kind, SIGMA))
-        torch.testing.assert_close(optics(x), direct(x, kind), atol=1e-5, rtol=0)
-        taken = in_turn(lambda o=optics: o(x), lambda k=kind: direct(x, k), options.repeats, 2)  # type: ignore[misc]
-        found.append(share_of_time(f"optics, {kind}", taken, 0.25))
+    for margin_px, kind in product(MARGINS_PX, ("pre", "post")):
+        side = CROP_PX + 2 * margin_px
+        x = torch.rand(64, 3, side, side)
+        optics = Optics(CROP_PX, margin_px, 40, 40, Condition(kind, SIGMA))
+        torch.testing.assert_close(optics(x), direct(x, kind, margin_px), atol=1e-5, rtol=0)
+        taken = in_turn(partial(optics, x), partial(direct, x, kind, margin_px), options.repeats, 2)
+        found.append(share_of_time(f"optics, {kind}, side {CROP_PX} and margin {margin_px}", taken, 0.25))
 
-    model = check(compose_config(["model=customvit"]))["model"]
-    backbone = build(model["backbone"])
-    network = nn.Sequential(backbone, nn.Linear(backbone.num_features, 16)).to(memory_format=torch.channels_last).eval()
-    crops = torch.randint(0, 256, (1024, side, side, 3), dtype=torch.uint8)
-    n = cells_at_a_time(40, torch.device("cpu"))
-    conditions = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in (0.4, 0.8, 1.6, 3.2))]
-    several = [Optics(CROP_PX, MARGIN_PX, 40, 40, condition) for condition in conditions]
-    ready = torch.rand(len(crops), 3, 40, 40)
+    with tempfile.TemporaryDirectory() as folder:
+        store = store_of(Path(folder), options.cells)
+        plain = check(compose_config(["model=customvit", f"data.cells={options.cells}", "trainer.accelerator=cpu"]))
+        study = open_study(plain, store)
+        backbone = build(plain["model"]["backbone"])
+        head = nn.Linear(backbone.num_features, len(study.classes))
+        network = Network(backbone, optics_of(plain, store.geometry), head).to(memory_format=torch.channels_last)
+        predict = predictor(plain, study, network.eval())
+        conditions = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in (0.4, 0.8, 1.6, 3.2))]
+        cells = study.split.test
+        ready = torch.rand(len(cells), 3, 40, 40)
+        n = cells_at_a_time(40, torch.device("cpu"))
 
-    def under_each() -> None:
-        for part in crops.split(n):
-            pixels = to_pixels(part)
-            for optics in several:
-                network(optics(pixels)).softmax(dim=1)
+        def bare() -> None:
+            for _ in conditions:
+                for part in ready.split(n):
+                    network.head(network.backbone(part))
 
-    def bare() -> None:
-        for _ in conditions:
-            for part in ready.split(n):
-                network(part)
-
-    taken = in_turn(under_each, bare, max(3, options.repeats // 3))
-    report([*found, share_of_time("nine conditions, customvit", taken, 1.1)], options.json)
+        taken = in_turn(lambda: predict(conditions, cells), bare, max(3, options.repeats // 3))
+    name = f"nine conditions, customvit, {len(cells)} cells"
+    report([*found, share_of_time(name, taken, 1.1)], options.json)
 
 
 if __name__ == "__main__":

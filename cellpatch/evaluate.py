@@ -20,9 +20,9 @@ class Costs:
     factor: float
 
     def __post_init__(self) -> None:
-        if len(self.classes) == 1 or not 0 <= self.factor < float("inf"):
+        if len(self.classes) == 1 or not 1 <= self.factor < float("inf"):
             raise ValueError(
-                f"data.costs.classes must name none or several and factor be finite and >= 0, "
+                f"data.costs.classes must name none or several and factor be finite and >= 1, "
                 f"but got {self.classes} and {self.factor}"
             )
 

@@ -38,6 +38,7 @@ def predictor(plain: dict[str, Any], study: Study, network: Network) -> Predict:
     n = loading.embedding_batch or cells_at_a_time(plain["model"]["backbone"]["input_px"], device)
 
     @torch.inference_mode()
+    @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # convolutions too; matrix products do by default
     def predict(conditions: Sequence[Condition], cells: np.ndarray) -> dict[Condition, np.ndarray]:
         network.to(device).eval()
         optics = [optics_of(plain, store.geometry, condition).to(device) for condition in conditions]

@@ -3,11 +3,12 @@
 python -m cellpatch.latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S] [--weights FILE]
 
 Each run is timed in a process of its own, from crops in memory to probabilities in memory, and its card is written
-into its record, so that accuracy and cost join by run, and sent to W&B where the run logged there. Nothing else
-should run beside it.
+into its record, so that accuracy and cost join by run, and sent to W&B where the run logged there. What is no run, or
+an engine that cannot run here, is told, the rest goes on, and the exit status is 1. Nothing else should run beside it.
 """
 
 import argparse
+import math
 import multiprocessing
 import resource
 import sys
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from cellpatch.export import Deployed, open_session, save_onnx
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.models.backbone import count_macs, count_parameters
 from cellpatch.network import Network, device_of, geometry_of, restore
+from cellpatch.predict import probabilities_of
 from cellpatch.record import hardware, read_record, update_record
 from cellpatch.runs import locked
 
@@ -43,10 +46,11 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
     """The card of a network on the device that it is on.
 
     `engines` maps each of eager, compiled (torch.compile) and onnx (ONNX Runtime, CPU) to its batches: median and
-    quartiles of the milliseconds per cell; eager's also split into transfer, optics and forward. A batch is repeated
-    for about `seconds` after a warm-up, five times at least; batches that would take longer are left out. `peak_mib`
-    is the process's (on a GPU, its tensors') once the first engine was timed. Raises ValueError if torch.compile finds
-    no compiler.
+    quartiles of the milliseconds per cell; eager's also split into transfer, optics and forward (differences of
+    medians). A batch is repeated for about `seconds` after a warm-up, five times at least; batches that would take
+    longer are left out. `peak_mib` of a batch is the process's (on a GPU, its tensors') until then. `onnx_apart` is the
+    largest difference between ONNX Runtime's probabilities and torch's, of random crops. An engine that cannot run
+    here is left out and `lacking` says why.
     """
     device = next(network.parameters()).device
     card: dict[str, Any] = {
@@ -57,29 +61,31 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
         "mmac": count_macs(network.backbone) / 1e6,
         "seconds": seconds,
         "engines": {},
+        "lacking": {},
     }
-    peak = 0.0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         for engine in engines:
-            calls = _calls(engine, network, geometry, Path(folder))
             try:
+                calls = _calls(engine, network, geometry, Path(folder))
                 card["engines"][engine] = _time_batches(calls, geometry, seconds)
-            except BackendCompilerFailed as error:
-                reason = str(error).split("\n", maxsplit=1)[0]
-                raise ValueError(f"torch.compile failed, leave {engine} out of --engines: {reason}") from error
-            peak = peak or _peak_mib(device)
-    return card | {"peak_mib": peak}
+            except (BackendCompilerFailed, ValueError) as error:
+                card["lacking"][engine] = str(error).split("\n", maxsplit=1)[0]
+            else:
+                if engine == "onnx":
+                    crops = _crops(64, geometry)
+                    card["onnx_apart"] = float(np.abs(calls["whole"](crops) - probabilities_of(network, crops)).max())
+    return card
 
 
-def _calls(engine: str, network: Network, geometry: Geometry, folder: Path) -> dict[str, Callable[[Crops], object]]:
+def _calls(engine: str, network: Network, geometry: Geometry, folder: Path) -> dict[str, Callable[[Crops], Any]]:
     """What is timed of an engine: `whole`, and parts of it; each takes crops in memory."""
     device = next(network.parameters()).device
     if engine == "onnx":
-        save_onnx(network, geometry, folder / "network.onnx", {})
+        save_onnx(deepcopy(network).cpu(), geometry, folder / "network.onnx", {})
         session = open_session(folder / "network.onnx", torch.get_num_threads())
-        return {"whole": lambda crops: session.run(None, {"crops": crops})}
+        return {"whole": lambda crops: session.run(None, {"crops": crops})[0]}
     deployed: Any = Deployed(network).eval()
     if engine == "compiled":
         deployed = torch.compile(deployed)
@@ -100,20 +106,25 @@ def _calls(engine: str, network: Network, geometry: Geometry, folder: Path) -> d
 def _time_batches(
     calls: dict[str, Callable[[Crops], object]], geometry: Geometry, seconds: float
 ) -> list[dict[str, Any]]:
-    side, last = geometry.side_px, 0.0
+    last = 0.0
     rows: list[dict[str, Any]] = []
     for batch in BATCHES:
         if rows and last * batch * _LEAST_REPEATS > 2 * seconds * 1000:
             break
-        crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+        crops = _crops(batch, geometry)
         taken = {name: repeat(call, crops, seconds) / batch for name, call in calls.items()}
         low, last, high = np.quantile(taken["whole"], [0.25, 0.5, 0.75]).tolist()
         row = {"batch": batch, "ms": last, "low": low, "high": high, "repeats": len(taken["whole"])}
+        row["peak_mib"] = _peak_mib()
         if "to optics" in taken:
             transfer, optics = (float(np.median(taken[name])) for name in ("transfer", "to optics"))
             row |= {"transfer_ms": transfer, "optics_ms": optics - transfer, "forward_ms": last - optics}
         rows.append(row)
     return rows
+
+
+def _crops(n: int, geometry: Geometry) -> Crops:
+    return np.random.default_rng(0).integers(0, 256, (n, geometry.side_px, geometry.side_px, 3), dtype=np.uint8)
 
 
 def repeat(call: Callable[[Crops], object], crops: Crops, seconds: float) -> Float[np.ndarray, " n"]:
@@ -144,9 +155,9 @@ def _by_events(call: Callable[[Crops], object], crops: Crops) -> float:
     return first.elapsed_time(last)
 
 
-def _peak_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+def _peak_mib() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -166,25 +177,31 @@ def best(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def time_run(
     run: Path, engines: Sequence[str], threads: int | None, seconds: float, weights_file: Path | None = None
 ) -> dict[str, Any]:
-    """The card of a stored run; its `peak_mib` on a CPU is what this process grew by, best in one of its own."""
+    """The card of a stored run, best in a process of its own: on a CPU, `peak_mib` is what the process grew by."""
     keep_freed_blocks()
     if threads is not None:
         torch.set_num_threads(threads)
     record = read_record(run)
-    before = _peak_mib(torch.device("cpu"))
+    before = 0.0 if torch.cuda.is_available() else _peak_mib()
     network = restore(run, weights_file).to(device_of(record["config"]["trainer"] | {"accelerator": "auto"}))
     card = measure(network, geometry_of(record), engines, seconds)
-    return card if card["device"] != "cpu" else card | {"peak_mib": card["peak_mib"] - before}
+    for row in [row for rows in card["engines"].values() for row in rows]:
+        row["peak_mib"] -= before
+    return card
 
 
 def told(name: str, card: dict[str, Any]) -> str:
     """Lines for people: each engine at batch 1 and at its best batch."""
-    cost = f"{card['parameters'] / 1e6:.2f} M parameters, {card['mmac']:.0f} M MACs, peak {card['peak_mib']:.0f} MiB"
-    lines = [f"{name}: {cost}, {card['hardware']['threads']} threads on {card['device']}"]
+    cost = f"{card['parameters'] / 1e6:.2f} M parameters, {card['mmac']:.0f} M MACs"
+    clock = "" if card["clock_mhz"] is None else f" at {card['clock_mhz']:.0f} MHz"
+    lines = [f"{name}: {cost}, {card['hardware']['threads']} threads{clock} on {card['device']}"]
     for engine, rows in card["engines"].items():
         for row in (rows[0], best(rows)):
-            spread = f"({row['low']:.3f} to {row['high']:.3f})"
+            spread = f"({row['low']:.3f} to {row['high']:.3f}), {row['peak_mib']:.0f} MiB"
             lines.append(f"  {engine:9} batch {row['batch']:3}: {row['ms']:8.3f} ms a cell {spread}")
+    lines += [f"  {engine}: not timed: {reason}" for engine, reason in card["lacking"].items()]
+    if "onnx_apart" in card:
+        lines.append(f"  onnx: probabilities differ from torch's by at most {card['onnx_apart']:.1e}")
     return "\n".join(lines)
 
 
@@ -199,9 +216,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.threads is not None and options.threads < 1:
         sys.exit(f"error: --threads must be >= 1, but got {options.threads}")
     engines = options.engines.split(",")
-    if not set(engines) <= set(ENGINES) or options.seconds <= 0:
-        sys.exit(f"error: --engines must be of {list(ENGINES)} and --seconds > 0, but got {engines}, {options.seconds}")
+    if not set(engines) <= set(ENGINES) or not 0 < options.seconds < math.inf:
+        told_of = f"{engines} and {options.seconds}"
+        sys.exit(f"error: --engines must be of {list(ENGINES)} and --seconds finite and > 0, but got {told_of}")
     spawn = multiprocessing.get_context("spawn")
+    whole = True
     for run in options.runs:
         try:
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
@@ -212,8 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 update_record(run, latency=card)
             review.log_latency(run, record["config"], card)
         except (ValueError, OSError) as error:
-            sys.exit(f"error: {error}")
+            print(f"error: {error}", file=sys.stderr)
+            whole = False
+            continue
         print(told(run.name, card))
+        whole = whole and not card["lacking"]
+    if not whole:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

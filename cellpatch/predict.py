@@ -51,6 +51,8 @@ def predict(
     another side and every point outside its image, and for what `restore` refuses.
     """
     cells = list_cells(source)
+    if "x" not in cells and (um_per_px is not None or border != "drop"):
+        raise ValueError(f"{source} holds crops, cut already: a scale and a border are for points in images")
     network, record = restore(run, weights_file), read_record(run)
     geometry = geometry_of(record)
     device = device_of(record["config"]["trainer"] | {"accelerator": "auto"})

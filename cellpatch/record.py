@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: record.json, predictions.parquet, weights.safetensors."""
+"""What a finished run leaves behind: record.json, predictions.parquet, validation.parquet, weights.safetensors."""
 
 import hashlib
 import json
@@ -36,6 +36,9 @@ _LIBRARIES = [
 ]
 
 
+PREDICTIONS, VALIDATION = "predictions.parquet", "validation.parquet"  # of test and of clean validation cells
+
+
 def write_predictions(
     file: Path,
     cells: pd.DataFrame,
@@ -43,7 +46,7 @@ def write_predictions(
     predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
     classes: Sequence[str],
 ) -> None:
-    """One row a condition and test cell; `probabilities` is a list in the order of the record's classes."""
+    """One row a condition and cell; `probabilities` is a list in the order of the record's classes."""
     n = len(cells)
     tables = []
     for condition, probabilities in predicted.items():
@@ -61,13 +64,13 @@ def write_predictions(
     pq.write_table(pa.concat_tables(tables), file)
 
 
-def read_predictions(run: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n classes"]]:
+def read_predictions(run: Path, file: str = PREDICTIONS) -> tuple[pd.DataFrame, Float[np.ndarray, "n classes"]]:
     """The rows of a run less their probabilities, and those as one float32 array.
 
-    Reads the files that the record names: another may be what an evaluation left that was cut off. Raises ValueError
-    if one of them is missing or altered.
+    `file` is PREDICTIONS, with all that later evaluations added, or VALIDATION. Reads the files that the record names:
+    another may be what an evaluation left that was cut off. Raises ValueError if one of them is missing or altered.
     """
-    names = [name for name in read_record(run)["files"] if name.startswith("predictions")]
+    names = [name for name in read_record(run)["files"] if name.startswith(file.removesuffix(".parquet"))]
     check_files(run, names)
     stored = pa.concat_tables([pq.read_table(run / name) for name in names]).unify_dictionaries()
     column = stored["probabilities"].combine_chunks()
@@ -76,11 +79,11 @@ def read_predictions(run: Path) -> tuple[pd.DataFrame, Float[np.ndarray, "n clas
 
 
 def predictions_by_condition(
-    run: Path,
+    run: Path, file: str = PREDICTIONS
 ) -> dict[Condition, tuple[pd.DataFrame, Int[np.ndarray, " n"], Float[np.ndarray, "n classes"]]]:
     """The rows of each condition, their labels as places among the record's classes, and their probabilities."""
     code = {name: i for i, name in enumerate(read_record(run)["classes"])}
-    rows, probabilities = read_predictions(run)
+    rows, probabilities = read_predictions(run, file)
     labels = rows["label"].astype(str).map(code).to_numpy()
     found = {}
     for kind, sigma in rows[["kind", "sigma"]].drop_duplicates().itertuples(index=False, name=None):

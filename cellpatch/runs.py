@@ -21,7 +21,7 @@ from rich.console import Console
 from cellpatch import __version__
 from cellpatch.config import without
 from cellpatch.publish import replacing, whole_or_absent
-from cellpatch.record import check_files, read_record
+from cellpatch.record import read_record
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
 _NOT_TRAINING = [
@@ -186,27 +186,6 @@ def clean_rows(file: Path) -> pd.DataFrame:
     return grid
 
 
-def verify(runs_dir: Path) -> list[str]:
-    """What is not as it was written: of each run its record, its files, and the identity that its folder is named by.
-
-    Raises ValueError if the folder is absent.
-    """
-    check_folder(runs_dir)
-    problems = []
-    for file in sorted(runs_dir.glob("[!.]*/record.json")):
-        run = file.parent
-        try:
-            check_files(run)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        record = read_record(run)
-        again = identity(record["config"], record["data"]["fingerprint"], record["weights"], record["cellpatch"])
-        if not again == record["identity"] == run.name.rpartition("-")[2]:
-            problems.append(f"{run}: its identity is {again} by its config, {record['identity']} by its record")
-    return problems
-
-
 def check_folder(runs_dir: Path) -> None:
     """Raise ValueError if it is no folder."""
     if not runs_dir.is_dir():
@@ -224,7 +203,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m cellpatch.runs", description="Print a grid of runs.")
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path)
     parser.add_argument("--csv", type=Path, help="write the table there")
-    parser.add_argument("--verify", action="store_true", help="check every run's record, files and identity instead")
+    parser.add_argument(
+        "--verify", action="store_true", help="check every run's record, files, identity and metrics instead"
+    )
     parser.add_argument("--watch", action="store_true", help="show what is running, cut off, failed and done instead")
     options = parser.parse_args(arguments)
     try:
@@ -234,9 +215,10 @@ def main(arguments: list[str] | None = None) -> None:
             watch(options.runs_dir, Console())
             return
         if options.verify:
-            problems = verify(options.runs_dir)
-            checked = len(list(options.runs_dir.glob("[!.]*/record.json")))
-            print("\n".join([*problems, f"{checked} runs in {options.runs_dir}, {len(problems)} not as written"]))
+            from cellpatch.verify import run_folders, verify  # they read what this module writes
+
+            problems, checked = verify(options.runs_dir), len(run_folders(options.runs_dir))
+            print("\n".join([*problems, f"{checked} runs in {options.runs_dir}, {len(problems)} things not as written"]))
             sys.exit(1 if problems else 0)
         grid = table(options.runs_dir)
     except ValueError as error:

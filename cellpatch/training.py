@@ -213,8 +213,12 @@ def _run(
         review.log_review(logger, metrics, study, predicted[CLEAN])
     review.print_table(name, metrics[0], audit)
     review.print_conditions(name, metrics[1:])
-    cells = study.store.cells.iloc[study.split.test]
-    record.write_predictions(folder / "predictions.parquet", cells, study.test_labels, predicted, study.classes)
+    for file, part, found in (
+        (record.PREDICTIONS, study.split.test, predicted),
+        (record.VALIDATION, validation, {CLEAN: unscaled}),
+    ):
+        cells = study.store.cells.iloc[part]
+        record.write_predictions(folder / file, cells, study.labels[part], found, study.classes)
     record.write_weights(folder / "weights.safetensors", fitted.state)
     manifest = study.store.manifest
     return {

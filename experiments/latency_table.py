@@ -3,8 +3,9 @@
     python -m cellpatch.latency runs/*               # writes a card into each record; let nothing run beside it
     python experiments/latency_table.py runs         # writes tables/latency-DATA.csv, .md and .tex
 
-Reads a runs directory, or packed runs, alone. Milliseconds are medians per cell, at batch 1 and at the batch that is
-fastest per cell.
+Reads a runs directory, or packed runs, alone. Milliseconds are medians per cell with quartiles, at batch 1 and at the
+batch that is fastest per cell; `peak_mib` is what the process grew by at batch 1. `onnx_apart` is the largest
+difference between ONNX Runtime's probabilities and torch's.
 """
 
 import json
@@ -38,11 +39,15 @@ def summarise(results: Sequence[Result]) -> pd.DataFrame:
         cards.append(card)
         line = {key: result.about[key] for key in AXES}
         line |= {"macro_f1": float(macro_f1(result.confusions[CLEAN].sum(axis=0)))}
-        line |= {"parameters": card["parameters"], "mmac": round(card["mmac"]), "peak_mib": round(card["peak_mib"])}
+        line |= {"parameters": card["parameters"], "mmac": round(card["mmac"])}
+        line |= {"threads": card["hardware"]["threads"]}
         for engine, rows in card["engines"].items():
             fastest = min(rows, key=lambda row: row["ms"])
-            line |= {f"{engine}_1_ms": rows[0]["ms"], f"{engine}_best_ms": fastest["ms"]}
+            for name, row in (("1", rows[0]), ("best", fastest)):
+                line |= {f"{engine}_{name}_{what}": row[what] for what in ("ms", "low", "high")}
             line |= {f"{engine}_best_batch": fastest["batch"]}
+            line |= {"peak_mib": round(rows[0]["peak_mib"])} if engine == "eager" else {}
+        line |= {"onnx_apart": card["onnx_apart"]} if "onnx_apart" in card else {}
         lines.append(line)
     if not lines:
         raise ValueError(NEEDED)
@@ -58,8 +63,20 @@ def need_one_machine(cards: Iterable[Mapping[str, Any]]) -> None:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for people; numbers below a thousandth of a millisecond are not told."""
-    return table.drop(columns="data").map(lambda value: f"{value:.3f}" if isinstance(value, float) else str(value))
+    """The table for people: milliseconds with their quartiles in one column an engine and batch."""
+    words = table[["model", "adapt", "input_px", "flag_limit", "parameters", "mmac", "threads"]].astype(str)
+    words["macro-F1"] = table["macro_f1"].map("{:.3f}".format)
+    for name in [column.removesuffix("_ms") for column in map(str, table) if column.endswith("_ms")]:
+        engine, _, batch = name.rpartition("_")
+        rows = table[[f"{name}_{what}" for what in ("ms", "low", "high")]].itertuples(index=False, name=None)
+        told = ["-" if ms != ms else f"{ms:.3g} ({low:.3g} to {high:.3g})" for ms, low, high in rows]
+        batches = table.get(f"{engine}_best_batch")
+        if batch == "best" and batches is not None:
+            told = [text if n != n else f"{text} at {n:.0f}" for text, n in zip(told, batches, strict=True)]
+        words[f"{engine}, {'batch 1' if batch == '1' else 'best batch'}, ms"] = told
+    if "onnx_apart" in table:
+        words["onnx to torch"] = table["onnx_apart"].map("{:.1e}".format)
+    return words
 
 
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:

@@ -74,9 +74,10 @@ def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int,
     mmac = 100.0 if adapt == "scratch" else 6000.0 * (side / 224) ** 2
     rows = [
         {"batch": batch, "ms": mmac / 40 / speed, "low": mmac / 45 / speed, "high": mmac / 35 / speed}
+        | {"peak_mib": 90.0}
         for batch, speed in ((1, 1), (64, 3))
     ]
-    card = {"parameters": 1_000_000, "mmac": mmac, "peak_mib": 90.0, "device": "cpu", "engines": {"eager": rows}}
+    card = {"parameters": 1_000_000, "mmac": mmac, "device": "cpu", "clock_mhz": 2000.0, "engines": {"eager": rows}}
     card |= {"hardware": {"processor": "simulated", "cores": 2, "threads": 1, "gpu": None}}
     apart = {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}
     features = {"specimen_accuracy": 0.2 + loss, "specimen_chance": 0.05, "n": 1835, "separability_chance": 0.5}

@@ -273,11 +273,31 @@ def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) 
     first = card["engines"]["eager"][0]
     assert first["transfer_ms"] + first["optics_ms"] + first["forward_ms"] == pytest.approx(first["ms"])
     assert "onnx" in capsys.readouterr().out
-    assert card["peak_mib"] < 500, "what the run needs, not what the imports take"
+    assert all(row["peak_mib"] < 500 for row in card["engines"]["eager"]), (
+        "what the run needs, not what the imports take"
+    )
+    assert 0 <= card["onnx_apart"] < 1e-5
+    assert card["lacking"] == {}
     with pytest.raises(SystemExit, match="--threads must be >= 1, but got 0"):
         latency.main([str(run), "--threads", "0"])
-    with pytest.raises(SystemExit, match="--engines must be of"):
-        latency.main([str(run), "--engines", "eager,magic"])
+    for options in (["--engines", "eager,magic"], ["--seconds", "inf"], ["--seconds", "nan"]):
+        with pytest.raises(SystemExit, match="--engines must be of"):
+            latency.main([str(run), *options])
+
+
+def test_what_is_no_run_keeps_no_other_from_its_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        latency.main([str(run.parent), str(run), "--engines", "eager", "--seconds", "0.01", "--threads", "1"])
+    assert ended.value.code == 1
+    assert "record.json cannot be read" in capsys.readouterr().err
+    assert "latency" in read_record(run)
+
+
+def test_a_scale_for_crops_is_refused(run: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "crop.png")
+    for settings in ({"um_per_px": 0.25}, {"border": "reflect"}):
+        with pytest.raises(ValueError, match=r"holds crops, cut already: a scale and a border are for points"):
+            predict(run, tmp_path / "crop.png", **settings)
 
 
 def test_a_card_goes_where_the_run_logged(tmp_path: Path) -> None:
@@ -312,5 +332,6 @@ def test_compiled_is_timed_or_its_compiler_missed(run: Path, tmp_path: Path, mon
     torch.compiler.reset()
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
-    with pytest.raises(ValueError, match="leave compiled out of --engines.*No working C\\+\\+ compiler"):
-        latency.measure(network, geometry, ["compiled"], 0.01)
+    card = latency.measure(network, geometry, ["compiled", "eager"], 0.01)
+    assert "No working C++ compiler" in card["lacking"]["compiled"]
+    assert list(card["engines"]) == ["eager"]

@@ -10,8 +10,8 @@ from conftest import config_of
 
 from cellpatch import features
 from cellpatch.record import read_record
-from cellpatch.runs import verify
 from cellpatch.training import train
+from cellpatch.verify import verify
 
 
 def _cells(n: int = 600) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:

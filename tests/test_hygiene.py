@@ -16,6 +16,7 @@ from conftest import ROOT, config_of
 from cellpatch import record, runs
 from cellpatch.record import read_record
 from cellpatch.training import train
+from cellpatch.verify import verify
 
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "trainer.max_epochs=1"]
 FolderMaker = Callable[..., Path]
@@ -73,7 +74,7 @@ def test_a_store_that_goes_away_is_prepared_again_or_missed(tmp_path: Path, fold
     with pytest.raises(ValueError, match="data.root"):
         train(config_of(tmp_path, root, *SMALL_CNN, "flag_limit=6"))
     assert len(runs.table(tmp_path / "runs")) == 2
-    assert runs.verify(tmp_path / "runs") == []
+    assert verify(tmp_path / "runs") == []
 
 
 def test_a_wandb_server_that_does_not_answer_costs_no_run(tmp_path: Path, folder_of_squares: FolderMaker) -> None:

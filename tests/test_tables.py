@@ -241,7 +241,9 @@ def test_accuracy_and_cost_join_by_run() -> None:
     row = table.iloc[0]
     assert row["macro_f1"] == pytest.approx(results[0].record["metrics"][0]["macro_f1"])
     assert row[["eager_1_ms", "eager_best_ms", "eager_best_batch"]].tolist() == pytest.approx([2.5, 2.5 / 3, 64])
-    assert latency_table.shown(table).iloc[0].tolist()[-3:] == ["2.500", "0.833", "64"]
+    shown = latency_table.shown(table).iloc[0]
+    assert shown["eager, batch 1, ms"] == "2.5 (2.22 to 2.86)"
+    assert shown["eager, best batch, ms"] == "0.833 (0.741 to 0.952) at 64"
     del results[0].record["latency"]
     assert len(latency_table.summarise(results)) == len(results) - 1
     results[1].record["latency"]["device"] = "cuda"

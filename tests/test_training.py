@@ -32,6 +32,7 @@ from cellpatch.optics import DrawnOptics, Optics
 from cellpatch.record import read_predictions, read_record, replace_record
 from cellpatch.study import open_store
 from cellpatch.training import train
+from cellpatch.verify import differing, verify
 
 FolderMaker = Callable[..., Path]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]
@@ -95,7 +96,8 @@ def finished(tmp_path: Path, folder_of_squares: FolderMaker) -> tuple[Path, dict
 def test_record_says_what_was_done(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
     run, record, _ = finished
     assert run.name == f"cnn-scratch-folder-8-s0-{record['identity']}"
-    assert sorted(file.name for file in run.iterdir()) == ["predictions.parquet", "record.json", "weights.safetensors"]
+    files = ["predictions.parquet", "record.json", "validation.parquet", "weights.safetensors"]
+    assert sorted(file.name for file in run.iterdir()) == files
     assert record["counts"]["train"] == {"blue": 8, "green": 8, "red": 8}
     assert record["config"]["model"]["backbone"]["widths"] == [8, 16]
     assert record["data"]["source"]["synthetic"] is False
@@ -459,7 +461,7 @@ def test_a_run_whose_files_are_gone_does_not_count_as_there(tmp_path: Path, fold
 def test_altered_runs_are_named(
     finished: tuple[Path, dict[str, Any], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("whole", "weights", "record", "config", "moved")
+    names = ("whole", "weights", "record", "config", "moved", "scores", "bare", "temperature")
     copies = {name: tmp_path / f"{name}-{finished[1]['identity']}" for name in names}
     for copy in copies.values():
         shutil.copytree(finished[0], copy)
@@ -469,18 +471,26 @@ def test_altered_runs_are_named(
     config = finished[1]["config"] | {"seed": 99}
     replace_record(copies["config"], finished[1] | {"config": config})
     copies["moved"].rename(tmp_path / "moved-0123456789ab")
-    told = runs.verify(tmp_path)
-    assert len(told) == 4
+    better = [finished[1]["metrics"][0] | {"macro_f1": 0.99}]
+    replace_record(copies["scores"], finished[1] | {"metrics": better})
+    replace_record(copies["temperature"], finished[1] | {"temperature": 3.25})
+    (copies["bare"] / "record.json").unlink()
+    told = verify(tmp_path)
+    named = ["ece_scaled at none 0", "nll_scaled at none 0", "brier_scaled at none 0"]
+    assert differing(copies["temperature"], finished[1] | {"temperature": 3.25}) == ["temperature", *named]
+    assert len(told) == 4 + 1 + 1 + 4
     for name, message in (
         ("weights", "weights.safetensors is missing or not as"),
         ("record", "record.json is not as this version wrote it"),
         ("config", "its identity is"),
+        ("scores", "macro_f1 at none 0 is not what its predictions give"),
+        ("bare", "record.json cannot be read"),
         ("moved", "its identity is"),
     ):
         assert any(f"{name}-" in line and message in line for line in told), name
     with pytest.raises(SystemExit, match="1"):
         runs.main([str(tmp_path), "--verify"])
-    assert "5 runs in" in capsys.readouterr().out
+    assert "8 runs in" in capsys.readouterr().out
 
 
 def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
