@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from jaxtyping import Float, Int, UInt8
 from rich.progress import track
 from torch import Tensor
@@ -28,7 +28,7 @@ from cellpatch import __version__
 from cellpatch.augment import DeviceAugment
 from cellpatch.data.store import CellStore
 from cellpatch.network import Network
-from cellpatch.publish import sha256_of, whole_or_absent
+from cellpatch.publish import lock, sha256_of, whole_or_absent
 
 log = logging.getLogger(__name__)
 _GIB = 2**30
@@ -70,7 +70,7 @@ class Cache:
             key["view"] = {"number": number, "augment": settings, "batch": self.batch}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f".{digest}.lock"):
+        with lock(self.folder / f".{digest}.lock"):
             found = sorted(self.folder.glob(f"[!.]*-{digest}"))
             safe = re.sub(r"[^-\w.]+", "_", name).lstrip(".")
             target = found[0] if found else self.folder / f"{safe}-{digest}"
@@ -102,7 +102,7 @@ class Cache:
                 if start == 0:
                     shape = (len(cells), rows.shape[1])
                     header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
-                    with FileLock(self.folder / ".room.lock"):
+                    with lock(self.folder / ".room.lock"):
                         size = shape[0] * shape[1] * rows.itemsize
                         self._check_room(size)
                         np.lib.format.write_array_header_1_0(stream, header)
@@ -190,7 +190,7 @@ def clear(entry: Path) -> bool:
     """Delete an entry, or what a killed process left of one; false if its lock is held."""
     digest = re.sub(r"\.\d+\.tmp$", "", entry.name).rpartition("-")[2]
     try:
-        with FileLock(entry.with_name(f".{digest}.lock"), timeout=0):
+        with lock(entry.with_name(f".{digest}.lock")).acquire(timeout=0):
             shutil.rmtree(entry)
     except Timeout:
         return False

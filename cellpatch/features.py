@@ -17,10 +17,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cellpatch.claims import locked
 from cellpatch.conditions import CLEAN
 from cellpatch.network import restore
 from cellpatch.record import predictions_by_condition, read_record, update_record
-from cellpatch.runs import locked
 from cellpatch.study import need_store
 
 FOLDS = 5

@@ -1,25 +1,28 @@
 """Jobs of a grid: what became of each, what another process was at, and how the command ends.
 
-A job notes its outcome in a file of its own below the grid's folder, so that the end can be told whatever process or
-machine it ran on. A failed run leaves its stack in runs_dir/.failed until it succeeds.
+The grid's folder, below runs_dir/.hydra, lists its jobs. A job notes its outcome in a file of its own there,
+NUMBER.json, so that the end can be told whatever process or machine it ran on, and NUMBER.log is the stack of one that
+failed. A failed run also leaves its stack in runs_dir/.failed until it succeeds.
 """
 
 import json
 import logging
 import sys
+import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from cellpatch.errors import UnavailableError
-from cellpatch.publish import replacing
+from cellpatch.publish import held, lock, replacing
 
 log = logging.getLogger(__name__)
 State = Literal[
@@ -54,6 +57,8 @@ Work = Callable[[DictConfig, bool], Outcome]  # of a config, and whether to wait
 _BAD = ("failed", "failed before", "cut off")
 _TOLD = (*_BAD, "unavailable")
 _LINES = 3  # of what a failure said, at the end
+_JOBS, _LOCK = "jobs.list", "grid.lock"  # in the grid's folder: its jobs, a line each, and who is at it
+_unwritten: dict[Path, Outcome] = {}  # outcomes of this process that found no room
 _put_off: list[tuple[Path, Any, DictConfig]] = []  # jobs of this process that others were at
 
 
@@ -77,24 +82,70 @@ def _do(work: Work, config: DictConfig, place: Path, wait: bool) -> None:
         outcome = Outcome(told, "unavailable", str(error).splitlines())
     except ValueError as error:
         log.error("failed: %s", error)
-        outcome = Outcome(told, "failed", str(error).splitlines())
+        outcome = _failed(told, str(error).splitlines(), place)
     except Exception:
         log.exception("failed")
-        outcome = Outcome(told, "failed", traceback.format_exc().splitlines()[-_LINES:])
+        outcome = _failed(told, traceback.format_exc().splitlines()[-_LINES:], place)
     _write(place, outcome)
 
 
+def _failed(told: str, said: list[str], place: Path) -> Outcome:
+    stack = place.with_suffix(".log")
+    try:
+        stack.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError as error:
+        return Outcome(told, "failed", [*said, f"its stack could not be written: {error}"])
+    return Outcome(told, "failed", [*said, f"its stack: {stack}"])
+
+
 def _write(place: Path, outcome: Outcome) -> None:
-    with replacing(place) as temporary:
-        temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+    _unwritten.pop(place, None)
+    try:
+        with replacing(place) as temporary:
+            temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+    except OSError:  # no room: the jobs that follow may need none, and the end is told all the same
+        log.exception("%s cannot be written", place)
+        _unwritten[place] = outcome
 
 
 def _read(place: Path) -> Outcome:
+    """What became of a job; cut off if it was never begun, or ended without a word."""
+    if place in _unwritten:
+        return _unwritten[place]
+    if not place.exists():
+        return Outcome(place.stem, "cut off")
     return Outcome(**json.loads(place.read_text(encoding="utf-8")))
 
 
+def begin(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
+    """List a grid's jobs in its folder; the lock that says that somebody is at them, to be held meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / _JOBS) as temporary:
+        temporary.write_text("".join(f"{' '.join(job)}\n" for job in jobs), encoding="utf-8")
+    return lock(folder / _LOCK)
+
+
+def waiting(runs_dir: Path) -> list[str]:
+    """Jobs that were not begun yet, of the grids that somebody is at."""
+    found = []
+    for file in runs_dir.glob(f".hydra/*/{_JOBS}"):
+        if held(file.with_name(_LOCK)):
+            jobs = enumerate(file.read_text(encoding="utf-8").splitlines())
+            found += [job for number, job in jobs if not file.with_name(f"{number:04d}.json").exists()]
+    return found
+
+
 class Summary(Callback):
-    """Hydra's callback at the end of a grid: does what was put off, tells what became of all, sets the exit status."""
+    """Hydra's callback: a runs_dir that cannot be written is an error before all else; and the end of a grid.
+
+    At the end it does what was put off, tells what became of all and sets the exit status.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        need_folder(Path(config.runs_dir))
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        need_folder(Path(config.runs_dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         try:
@@ -111,11 +162,25 @@ def finish(folder: Path) -> list[Outcome]:
     """Do what this process put off; what became of every job of the grid."""
     from cellpatch.training import train
 
-    for place, hydra, job in _put_off:
+    for place, hydra, config in _put_off:
         HydraConfig.instance().cfg = hydra
-        _do(train, job, place, wait=True)
+        _do(train, config, place, wait=True)
     _put_off.clear()
-    return [_read(file) for file in sorted(folder.glob("*.json"))]
+    outcomes = []
+    for number, job in enumerate((folder / _JOBS).read_text(encoding="utf-8").splitlines()):
+        outcome = _read(folder / f"{number:04d}.json")
+        outcomes.append(outcome if outcome.state != "cut off" else replace(outcome, run=job))
+    return outcomes
+
+
+def need_folder(runs_dir: Path) -> None:
+    """End the command if runs_dir cannot be made or written."""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir):
+            pass
+    except OSError as error:
+        sys.exit(f"error: runs_dir={runs_dir} cannot be written: {error.strerror}")
 
 
 def told(outcomes: Sequence[Outcome], runs_dir: Path) -> str:
@@ -127,7 +192,7 @@ def told(outcomes: Sequence[Outcome], runs_dir: Path) -> str:
     if counts["to train"]:
         lines.append(_total(outcomes, counts["to train"], runs_dir))
     if counts["failed"] or counts["failed before"]:
-        lines.append(f"stacks of runs that failed are in {runs_dir}/.failed; retry_failed=true tries them again")
+        lines.append(f"retry_failed=true tries again what failed; {runs_dir}/.failed has the last stack of each run")
     if counts["cut off"]:
         lines.append("the same command goes on where it was cut off")
     return "\n".join(lines)
@@ -139,11 +204,11 @@ def _total(outcomes: Sequence[Outcome], to_train: int, runs_dir: Path) -> str:
     if not costs:
         return f"how long they take cannot be told: there are no {kind}"
     seconds, mib = map(sum, zip(*costs, strict=True))
-    total = f"at most {seconds / 3600:.2g} hours in one process and {mib:.3g} MiB"
+    total = f"about {seconds / 3600:.2g} hours in one process and {mib:.3g} MiB"
     return f"{total} for {len(costs)} of {to_train} to train, by {kind}"
 
 
 def one(outcome: Outcome) -> str:
     """Lines for people about one run."""
-    cost = "" if outcome.seconds is None else f", at most {outcome.seconds / 60:.2g} min, {outcome.mib:.3g} MiB"
+    cost = "" if outcome.seconds is None else f", about {outcome.seconds / 60:.2g} min, {outcome.mib:.3g} MiB"
     return "\n    ".join([f"{outcome.state}: {outcome.run}{cost}", *outcome.said])

@@ -26,6 +26,7 @@ from jaxtyping import Float, UInt8
 from torch._dynamo.exc import BackendCompilerFailed
 
 from cellpatch import review
+from cellpatch.claims import locked
 from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import Geometry
 from cellpatch.export import Deployed, open_session, save_onnx
@@ -34,7 +35,6 @@ from cellpatch.models.backbone import count_macs, count_parameters
 from cellpatch.network import Network, device_of, geometry_of, restore
 from cellpatch.predict import probabilities_of
 from cellpatch.record import hardware, read_record, update_record
-from cellpatch.runs import locked
 
 ENGINES = ("eager", "compiled", "onnx")
 BATCHES = (1, 4, 16, 64, 256)

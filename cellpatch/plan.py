@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cellpatch import runs
+from cellpatch import claims, runs
 from cellpatch.conditions import Condition, Conditions
 from cellpatch.data.store import CellStore
 from cellpatch.grid import Outcome
@@ -16,7 +16,7 @@ from cellpatch.study import find_prepared, open_study
 def foresee(plain: dict[str, Any], weights: str | None, conditions: Conditions) -> Outcome:
     """What `train` would do with a checked config, and by earlier runs how long and how large that would be.
 
-    Writes nothing: cells that are not prepared yet stay so, and their runs count as new.
+    Trains and prepares nothing: cells that are not prepared yet stay so, and their runs count as new.
     """
     name, runs_dir = runs.readable(plain), Path(plain["runs_dir"])
     store = find_prepared(plain["data"])
@@ -24,8 +24,8 @@ def foresee(plain: dict[str, Any], weights: str | None, conditions: Conditions) 
         return Outcome(name, "to train", ["its cells are not prepared yet"], *_estimate(plain, None))
     run_id = runs.identity(plain, store.manifest.fingerprint, weights)
     run = f"{name}-{run_id}"
-    found = runs.find(runs_dir, run_id)
-    if found is None and runs.failure_of(runs_dir, run).exists() and not plain["retry_failed"]:
+    found = claims.find(runs_dir, run_id)
+    if found is None and claims.failure_of(runs_dir, run).exists() and not plain["retry_failed"]:
         return Outcome(run, "failed before")
     if found is None:
         return Outcome(run, "to train", [], *_estimate(plain, store))
@@ -35,9 +35,10 @@ def foresee(plain: dict[str, Any], weights: str | None, conditions: Conditions) 
 
 
 def _estimate(plain: dict[str, Any], store: CellStore | None) -> tuple[float | None, float | None]:
-    """Seconds and MiB, at most, by the median of earlier runs of the same kind; None without one.
+    """Seconds and MiB by the median of earlier runs of the same kind; None without one.
 
-    A training grows with its cells and epochs; a probe is taken to last as long as before.
+    A training grows with its cells and epochs, up to the last one that is allowed; what comes before and after it (the
+    split, evaluation, record) and a probe are taken to last as long as before.
     """
     kind = _kind(plain)
     earlier = [facts for facts in _earlier(Path(plain["runs_dir"])) if facts["kind"] == kind]
@@ -46,8 +47,9 @@ def _estimate(plain: dict[str, Any], store: CellStore | None) -> tuple[float | N
     size = median(facts["mib"] for facts in earlier)
     if store is None or any(facts["epochs"] is None for facts in earlier):
         return median(facts["seconds"] for facts in earlier), size
-    rate = median(facts["seconds"] / (facts["n_train"] * facts["epochs"]) for facts in earlier)
-    return rate * len(open_study(plain, store).split.train) * plain["trainer"]["max_epochs"], size
+    rate = median(facts["train"] / (facts["n_train"] * facts["epochs"]) for facts in earlier)
+    beside = median(facts["seconds"] - facts["train"] for facts in earlier)
+    return rate * len(open_study(plain, store).split.train) * plain["trainer"]["max_epochs"] + beside, size
 
 
 def _kind(config: dict[str, Any]) -> tuple[Any, ...]:
@@ -59,7 +61,11 @@ def _earlier(runs_dir: Path) -> list[dict[str, Any]]:
     found = []
     for file in runs_dir.glob("[!.]*/record.json"):
         record = read_record(file.parent)
-        facts = {"kind": _kind(record["config"]), "seconds": record["seconds"]["all"], "epochs": record["epochs"]}
+        seconds = {
+            key: value for key, value in record["seconds"].items() if key != "all"
+        }  # a resumed run's is of its end
+        facts = {"kind": _kind(record["config"]), "epochs": record["epochs"], "train": seconds["train"]}
+        facts["seconds"] = sum(seconds.values())
         facts["n_train"] = sum(record["counts"]["train"].values())
         facts["mib"] = sum(each.stat().st_size for each in file.parent.rglob("*") if each.is_file()) / 2**20
         found.append(facts)

@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent; folders written once by one of many processes."""
 
 import errno
+import fcntl
 import glob
 import hashlib
 import os
@@ -20,7 +21,7 @@ def whole_or_absent(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        shutil.rmtree(left)
+        shutil.rmtree(left, ignore_errors=True)  # a child of the killed process may write there for a moment yet
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:
@@ -51,10 +52,31 @@ def write_once(target: Path, fill: Callable[[Path], object]) -> None:
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    with lock(target.with_name(f".{target.name}.lock")):
         if not target.exists():
             with whole_or_absent(target) as temporary:
                 fill(temporary)
+
+
+def lock(file: Path) -> FileLock:
+    """The kernel's lock of a file: it dies with its owner, on every machine that shares the file system.
+
+    Acquiring it raises OSError where the file system has no such locks: a lock by a file's existence would outlive a
+    machine that fails.
+    """
+    return FileLock(file, fallback_to_soft=False)
+
+
+def held(file: Path) -> bool:
+    """Whether a process holds the lock of a file; needs no right to write."""
+    try:
+        with file.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def sha256_of(file: Path) -> str:

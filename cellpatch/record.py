@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in _LIBRARIES}
 
 
+@cache
 def git_state() -> dict[str, Any] | None:
-    """Commit and whether the tree was changed, of the checkout that holds this code; None outside git."""
+    """Commit of the checkout that holds this code and whether it was changed, when first asked; None outside git."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:

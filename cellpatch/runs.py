@@ -1,4 +1,4 @@
-"""Runs on disk: identity, place, record; and a grid of them as one table.
+"""What a run is: its identity, its name, its place in a grid; and a grid of them as one table.
 
 python -m cellpatch.runs RUNS_DIR [--csv FILE | --verify | --watch]
 """
@@ -8,19 +8,15 @@ import hashlib
 import json
 import re
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 from rich.console import Console
 
 from cellpatch import __version__
 from cellpatch.config import without
-from cellpatch.publish import replacing, whole_or_absent
+from cellpatch.publish import replacing
 from cellpatch.record import read_record
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
@@ -108,51 +104,6 @@ def readable(config: dict[str, Any]) -> str:
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
 
 
-def find(runs_dir: Path, run_id: str) -> Path | None:
-    """The folder of a finished run, or None."""
-    found = [folder for folder in runs_dir.glob(f"[!.]*-{run_id}") if (folder / "record.json").exists()]
-    return found[0] if found else None
-
-
-def locked(runs_dir: Path, run_id: str) -> FileLock:
-    """What a process holds while it writes a run; the lock dies with its owner."""
-    return FileLock(runs_dir / f".{run_id}.lock")
-
-
-@contextmanager
-def claim(runs_dir: Path, name: str, run_id: str, wait: bool) -> Iterator[tuple[Path, bool]]:
-    """Give the run's folder and true if it exists; else a temporary one, which becomes it on success, and false.
-
-    While another process is at the same run, waits or raises filelock's Timeout. An error leaves its stack in
-    `failure_of` alone, a success removes that and the run's `progress_of`.
-    """
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    with locked(runs_dir, run_id).acquire(timeout=-1 if wait else 0):
-        finished, failure = find(runs_dir, run_id), failure_of(runs_dir, f"{name}-{run_id}")
-        try:
-            if finished:
-                yield finished, True
-            else:
-                with whole_or_absent(runs_dir / f"{name}-{run_id}") as temporary:
-                    yield temporary, False
-        except Exception:
-            with replacing(failure) as file:
-                file.write_text(traceback.format_exc(), encoding="utf-8")
-            raise
-        failure.unlink(missing_ok=True)
-        progress_of(runs_dir, f"{name}-{run_id}").unlink(missing_ok=True)
-
-
-def progress_of(runs_dir: Path, name: str) -> Path:
-    """Where a run that is being trained with trainer.resume keeps what it takes to go on."""
-    return runs_dir / ".progress" / f"{name}.ckpt"
-
-
-def failure_of(runs_dir: Path, name: str) -> Path:
-    """Where the stack of a run's failure is, if it failed last time."""
-    return runs_dir / ".failed" / f"{name}.log"
-
-
 def table(runs_dir: Path) -> pd.DataFrame:
     """One row per run and optical condition; `seconds` are those of the fit alone.
 
@@ -218,7 +169,9 @@ def main(arguments: list[str] | None = None) -> None:
             from cellpatch.verify import run_folders, verify  # they read what this module writes
 
             problems, checked = verify(options.runs_dir), len(run_folders(options.runs_dir))
-            print("\n".join([*problems, f"{checked} runs in {options.runs_dir}, {len(problems)} things not as written"]))
+            print(
+                "\n".join([*problems, f"{checked} runs in {options.runs_dir}, {len(problems)} things not as written"])
+            )
             sys.exit(1 if problems else 0)
         grid = table(options.runs_dir)
     except ValueError as error:
@@ -227,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     print(grid.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print(f"{grid['run'].nunique()} runs in {options.runs_dir}")
-    for file in sorted((options.runs_dir / ".failed").glob("*.log")):
+    for file in sorted((options.runs_dir / ".failed").glob("[!.]*.log")):
         print(f"failed: {file.stem}: {file.read_text(encoding='utf-8').splitlines()[-1]}")
     if options.csv:
         with replacing(options.csv) as temporary:

@@ -9,23 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from cellpatch import __version__, evaluate, record, review, runs
+from cellpatch import __version__, claims, evaluate, record, review, runs
 from cellpatch.adapt import Schedule
+from cellpatch.checks import check_pair, check_trainer
 from cellpatch.conditions import CLEAN, Condition, Conditions
 from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, restore_predictor
 from cellpatch.grid import Outcome, State
 from cellpatch.memory import keep_freed_blocks
-from cellpatch.models.backbone import check_shapes
-from cellpatch.network import device_of, optics_of, weights_fingerprint
+from cellpatch.network import optics_of, weights_fingerprint
 from cellpatch.optics import beyond_margin
 from cellpatch.plan import foresee
 from cellpatch.probe import Probe
@@ -51,6 +50,7 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
     """
     plain = check(config)
     keep_freed_blocks()
+    record.git_state()  # the code that is loaded, whatever is committed while it runs
     conditions: Conditions = build(plain["optics"])
     adaptation: Schedule | Probe = build(without(plain["adapt"], "name"))
     check_pair(plain, adaptation)
@@ -66,23 +66,30 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
     run_id = runs.identity(plain, store.manifest.fingerprint, weights)
     name = runs.readable(plain)
     run, runs_dir = f"{name}-{run_id}", Path(plain["runs_dir"])
-    if _grid() and not plain["retry_failed"] and runs.failure_of(runs_dir, run).exists():
-        log.warning("%s failed before: left; retry_failed=true tries it again", run)
-        return Outcome(run, "failed before")
+    known = claims.failed_at(runs_dir, run)
+    if _grid() and known and not plain["retry_failed"] and not claims.find(runs_dir, run_id):
+        return _left(run)
     try:
-        with runs.claim(runs_dir, name, run_id, wait) as (folder, exists):
+        with claims.claim(runs_dir, name, run_id, wait, known) as (folder, exists):
             if exists:
                 return Outcome(run, _evaluate(folder, plain, store, conditions.each(field_um)))
             log.info("%s", run)
             pl.seed_everything(plain["seed"], workers=True, verbose=False)
             study = open_study(plain, store)
-            progress = runs.progress_of(runs_dir, run) if plain["trainer"]["resume"] else None
+            progress = claims.progress_of(runs_dir, run) if plain["trainer"]["resume"] else None
             facts = _run(plain, study, adaptation, conditions.each(field_um), weights, folder, name, progress)
             record.write_record(folder, {"run": run, "identity": run_id, "cellpatch": __version__} | facts)
     except Timeout:
         log.info("%s: another process is at it", run)
         return Outcome(run, "elsewhere")
+    except claims.FailedMeanwhileError:
+        return _left(run)
     return Outcome(run, "trained")
+
+
+def _left(run: str) -> Outcome:
+    log.warning("%s failed before: left; retry_failed=true tries it again", run)
+    return Outcome(run, "failed before")
 
 
 def _warn_of_borders(store: CellStore, conditions: list[Condition]) -> None:
@@ -143,43 +150,6 @@ def _measure(
         asdict(condition) | evaluate.measure(study.test_labels, probabilities, study.classes, temperature, costs)
         for condition, probabilities in predicted.items()
     ]
-
-
-def check_trainer(trainer: dict[str, Any]) -> None:
-    """Raise ValueError for settings that make no sense, or more devices than there are."""
-    for name, value, lowest in (("devices", trainer["devices"], 1), ("max_epochs", trainer["max_epochs"], 1)):
-        if type(value) is not int or value < lowest:
-            raise ValueError(f"trainer.{name} must be a whole number >= {lowest}, but got {value!r}")
-    if type(trainer["resume"]) is not bool:
-        raise ValueError(f"trainer.resume must be true or false, but got {trainer['resume']!r}")
-    if device_of(trainer).type == "cuda" and trainer["devices"] > torch.cuda.device_count():
-        raise ValueError(f"trainer.devices={trainer['devices']}, but there are {torch.cuda.device_count()} GPUs")
-
-
-def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
-    """Raise ValueError for a way of adapting that makes no sense for the model, or does not fit its layers."""
-    model, adapt = plain["model"]["name"], plain["adapt"]["name"]
-    pretrained = "weights" in plain["model"]
-    if adaptation.pretrained and not pretrained:
-        raise ValueError(f"adapt={adapt} needs a pretrained model, but model={model} has no weights: use adapt=scratch")
-    if pretrained and not adaptation.pretrained:
-        raise ValueError(
-            f"adapt={adapt} starts from random values, but model={model} is pretrained: leave adapt out "
-            "(linear_probe), or use another"
-        )
-    with torch.device("meta"):
-        backbone = build(plain["model"]["backbone"])
-        check_shapes(backbone)
-        if isinstance(adaptation, Schedule):
-            adaptation.prepare(backbone)
-    if isinstance(adaptation, Schedule):
-        return
-    if plain["optics"]["train"] is not None:
-        raise ValueError(
-            f"optics.train={plain['optics']['train']} needs gradients, but adapt={adapt} trains on features"
-        )
-    if adaptation.views and not plain["augment"].get("_target_", "").endswith(".DeviceAugment"):
-        raise ValueError(f"adapt.views={adaptation.views} needs augment=device")
 
 
 def _run(

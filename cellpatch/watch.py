@@ -1,37 +1,41 @@
-"""What is running, cut off, failed and done in a runs directory: python -m cellpatch.runs RUNS_DIR --watch."""
+"""What is waiting, running, cut off, failed and done in a runs directory: python -m cellpatch.runs RUNS_DIR --watch."""
 
 import re
 import time
 from pathlib import Path
 
 import pandas as pd
-from filelock import Timeout
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from cellpatch.claims import lock_of
+from cellpatch.grid import waiting
+from cellpatch.publish import held
 from cellpatch.record import read_record
-from cellpatch.runs import check_folder, locked
+from cellpatch.runs import check_folder
 
 
 def states(runs_dir: Path) -> pd.DataFrame:
-    """Every run that was begun: `state` (running, cut off, failed, done), `minutes` since the last change, macro-F1.
+    """Every run: `state` (running, cut off, failed, waiting, done), `minutes` since the last change, macro-F1.
 
+    Waiting are the jobs not begun yet of grids that somebody is at, by their overrides: some may turn out to be done.
     Raises ValueError if the folder is absent.
     """
     check_folder(runs_dir)
     rows = []
     for left in runs_dir.glob(".*.tmp"):
         name = re.sub(r"\.\d+\.tmp$", "", left.name[1:])
-        state = "running" if _held(runs_dir, name.rpartition("-")[2]) else "cut off"
+        state = "running" if held(lock_of(runs_dir, name.rpartition("-")[2])) else "cut off"
         rows.append((name, state, _minutes_since(left), None))
-    rows += [(file.stem, "failed", _minutes_since(file), None) for file in (runs_dir / ".failed").glob("*.log")]
+    rows += [(file.stem, "failed", _minutes_since(file), None) for file in (runs_dir / ".failed").glob("[!.]*.log")]
+    rows += [(job, "waiting", 0.0, None) for job in waiting(runs_dir)]
     for file in runs_dir.glob("[!.]*/record.json"):
         score = read_record(file.parent)["metrics"][0]["macro_f1"]
         rows.append((file.parent.name, "done", _minutes_since(file), score))
     table = pd.DataFrame(rows, columns=["run", "state", "minutes", "macro_f1"])
-    table["state"] = pd.Categorical(table["state"], ["running", "cut off", "failed", "done"])
+    table["state"] = pd.Categorical(table["state"], ["running", "cut off", "failed", "waiting", "done"])
     return table.dropna(subset="minutes").sort_values(["state", "minutes"], ignore_index=True)
 
 
@@ -43,14 +47,6 @@ def _minutes_since(place: Path) -> float | None:
         return None
 
 
-def _held(runs_dir: Path, run_id: str) -> bool:
-    try:
-        with locked(runs_dir, run_id).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
 def as_table(shown: pd.DataFrame, most: int) -> Table:
     """The states for a terminal: how many of each, and the `most` first."""
     counts = shown["state"].value_counts(sort=False)
@@ -59,7 +55,8 @@ def as_table(shown: pd.DataFrame, most: int) -> Table:
         table.add_column(column, justify=side)  # type: ignore[arg-type]
     for row in shown.head(most).to_dict("records"):
         score = "" if pd.isna(row["macro_f1"]) else f"{row['macro_f1']:.3f}"
-        table.add_row(escape(row["run"]), row["state"], f"{row['minutes']:.0f}", score)
+        minutes = "" if row["state"] == "waiting" else f"{row['minutes']:.0f}"
+        table.add_row(escape(row["run"]), row["state"], minutes, score)
     return table
 
 

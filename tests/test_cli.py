@@ -135,7 +135,10 @@ def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_s
     again = _run(tmp_path, *command)
     assert again.returncode == 1
     assert "2 jobs: 1 exists, 1 failed before" in again.stdout
-    assert f"stacks of runs that failed are in {tmp_path / 'runs'}/.failed; retry_failed=true tries" in again.stdout
+    assert f"retry_failed=true tries again what failed; {tmp_path / 'runs'}/.failed has the last stack" in again.stdout
+    [stack] = (tmp_path / "runs" / ".hydra").glob("*/*.log")
+    assert f"    its stack: {stack}" in first.stdout
+    assert stack.read_text().splitlines()[-1] == failure.read_text().splitlines()[-1]
     assert "epoch" not in again.stderr
     tried = _run(tmp_path, *command, "retry_failed=true")
     assert "2 jobs: 1 exists, 1 failed" in tried.stdout
@@ -155,6 +158,17 @@ def test_processes_share_a_grid(tmp_path: Path, folder_of_squares: Callable[...,
     assert len(trained) == 2, "and none of the two was idle"
     assert len(list((tmp_path / "runs").glob("cnn*/record.json"))) == 6
     assert not list((tmp_path / "runs").glob(".*.tmp"))
+
+
+def test_what_fails_is_tried_by_one_of_two_processes(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
+    arguments += ["adapt.lr=1e30", "trainer.max_epochs=60"]
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, *_places(tmp_path)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    both = [subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes) for _ in range(2)]
+    told = [process.communicate() for process in both]
+    assert sorted(re.findall(r"1 jobs: 1 (.*)", "".join(out for out, _ in told))) == ["failed", "failed before"], told
+    assert sum("epoch 1/60" in err for _, err in told) == 1
 
 
 def test_a_killed_grid_goes_on(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
@@ -210,7 +224,7 @@ def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -
     assert len(list((tmp_path / "stores").glob("folder-*/manifest.json"))) == 1
 
 
-def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     command = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
     unknown = _run(tmp_path, *command, "flag_limit=4,8", "dry_run=true")
     assert unknown.returncode == 0, unknown.stderr
@@ -222,7 +236,7 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, folder_of_squares: C
     done = _run(tmp_path, *command, "flag_limit=4,8", "optics.sigma=0,0.8", "dry_run=true")
     assert "4 jobs: 1 exists, 1 to evaluate, 2 to train" in done.stdout
     assert "for 2 of 2 to train, by earlier runs of the same model" in done.stdout
-    assert re.search(r"to train: cnn-scratch-folder-8-s0-\w+, at most [\d.]+ min, [\d.]+ MiB", done.stdout)
+    assert re.search(r"to train: cnn-scratch-folder-8-s0-\w+, about [\d.]+ min, [\d.]+ MiB", done.stdout)
     assert sorted(file for file in tmp_path.rglob("*") if ".hydra" not in file.parts) == before
     alone = _run(tmp_path, *command[1:], "flag_limit=4", "dry_run=true")
     assert "exists: cnn-scratch-folder-4-s0" in alone.stdout

@@ -17,11 +17,11 @@ from conftest import config_of, square_crop, start_python
 from PIL import Image
 
 from cellpatch import latency, review
+from cellpatch.claims import locked
 from cellpatch.export import export
 from cellpatch.network import restore
 from cellpatch.predict import predict
 from cellpatch.record import read_predictions, read_record, replace_record, update_record
-from cellpatch.runs import locked
 from cellpatch.study import find_store
 from cellpatch.training import train
 

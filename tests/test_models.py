@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cellpatch.adapt import AllLayers, LastLayer, Lora, Schedule
+from cellpatch.checks import check_pair
 from cellpatch.classifier import Classifier
 from cellpatch.config import build, check, compose_config, without
 from cellpatch.models.backbone import Backbone, Normalise, check_shapes, count_macs, count_parameters, trained_state
@@ -20,7 +21,6 @@ from cellpatch.models.nin import NIN
 from cellpatch.models.timm import TimmBackbone
 from cellpatch.network import Network
 from cellpatch.optics import Optics
-from cellpatch.training import check_pair
 
 MODELS = [file.stem for file in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
 SCHEDULE: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.05, "warmup": 0.1, "batch_size": 4, "label_smoothing": 0.0}

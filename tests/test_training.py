@@ -18,7 +18,7 @@ from rich.console import Console
 from sklearn.metrics import confusion_matrix
 from torch import nn
 
-from cellpatch import runs, watch
+from cellpatch import claims, runs, watch
 from cellpatch.adapt import Scratch
 from cellpatch.classifier import Classifier, warm_cosine
 from cellpatch.conditions import Condition
@@ -60,7 +60,7 @@ def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str,
     train(config)
     plain = check(config)
     store = open_store(plain["data"])
-    run = runs.find(
+    run = claims.find(
         tmp_path / "runs", runs.identity(plain, store.manifest.fingerprint, weights_fingerprint(plain["model"]))
     )
     assert run is not None
@@ -499,7 +499,7 @@ def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: P
         (tmp_path / f".{name}.77.tmp").mkdir()
     (tmp_path / ".failed").mkdir()
     (tmp_path / ".failed" / "broken-aaaaaaaaaaaa.log").write_text("ValueError: no")
-    with runs.locked(tmp_path, "0123456789ab"):
+    with claims.locked(tmp_path, "0123456789ab"):
         found = watch.states(tmp_path).set_index("run")
     assert found["state"].to_dict() == {
         "busy-0123456789ab": "running",

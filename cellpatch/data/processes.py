@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,7 +27,8 @@ def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int
     if workers <= 1:
         yield from map(work, tasks)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
         pending: deque[Future[Result]] = deque()
         try:
             for task in tasks:
@@ -38,3 +40,15 @@ def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it does, killed or not."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,13 +1,19 @@
 """Hydra's basic sweeper for several grids in one experiment: no senseless pair of settings is among the jobs."""
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException
+
+from cellpatch.grid import begin
+
+log = logging.getLogger(__name__)
 
 
 class PairedSweeper(BasicSweeper):
@@ -25,6 +31,7 @@ class PairedSweeper(BasicSweeper):
     ) -> None:
         super().__init__(max_batch_size, params)
         self.grids = [dict(grid) for grid in grids]
+        self.jobs: list[list[str]] = []
 
     def split_arguments(  # type: ignore[override]
         self, overrides: list[Override], max_batch_size: int | None
@@ -44,7 +51,30 @@ class PairedSweeper(BasicSweeper):
         jobs = [job for grid in grids or [{}] for job in _jobs(grid, asked)]
         if not jobs:
             raise CompactHydraException("no job of this experiment has all that the command line asks for")
+        self.jobs = jobs
         return list(self.split_overrides_to_chunks(jobs, max_batch_size))
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """As Hydra's; but where the launcher itself ends, because a worker died, the grid's end is still told.
+
+        The jobs are listed in the grid's folder, whose lock is held meanwhile.
+        """
+        assert self.launcher is not None
+        assert self.config is not None
+        folder, launch = Path(self.config.hydra.sweep.dir), self.launcher.launch
+
+        def launch_listed(batch: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
+            with begin(folder, self.jobs):
+                try:
+                    return launch(batch, initial_job_idx)
+                except HydraException:
+                    raise
+                except Exception:
+                    log.exception("the launcher ended before its jobs did")
+                    return []
+
+        self.launcher.launch = launch_listed  # type: ignore[assignment,method-assign]
+        return super().sweep(arguments)
 
 
 def _values(overrides: Sequence[Override]) -> dict[str, list[str]]:

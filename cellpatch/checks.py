@@ -1,0 +1,48 @@
+"""Settings that make no sense together, or not on this machine: errors before any work."""
+
+from typing import Any
+
+import torch
+
+from cellpatch.adapt import Schedule
+from cellpatch.config import build
+from cellpatch.models.backbone import check_shapes
+from cellpatch.network import device_of
+from cellpatch.probe import Probe
+
+
+def check_trainer(trainer: dict[str, Any]) -> None:
+    """Raise ValueError for settings that make no sense, or more devices than there are."""
+    for name, value, lowest in (("devices", trainer["devices"], 1), ("max_epochs", trainer["max_epochs"], 1)):
+        if type(value) is not int or value < lowest:
+            raise ValueError(f"trainer.{name} must be a whole number >= {lowest}, but got {value!r}")
+    if type(trainer["resume"]) is not bool:
+        raise ValueError(f"trainer.resume must be true or false, but got {trainer['resume']!r}")
+    if device_of(trainer).type == "cuda" and trainer["devices"] > torch.cuda.device_count():
+        raise ValueError(f"trainer.devices={trainer['devices']}, but there are {torch.cuda.device_count()} GPUs")
+
+
+def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
+    """Raise ValueError for a way of adapting that makes no sense for the model, or does not fit its layers."""
+    model, adapt = plain["model"]["name"], plain["adapt"]["name"]
+    pretrained = "weights" in plain["model"]
+    if adaptation.pretrained and not pretrained:
+        raise ValueError(f"adapt={adapt} needs a pretrained model, but model={model} has no weights: use adapt=scratch")
+    if pretrained and not adaptation.pretrained:
+        raise ValueError(
+            f"adapt={adapt} starts from random values, but model={model} is pretrained: leave adapt out "
+            "(linear_probe), or use another"
+        )
+    with torch.device("meta"):
+        backbone = build(plain["model"]["backbone"])
+        check_shapes(backbone)
+        if isinstance(adaptation, Schedule):
+            adaptation.prepare(backbone)
+    if isinstance(adaptation, Schedule):
+        return
+    if plain["optics"]["train"] is not None:
+        raise ValueError(
+            f"optics.train={plain['optics']['train']} needs gradients, but adapt={adapt} trains on features"
+        )
+    if adaptation.views and not plain["augment"].get("_target_", "").endswith(".DeviceAugment"):
+        raise ValueError(f"adapt.views={adaptation.views} needs augment=device")

@@ -1,0 +1,147 @@
+"""What a grid's jobs leave when something dies: outcomes, locks, what is waiting, who tries again."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+
+from cellpatch import claims, grid, publish, watch
+from cellpatch.config import find_plugins
+from cellpatch.grid import Outcome
+
+find_plugins()
+from hydra_plugins.paired_sweeper import PairedSweeper  # noqa: E402
+
+JOBS = [["seed=0"], ["seed=1"], ["seed=2"]]
+
+
+def test_jobs_without_a_word_are_cut_off(tmp_path: Path) -> None:
+    with grid.begin(tmp_path, JOBS):
+        grid._write(tmp_path / "0001.json", Outcome("cnn-1", "trained", []))
+    (tmp_path / ".77.0002.json").write_text("")  # what a kill leaves of a file that was being replaced
+    assert grid.finish(tmp_path) == [
+        Outcome("seed=0", "cut off"),
+        Outcome("cnn-1", "trained", []),
+        Outcome("seed=2", "cut off"),
+    ]
+
+
+def test_an_outcome_that_finds_no_room_is_told_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Path) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with grid.begin(tmp_path, JOBS[:1]):
+        monkeypatch.setattr(grid, "replacing", full)
+        grid._write(tmp_path / "0000.json", Outcome("cnn-1", "failed", ["no room"]))
+    assert grid.finish(tmp_path) == [Outcome("cnn-1", "failed", ["no room"])]
+
+
+def test_waiting_are_jobs_of_a_grid_that_somebody_is_at(tmp_path: Path) -> None:
+    folder = tmp_path / ".hydra" / "now"
+    with grid.begin(folder, JOBS):
+        grid._write(folder / "0000.json", Outcome("cnn-1", "cut off"))
+        assert grid.waiting(tmp_path) == ["seed=1", "seed=2"]
+        shown = watch.states(tmp_path)
+        assert shown["run"].tolist() == ["seed=1", "seed=2"]
+        assert set(shown["state"]) == {"waiting"}
+    assert grid.waiting(tmp_path) == []
+
+
+def test_a_launcher_that_dies_leaves_a_summary(tmp_path: Path) -> None:
+    class Dying:
+        def launch(self, batch: Any, initial_job_idx: int) -> Any:
+            grid._write(tmp_path / "0000.json", Outcome("cnn-1", "trained"))
+            raise RuntimeError("a worker was killed")
+
+    class Context:
+        config_loader = None
+
+    sweeper: Any = PairedSweeper()
+    sweeper.launcher, sweeper.hydra_context = Dying(), Context()
+    sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    sweeper.validate_batch_is_legal = lambda batch: None
+    assert sweeper.sweep(["seed=0,1"]) == [[]]
+    assert [outcome.state for outcome in grid.finish(tmp_path)] == ["trained", "cut off"]
+
+
+def test_a_lock_is_seen_without_taking_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.lock"
+    assert not publish.held(file)
+    with publish.lock(file):
+        file.chmod(0o400)
+        assert publish.held(file)
+    assert not publish.held(file)
+
+
+def _claim(runs_dir: Path, known: float | None) -> Any:
+    return claims.claim(runs_dir, "cnn", "0123456789ab", True, known)
+
+
+def test_who_waited_leaves_what_failed_meanwhile(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="first"), _claim(tmp_path, None):
+        raise ValueError("first")
+    known = claims.failed_at(tmp_path, "cnn-0123456789ab")
+    assert known
+    with pytest.raises(claims.FailedMeanwhileError), _claim(tmp_path, None):
+        pass
+    (tmp_path / ".progress").mkdir()
+    for name in ("cnn-0123456789ab.ckpt", ".cnn-0123456789ab.ckpt"):
+        (tmp_path / ".progress" / name).write_text("of an earlier try")
+    with _claim(tmp_path, known) as (folder, exists):
+        assert not exists
+        (folder / "record.json").write_text("{}")
+    assert claims.failed_at(tmp_path, "cnn-0123456789ab") is None
+    assert not list((tmp_path / ".progress").iterdir())
+    with _claim(tmp_path, known) as (_, exists):
+        assert exists
+
+
+def test_a_folder_without_a_record_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "cnn-0123456789ab").mkdir()
+    with (
+        pytest.raises(ValueError, match="has no record.json: it is no whole run, move it away"),
+        _claim(tmp_path, None),
+    ):
+        raise AssertionError("nothing is to be trained")
+
+
+def test_workers_end_with_who_started_them(tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from cellpatch.data.processes import in_order\n"
+        "def sleep(place):\n"
+        "    Path(place).write_text(str(os.getpid()))\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    list(in_order(sleep, [sys.argv[1] + '/1', sys.argv[1] + '/2'], 2))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment)
+    places, until = [tmp_path / "1", tmp_path / "2"], time.monotonic() + 60
+    while not all(place.exists() and place.read_text() for place in places):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    workers = [int(place.read_text()) for place in places]
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() and "(Z)" not in _state(pid) for pid in workers):
+        assert time.monotonic() < until, "they outlived it"
+        time.sleep(0.05)
+
+
+def _state(pid: int) -> str:
+    try:
+        return f"({Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]})"
+    except FileNotFoundError:
+        return "(Z)"
