@@ -13,11 +13,13 @@ Done = TypeVar("Done")
 
 
 def guard(work: Callable[[DictConfig], Done], config: DictConfig) -> Done:
-    """Do the work; a ValueError ends the command with its message, without a stack of calls."""
+    """Do the work; a ValueError, or Ctrl-C, ends the command with its message, without a stack of calls."""
     try:
         return work(config)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where it stopped")
 
 
 _USAGE = """\

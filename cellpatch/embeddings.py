@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from filelock import Timeout
 from jaxtyping import Float, Int, UInt8
-from rich.progress import track
 from torch import Tensor
 
 from cellpatch import __version__
 from cellpatch.augment import DeviceAugment
 from cellpatch.data.store import CellStore
 from cellpatch.network import Network
+from cellpatch.progress import batches
 from cellpatch.publish import lock, sha256_of, whole_or_absent
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Cache:
         network.eval()
         # Written as a stream: a memory map of a file that a full disk cuts short ends in SIGBUS.
         with (folder / "features.npy").open("wb") as stream:
-            for start in _progress(len(cells), self.batch):
+            for start in batches(len(cells), self.batch, "embedding"):
                 crops = torch.from_numpy(store.crops(cells[start : start + self.batch])).to(self.device)
                 with torch.inference_mode():
                     found = network.features(crops) if view is None else _of_view(network, crops, view, start)
@@ -141,19 +141,6 @@ def _of_view(network: Network, crops: UInt8[Tensor, "b side side 3"], view: View
         torch.manual_seed(seed)
         pixels = augment(crops, network.optics.needed_px)
     return network.backbone(network.optics(pixels))
-
-
-def _progress(cells: int, batch: int) -> Iterator[int]:
-    """Starts of the batches: with a bar in a terminal, else with a line each tenth."""
-    starts = range(0, cells, batch)
-    if sys.stderr.isatty():
-        yield from track(starts, description="embedding")
-        return
-    tenth = max(1, len(starts) // 10)
-    for done, start in enumerate(starts, 1):
-        yield start
-        if done % tenth == 0:
-            log.info("embedded %d of %d cells", min(start + batch, cells), cells)
 
 
 @lru_cache(maxsize=32)

@@ -14,6 +14,7 @@ from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.loading import Loading
 from cellpatch.memory import cells_at_a_time
 from cellpatch.network import Network, device_of, optics_of
+from cellpatch.progress import batches
 from cellpatch.study import Study
 
 # Probabilities [n, classes] of the given cells under each condition.
@@ -43,7 +44,7 @@ def predictor(plain: dict[str, Any], study: Study, network: Network) -> Predict:
         network.to(device).eval()
         optics = [optics_of(plain, store.geometry, condition).to(device) for condition in conditions]
         found: list[list[np.ndarray]] = [[] for _ in conditions]
-        for start in range(0, len(cells), n):
+        for start in batches(len(cells), n, "evaluating"):
             crops = torch.from_numpy(store.crops(cells[start : start + n]))
             pixels = to_pixels(crops.to(device))
             for parts, seen in zip(found, optics, strict=True):

@@ -1,6 +1,7 @@
 """The launchers on real engines: make test-cluster, which installs them. A grid is the same grid wherever it ran."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,3 +97,30 @@ def test_a_job_that_slurm_takes_back_goes_on(tmp_path: Path, grid: Grid, slurm: 
     whole = tmp_path / "undisturbed" / run.name
     for name in ("weights.safetensors", "predictions.parquet"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_killed_worker_leaves_a_summary_and_the_same_command_goes_on(tmp_path: Path, grid: Grid) -> None:
+    long = ["flag_limit=8", "seed=0,1,2", "trainer.max_epochs=300", "adapt.patience=300", "hydra/launcher=joblib"]
+    process = grid("runs", *long)
+    until = time.monotonic() + 200
+    while not list((tmp_path / "runs").glob(".cnn*.tmp")):
+        assert time.monotonic() < until, "no run was begun"
+        time.sleep(0.2)
+    workers = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if _is_worker(file, process.pid)]
+    os.kill(workers[0], signal.SIGKILL)
+    told, _ = process.communicate(timeout=400)
+    assert process.returncode == 1, told
+    assert "the launcher ended before its jobs did" in told
+    assert "3 jobs: " in told
+    assert "cut off" in told.rpartition("3 jobs: ")[2]
+    again, _ = grid("runs", *long).communicate(timeout=400)
+    assert len(_table(tmp_path / "runs")) == 3, again
+    assert not list((tmp_path / "runs").glob(".*.tmp"))
+
+
+def _is_worker(cmdline: Path, parent: int) -> bool:
+    try:
+        of_joblib = b"popen_loky" in cmdline.read_bytes()
+        return of_joblib and f"\nPPid:\t{parent}\n" in cmdline.with_name("status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

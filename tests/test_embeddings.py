@@ -82,7 +82,7 @@ def test_two_that_compute_at_once_stay_below_the_limit_together(
     store = CellStore(store_of(n=300))
     refused = []
 
-    def batches(cells: int, batch: int) -> Iterator[int]:
+    def batches(cells: int, batch: int, doing: str) -> Iterator[int]:
         for start in range(0, cells, batch):
             if start == batch:  # the first pass is half done
                 with pytest.raises(ValueError, match="more than data.loading.embeddings_gib"):
@@ -90,7 +90,7 @@ def test_two_that_compute_at_once_stay_below_the_limit_together(
                 refused.append(1)
             yield start
 
-    monkeypatch.setattr(embeddings, "_progress", batches)
+    monkeypatch.setattr(embeddings, "batches", batches)
     assert _features(store, tmp_path / "e", limit_gib=15e3 / 2**30).nbytes == 9600
     assert refused == [1]
 
