@@ -99,7 +99,9 @@ def as_page(lines: pd.DataFrame) -> str:
         for column, what in SCORES.items():
             sign = "+" if column == "val_to_whole" else ""
             pairs = zip(rows[column], rows[f"{column}_half"], strict=True)
-            shown[what] = [f"{mean:{sign}.3f} ± {half:.3f}" for mean, half in pairs]
+            shown[what] = [
+                f"{mean:{sign}.3f}{f' ± {half:.3f}' if half == half else ', 1 seed'}" for mean, half in pairs
+            ]
         parts += [f"{data}, at most {limit} annotations per class, {epochs} epochs:", as_markdown(shown)]
     return "\n\n".join(parts)
 
