@@ -65,13 +65,14 @@ def _read_table(root: Path, points: str) -> pd.DataFrame:
 def _read_endonuke(root: Path, points: str) -> pd.DataFrame:
     rows = []
     for file in _files(root, points):
-        image = file.parent.parent / "images" / f"{file.stem}.png"
+        image = _below(root, file.parent.parent / "images" / f"{file.stem}.png")
+        name = _below(root, file)
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-            where = f"{_below(root, file)}, row {number}"
+            where = f"{name}, row {number}"
             fields = line.split()
             if len(fields) != 3:
                 raise ValueError(f"{where}: must be 'x y class', but got {line!r}")
-            rows.append((_below(root, image), *fields, where))
+            rows.append((image, *fields, where))
     return pd.DataFrame(rows, columns=[*_COLUMNS, "where"])
 
 
@@ -86,7 +87,8 @@ def _read_viewer(root: Path, points: str) -> pd.DataFrame:
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise ValueError(f"{file}: is no tab-separated Shift-JIS table of {names} ({error})") from error
         table["image"] = _below(root, _only_image(file))
-        table["where"] = [f"{_below(root, file)}, row {row}" for row in range(1, len(table) + 1)]
+        name = _below(root, file)
+        table["where"] = [f"{name}, row {row}" for row in range(1, len(table) + 1)]
         tables.append(table[[*_COLUMNS, "where"]])
     return pd.concat(tables, ignore_index=True)
 

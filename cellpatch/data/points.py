@@ -81,9 +81,9 @@ class Points(Source):
         if self.class_names:
             table["class"] = table["class"].map(lambda name: self.class_names.get(name, name))
         if "specimen" not in table:
-            table["specimen"] = [
-                self._specimen(image, where) for image, where in zip(table["image"], table["where"], strict=True)
-            ]
+            first = table.drop_duplicates("image")
+            named = zip(first["image"], first["where"], strict=True)
+            table["specimen"] = table["image"].map({image: self._specimen(image, where) for image, where in named})
         return table.sort_values("image", kind="stable")
 
     def _specimen(self, image: str, where: str) -> str:
