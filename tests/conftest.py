@@ -1,10 +1,12 @@
 """Small worlds to test in: folders of synthetic squares, stores, and the real data where it is at hand."""
 
+import importlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from cellpatch.config import compose_config
+from cellpatch.config import compose_config, find_plugins
 from cellpatch.data.store import Geometry
 from cellpatch.data.writer import StoreWriter
 from cellpatch.publish import whole_or_absent
@@ -110,3 +112,11 @@ def store_of(tmp_path: Path) -> Callable[..., Path]:
         return target
 
     return write
+
+
+def paired_sweeper() -> type[Any]:
+    """Our sweeper's class, derived from Hydra's own of now: Hydra loads its plugins anew whenever it looks for them."""
+    find_plugins()
+    from hydra_plugins import paired_sweeper as module
+
+    return importlib.reload(module).PairedSweeper  # type: ignore[no-any-return]

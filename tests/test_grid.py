@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, paired_sweeper
 from omegaconf import OmegaConf
 
 from cellpatch import claims, grid, publish, watch
-from cellpatch.config import find_plugins
 from cellpatch.grid import Outcome
-
-find_plugins()
-from hydra_plugins.paired_sweeper import PairedSweeper  # noqa: E402
 
 JOBS = [["seed=0"], ["seed=1"], ["seed=2"]]
 
@@ -64,7 +60,7 @@ def test_a_launcher_that_dies_leaves_a_summary(tmp_path: Path) -> None:
     class Context:
         config_loader = None
 
-    sweeper: Any = PairedSweeper()
+    sweeper: Any = paired_sweeper()()
     sweeper.launcher, sweeper.hydra_context = Dying(), Context()
     sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     sweeper.validate_batch_is_legal = lambda batch: None

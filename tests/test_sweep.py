@@ -3,20 +3,18 @@
 import itertools
 
 import pytest
+from conftest import paired_sweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
-from cellpatch.config import CONF, find_plugins, models
-
-find_plugins()
-from hydra_plugins.paired_sweeper import PairedSweeper  # noqa: E402
+from cellpatch.config import CONF, models
 
 GRIDS = [{"model": "cnn,customvit", "adapt": "scratch"}, {"model": "uni", "adapt": "linear_probe,ft_all"}]
 
 
 def _jobs(*overrides: str, grids: list[dict[str, str]] = GRIDS) -> list[list[str]]:
-    sweeper = PairedSweeper(grids=grids)
+    sweeper = paired_sweeper()(grids=grids)
     (jobs,) = sweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)
     return jobs
 
@@ -56,8 +54,9 @@ def test_what_no_grid_has_is_refused() -> None:
 def test_without_grids_it_is_hydras_own() -> None:
     overrides = OverridesParser.create().parse_overrides(["a=1,2,3", "b=x", "c=[1,2],[3]", "d='q,r'"])
     for n in (None, 2):
-        expected = PairedSweeper.__mro__[1].split_arguments(overrides, n)  # type: ignore[attr-defined]
-        assert PairedSweeper().split_arguments(overrides, n) == expected
+        ours = paired_sweeper()
+        expected = ours.__mro__[1].split_arguments(overrides, n)  # type: ignore[attr-defined]
+        assert ours().split_arguments(overrides, n) == expected
 
 
 def test_the_paper_is_all_of_it_and_nothing_senseless() -> None:

@@ -511,7 +511,7 @@ def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: P
     console = Console(width=120, record=True)
     watch.watch(tmp_path, console)
     text = console.export_text()
-    assert "0 running, 2 cut off, 1 failed, 1 done" in text
+    assert "0 running, 2 cut off, 1 failed, 0 waiting, 1 done" in text
     assert "broken-aaaaaaaaaaaa" in text
 
 
