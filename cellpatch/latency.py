@@ -38,7 +38,7 @@ from cellpatch.record import hardware, read_record, update_record
 
 ENGINES = ("eager", "compiled", "onnx")
 BATCHES = (1, 4, 16, 64, 256)
-_LEAST_REPEATS = 5
+_LEAST_REPEATS, _MOST_REPEATS = 5, 2000
 Crops = UInt8[np.ndarray, "b side side 3"]
 
 
@@ -128,15 +128,16 @@ def _crops(n: int, geometry: Geometry) -> Crops:
 
 
 def repeat(call: Callable[[Crops], object], crops: Crops, seconds: float) -> Float[np.ndarray, " n"]:
-    """Milliseconds of single calls, for about `seconds` and five times at least, after a fifth of that as warm-up.
+    """Milliseconds of 5 to 2000 single calls, for about `seconds`, after a fifth of that as warm-up.
 
     By CUDA events where there is a GPU, else by the processor's clock.
     """
     taken: list[float] = []
     for span, least in ((seconds / 5, 2), (seconds, _LEAST_REPEATS)):
-        taken = []
-        while sum(taken) < span * 1000 or len(taken) < least:
+        taken, left_ms = [], span * 1000
+        while (left_ms > 0 and len(taken) < _MOST_REPEATS) or len(taken) < least:
             taken.append(_by_events(call, crops) if torch.cuda.is_available() else _by_clock(call, crops))
+            left_ms -= taken[-1]
     return np.array(taken)
 
 

@@ -319,6 +319,9 @@ def test_repeated_calls_are_timed() -> None:
     taken = latency.repeat(lambda crops: time.sleep(0.004), np.zeros((1, 4, 4, 3), np.uint8), 0.05)
     assert 5 <= len(taken) <= 13
     assert 4 <= np.median(taken) < 20
+    started = time.perf_counter()
+    assert len(latency.repeat(lambda crops: None, np.zeros((1, 4, 4, 3), np.uint8), 60.0)) == 2000
+    assert time.perf_counter() - started < 10, "calls of no length once took time that grew with their square"
     rows = pd.DataFrame(latency._time_batches({"whole": lambda crops: time.sleep(0.001)}, latency.Geometry(8), 0.2))
     assert list(rows["batch"]) == [1, 4, 16, 64, 256]
     assert latency.best(rows.to_dict("records"))["batch"] == 256
