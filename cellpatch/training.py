@@ -83,6 +83,8 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
         log.info("%s: another process is at it", run)
         return Outcome(run, "elsewhere")
     except claims.FailedMeanwhileError:
+        if not _grid():
+            raise ValueError(f"{run} failed in another process meanwhile: give the command again to try it") from None
         return _left(run)
     return Outcome(run, "trained")
 

@@ -86,7 +86,20 @@ class RelativePositions(NoPositions):
             block.attend[1] = RelativeAttention(self.num_features, heads, input_px // token_px)
 
 
-class RelativeAttention(Attention):
+class MaskedAttention(Attention):
+    """Attention with what `mask` adds to it, or whom it lets a token see."""
+
+    @abstractmethod
+    def mask(self) -> Tensor:
+        """A bias for each head and pair of tokens, or true for each pair that may attend."""
+
+    def forward(self, x: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
+        b, n, dim = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        return self.out(scaled_dot_product_attention(q, k, v, self.mask()).transpose(1, 2).reshape(b, n, dim))
+
+
+class RelativeAttention(MaskedAttention):
     index: Tensor
 
     def __init__(self, dim: int, heads: int, side: int) -> None:
@@ -96,11 +109,8 @@ class RelativeAttention(Attention):
         self.register_buffer("index", apart[..., 0] * (2 * side - 1) + apart[..., 1], persistent=False)
         self.bias = nn.Parameter(torch.zeros((2 * side - 1) ** 2, heads))
 
-    def forward(self, x: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
-        b, n, dim = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        bias = self.bias[self.index].permute(2, 0, 1)
-        return self.out(scaled_dot_product_attention(q, k, v, bias).transpose(1, 2).reshape(b, n, dim))
+    def mask(self) -> Tensor:
+        return self.bias[self.index].permute(2, 0, 1)
 
 
 class LocalAttention(CustomViT):
@@ -112,7 +122,7 @@ class LocalAttention(CustomViT):
             block.attend[1] = NearAttention(self.num_features, heads, input_px // token_px)
 
 
-class NearAttention(Attention):
+class NearAttention(MaskedAttention):
     near: Tensor
 
     def __init__(self, dim: int, heads: int, side: int) -> None:
@@ -120,10 +130,8 @@ class NearAttention(Attention):
         place = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).view(-1, 2)
         self.register_buffer("near", (place[:, None] - place[None]).abs().amax(dim=-1) <= 1, persistent=False)
 
-    def forward(self, x: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
-        b, n, dim = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        return self.out(scaled_dot_product_attention(q, k, v, self.near).transpose(1, 2).reshape(b, n, dim))
+    def mask(self) -> Tensor:
+        return self.near
 
 
 class Extra(CustomViT):
