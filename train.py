@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cellpatch.command import guard, usage
+from cellpatch.command import INTERRUPTED, guard, usage
 from cellpatch.config import CONF, find_plugins, register
 from cellpatch.grid import attempt, one
 
@@ -37,4 +37,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on where it stopped")
+        sys.exit(INTERRUPTED)

@@ -19,9 +19,10 @@ def guard(work: Callable[[DictConfig], Done], config: DictConfig) -> Done:
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on where it stopped")
+        sys.exit(INTERRUPTED)
 
 
+INTERRUPTED = "interrupted: the same command goes on where it stopped"
 _USAGE = """\
 usage: python train.py [-m] [GROUP=NAME ...] [KEY=VALUE ...]
 

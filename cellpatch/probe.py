@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, one_hot
 
 Features = Float[Tensor, "n d"]
 Labels = Int[Tensor, " n"]
@@ -55,17 +55,21 @@ class LinearProbe(Probe):
             )
 
     def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
-        x, mean, std = _standardise(train[0])
+        standardised, mean, std = _standardise(train[0])
+        x, axes = _principal(standardised)
         weights = {}
+
+        def head_of(weight: Tensor) -> nn.Linear:
+            return _unstandardise(torch.cat([weight[:, :-1] @ axes.T, weight[:, -1:]], dim=1), mean, std)
 
         def candidates() -> Iterable[tuple[float, nn.Module]]:
             weight = x.new_zeros(n_classes, x.shape[1] + 1)
             for strength in sorted(self.strengths, reverse=True):
                 weights[strength] = weight = fit_logistic(x, train[1], weight, strength, self.path_steps)
-                yield strength, _unstandardise(weight, mean, std)
+                yield strength, head_of(weight)
 
         (strength, _), _, tried = _choose(candidates(), validation, self.patience)
-        head = _unstandardise(fit_logistic(x, train[1], weights[strength], strength), mean, std)
+        head = head_of(fit_logistic(x, train[1], weights[strength], strength))
         return head, {"strength": strength, "val_macro_f1": _macro_f1(head, validation), "tried": tried}
 
     def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
@@ -120,7 +124,7 @@ class Prototypes(Probe):
 
     def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
         directions = normalize(train[0], dim=1)
-        members = torch.nn.functional.one_hot(train[1], n_classes).to(directions)
+        members = one_hot(train[1], n_classes).to(directions)
         means = normalize(members.T @ directions, dim=1)
         heads = [(t, PrototypeHead(means, t)) for t in self.temperatures]
         with torch.no_grad():
@@ -173,28 +177,41 @@ def fit_logistic(
     """Weights and, in the last column, biases that minimise mean cross entropy + strength/2 |weights|^2.
 
     Full-batch L-BFGS with a strong Wolfe search on the features' device, until no gradient exceeds 1e-5 or the
-    loss stalls at the precision of 32 bits (gradients of up to 2e-4 were seen then).
+    loss stalls at the precision of 32 bits (gradients of up to 2e-4 were seen then). Weights are sought in units of
+    1 / sqrt(mean square of the feature / 4 + strength), in which no curvature exceeds 1 where features are
+    uncorrelated: a tenth of the steps on `_principal` ones.
     """
-    weight = start.clone().requires_grad_()
+    scale = torch.cat([(x.square().mean(dim=0) / 4 + strength).rsqrt(), x.new_ones(1)])
+    scaled = (start / scale).requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight], max_iter=max_iter, tolerance_grad=1e-5, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+        [scaled], max_iter=max_iter, tolerance_grad=1e-5, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
+    observed = one_hot(labels, len(start)).to(x)
 
+    @torch.no_grad()
     def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = cross_entropy(x @ weight[:, :-1].T + weight[:, -1], labels)
-        value = value + strength / 2 * weight[:, :-1].square().sum()
-        value.backward()
-        return value
+        weight = scaled * scale
+        logits = torch.addmm(weight[:, -1], x, weight[:, :-1].T)
+        error = (logits.softmax(dim=1) - observed) / len(x)
+        # autograd multiplies in the other order, five times slower on a CPU
+        gradient = torch.cat([error.T @ x + strength * weight[:, :-1], error.sum(dim=0)[:, None]], dim=1)
+        scaled.grad = gradient * scale
+        return cross_entropy(logits, labels) + strength / 2 * weight[:, :-1].square().sum()
 
     optimizer.step(loss)
-    return weight.detach()
+    return scaled.detach() * scale
 
 
 def _standardise(x: Features) -> tuple[Features, Tensor, Tensor]:
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
     std = torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))  # a constant feature stays constant
     return (x - mean) / std, mean, std
+
+
+def _principal(x: Features) -> tuple[Features, Float[Tensor, "d d"]]:
+    """Features along their principal axes, and the axes, one a column: x = features @ axes.T."""
+    axes = torch.linalg.eigh(x.T @ x)[1]
+    return x @ axes, axes
 
 
 def _unstandardise(weight: Float[Tensor, "classes d1"], mean: Tensor, std: Tensor) -> nn.Linear:

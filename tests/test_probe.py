@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler, normalize
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from cellpatch.probe import LinearProbe, NeighbourHead, Neighbours, Prototypes, fit_logistic
 
@@ -38,6 +39,18 @@ def test_logistic_regression_is_scikit_learns(seed: int, strength: float) -> Non
     theirs = LogisticRegression(C=1 / (strength * len(labels)), max_iter=5000, tol=1e-8).fit(z.numpy(), labels.numpy())
     ours = (z @ weight[:, :-1].T + weight[:, -1]).softmax(1).numpy()
     np.testing.assert_allclose(ours, theirs.predict_proba(z.numpy()), atol=3e-3)
+
+
+def test_a_few_steps_suffice_whatever_the_features_spread() -> None:
+    x, labels = _cells(600, 64, 5, 0, 4.0)
+    x = (x - x.mean(0)) / x.std(0) * torch.logspace(-2, 1, 64)
+
+    def loss(steps: int) -> float:
+        weight = fit_logistic(x, labels, torch.zeros(5, 65), 1e-4, steps)
+        penalty = 1e-4 / 2 * weight[:, :-1].square().sum()
+        return float(cross_entropy(x @ weight[:, :-1].T + weight[:, -1], labels) + penalty)
+
+    assert loss(20) - loss(1000) < 0.005
 
 
 def test_linear_probe_is_scikit_learns_within_two_tenths_of_a_point() -> None:

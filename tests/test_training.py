@@ -533,3 +533,18 @@ def test_json_is_strict(finished: tuple[Path, dict[str, Any], Path]) -> None:
         raise AssertionError(f"{value} is not JSON")
 
     json.loads((finished[0] / "record.json").read_text(), parse_constant=refuse)
+
+
+def test_a_single_command_whose_run_fails_elsewhere_ends_with_an_error(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claims.claim
+
+    def after_another(runs_dir: Path, name: str, *rest: Any) -> Any:
+        with pytest.raises(ValueError, match="of the other"), claim(runs_dir, name, *rest):
+            raise ValueError("of the other")
+        return claim(runs_dir, name, *rest)
+
+    monkeypatch.setattr(claims, "claim", after_another)
+    with pytest.raises(ValueError, match="cnn-.* failed in another process meanwhile: give the command again"):
+        train(_config(tmp_path, folder_of_squares(), *SMALL_CNN))
