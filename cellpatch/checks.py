@@ -1,5 +1,6 @@
 """Settings that make no sense together, or not on this machine: errors before any work."""
 
+import json
 from typing import Any
 
 import torch
@@ -33,11 +34,14 @@ def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
             f"adapt={adapt} starts from random values, but model={model} is pretrained: leave adapt out "
             "(linear_probe), or use another"
         )
-    with torch.device("meta"):
-        backbone = build(plain["model"]["backbone"])
-        check_shapes(backbone)
-        if isinstance(adaptation, Schedule):
-            adaptation.prepare(backbone)
+    key = json.dumps([plain["model"]["backbone"], plain["adapt"]], sort_keys=True)
+    if key not in _fitting:
+        with torch.device("meta"):
+            backbone = build(plain["model"]["backbone"])
+            check_shapes(backbone)
+            if isinstance(adaptation, Schedule):
+                adaptation.prepare(backbone)
+        _fitting.add(key)
     if isinstance(adaptation, Schedule):
         return
     if plain["optics"]["train"] is not None:
@@ -46,3 +50,6 @@ def check_pair(plain: dict[str, Any], adaptation: Schedule | Probe) -> None:
         )
     if adaptation.views and not plain["augment"].get("_target_", "").endswith(".DeviceAugment"):
         raise ValueError(f"adapt.views={adaptation.views} needs augment=device")
+
+
+_fitting: set[str] = set()  # backbones and ways of adapting them that fit; building one takes half a second
