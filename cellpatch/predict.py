@@ -20,7 +20,7 @@ import torch
 from jaxtyping import UInt8
 
 from cellpatch.data.crops import Border, cut, note_outside
-from cellpatch.data.files import decode
+from cellpatch.data.decoding import decode
 from cellpatch.data.folder import images_below
 from cellpatch.data.images import SUFFIXES, open_plane
 from cellpatch.data.problems import Problems

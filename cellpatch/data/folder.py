@@ -13,8 +13,8 @@ from cellpatch.data.source import Source, folder_of, listing, specimen_regex
 
 def images_below(root: Path) -> list[Path]:
     """All image files below a folder, sorted; links are followed, as people link folders of images together."""
-    found = sorted(Path(at, name) for at, _, names in os.walk(root, followlinks=True) for name in names)
-    return [file for file in found if file.suffix.lower() in SUFFIXES]
+    found = (Path(at, name) for at, _, names in os.walk(root, followlinks=True) for name in names)
+    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
 
 
 class Folder(Source):

@@ -1,5 +1,6 @@
 """Images from disk as uint8 RGB: small files whole, large ones by region."""
 
+import stat
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -51,9 +52,13 @@ def open_plane(file: Path) -> Plane:
 
 
 def _decode(file: Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"] | None]:
-    if not file.is_file():
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise ValueError(f"{file}: no such image") from error
+    if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{file}: no such image")
-    if not file.stat().st_size:
+    if not found.st_size:
         raise ValueError(f"{file}: is empty (zero bytes)")
     try:
         with warnings.catch_warnings():
@@ -72,7 +77,7 @@ def _decode(file: Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h
                     f"{file}: mode must be 8-bit grey, palette, RGB or RGBA, but got {got} (16-bit, float, "
                     "CMYK and bilevel images are not rescaled silently)"
                 )
-            if (image.mode == "P" and "transparency" not in image.info) or image.mode == "L":
+            if image.mode in ("RGB", "P", "L") and "transparency" not in image.info:
                 return np.asarray(image.convert("RGB")), None
             rgba = np.asarray(image.convert("RGBA"))
     except Image.DecompressionBombError as error:

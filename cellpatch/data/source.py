@@ -51,11 +51,12 @@ def listing(root: Path, files: Iterable[Path]) -> str:
     """Hash of the files' places, sizes and times of change: moves when an input is edited."""
     digest = hashlib.sha256()
     for file in sorted(files):
-        if file.exists():
+        try:
             stat = file.stat()
-            digest.update(f"{file.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        else:
-            digest.update(f"{file.relative_to(root)}\0absent\n".encode())
+            told = f"{stat.st_size}\0{stat.st_mtime_ns}"
+        except OSError:
+            told = "absent"
+        digest.update(f"{file.relative_to(root)}\0{told}\n".encode())
     return digest.hexdigest()
 
 

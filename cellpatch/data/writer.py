@@ -1,6 +1,7 @@
 """Write a cell store, one shard in memory at a time."""
 
 import hashlib
+import io
 import json
 import logging
 from collections import Counter
@@ -123,8 +124,7 @@ class StoreWriter:
         if not self._filled:
             return
         name = f"crops-{len(self._files):05d}.npy"
-        _write_npy(self.root / name, self._buffer[: self._filled])
-        self._files[name] = sha256_of(self.root / name)
+        self._files[name] = _write_npy(self.root / name, self._buffer[: self._filled])
         self._table.write_table(pa.Table.from_batches(self._rows).unify_dictionaries())
         self._filled, self._rows = 0, []
         log.info("%s written", name)
@@ -164,8 +164,13 @@ class StoreWriter:
             self._table.close()
 
 
-def _write_npy(file: Path, array: UInt8[np.ndarray, "n side side 3"]) -> None:
-    """np.save, but a full disk raises an OSError with its errno (numpy's says only how many items it wrote)."""
+def _write_npy(file: Path, array: UInt8[np.ndarray, "n side side 3"]) -> str:
+    """np.save, giving the file's SHA-256; a full disk raises an OSError with its errno (numpy's has none)."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    digest = hashlib.sha256()
     with file.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-        stream.write(array.data)
+        for part in (header.getbuffer(), array.data):
+            stream.write(part)
+            digest.update(part)
+    return digest.hexdigest()
