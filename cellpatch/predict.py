@@ -111,7 +111,7 @@ def _cut(
         except ValueError as error:
             problems.add(f"{rows['where'].iloc[0]}: {error}")
             continue
-        note_outside(rows, str(image), plane, problems)
+        note_outside(rows, str(image), plane.width, plane.height, problems)
         ratio = geometry.um_per_px / scale
         for place, x, y in zip(rows.index, rows["x"], rows["y"], strict=True):
             if problems.messages:

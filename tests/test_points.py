@@ -98,7 +98,7 @@ def _points(root: Path, **changes: Any) -> Points:
 
 def _fill(tmp_path: Path, source: Points) -> CellStore:
     folder = tmp_path / "filled"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     source.fill(folder)
     return CellStore(folder)
 
@@ -317,7 +317,7 @@ def test_memory_of_one_image_with_many_points_is_bounded(tmp_path: Path) -> None
     pd.DataFrame(rows, columns=["image", "x", "y", "class"]).to_csv(root / "points.csv", index=False)
     source = _points(root, field_um=10.0, margin_um=2.0)
     folder = tmp_path / "filled"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     assert len(source.table) == 6000
     tracemalloc.start()
     source.fill(folder)
@@ -416,3 +416,15 @@ def test_real_endonuke(tmp_path: Path, endonuke: Path) -> None:
     x, y = int(cell["x"]), int(cell["y"])
     index = np.array([cell.name])
     np.testing.assert_array_equal(store.crops(index)[0], tile[y - 17 : y + 17, x - 17 : x + 17])
+
+
+def test_several_processes_cut_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _tiles(tmp_path / "t")
+    alone = _fill(tmp_path / "alone", _points(root))
+    monkeypatch.setattr("cellpatch.data.points._WORTH_PROCESSES", 0)
+    monkeypatch.setattr("cellpatch.data.points.available", lambda: 2)
+    shared = _fill(tmp_path / "shared", _points(root))
+    assert shared.manifest == alone.manifest
+    (root / "tile2.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1 problem in the input:\n.*tile2.png: cannot be read as an image"):
+        _fill(tmp_path / "broken", _points(root))

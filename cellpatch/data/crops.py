@@ -49,11 +49,11 @@ def cut(
     return np.asarray(Image.fromarray(region).resize(target, Image.Resampling.BILINEAR, box=box))
 
 
-def note_outside(points: pd.DataFrame, image: str, plane: Plane, problems: Problems) -> None:
+def note_outside(points: pd.DataFrame, image: str, width: int, height: int, problems: Problems) -> None:
     """Add each of the points (x, y, where) that is not on the image to `problems`."""
-    outside = points[(points["x"] >= plane.width) | (points["y"] >= plane.height)]
+    outside = points[(points["x"] >= width) | (points["y"] >= height)]
     for where, x, y in zip(outside["where"], outside["x"], outside["y"], strict=True):
-        problems.add(f"{where}: x={x} y={y} is outside {image} ({plane.width}x{plane.height} px)")
+        problems.add(f"{where}: x={x} y={y} is outside {image} ({width}x{height} px)")
 
 
 def _reflect(places: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " n"]:

@@ -2,24 +2,28 @@
 
 import hashlib
 import math
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, UInt8
 
 from cellpatch.data.annotations import read_annotations
 from cellpatch.data.crops import Border, cut, note_outside
 from cellpatch.data.images import Plane, open_plane
 from cellpatch.data.problems import Problems
+from cellpatch.data.processes import available, in_order
 from cellpatch.data.source import Source, folder_of, inside, listing, specimen_regex
 from cellpatch.data.store import Geometry
 from cellpatch.data.tables import check_classes
 from cellpatch.data.writer import StoreWriter
 
 DROPPED = "crop leaves the image, or touches its transparent part"
-_CHUNK = 256  # crops held before they go to the writer
+_CHUNK = 256  # points cut together
+_WORTH_PROCESSES = 2**24  # bytes of images; less is decoded before processes have started
 
 
 class Points(Source):
@@ -68,6 +72,9 @@ class Points(Source):
         self.border = border
         self.licence = licence
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "table"}  # who cuts reads no points
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """Points with image, x, y, class, specimen, where; sorted by image, in the annotators' order within."""
@@ -106,24 +113,36 @@ class Points(Source):
         return {"kind": "points", "synthetic": False} | {name: getattr(self, name) for name in names.split()}
 
     def fill(self, folder: Path) -> None:
+        try:
+            self._fill(folder)
+        finally:
+            _opened.cache_clear()
+
+    def _fill(self, folder: Path) -> None:
         classes = check_classes(self.table, self.classes)
         images = [(str(name), group) for name, group in self.table.groupby("image", sort=True)]
         um_per_px = self.um_per_px or self._first_scale(images)
         geometry = Geometry(round(self.field_um / um_per_px), math.ceil(self.margin_um / um_per_px - 1e-9), um_per_px)
-        problems = Problems()
+        tasks = [
+            (name, group.iloc[start : start + _CHUNK])
+            for name, group in images
+            for start in range(0, len(group), _CHUNK)
+        ]
+        places = [(name, part["x"].to_numpy(), part["y"].to_numpy()) for name, part in tasks]
+        large = sum((self.root / name).stat().st_size for name, _ in images if (self.root / name).is_file())
+        workers = available() if len(images) > 1 and large >= _WORTH_PROCESSES else 1
+        problems, unread = Problems(), set[str]()
         with StoreWriter(folder, classes, geometry, self._parameters()) as writer:
-            for name, group in images:
-                try:
-                    plane, scale = self._open(name)
-                except ValueError as error:
-                    problems.add(f"{group['where'].iloc[0]}: {error}")
+            found = in_order(partial(_cut, self, geometry), places, workers)
+            for (name, part), cuts in zip(tasks, found, strict=True):
+                if isinstance(cuts, str):
+                    if name not in unread:
+                        problems.add(f"{part['where'].iloc[0]}: {cuts}")
+                        unread.add(name)
                     continue
-                ratio = um_per_px / scale
-                if self.um_per_px is None and abs(ratio - 1) > 0.01:
-                    problems.add(f"{name}: has another scale than the first image; set data.um_per_px for all")
-                note_outside(group, name, plane, problems)
+                note_outside(part, name, cuts.width, cuts.height, problems)
                 if not problems.messages:
-                    self._cut(writer, plane, group, geometry, 1.0 if abs(ratio - 1) < 1e-3 else ratio)
+                    _add(writer, part, cuts)
             problems.raise_if_any()
 
     def _first_scale(self, images: list[tuple[str, pd.DataFrame]]) -> float:
@@ -131,16 +150,16 @@ class Points(Source):
         problems = Problems()
         for name, group in images:
             try:
-                return self._open(name)[1]
+                return self.open(name)[1]
             except ValueError as error:
                 problems.add(f"{group['where'].iloc[0]}: {error}")
         problems.raise_if_any()
         raise ValueError(f"{self.points}: there are no points")
 
-    def _open(self, image: str) -> tuple[Plane, float]:
+    def open(self, image: str) -> tuple[Plane, float]:
         """An image and its scale in micrometres per pixel."""
         file = self.root / image
-        plane = open_plane(file)
+        plane = _opened(file)
         return plane, self._scale(file, plane)
 
     def _scale(self, file: Path, plane: Plane) -> float:
@@ -156,22 +175,51 @@ class Points(Source):
             raise ValueError(f"{file}: does not state its scale; set data.image_um_per_px")
         return um_per_px
 
-    def _cut(self, writer: StoreWriter, plane: Plane, points: pd.DataFrame, geometry: Geometry, scale: float) -> None:
-        for start in range(0, len(points), _CHUNK):
-            rows = points.iloc[start : start + _CHUNK]
-            cuts = [cut(plane, x, y, geometry, scale, self.border) for x, y in zip(rows["x"], rows["y"], strict=True)]
-            kept = [i for i, crop in enumerate(cuts) if crop is not None]
-            if len(kept) < len(cuts):
-                writer.dropped[DROPPED] += len(cuts) - len(kept)
-            if not kept:
-                continue
-            rows = rows.iloc[kept]
-            writer.add(
-                np.stack([crop for crop in cuts if crop is not None]),
-                cell_id=list(rows["cell_id"]),
-                label=list(rows["class"]),
-                specimen=list(rows["specimen"]),
-                source=list(rows["where"]),
-                x=list(rows["x"]),
-                y=list(rows["y"]),
-            )
+
+@dataclass(frozen=True)
+class _Cuts:
+    """Crops of some points of an image, and which of the points they are of."""
+
+    width: int
+    height: int
+    kept: list[int]
+    crops: list[UInt8[np.ndarray, "side side 3"]]
+
+
+def _cut(
+    source: Points, geometry: Geometry, task: tuple[str, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
+) -> _Cuts | str:
+    """Crops of the points (image, x, y), or why there are none."""
+    image, *places = task
+    try:
+        plane, scale = source.open(image)
+        assert geometry.um_per_px is not None
+        ratio = geometry.um_per_px / scale
+        if source.um_per_px is None and abs(ratio - 1) > 0.01:
+            return f"{image}: has another scale than the first image; set data.um_per_px for all"
+        ratio = 1.0 if abs(ratio - 1) < 1e-3 else ratio
+        cuts = [cut(plane, x, y, geometry, ratio, source.border) for x, y in zip(*places, strict=True)]
+    except ValueError as error:
+        return str(error)
+    kept = [i for i, crop in enumerate(cuts) if crop is not None]
+    return _Cuts(plane.width, plane.height, kept, [crop for crop in cuts if crop is not None])
+
+
+_opened = lru_cache(maxsize=1)(open_plane)  # an image's chunks of points come one after the other
+
+
+def _add(writer: StoreWriter, points: pd.DataFrame, cuts: _Cuts) -> None:
+    if len(cuts.kept) < len(points):
+        writer.dropped[DROPPED] += len(points) - len(cuts.kept)
+    if not cuts.kept:
+        return
+    rows = points.iloc[cuts.kept]
+    writer.add(
+        np.stack(cuts.crops),
+        cell_id=list(rows["cell_id"]),
+        label=list(rows["class"]),
+        specimen=list(rows["specimen"]),
+        source=list(rows["where"]),
+        x=list(rows["x"]),
+        y=list(rows["y"]),
+    )
