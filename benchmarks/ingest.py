@@ -3,8 +3,8 @@
     python benchmarks/ingest.py [--cells 20000] [--repeats 5] [--json FILE]
 
 Each repeat is a process of its own that writes a new store, against one that opens the same files with Pillow in two
-processes and keeps nothing. Tiles are PNG of 1000 x 1000 px with 100 points each. Last, the peak memory of writing a
-synthetic store of 185,432 cells, the study's number (--cells-of-study 0 leaves it out).
+processes and keeps nothing. Tiles are PNG of 1000 x 1000 px with 100 points each, as many points as crops. Last, the
+peak memory of writing a synthetic store of 185,432 cells, the study's number (--cells-of-study 0 leaves it out).
 """
 
 import resource
@@ -39,8 +39,9 @@ def write_tiles(crops: np.ndarray, folder: Path) -> None:
     side, across = crops.shape[1], TILE_PX // crops.shape[1]
     rows = []
     folder.mkdir()
-    for number, start in enumerate(range(0, len(crops) - across**2 + 1, across**2)):
-        grid = crops[start : start + across**2].reshape(across, across, side, side, 3)
+    for number in range(len(crops) // PER_TILE):
+        shown = np.random.default_rng(number).integers(len(crops), size=across**2)
+        grid = crops[shown].reshape(across, across, side, side, 3)
         tile = np.full((TILE_PX, TILE_PX, 3), 230, np.uint8)
         tile[: across * side, : across * side] = grid.swapaxes(1, 2).reshape(across * side, across * side, 3)
         Image.fromarray(tile).save(folder / f"tile{number:03d}.png")

@@ -23,7 +23,7 @@ from cellpatch.data.writer import StoreWriter
 
 DROPPED = "crop leaves the image, or touches its transparent part"
 _CHUNK = 256  # points cut together
-_WORTH_PROCESSES = 2**24  # bytes of images; less is decoded before processes have started
+_WORTH_PROCESSES = 2**27  # bytes of images; less is decoded before processes have started
 
 
 class Points(Source):

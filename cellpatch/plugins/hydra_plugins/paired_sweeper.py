@@ -59,22 +59,26 @@ class PairedSweeper(BasicSweeper):
 
         The jobs are listed in the grid's folder, whose lock is held meanwhile.
         """
-        assert self.launcher is not None
-        assert self.config is not None
-        folder, launch = Path(self.config.hydra.sweep.dir), self.launcher.launch
-
-        def launch_listed(batch: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
-            with begin(folder, self.jobs):
-                try:
-                    return launch(batch, initial_job_idx)
-                except HydraException:
-                    raise
-                except Exception:
-                    log.exception("the launcher ended before its jobs did")
-                    return []
-
-        self.launcher.launch = launch_listed  # type: ignore[assignment,method-assign]
+        self.launcher = _Listed(self.launcher, self)  # type: ignore[assignment]
         return super().sweep(arguments)
+
+
+class _Listed:
+    """A launcher as it is, for launchers send themselves to their workers, which know nothing of this module."""
+
+    def __init__(self, launcher: Any, sweeper: PairedSweeper) -> None:
+        self.launcher, self.sweeper = launcher, sweeper
+
+    def launch(self, batch: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
+        assert self.sweeper.config is not None
+        with begin(Path(self.sweeper.config.hydra.sweep.dir), self.sweeper.jobs):
+            try:
+                return self.launcher.launch(batch, initial_job_idx=initial_job_idx)
+            except HydraException:
+                raise
+            except Exception:
+                log.exception("the launcher ended before its jobs did")
+                return []
 
 
 def _values(overrides: Sequence[Override]) -> dict[str, list[str]]:
