@@ -9,6 +9,7 @@ W&B offline, evaluation, record. Linux alone.
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +37,7 @@ def main() -> None:
             beyond.append(seconds - read_record(Path(folder) / "runs" / outcome.run)["seconds"]["train"])
             memory.append(_resident_mib())
             files.append(len(list(Path("/proc/self/fd").iterdir())))
+            print(f"run {seed + 1}: {memory[-1]:.0f} MiB, {files[-1]} files, {beyond[-1]:.2f} s", file=sys.stderr)
         size = sum(file.stat().st_size for file in Path(folder, "runs").rglob("*") if file.is_file()) / 2**20
         n = len(runs.table(Path(folder) / "runs"))
     at = sorted({0, 1, 4, 9, *range(19, options.runs, 20), options.runs - 1})
