@@ -23,7 +23,7 @@ from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, restore_predictor
 from cellpatch.grid import Outcome, State
-from cellpatch.memory import keep_freed_blocks
+from cellpatch.memory import free_cycles, keep_freed_blocks
 from cellpatch.network import optics_of, weights_fingerprint
 from cellpatch.optics import beyond_margin
 from cellpatch.plan import foresee
@@ -86,6 +86,7 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
         if not _grid():
             raise ValueError(f"{run} failed in another process meanwhile: give the command again to try it") from None
         return _left(run)
+    free_cycles()
     return Outcome(run, "trained")
 
 
