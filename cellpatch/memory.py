@@ -1,5 +1,6 @@
 """How much is computed at a time, and how the C library keeps memory for it."""
 
+import atexit
 import ctypes
 import gc
 
@@ -38,3 +39,4 @@ def free_cycles() -> None:
     gc.collect()
     if not gc.get_freeze_count():
         gc.freeze()
+        atexit.register(gc.unfreeze)  # else nanobind, in Triton, takes it for leaks and says so when Python ends
