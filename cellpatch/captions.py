@@ -1,5 +1,6 @@
 """What figures and tables say beside their numbers: names of groups and curves, what they rest on, what is missing."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
@@ -47,3 +48,9 @@ def gaps(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[s
     """For captions: which runs are missing of all places at all limits; empty if none is."""
     missing = [f"{place} at {limit}" for place in places for limit in limits if (place, limit) not in there]
     return f" No runs: {', '.join(missing)}." if missing else ""
+
+
+def file_name(what: str, data: str) -> str:
+    """The name of a figure or table of a data set, safe as a file's name whatever the data set is called."""
+    safe = re.sub(r"[^-+.\w]+", "_", data)
+    return f"{what}-{safe}"

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cellpatch import config
+from cellpatch.captions import file_name
 from cellpatch.command import from_runs
 from cellpatch.estimates import Estimate
 from cellpatch.groups import Group, data_sets, grouped
@@ -42,6 +43,7 @@ LINES: dict[str, Any] = {
 }
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
+    "text.parse_math": False,  # a class may be named CD8$^+$
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -213,7 +215,7 @@ Draw = Callable[[str, Sequence[Group]], Drawing]
 def draw_one(draw: Draw, data: str, by_data: Mapping[str, Sequence[Group]]) -> Drawing:
     """The drawing of one data set, named after it if there are several."""
     drawing = draw(data, by_data[data])
-    return drawing if len(by_data) == 1 else replace(drawing, name=f"{drawing.name}-{data}")
+    return drawing if len(by_data) == 1 else replace(drawing, name=file_name(drawing.name, data))
 
 
 def draw_from(draw: Draw) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
-from cellpatch.captions import labelled
+from cellpatch.captions import file_name, labelled
 from cellpatch.estimates import Estimate, combine, difference
 from cellpatch.groups import SCORES, Group, blur_curve, redrawn
 from cellpatch.typeset import with_interval, write_from, write_table
@@ -110,9 +110,9 @@ def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> 
     if not blurred:
         raise ValueError("no run was evaluated under blur: optics=blur evaluates those that exist")
     summary, ends = summarise(blurred), leads(blurred)
-    files = write_table(folder / f"blur-{data}", summary, shown(summary))
+    files = write_table(folder / file_name("blur", data), summary, shown(summary))
     words = {name: ends[name].map(lambda at: "never" if np.isinf(at) else f"{at:.2f}") for name in ENDS}
-    return files + write_table(folder / f"leads-{data}", ends, ends.assign(**words))
+    return files + write_table(folder / file_name("leads", data), ends, ends.assign(**words))
 
 
 if __name__ == "__main__":

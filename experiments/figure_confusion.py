@@ -43,7 +43,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes[0].set_ylabel("true")
     finish(figure, data)
     caption = f"Confusions on clean test cells in percent of the true class, summed over seeds, {data}. "
-    return Drawing("figure_confusion", figure, caption + told(list(leaders.values())).split(";")[0] + ".")
+    return Drawing("figure_confusion", figure, caption + told(list(leaders.values())).rpartition(";")[0] + ".")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from cellpatch.captions import file_name
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
 from cellpatch.results import Result
@@ -82,7 +83,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table; gives the files."""
     table = summarise([run for group in groups for run in group.runs])
-    return write_table(folder / f"latency-{data}", table, shown(table))
+    return write_table(folder / file_name("latency", data), table, shown(table))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from cellpatch.captions import file_name
 from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
@@ -118,7 +119,7 @@ def _write(data: str, summary: pd.DataFrame, folder: Path) -> list[Path]:
     notes = []
     if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
         notes = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
-    return write_table(folder / f"models-{data}", summary, shown(summary), notes)
+    return write_table(folder / file_name("models", data), summary, shown(summary), notes)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from figure2 import milliseconds
 
 from cellpatch import stats
 from cellpatch.captions import labelled
-from cellpatch.conditions import CLEAN
+from cellpatch.conditions import CLEAN, Condition
 from cellpatch.curves import Curve, crossing, curves
 from cellpatch.estimates import Estimate, difference
-from cellpatch.groups import Group, at_one_limit, blur_curve, limit_of
+from cellpatch.groups import Group, at_one_limit, limit_of
 from cellpatch.typeset import with_interval
 
 
@@ -44,9 +44,10 @@ def _best(found: Mapping[str, Curve]) -> str:
             low, _ = difference(score, curve.estimates([top], stats.macro_f1)[0]).interval()
             close += [label] if low <= 0 else []
     text = f"At {top} annotations per class {name} has the highest macro-F1, {_scored(score)}."
-    return (
-        f"{text} Not told apart from it: {', '.join(close)}." if close else f"{text} It is ahead of every other model."
-    )
+    if close:
+        return f"{text} Not told apart from it: {', '.join(close)}."
+    others = sum(top in curve.limits for curve in found.values()) - 1
+    return f"{text} It is ahead of every other model." if others else f"{text} No other model was run there."
 
 
 def _choice(small: Mapping[str, Curve], large: Mapping[str, Curve]) -> str:
@@ -72,10 +73,11 @@ def _choice(small: Mapping[str, Curve], large: Mapping[str, Curve]) -> str:
     sure = {
         limit: np.sign(apart.mean) * (apart.interval()[0] * apart.interval()[1] > 0) for limit, apart in ahead.items()
     }
+    where = "at every limit" if len(both) > 1 else f"at {both[0]}, the only limit that both have"
     if all(sign > 0 for sign in sure.values()):
-        return f"Train {mine[0]} on your own annotations: it is ahead of {theirs[0]} at every limit.{evidence}"
+        return f"Train {mine[0]} on your own annotations: it is ahead of {theirs[0]} {where}.{evidence}"
     if all(sign < 0 for sign in sure.values()):
-        return f"Use {theirs[0]}: it is ahead of {mine[0]} at every limit.{evidence}"
+        return f"Use {theirs[0]}: it is ahead of {mine[0]} {where}.{evidence}"
     if len(both) > 1:
         place, low, high = crossing(one, other, stats.macro_f1)
         if 0 < place < np.inf and sure[both[-1]] > 0:
@@ -86,7 +88,10 @@ def _choice(small: Mapping[str, Curve], large: Mapping[str, Curve]) -> str:
 
 
 def _cost(groups: Sequence[Group]) -> list[str]:
-    costs = milliseconds(labelled(at_one_limit(groups)), groups)
+    try:
+        costs = milliseconds(labelled(at_one_limit(groups)), groups)
+    except ValueError as error:
+        return [f"Of milliseconds nothing is said: {error}."]
     if len(costs) < 2:
         return []
     fast, slow = min(costs, key=lambda label: costs[label]), max(costs, key=lambda label: costs[label])
@@ -99,11 +104,14 @@ def _focus(groups: Sequence[Group]) -> list[str]:
     if not blurred:
         return ["Nothing is said of slides out of focus: no run was evaluated under blur (optics=blur)."]
     chosen = labelled(at_one_limit(blurred))
-    losses = {}
-    for label, group in chosen.items():
-        sigmas, estimates = blur_curve(group, "post", stats.macro_f1)
-        losses[label] = difference(estimates[0], estimates[-1])
-    strongest = max(sigmas)
+    shared = set.intersection(*({c.sigma for c in g.conditions() if c.kind == "post"} for g in chosen.values()))
+    if not shared:
+        return ["Models were evaluated under different sigmas: which loses most out of focus is not said."]
+    strongest = max(shared)
+    losses = {
+        label: difference(*(group.estimate(c, stats.macro_f1) for c in (CLEAN, Condition("post", strongest))))
+        for label, group in chosen.items()
+    }
     least, most = min(losses, key=lambda label: losses[label].mean), max(losses, key=lambda label: losses[label].mean)
     text = f"Out of focus (sigma {strongest:g} after the resize, flag_limit {limit_of(chosen)})"
     if least == most:

@@ -7,10 +7,12 @@ Opens from disk without a network. Cells are shown where the crops are at hand; 
 
 import base64
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import blur_table
 import compare_table
@@ -44,9 +46,8 @@ WORST, EACH = 24, 6  # cells shown: the surest errors, and of each class
 def build(place: Path, file: Path = Path("report.html")) -> list[Path]:
     """Write the page of a runs directory, or of packed runs; gives its path."""
     results = read_results(place)
-    studies = [
-        _study(f"data{i}", data, groups, place) for i, (data, groups) in enumerate(data_sets(grouped(results)).items())
-    ]
+    by_data = data_sets(grouped(results))
+    studies = [_study(f"data{i}", data, groups, place, file.parent) for i, (data, groups) in enumerate(by_data.items())]
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template("report.html.jinja")
@@ -57,7 +58,7 @@ def build(place: Path, file: Path = Path("report.html")) -> list[Path]:
     return [file]
 
 
-def _study(key: str, data: str, groups: Sequence[Group], place: Path) -> dict[str, Any]:
+def _study(key: str, data: str, groups: Sequence[Group], place: Path, folder: Path) -> dict[str, Any]:
     lacking: list[str] = []
     drawings = []
     for name, draw in paper.makers("figures").items():
@@ -82,7 +83,7 @@ def _study(key: str, data: str, groups: Sequence[Group], place: Path) -> dict[st
         "galleries": galleries,
         "no_cells": why,
         "lacking": lacking,
-        "runs": [{"name": run.run, "link": _link(place, run.run)} for group in groups for run in group.runs],
+        "runs": [{"name": run.run, "link": _link(place, run.run, folder)} for group in groups for run in group.runs],
     }
 
 
@@ -112,8 +113,9 @@ def _crossings(groups: Sequence[Group]) -> pd.DataFrame:
     return pairs.assign(**{name: pairs[name].map(scaling_table.in_words) for name in ("from", "low", "high")})
 
 
-def _link(place: Path, run: str) -> str | None:
-    return f"{place.as_posix()}/{run}/record.json" if place.is_dir() and not place.is_absolute() else None
+def _link(place: Path, run: str, folder: Path) -> str | None:
+    """From the page's folder to a run's record, so that both may move together."""
+    return quote(Path(os.path.relpath(place, folder), run, "record.json").as_posix()) if place.is_dir() else None
 
 
 def _galleries(groups: Sequence[Group], place: Path) -> tuple[list[dict[str, Any]], str]:

@@ -12,11 +12,13 @@ from conftest import ROOT, config_of
 from playwright.sync_api import Browser, Page, sync_playwright
 from simulated import CLASSES, SKILLS, simulated
 
+from cellpatch.conditions import Condition
 from cellpatch.groups import grouped
 from cellpatch.results import pack
 from cellpatch.training import train
 
 sys.path.insert(0, str(ROOT / "experiments"))
+import compare_table
 import report
 from recommend import recommend
 
@@ -74,6 +76,44 @@ def test_what_the_runs_cannot_say_is_said() -> None:
     assert "with one seed: how much another would differ is not in their intervals" in text
     assert f"fewer than 50 test cells weigh as much in macro-F1 as all others: {CLASSES[2]}" in text
     assert "ms" not in text
+
+
+def test_a_lone_model_is_ahead_of_none_and_one_limit_is_not_every_limit() -> None:
+    alone = {key: skill for key, skill in SKILLS.items() if key[0] == "customvit"}
+    assert recommend(grouped(simulated(skills=alone)))[0].endswith(". No other model was run there.")
+    both = {key: SKILLS[key] for key in [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]}
+    assert "at 4096, the only limit that both have" in recommend(grouped(simulated(limits=(4096,), skills=both)))[1]
+
+
+def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
+    results = simulated(limits=(4096,))
+    for run in results:
+        if run.about["model"] != "cnn":
+            for kind in ("pre", "post"):
+                del run.confusions[Condition(kind, 3.2)]
+    [told] = [text for text in recommend(grouped(results)) if text.startswith("Out of focus")]
+    assert told.startswith("Out of focus (sigma 1.6 after the resize, flag_limit 4096)")
+
+
+def test_a_page_is_written_whatever_cards_and_names_there_are(tmp_path: Path) -> None:
+    results = simulated(limits=(256, 1024), data="../a b/c")
+    results[0].record["latency"]["hardware"]["threads"] = 7
+    for run in results:
+        run.record["classes"][0] = r"CD8$^+$ $\x$"
+    pack(results, tmp_path / "runs.parquet")
+    page = tmp_path / "page" / "report.html"
+    report.build(tmp_path / "runs.parquet", page)
+    text = page.read_text()
+    assert "Of milliseconds nothing is said: cards of latency are of different machines" in text
+    assert r"CD8$^+$ $\x$" in text
+    assert compare_table.write("../a b/c", grouped(results), tmp_path / "tables")[0].parent == tmp_path / "tables"
+
+
+def test_links_lead_from_the_page_to_the_records(tmp_path: Path) -> None:
+    place = tmp_path / "my runs"
+    place.mkdir()
+    assert report._link(place, "cnn-1", tmp_path / "pages") == "../my%20runs/cnn-1/record.json"
+    assert report._link(tmp_path / "packed.parquet", "cnn-1", tmp_path) is None
 
 
 def test_cells_and_worst_errors_are_shown_where_the_crops_are(
