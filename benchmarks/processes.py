@@ -1,6 +1,6 @@
 """How much faster are eight processes on one grid than one, and does any run get trained twice?
 
-    python benchmarks/processes.py [--processes 8] [--runs 16]
+    python benchmarks/processes.py [--processes 8] [--runs 16] [--epochs 6]
 
 Starts the same grid of short runs on synthetic cells as one process and as many at once, one thread each, and prints
 the seconds of both. Ends with status 1 if a run was trained twice or not at all.
@@ -18,10 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def seconds_of(processes: int, runs: int, folder: Path) -> float:
+def seconds_of(processes: int, runs: int, epochs: int, folder: Path) -> float:
     """Seconds until all processes that were given the grid have ended."""
     command = [sys.executable, "train.py", "-m", "model=cnn", "data.cells=4000", "flag_limit=64", "logger=none"]
-    command += [f"seed=range({runs})", "trainer.max_epochs=6", f"runs_dir={folder}/runs-{processes}"]
+    command += [f"seed=range({runs})", f"trainer.max_epochs={epochs}", f"runs_dir={folder}/runs-{processes}"]
     command += [f"data.loading.store_dir={folder}/stores"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--runs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=6)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(  # noqa: S603
@@ -56,8 +57,8 @@ def main() -> None:
             cwd=ROOT,
             check=True,
         )
-        alone = seconds_of(1, options.runs, Path(folder))
-        several = seconds_of(options.processes, options.runs, Path(folder))
+        alone = seconds_of(1, options.runs, options.epochs, Path(folder))
+        several = seconds_of(options.processes, options.runs, options.epochs, Path(folder))
     print(f"on {os.cpu_count()} cores: {alone / several:.2f} times as fast")
 
 
