@@ -15,9 +15,12 @@ _CLOSE = 1e-6  # relative: another machine takes sums in another order
 
 
 def run_folders(runs_dir: Path) -> list[Path]:
-    """The folders named as finished runs are, whatever is left in them; ValueError if runs_dir is no folder."""
+    """The folders named as finished runs are or with a record; ValueError if runs_dir is no folder."""
     check_folder(runs_dir)
-    return sorted(each for each in runs_dir.glob("[!.]*") if each.is_dir() and re.search(r"-[0-9a-f]{12}$", each.name))
+    folders = (each for each in runs_dir.glob("[!.]*") if each.is_dir())
+    return sorted(
+        each for each in folders if re.search(r"-[0-9a-f]{12}$", each.name) or (each / "record.json").exists()
+    )
 
 
 def verify(runs_dir: Path) -> list[str]:
@@ -31,8 +34,11 @@ def verify(runs_dir: Path) -> list[str]:
             continue
         record = read_record(run)
         again = identity(record["config"], record["data"]["fingerprint"], record["weights"], record["cellpatch"])
-        if not again == record["identity"] == run.name.rpartition("-")[2]:
-            problems.append(f"{run}: its identity is {again} by its config, {record['identity']} by its record")
+        named = run.name.rpartition("-")[2]
+        if not again == record["identity"] == named:
+            problems.append(
+                f"{run}: its identity is {again} by its config, {record['identity']} by its record, {named} by its name"
+            )
         problems += [f"{run}: {name} is not what its predictions give" for name in differing(run, record)]
     return problems
 

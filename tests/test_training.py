@@ -461,7 +461,7 @@ def test_a_run_whose_files_are_gone_does_not_count_as_there(tmp_path: Path, fold
 def test_altered_runs_are_named(
     finished: tuple[Path, dict[str, Any], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("whole", "weights", "record", "config", "moved", "scores", "bare", "temperature")
+    names = ("whole", "weights", "record", "config", "moved", "scores", "bare", "temperature", "renamed")
     copies = {name: tmp_path / f"{name}-{finished[1]['identity']}" for name in names}
     for copy in copies.values():
         shutil.copytree(finished[0], copy)
@@ -471,6 +471,7 @@ def test_altered_runs_are_named(
     config = finished[1]["config"] | {"seed": 99}
     replace_record(copies["config"], finished[1] | {"config": config})
     copies["moved"].rename(tmp_path / "moved-0123456789ab")
+    copies["renamed"].rename(tmp_path / "renamed-by-hand")
     better = [finished[1]["metrics"][0] | {"macro_f1": 0.99}]
     replace_record(copies["scores"], finished[1] | {"metrics": better})
     replace_record(copies["temperature"], finished[1] | {"temperature": 3.25})
@@ -478,7 +479,7 @@ def test_altered_runs_are_named(
     told = verify(tmp_path)
     named = ["ece_scaled at none 0", "nll_scaled at none 0", "brier_scaled at none 0"]
     assert differing(copies["temperature"], finished[1] | {"temperature": 3.25}) == ["temperature", *named]
-    assert len(told) == 4 + 1 + 1 + 4
+    assert len(told) == 4 + 1 + 1 + 4 + 1
     for name, message in (
         ("weights", "weights.safetensors is missing or not as"),
         ("record", "record.json is not as this version wrote it"),
@@ -486,11 +487,12 @@ def test_altered_runs_are_named(
         ("scores", "macro_f1 at none 0 is not what its predictions give"),
         ("bare", "record.json cannot be read"),
         ("moved", "its identity is"),
+        ("renamed", "hand by its name"),
     ):
         assert any(f"{name}-" in line and message in line for line in told), name
     with pytest.raises(SystemExit, match="1"):
         runs.main([str(tmp_path), "--verify"])
-    assert "8 runs in" in capsys.readouterr().out
+    assert "9 runs in" in capsys.readouterr().out
 
 
 def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
