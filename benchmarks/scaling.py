@@ -61,8 +61,8 @@ def steps(folder: Path, n: int) -> dict[str, float]:
 
 def bootstrap(labels: np.ndarray, predicted: np.ndarray, specimens: np.ndarray) -> None:
     """The interval of macro-F1, from predictions on."""
-    counts = stats.confusions_by_specimen(labels, predicted, specimens, len(CLASSES))
-    times, _ = stats.resamples(counts, DRAWS, seed=0)
+    counts = stats.tallies(stats.confusions_by_specimen(labels, predicted, specimens, len(CLASSES)))
+    times, _ = stats.resamples(counts[:, 1], DRAWS, seed=0)
     stats.interval(stats.macro_f1(stats.resample(counts, times)))
 
 

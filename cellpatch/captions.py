@@ -1,11 +1,11 @@
 """What figures and tables say beside their numbers: names of groups and curves, what they rest on, what is missing."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from cellpatch.curves import Curve
-from cellpatch.groups import Group
+from cellpatch.groups import Group, limit_of
 
 Placed = TypeVar("Placed", Group, Curve)
 
@@ -33,6 +33,9 @@ def told(groups: Sequence[Group]) -> str:
     """For captions: how many cells, specimens and seeds, and what the intervals are."""
     numbers = sorted({len(group.seeds) for group in groups})
     seeds = " or ".join(map(str, numbers)) + f" seed{'s' * (numbers != [1])}"
+    cells = f"n = {groups[0].n_test} test cells of {groups[0].n_specimens} specimens"
+    if groups[0].no_interval:
+        return f"{cells}; {seeds}; no intervals: {groups[0].no_interval}."
     kind = (
         "specimens"
         if numbers == [1]
@@ -40,8 +43,15 @@ def told(groups: Sequence[Group]) -> str:
         if 1 not in numbers
         else "specimens, and seeds if several"
     )
-    cells = f"n = {groups[0].n_test} test cells of {groups[0].n_specimens} specimens"
     return f"{cells}; {seeds}; 95 % intervals over {kind}."
+
+
+def lacking(what: str, chosen: Mapping[str, Group], groups: Sequence[Group]) -> str:
+    """For captions: which of all groups of the same flag_limit are not chosen, since they lack `what`; maybe empty."""
+    places = [group.place for group in chosen.values()]
+    there = labelled([group for group in groups if group.place["flag_limit"] == limit_of(chosen)])
+    names = [label for label, group in there.items() if group.place not in places]
+    return f" {what}: {', '.join(names)}." if names else ""
 
 
 def gaps(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[str, int]]) -> str:

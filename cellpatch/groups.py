@@ -1,7 +1,7 @@
 """The runs of one place in a grid, one a seed, scored on shared draws of their specimens."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from cellpatch.results import Result
 from cellpatch.runs import AXES
 
 DRAWS = 2000
+STUDY_LIMIT = 4096  # of the study's figures 2, 4 and 5
 PLACE = [axis for axis in AXES if axis != "seed"]
 SCORES: dict[str, stats.Score] = {"accuracy": stats.accuracy, "macro_f1": stats.macro_f1}
 
@@ -42,6 +43,11 @@ class Group:
     @property
     def n_specimens(self) -> int:
         return len(self.runs[0].specimens)
+
+    @property
+    def no_interval(self) -> str:
+        """Why there is no interval over its specimens; empty if there is one."""
+        return _times_of(self.runs[0])[2]
 
     def conditions(self) -> list[Condition]:
         """Those that all its runs were evaluated under, in the first one's order."""
@@ -89,11 +95,11 @@ def data_sets(groups: Sequence[Group]) -> dict[str, list[Group]]:
 
 
 def at_one_limit(groups: Sequence[Group]) -> list[Group]:
-    """The groups of the flag_limit that most models have, the largest of several."""
+    """The groups of the flag_limit that most models have; of several the study's 4096, else the largest."""
     limits = [group.place["flag_limit"] for group in groups]
     if not limits:
         return []
-    chosen = max(limits, key=lambda limit: (limits.count(limit), limit))
+    chosen = max(limits, key=lambda limit: (limits.count(limit), limit == STUDY_LIMIT, limit))
     return [group for group in groups if group.place["flag_limit"] == chosen]
 
 
@@ -103,9 +109,17 @@ def limit_of(chosen: Mapping[str, Group]) -> int:
     return int(limit)
 
 
-def under_blur(groups: Sequence[Group]) -> list[Group]:
-    """The groups that were evaluated both before and after the resize; raises ValueError if there are none."""
-    found = [group for group in groups if {"pre", "post"} <= {condition.kind for condition in group.conditions()}]
+def under_blur(groups: Sequence[Group], *kinds: str) -> list[Group]:
+    """Of groups the runs that were evaluated under most conditions, where these have all the kinds of blur asked for.
+
+    Some kind if none is asked for. Raises ValueError if there are none.
+    """
+    found = []
+    for group in groups:
+        most = max((set(run.confusions) for run in group.runs), key=len)
+        there = {condition.kind for condition in most} - {"none"}
+        if there and set(kinds) <= there:
+            found.append(replace(group, runs=tuple(run for run in group.runs if set(run.confusions) == most)))
     if not found:
         raise ValueError("no run was evaluated under blur: optics=blur evaluates those that exist")
     return found
@@ -124,17 +138,27 @@ def redrawn(group: Group) -> float:
 
 @lru_cache(maxsize=8192)  # 16 kB each; a paper's figures and tables ask for the same scores up to a hundred times
 def _scored(run: Result, condition: Condition, score: stats.Score) -> tuple[float, Float[np.ndarray, " draws"]]:
-    counts = run.confusions[condition]
-    return float(score(counts.sum(axis=0))), score(stats.resample(counts, _times_of(run)[0]))
+    counts = stats.tallies(run.confusions[condition])
+    times, _, why_not = _times_of(run)
+    draws = np.full(DRAWS, np.nan) if why_not else score(stats.resample(counts, times))
+    return float(score(counts.sum(axis=0))), draws
 
 
-def _times_of(run: Result) -> tuple[Int[np.ndarray, "draws specimens"], float]:
-    """The draws of its specimens: equal for runs on equal cells, which are so paired."""
+def _times_of(run: Result) -> tuple[Int[np.ndarray, "draws specimens"], float, str]:
+    """The draws of its specimens: equal for runs on equal cells, which are so paired.
+
+    Then the share that was drawn again, and why there are none.
+    """
     true = run.confusions[CLEAN].sum(axis=2)
     return _times(true.tobytes(), *true.shape)
 
 
 @lru_cache(maxsize=16)
-def _times(true: bytes, specimens: int, classes: int) -> tuple[Int[np.ndarray, "draws specimens"], float]:
-    counts = np.frombuffer(true, np.int64).reshape(specimens, classes)
-    return stats.resamples(counts[:, :, None] * np.eye(classes, dtype=np.int64), DRAWS, seed=0)
+def _times(true: bytes, specimens: int, classes: int) -> tuple[Int[np.ndarray, "draws specimens"], float, str]:
+    none = np.zeros((0, specimens), np.int64)
+    if specimens == 1:
+        return none, np.nan, "one test specimen says nothing of others"
+    try:
+        return *stats.resamples(np.frombuffer(true, np.int64).reshape(specimens, classes), DRAWS, seed=0), ""
+    except ValueError as error:
+        return none, np.nan, str(error)

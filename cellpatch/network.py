@@ -1,13 +1,14 @@
 """From crops to logits: how a network is built from its config, with published weights, or from a stored run."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from cellpatch.adapt import Schedule
@@ -107,6 +108,12 @@ def geometry_of(record: dict[str, Any]) -> Geometry:
     if "geometry" not in record["data"]:
         raise ValueError(f"{record['run']}: its record does not state the crops' geometry: train it with this version")
     return Geometry(**record["data"]["geometry"])
+
+
+def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
+    """The trained tensors of backbone and head as safetensors: what is frozen was published, optics are computed."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    file.write_bytes(save(tensors))  # not save_file: without room it raises no OSError
 
 
 def restore(run: Path, weights_file: Path | None = None) -> Network:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, wraps
 from itertools import count
+from math import ceil
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
@@ -28,9 +29,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PRETRAINED_PX = 224  # the study's input of pretrained models
-COLUMN_MM, PAGE_MM = 86, 178  # a column and both of a two-column journal
-# Okabe & Ito's palette, safe for colour-blind readers; the models' order is fixed so that colours never move.
-_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8B7500"]
+COLUMN_MM, PAGE_MM, LEGEND_ROW_MM = 86, 178, 3.7  # a column and both of a two-column journal; a line of a legend
+# Safe for colour-blind readers: Okabe & Ito's palette, and for pretrained models Paul Tol's muted one.
+_SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8B7500"]
+_PRETRAINED = ["#AA4499", "#661100", "#332288", "#CC6677", "#117733", "#882255", "#44AA99", "#999933", "#6699CC"]
 _MARKERS = "osD^vP*X"
 LINES: dict[str, Any] = {
     "scratch": "-",
@@ -92,15 +94,15 @@ def new_figure(
 def look(model: str) -> dict[str, Any]:
     """Colour and marker of a model, by its place among conf/model's, so that no figure's choice moves them.
 
-    Models trained from scratch come first and have a colour each; a pretrained one shares a colour, never the
-    pair of colour and marker. A model that conf/model no longer has is grey.
+    Where there are more models than colours two share one, never the pair of colour and marker. A model that
+    conf/model no longer has is grey.
     """
     pretrained = config.models()
-    known = sorted(pretrained, key=lambda name: pretrained[name])
-    if model not in known:
+    if model not in pretrained:
         return {"color": "0.5", "marker": "x"}
-    place, n = known.index(model), len(_COLOURS)
-    return {"color": _COLOURS[place % n], "marker": _MARKERS[(place + place // n) % n]}
+    colours = _PRETRAINED if pretrained[model] else _SCRATCH
+    place = [name for name in pretrained if pretrained[name] == pretrained[model]].index(model)
+    return {"color": colours[place % len(colours)], "marker": _MARKERS[place % len(_MARKERS)]}
 
 
 def look_at(place: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,14 +116,16 @@ def look_at(place: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def finish(figure: Figure, title: str) -> None:
-    """A title at the left, and one legend of all axes below."""
+    """A title at the left, and one legend of all axes below, for whose rows but one the figure grows."""
     figure.suptitle(title, fontsize=8, x=0.01, ha="left")
     entries = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if entries:
-        widest_mm = 10 + 1.35 * max(map(len, entries))
+        widest_mm = 10 + 1.2 * max(map(len, entries))
         columns = max(1, int(25.4 * figure.get_figwidth() / widest_mm))
+        columns = min(columns, len(entries))
+        figure.set_figheight(figure.get_figheight() + (ceil(len(entries) / columns) - 1) * LEGEND_ROW_MM / 25.4)
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
@@ -142,7 +146,7 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(stream.getvalue())  # noqa: S314  (matplotlib's own, of a moment ago)
-    root.attrib |= {"role": "img", "aria-label": description}
+    root.attrib |= {"role": "group", "aria-label": description}  # not img: that would hide its marks
     for side in ("width", "height"):
         root.attrib.pop(side)  # the page scales it by its view box
     tips: dict[str, str] = vars(figure).get("_tips", {})
@@ -162,6 +166,8 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
 def save(drawing: Drawing, folder: Path = Path("figures")) -> list[Path]:
     """Write PNG, PDF and the caption as text; gives their paths."""
     files = [folder / f"{drawing.name}.{kind}" for kind in ("png", "pdf")]
+    drawing.figure.draw_without_rendering()
+    drawing.figure.set_layout_engine("none")  # as laid out now: it takes longer than the drawing
     for file in files:
         with replacing(file) as temporary:
             drawing.figure.savefig(temporary, dpi=300)
@@ -178,10 +184,13 @@ def draw_curve(
     told: Sequence[str],
     place: Mapping[str, Any],
 ) -> None:
-    """Values of a model with their low and high ends over rising x, a tip each; NaN leaves a gap that is seen."""
+    """Values of a model with their low and high ends over rising x, a tip each; over NaN the line is a faint one."""
     style, line = look_at(place), LINES[place["adapt"]]
     values, low, high = np.array(y, float).reshape(-1, 3).T
     axes.plot(x, values, linestyle=line, color=style["color"], linewidth=1.2)
+    there = np.isfinite(values)
+    if not there.all():
+        axes.plot(np.array(x)[there], values[there], color=style["color"], linewidth=0.5, alpha=0.5)
     axes.vlines(x, low, high, color=style["color"], linewidth=0.8, alpha=0.6)
     for at, value, text in zip(x, values, told, strict=True):
         if np.isfinite(value):
@@ -193,12 +202,15 @@ def draw_curve(
 def draw_point(
     axes: Axes, x: float, estimate: Estimate, place: Mapping[str, Any], text: str, label: str | None = None
 ) -> None:
-    """A score with its interval at x, and a tip that says both after `text`."""
+    """A score with its interval at x, and a tip that says both after `text`; a pretrained one's adapt stands beside."""
     style = look_at(place)
     value, low, high = estimate.summary()
     axes.vlines([x], low, high, color=style["color"], linewidth=0.8, alpha=0.6)
     [point] = axes.plot([x], [value], linestyle="", markersize=5, label=label, **style)
     tip(point, f"{text} {with_interval(value, low, high)}")
+    if place["adapt"] != "scratch":
+        short = place["adapt"].removeprefix("linear_")
+        axes.annotate(short, (x, value), xytext=(4, 2), textcoords="offset points", fontsize=5, color="0.3")
 
 
 def limit_axis(axes: Axes, counts: Mapping[int, int]) -> None:

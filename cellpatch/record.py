@@ -15,10 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from jaxtyping import Float, Int
-from safetensors.torch import save
-from torch import Tensor
 
 from cellpatch.conditions import Condition
 from cellpatch.publish import replacing, sha256_of
@@ -71,9 +68,11 @@ def read_predictions(run: Path, file: str = PREDICTIONS) -> tuple[pd.DataFrame, 
     `file` is PREDICTIONS, with all that later evaluations added, or VALIDATION. Reads the files that the record names:
     another may be what an evaluation left that was cut off. Raises ValueError if one of them is missing or altered.
     """
-    names = [name for name in read_record(run)["files"] if name.startswith(file.removesuffix(".parquet"))]
-    check_files(run, names)
-    stored = pa.concat_tables([pq.read_table(run / name) for name in names]).unify_dictionaries()
+    files = read_record(run)["files"]
+    names = [name for name in files if name.startswith(file.removesuffix(".parquet"))]
+    check_files(run, {name: files[name] for name in names})
+    few = ["specimen", "kind"]  # few values: read as such, they are compared and counted ten times as fast
+    stored = pa.concat_tables([pq.read_table(run / name, read_dictionary=few) for name in names]).unify_dictionaries()
     column = stored["probabilities"].combine_chunks()
     probabilities = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
     return stored.drop_columns(["probabilities"]).to_pandas(), probabilities
@@ -85,7 +84,7 @@ def predictions_by_condition(
     """The rows of each condition, their labels as places among the record's classes, and their probabilities."""
     code = {name: i for i, name in enumerate(read_record(run)["classes"])}
     rows, probabilities = read_predictions(run, file)
-    labels = rows["label"].astype(str).map(code).to_numpy()
+    labels = np.array([code[name] for name in rows["label"].cat.categories])[rows["label"].cat.codes]
     found = {}
     for kind, sigma in rows[["kind", "sigma"]].drop_duplicates().itertuples(index=False, name=None):
         here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
@@ -145,18 +144,11 @@ def unseal(text: str, where: str) -> dict[str, Any]:
     return record
 
 
-def check_files(run: Path, names: Sequence[str] | None = None) -> None:
-    """Raise ValueError if a file that the record names, or of `names`, is missing or altered."""
-    files = read_record(run)["files"]
-    for name in files if names is None else names:
-        if not (run / name).is_file() or sha256_of(run / name) != files[name]:
+def check_files(run: Path, files: Mapping[str, str] | None = None) -> None:
+    """Raise ValueError if one of the record's files is missing or altered, or of some of them with their checksums."""
+    for name, checksum in (read_record(run)["files"] if files is None else files).items():
+        if not (run / name).is_file() or sha256_of(run / name) != checksum:
             raise ValueError(f"{run}: {name} is missing or not as the record says; the run cannot be used")
-
-
-def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
-    """The trained tensors of backbone and head as safetensors: what is frozen was published, optics are computed."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    file.write_bytes(save(tensors))  # not save_file: without room it raises no OSError
 
 
 def write_record(folder: Path, facts: dict[str, Any]) -> None:
@@ -173,6 +165,8 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 def hardware() -> dict[str, Any]:
     """Processor, cores, threads, and the GPU if there is one."""
+    import torch  # seconds and half a gigabyte, which who only reads runs does without
+
     names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),

@@ -47,6 +47,8 @@ def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str
     """Why the data do not support a fit, or None: too few limits, no growth, or an exponent that they leave open."""
     if len(limits) < LEAST_LIMITS:
         return f"{len(limits)} limits, and a power law with a floor needs {LEAST_LIMITS}"
+    if np.isnan(draws).any():
+        return "no interval to judge it by"
     if interval(draws[:, -1] - draws[:, 0])[0] <= 0:
         return f"no growth beyond chance from {limits[0]:g} to {limits[-1]:g}"
     low, high = interval(fit_power_law(limits, draws)[:, 2])
@@ -66,20 +68,23 @@ def overtakes_at(limits: Limits, ahead: Float[np.ndarray, "*draws k"]) -> Float[
     left = np.minimum(last, len(x) - 2)
     before, after = (np.take_along_axis(ahead, place[..., None], axis=-1)[..., 0] for place in (left, left + 1))
     share = np.divide(-before, after - before, out=np.zeros(before.shape), where=after > before)
-    place = 2 ** (x[left] + share * (x[left + 1] - x[left]))
-    return np.where(~behind.any(axis=-1), 0.0, np.where(behind[..., -1], np.inf, place))
+    place = 2 ** (x[left] + share.clip(0, 1) * (x[left + 1] - x[left]))
+    place = np.where(~behind.any(axis=-1), 0.0, np.where(behind[..., -1], np.inf, place))
+    return np.where(np.isnan(ahead).any(axis=-1), np.nan, place)
 
 
-def limit_for(limits: Limits, scores: Scores, target: float, extrapolate: bool) -> Float[np.ndarray, "*draws"]:
-    """The flag_limit from which on the target is kept: between limits linear in log2, beyond them by the power law.
+def limit_for(
+    limits: Limits, scores: Scores, target: float, fit: Float[np.ndarray, "*draws 3"] | None = None
+) -> Float[np.ndarray, "*draws"]:
+    """The flag_limit from which on the target is kept: between limits linear in log2, beyond them by a power law.
 
-    0 if every limit reaches it; infinity if none does and the law is not to be asked (`extrapolate`) or does not
-    reach it within FURTHEST times the largest limit.
+    `fit` is the law, of `fit_power_law`. 0 if every limit reaches the target; infinity if none does and there is no
+    law or it does not reach it within FURTHEST times the largest limit.
     """
     within = overtakes_at(limits, np.asarray(scores, np.float64) - target)
-    if not extrapolate:
+    if fit is None:
         return within
-    floor, gain, exponent = np.moveaxis(fit_power_law(limits, scores), -1, 0)
+    floor, gain, exponent = np.moveaxis(fit, -1, 0)
     room = 1 - target - floor
     with np.errstate(divide="ignore", invalid="ignore"):
         beyond = np.where(room > 0, limits[0] * (gain / room) ** (1 / exponent), np.inf)

@@ -24,7 +24,7 @@ from cellpatch.data.store import CellStore
 from cellpatch.fitting import fit_by_gradients, restore_predictor
 from cellpatch.grid import Outcome, State
 from cellpatch.memory import free_cycles, keep_freed_blocks
-from cellpatch.network import optics_of, weights_fingerprint
+from cellpatch.network import optics_of, weights_fingerprint, write_weights
 from cellpatch.optics import beyond_margin
 from cellpatch.plan import foresee
 from cellpatch.probe import Probe
@@ -192,7 +192,7 @@ def _run(
     ):
         cells = study.store.cells.iloc[part]
         record.write_predictions(folder / file, cells, study.labels[part], found, study.classes)
-    record.write_weights(folder / "weights.safetensors", fitted.state)
+    write_weights(folder / "weights.safetensors", fitted.state)
     manifest = study.store.manifest
     return {
         "config": plain,

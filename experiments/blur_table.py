@@ -7,7 +7,7 @@ the same for every run and condition, so that differences are paired. The slope 
 log2(1 + sigma), the clean condition included (the study's degradation rate); `relative slope` is over the clean
 score. Slopes and areas are of the `sigmas` that stand beside them. A draw that lacks a class is drawn again, `redrawn`
 is their share. The second table says at which sigma the better of two on clean cells stops being the better one, of
-the sigmas that both have.
+the sigmas that both have, at the flag_limit that most models have.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ import pandas as pd
 from cellpatch import stats
 from cellpatch.captions import file_name, labelled
 from cellpatch.estimates import Estimate, combine, difference
-from cellpatch.groups import SCORES, Group, blur_curve, redrawn
+from cellpatch.groups import SCORES, Group, at_one_limit, blur_curve, limit_of, redrawn, under_blur
 from cellpatch.typeset import with_interval, write_from, write_table
 
 ENDS = ["ends", "low", "high"]
@@ -43,7 +43,7 @@ def summarise(groups: Sequence[Group]) -> pd.DataFrame:
             about["sigmas"] = " ".join(f"{c.sigma:g}" for c in group.conditions() if c.kind == kind)
             for name, score in SCORES.items():
                 for what, estimate in _facts(group, kind, score):
-                    low, high = estimate.interval() if group.n_specimens > 1 else (np.nan, np.nan)
+                    low, high = estimate.interval()
                     row = {"kind": kind, "score": name, "what": what}
                     lines.append(about | row | {"value": estimate.mean, "low": low, "high": high})
     return pd.DataFrame(lines)
@@ -64,20 +64,17 @@ def _relative_slope(sigmas: Sequence[float], scores: np.ndarray) -> np.ndarray:
 
 
 def leads(groups: Sequence[Group]) -> pd.DataFrame:
-    """For each two of a limit, the sigma at which the one that leads on clean cells stops leading.
+    """For each two of the limit that most have, the sigma at which the one that leads on clean cells stops leading.
 
     `inf` is a lead that holds at the largest sigma.
     """
     lines = []
-    by_limit: dict[int, list[Group]] = {}
-    for group in groups:
-        by_limit.setdefault(group.place["flag_limit"], []).append(group)
-    for limit, of_limit in by_limit.items():
-        for one, other in combinations(labelled(of_limit).items(), 2):
-            for kind in sorted(set(kinds(one[1])) & set(kinds(other[1]))):
-                for name, score in SCORES.items():
-                    line = _lead(dict([one, other]), kind, score)
-                    lines += [{"flag_limit": limit, "kind": kind, "score": name} | line] if line else []
+    chosen = labelled(at_one_limit(groups))
+    for one, other in combinations(chosen.items(), 2):
+        for kind in sorted(set(kinds(one[1])) & set(kinds(other[1]))):
+            for name, score in SCORES.items():
+                line = _lead(dict([one, other]), kind, score)
+                lines += [{"flag_limit": limit_of(chosen), "kind": kind, "score": name} | line] if line else []
     columns = ["flag_limit", "kind", "score", "ahead", "behind", *ENDS]
     return pd.DataFrame(lines, columns=columns).sort_values(columns[:5], ignore_index=True)
 
@@ -106,12 +103,13 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
 
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
     """Print and write both tables; gives the files."""
-    blurred = [group for group in groups if kinds(group)]
-    if not blurred:
-        raise ValueError("no run was evaluated under blur: optics=blur evaluates those that exist")
+    blurred = under_blur(groups)
     summary, ends = summarise(blurred), leads(blurred)
     files = write_table(folder / file_name("blur", data), summary, shown(summary))
-    words = {name: ends[name].map(lambda at: "never" if np.isinf(at) else f"{at:.2f}") for name in ENDS}
+    words = {
+        name: ends[name].map(lambda at: "never" if np.isinf(at) else "-" if np.isnan(at) else f"{at:.2f}")
+        for name in ENDS
+    }
     return files + write_table(folder / file_name("leads", data), ends, ends.assign(**words))
 
 

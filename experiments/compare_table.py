@@ -34,7 +34,7 @@ def summarise(groups: Sequence[Group]) -> pd.DataFrame:
         apart = difference(scores[best], scores[label])
         low, high = apart.interval()
         places = paired([chosen[best].seeds, chosen[label].seeds])
-        one, other = (_confusions(chosen[name], of) for name, of in zip((best, label), places, strict=True))
+        one, other = (_tallies(chosen[name], of) for name, of in zip((best, label), places, strict=True))
         row = {"flag_limit": limit_of(chosen), "best": best, "model": label, "macro_f1": scores[label].mean}
         row |= {"behind": apart.mean, "low": low, "high": high, "seeds": len(apart.seeds)}
         rows.append(row | {"p": stats.permutation_p(one, other, stats.macro_f1, SWAPS, seed=0)})
@@ -44,8 +44,8 @@ def summarise(groups: Sequence[Group]) -> pd.DataFrame:
     return table.assign(p_holm=stats.holm(table["p"].to_numpy()))
 
 
-def _confusions(group: Group, places: Sequence[int]) -> np.ndarray:
-    return np.stack([group.runs[i].confusions[CLEAN] for i in places])
+def _tallies(group: Group, places: Sequence[int]) -> np.ndarray:
+    return stats.tallies(np.stack([group.runs[i].confusions[CLEAN] for i in places]))
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         f"behind {rows[0]['best']} at {rows[0]['flag_limit']}": [
             with_interval(row["behind"], row["low"], row["high"]) for row in rows
         ],
-        "seeds": [row["seeds"] for row in rows],
+        "shared seeds": [row["seeds"] for row in rows],
         "p, these seeds (Holm)": [f"{row['p_holm']:.2g}" for row in rows],
     }
     return pd.DataFrame(columns)

@@ -46,7 +46,7 @@ def truth(skill: np.ndarray) -> np.ndarray:
     share = MIX / MIX.sum()
     counts = np.tile(((1 - recall) / (CLASSES - 1) * share)[..., None], CLASSES)
     counts[..., np.arange(CLASSES), np.arange(CLASSES)] = recall * share
-    return stats.macro_f1(counts)
+    return stats.macro_f1(stats.tallies(counts))
 
 
 def _answers(rng: np.random.Generator, n: np.ndarray, logit: np.ndarray) -> np.ndarray:
@@ -61,13 +61,15 @@ def _answers(rng: np.random.Generator, n: np.ndarray, logit: np.ndarray) -> np.n
 
 def intervals(counts: np.ndarray, seed: int) -> Iterator[tuple[str, str, tuple[float, float]]]:
     """Name, which truth it is of, and interval, of macro-F1, each as the tables make it."""
-    times, _ = stats.resamples(counts[0, 0], DRAWS, seed)
+    cells = stats.macro_f1(stats.tallies(_of_cells(counts[0, 0], seed)))
+    counts = stats.tallies(counts)
+    times, _ = stats.resamples(counts[0, 0, :, 1], DRAWS, seed)
     whole = stats.macro_f1(counts.sum(axis=2))  # [models, seeds]
     draws = np.stack([[stats.macro_f1(stats.resample(run, times)) for run in model] for model in counts])
     yield "one seed, specimens, percentile", "seed", stats.interval(draws[0, 0])
     without = stats.macro_f1(stats.leave_one_out(counts[0, 0]))
     yield "one seed, specimens, BCa", "seed", stats.bca_interval(float(whole[0, 0]), draws[0, 0], without)
-    yield "one seed, cells", "seed", stats.interval(stats.macro_f1(_of_cells(counts[0, 0], seed)))
+    yield "one seed, cells", "seed", stats.interval(cells)
     means = draws.mean(axis=1)
     yield "three seeds, specimens alone", "model", stats.interval(means[0])
     yield "three seeds, specimens and seeds", "model", stats.interval_of_mean(whole[0], means[0])

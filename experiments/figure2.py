@@ -12,7 +12,7 @@ from typing import Any
 
 from latency_table import NEEDED, need_one_machine
 
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, lacking, told
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group, at_one_limit, limit_of
 from cellpatch.plotting import Drawing, draw_from, draw_point, finish, new_figure, styled
@@ -23,7 +23,7 @@ from cellpatch.stats import macro_f1
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Macro-F1 against milliseconds on a log axis, with the Pareto front."""
     chosen = labelled(at_one_limit(groups))
-    known = milliseconds(chosen, groups)
+    known, machine = milliseconds(chosen, groups)
     if not known:
         raise ValueError(NEEDED)
     figure, [axes] = new_figure(height_mm=80)
@@ -37,10 +37,10 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.set_xlabel("ms per cell, one at a time")
     axes.set_ylabel("macro-F1, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
-    lacking = [label for label in chosen if label not in known]
-    missing = f" No card of latency: {', '.join(lacking)}." if lacking else ""
-    caption = f"Macro-F1 against milliseconds per cell (eager, batch 1), {data}; grey: the Pareto front. "
-    return Drawing("figure2", figure, caption + told(list(chosen.values())) + missing)
+    drawn = {label: chosen[label] for label in known}
+    missing = lacking("No card of latency", drawn, groups)
+    caption = f"Macro-F1 against milliseconds per cell (eager, batch 1, medians on {machine}), {data}; "
+    return Drawing("figure2", figure, f"{caption}grey: the Pareto front. {told(list(drawn.values()))}{missing}")
 
 
 def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
@@ -52,8 +52,8 @@ def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-def milliseconds(chosen: Mapping[str, Group], groups: Sequence[Group]) -> dict[str, float]:
-    """Eager milliseconds of one cell at a time, of those of which a run at any limit has a card.
+def milliseconds(chosen: Mapping[str, Group], groups: Sequence[Group]) -> tuple[dict[str, float], str]:
+    """Eager milliseconds of one cell at a time, of those of which a run at any limit has a card, and on what machine.
 
     Raises ValueError if the cards are of different hardware or threads.
     """
@@ -64,7 +64,13 @@ def milliseconds(chosen: Mapping[str, Group], groups: Sequence[Group]) -> dict[s
         of_runs = [run.record["latency"] for run in runs if "eager" in run.record.get("latency", {}).get("engines", {})]
         cards |= {label: of_runs[0]} if of_runs else {}
     need_one_machine(cards.values())
-    return {label: float(card["engines"]["eager"][0]["ms"]) for label, card in cards.items()}
+    machine = ""
+    for card in cards.values():
+        hardware = card["hardware"]
+        machine = (
+            f"{hardware['gpu'] or hardware['processor']}, {hardware['threads']} thread{'s' * (hardware['threads'] > 1)}"
+        )
+    return {label: float(card["engines"]["eager"][0]["ms"]) for label, card in cards.items()}, machine
 
 
 if __name__ == "__main__":

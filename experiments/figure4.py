@@ -9,7 +9,7 @@ was evaluated at both before and after the resize. The caption names the models 
 
 from collections.abc import Sequence
 
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, lacking, told
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.groups import Group, at_one_limit, limit_of, under_blur
 from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
@@ -23,7 +23,7 @@ SIDES = (("clean", "o", 0.2), ("post", "s", 0.0), ("pre", "^", -0.2))
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """One row a model, by its clean score; three marks each."""
-    there = labelled(at_one_limit(under_blur(groups)))
+    there = labelled(at_one_limit(under_blur(groups, "pre", "post")))
     sigma = strong(list(there.values()))
     conditions = {"clean": CLEAN, "post": Condition("post", sigma), "pre": Condition("pre", sigma)}
     chosen = {label: group for label, group in there.items() if set(conditions.values()) <= set(group.conditions())}
@@ -49,8 +49,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     caption = (
         f"Macro-F1 on clean cells and under Gaussian blur of sigma {sigma:g}, after (post) and before (pre) resizing"
     )
-    lacking = [label for label in there if label not in chosen]
-    missing = f" Not evaluated at that sigma: {', '.join(lacking)}." if lacking else ""
+    missing = lacking("Not evaluated at that sigma", chosen, groups)
     return Drawing("figure4", figure, f"{caption}, {data}. " + told(list(chosen.values())) + missing)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 
 from cellpatch import stats
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, lacking, told
 from cellpatch.estimates import Estimate, combine
 from cellpatch.groups import Group, at_one_limit, blur_curve, limit_of, under_blur
 from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
@@ -21,7 +21,7 @@ from cellpatch.typeset import with_interval
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Two bars a model, by the slope after the resize."""
-    there = labelled(at_one_limit(under_blur(groups)))
+    there = labelled(at_one_limit(under_blur(groups, "pre", "post")))
     conditions_of = {label: tuple(sorted(map(astuple, group.conditions()))) for label, group in there.items()}
     [(conditions, _)] = Counter(conditions_of.values()).most_common(1)
     chosen = {label: group for label, group in there.items() if conditions_of[label] == conditions}
@@ -45,8 +45,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     caption = "Degradation rate: slope of accuracy against log2(1 + sigma), blur after (post) and before (pre) resizing"
     levels = {kind: [f"{sigma:g}" for one, sigma in conditions if one == kind] for kind in ("post", "pre")}
     words = "; ".join(f"{kind} at 0, {', '.join(sigmas)}" for kind, sigmas in levels.items())
-    lacking = [label for label in there if label not in chosen]
-    missing = f" At other sigmas and not drawn: {', '.join(lacking)}." if lacking else ""
+    missing = lacking("Not evaluated at these sigmas", chosen, groups)
     return Drawing("figure5", figure, f"{caption} ({words}), {data}. " + told(list(chosen.values())) + missing)
 
 

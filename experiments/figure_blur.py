@@ -10,7 +10,7 @@ from functools import partial
 
 from blur_panels import Curve, draw_panels
 
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, lacking, told
 from cellpatch.groups import Group, at_one_limit, blur_curve, under_blur
 from cellpatch.plotting import Drawing, draw_from, styled
 from cellpatch.stats import macro_f1
@@ -21,10 +21,12 @@ TITLES = {"post": "after the resize (post)", "pre": "before the resize (pre)"}
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Macro-F1 against log2(1 + sigma), a panel each for post and pre."""
-    chosen = labelled(at_one_limit(under_blur(groups)))
+    chosen = labelled(at_one_limit(under_blur(groups, "pre", "post")))
     panels = {title: partial(_curve, kind) for kind, title in TITLES.items()}
     figure = draw_panels(data, chosen, panels, "macro-F1")
-    return Drawing("figure_blur", figure, f"Macro-F1 under Gaussian blur, {data}. {told(list(chosen.values()))}")
+    missing = lacking("Not evaluated under blur", chosen, groups)
+    caption = f"Macro-F1 under Gaussian blur, {data}. {told(list(chosen.values()))}{missing}"
+    return Drawing("figure_blur", figure, caption)
 
 
 def _curve(kind: str, group: Group) -> Curve:

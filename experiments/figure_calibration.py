@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from blur_panels import Curve, draw_panels
 
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, lacking, told
 from cellpatch.groups import Group, at_one_limit, under_blur
 from cellpatch.plotting import Drawing, draw_from, styled
 
@@ -23,11 +23,13 @@ TITLES = {"ece": "as they are", "ece_scaled": "after temperature scaling"}
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Calibration error against log2(1 + sigma), a panel each for probabilities as they are and scaled."""
-    chosen = labelled(at_one_limit(under_blur(groups)))
+    chosen = labelled(at_one_limit(under_blur(groups, "post")))
     panels = {title: partial(_errors, score) for score, title in TITLES.items()}
     figure = draw_panels(data, chosen, panels, "expected calibration error")
-    caption = f"Calibration error under blur after the resize, {data}, means over seeds. "
-    return Drawing("figure_calibration", figure, caption + told(list(chosen.values())).rpartition(";")[0] + ".")
+    caption = f"Calibration error under blur after the resize, {data}, means over seeds, without intervals. "
+    n = told(list(chosen.values())).rpartition(";")[0] + "."
+    missing = lacking("Not evaluated under blur", chosen, groups)
+    return Drawing("figure_calibration", figure, caption + n + missing)
 
 
 def _errors(score: str, group: Group) -> Curve:

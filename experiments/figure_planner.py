@@ -14,11 +14,11 @@ from matplotlib.ticker import ScalarFormatter
 from cellpatch.captions import labelled, told
 from cellpatch.curves import Curve, curves
 from cellpatch.groups import Group
-from cellpatch.plotting import Drawing, draw_curve, draw_from, finish, new_figure, styled
+from cellpatch.plotting import COLUMN_MM, PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled
 from cellpatch.scaling import FURTHEST, fit_power_law, limit_for, why_no_power_law
 from cellpatch.stats import interval, macro_f1
 
-TARGETS = 12
+TARGETS = 7
 
 
 @styled
@@ -27,24 +27,37 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     found = {label: curve for label, curve in labelled(curves(groups)).items() if len(curve.limits) > 1}
     if not found:
         raise ValueError("a plan needs two flag_limits of a model at least")
-    figure, [axes] = new_figure(height_mm=85)
+    kinds = sorted({curve.place["adapt"] == "scratch" for curve in found.values()}, reverse=True)
+    figure, places = new_figure(PAGE_MM if len(kinds) > 1 else COLUMN_MM, 85, columns=len(kinds), sharey=True)
     refusals = []
     for label, curve in found.items():
+        axes = places[kinds.index(curve.place["adapt"] == "scratch")]
         targets, needed, refusal = plan(curve)
         if refusal:
             refusals.append(f"{label}: {refusal}")
         told_of = [
-            f"{t:.2f} takes {v:.0f} a class ({a:.0f} to {b:.0f})" for t, (v, a, b) in zip(targets, needed, strict=True)
+            f"{target:.2f} takes {value:.0f} a class{_ends(low, high)}"
+            for target, (value, low, high) in zip(targets, needed, strict=True)
         ]
-        y = [(value, low, high if np.isfinite(high) else FURTHEST * curve.limits[-1]) for value, low, high in needed]
+        y = [(value, low, min(high, FURTHEST * curve.limits[-1])) for value, low, high in needed]
         draw_curve(axes, targets, y, label, told_of, curve.place)
-    axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.set_xlabel("target macro-F1, test")
-    axes.set_ylabel("annotations per class (flag_limit)")
+    for axes, scratch in zip(places, kinds, strict=True):
+        axes.set_title("trained from scratch" if scratch else "pretrained")
+        axes.set_xlabel("target macro-F1, test")
+    places[0].set_yscale("log", base=2)
+    places[0].yaxis.set_major_formatter(ScalarFormatter())
+    places[0].set_ylabel("annotations per class (flag_limit)")
     finish(figure, data)
     why = f" No power law beyond the largest limit: {'; '.join(refusals)}." if refusals else ""
-    return Drawing("figure_planner", figure, f"Annotations that a target takes, {data}. {told(groups)}{why}")
+    open_end = f" Lines to the top, {FURTHEST:g} times a model's largest limit, are of intervals without a known end."
+    caption = f"Annotations that a target takes, {data}. {told(groups)}{open_end}{why}"
+    return Drawing("figure_planner", figure, caption)
+
+
+def _ends(low: float, high: float) -> str:
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    return f" ({low:.0f} to {high:.0f})" if np.isfinite(high) else f" ({low:.0f} or more, no end is known)"
 
 
 def plan(curve: Curve) -> tuple[list[float], list[tuple[float, float, float]], str | None]:
@@ -55,12 +68,13 @@ def plan(curve: Curve) -> tuple[list[float], list[tuple[float, float, float]], s
     draws = np.stack([estimate.both_draws() for estimate in estimates], axis=1)
     refusal = why_no_power_law(limits, draws)
     targets, needed = [], []
-    best = 1 - fit_power_law(limits, means)[0] if refusal is None else means.max()
+    law, laws = (fit_power_law(limits, of) if refusal is None else None for of in (means, draws))
+    best = means.max() if law is None else 1 - law[0]
     for target in np.linspace(means[0], best, TARGETS):
-        value = float(limit_for(limits, means, target, extrapolate=refusal is None))
+        value = float(limit_for(limits, means, target, law))
         if not np.isfinite(value):
             break
-        low, high = interval(limit_for(limits, draws, target, extrapolate=refusal is None))
+        low, high = interval(limit_for(limits, draws, target, laws))
         targets.append(float(target))
         needed.append((value, max(low, limits[0]), high))
     return targets, needed, refusal

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from figure_specimens import cards, with_cards
 
-from cellpatch.captions import told
+from cellpatch.captions import lacking, told
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group, limit_of
 from cellpatch.plotting import Drawing, draw_from, draw_point, finish, look_at, new_figure, styled
@@ -38,7 +38,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.set_ylabel("F1 of the class, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = f"F1 of each class against its separability in features (dotted: chance), {data}. "
-    return Drawing("figure_separability", figure, caption + told(list(chosen.values())))
+    missing = lacking("No card of features", chosen, groups)
+    return Drawing("figure_separability", figure, caption + told(list(chosen.values())) + missing)
 
 
 if __name__ == "__main__":

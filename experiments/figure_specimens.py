@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, lacking, told
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group, at_one_limit, limit_of
 from cellpatch.plotting import Drawing, draw_from, draw_point, finish, new_figure, styled
@@ -24,14 +24,15 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     figure, [axes] = new_figure(height_mm=80)
     for label, group in chosen.items():
         named = float(np.mean([card["specimen_accuracy"] for card in cards(group)]))
-        text = f"{label}: names {100 * named:.0f} % of specimens, macro-F1"
+        text = f"{label}: names the specimen of {100 * named:.0f} % of cells, macro-F1"
         draw_point(axes, named, group.estimate(CLEAN, macro_f1), group.place, text, label)
     axes.axvline(cards(next(iter(chosen.values())))[0]["specimen_chance"], color="0.6", linestyle=":", linewidth=1)
     axes.set_xlabel("share of test cells whose specimen features name")
     axes.set_ylabel("macro-F1, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = f"Macro-F1 against specimens named from features (dotted: the largest specimen's share), {data}. "
-    return Drawing("figure_specimens", figure, caption + told(list(chosen.values())))
+    missing = lacking("No card of features", chosen, groups)
+    return Drawing("figure_specimens", figure, caption + told(list(chosen.values())) + missing)
 
 
 def with_cards(groups: Sequence[Group]) -> dict[str, Group]:

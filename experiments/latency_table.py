@@ -20,7 +20,7 @@ from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
 from cellpatch.results import Result
 from cellpatch.runs import AXES
-from cellpatch.stats import macro_f1
+from cellpatch.stats import macro_f1, tallies
 from cellpatch.typeset import write_from, write_table
 
 NEEDED = "no run has a card of latency: python -m cellpatch.latency RUNS/* writes them"
@@ -39,7 +39,7 @@ def summarise(results: Sequence[Result]) -> pd.DataFrame:
             continue
         cards.append(card)
         line = {key: result.about[key] for key in AXES}
-        line |= {"macro_f1": float(macro_f1(result.confusions[CLEAN].sum(axis=0)))}
+        line |= {"macro_f1": float(macro_f1(tallies(result.confusions[CLEAN].sum(axis=0))))}
         line |= {"parameters": card["parameters"], "mmac": round(card["mmac"])}
         line |= {"threads": card["hardware"]["threads"]}
         for engine, rows in card["engines"].items():

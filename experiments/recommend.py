@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import compare_table
 import numpy as np
 from figure2 import milliseconds
 
@@ -10,8 +11,12 @@ from cellpatch.captions import labelled
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.curves import Curve, crossing, curves
 from cellpatch.estimates import Estimate, difference
-from cellpatch.groups import Group, at_one_limit, limit_of
+from cellpatch.groups import Group, at_one_limit, limit_of, under_blur
 from cellpatch.typeset import with_interval
+
+LEVEL = 0.05  # of p values after Holm
+FEW = 20  # test specimens below which the intervals' coverage was not simulated (coverage.py)
+Pair = tuple[tuple[str, Curve], tuple[str, Curve]]  # labels and curves: from scratch, pretrained
 
 
 def recommend(groups: Sequence[Group]) -> list[str]:
@@ -19,10 +24,13 @@ def recommend(groups: Sequence[Group]) -> list[str]:
     found = labelled(curves(groups))
     small = {label: curve for label, curve in found.items() if curve.place["adapt"] == "scratch"}
     large = {label: curve for label, curve in found.items() if curve.place["adapt"] != "scratch"}
-    told = [_best(found)]
-    if small and large:
-        told.append(_choice(small, large))
-    return [*told, *_cost(groups), *_focus(groups), *_limits(groups)]
+    told = [_best(groups)]
+    pair = _pair(small, large) if small and large else None
+    if pair:
+        told.append(_choice(*pair))
+    elif small and large:
+        told.append("Models from scratch and pretrained ones share no flag_limit here, so they are not compared.")
+    return [*told, *_cost(groups, pair), *_focus(groups), *_limits(groups)]
 
 
 def leader(found: Mapping[str, Curve], limit: int) -> tuple[str, Estimate] | None:
@@ -33,76 +41,80 @@ def leader(found: Mapping[str, Curve], limit: int) -> tuple[str, Estimate] | Non
     return max(there.items(), key=lambda item: item[1].mean) if there else None
 
 
-def _best(found: Mapping[str, Curve]) -> str:
-    top = max(limit for curve in found.values() for limit in curve.limits)
-    best = leader(found, top)
-    assert best is not None
-    name, score = best
-    close = []
-    for label, curve in found.items():
-        if label != name and top in curve.limits:
-            low, _ = difference(score, curve.estimates([top], stats.macro_f1)[0]).interval()
-            close += [label] if low <= 0 else []
-    text = f"At {top} annotations per class {name} has the highest macro-F1, {_scored(score)}."
-    if close:
-        return f"{text} Not told apart from it: {', '.join(close)}."
-    others = sum(top in curve.limits for curve in found.values()) - 1
-    return f"{text} It is ahead of every other model." if others else f"{text} No other model was run there."
+def _best(groups: Sequence[Group]) -> str:
+    """The best at the largest limit, and which others are not behind it by more than chance, after Holm."""
+    top = max(group.place["flag_limit"] for group in groups)
+    there = [group for group in groups if group.place["flag_limit"] == top]
+    scores = {label: group.estimate(CLEAN, stats.macro_f1) for label, group in labelled(there).items()}
+    best = max(scores, key=lambda label: scores[label].mean)
+    text = f"At {top} annotations per class {best} has the highest macro-F1, {_scored(scores[best])}."
+    if len(there) == 1:
+        return f"{text} No other model was run there."
+    table = compare_table.summarise(there)
+    behind = (table["low"] > 0) & (table["p_holm"] < LEVEL)
+    close, single = (table.loc[rows, "model"].tolist() for rows in (~behind, behind & (table["seeds"] == 1)))
+    text += f" Not told apart from it: {', '.join(close)}." if close else " It is ahead of every other model."
+    return text + (f" Behind it by one seed alone, which another may turn: {', '.join(single)}." if single else "")
 
 
-def _choice(small: Mapping[str, Curve], large: Mapping[str, Curve]) -> str:
-    """Below which limit a pretrained model, above which one from scratch, of the best of each at the largest limit."""
-    shared = sorted(
-        {limit for curve in small.values() for limit in curve.limits}
-        & {limit for curve in large.values() for limit in curve.limits}
-    )
-    if not shared:
-        return "Models from scratch and pretrained ones share no flag_limit here, so they are not compared."
-    mine, theirs = (leader(part, shared[-1]) for part in (small, large))
-    assert mine is not None
-    assert theirs is not None
-    one, other = small[mine[0]], large[theirs[0]]
-    both = sorted(set(one.limits) & set(other.limits))
-    pairs = zip(one.estimates(both, stats.macro_f1), other.estimates(both, stats.macro_f1), strict=True)
-    ahead = {limit: difference(a, b) for limit, (a, b) in zip(both, pairs, strict=True)}
+def _pair(small: Mapping[str, Curve], large: Mapping[str, Curve]) -> Pair | None:
+    """The best from scratch and the best pretrained at the largest limit that both kinds have, if there is one."""
+    limits = [{limit for curve in part.values() for limit in curve.limits} for part in (small, large)]
+    shared = limits[0] & limits[1]
+    found = [leader(part, max(shared)) for part in (small, large)] if shared else []
+    names = [each[0] for each in found if each]
+    return ((names[0], small[names[0]]), (names[1], large[names[1]])) if len(names) == 2 else None
+
+
+def _choice(mine: tuple[str, Curve], theirs: tuple[str, Curve]) -> str:
+    """Below which limit the pretrained model, above which the one from scratch: where intervals are sure of it."""
+    (one, small), (other, large) = mine, theirs
+    both = sorted(set(small.limits) & set(large.limits))
+    pairs = zip(small.estimates(both, stats.macro_f1), large.estimates(both, stats.macro_f1), strict=True)
+    ahead = {limit: difference(a, b).summary() for limit, (a, b) in zip(both, pairs, strict=True)}
     evidence = "; ".join(
-        f"at {limit} {apart.mean:+.3f} ({apart.interval()[0]:+.3f} to {apart.interval()[1]:+.3f})"
-        for limit, apart in ahead.items()
+        f"at {limit} {mean:+.3f} ({low:+.3f} to {high:+.3f})" for limit, (mean, low, high) in ahead.items()
     )
-    evidence = f" {mine[0]} less {theirs[0]} in macro-F1: {evidence}."
-    sure = {
-        limit: np.sign(apart.mean) * (apart.interval()[0] * apart.interval()[1] > 0) for limit, apart in ahead.items()
-    }
+    evidence = f" {one} less {other} in macro-F1: {evidence}."
+    sure = [np.sign(mean) * (low * high > 0) for mean, low, high in ahead.values()]
     where = "at every limit" if len(both) > 1 else f"at {both[0]}, the only limit that both have"
-    if all(sign > 0 for sign in sure.values()):
-        return f"Train {mine[0]} on your own annotations: it is ahead of {theirs[0]} {where}.{evidence}"
-    if all(sign < 0 for sign in sure.values()):
-        return f"Use {theirs[0]}: it is ahead of {mine[0]} {where}.{evidence}"
-    if len(both) > 1:
-        place, low, high = crossing(one, other, stats.macro_f1)
-        if 0 < place < np.inf and sure[both[-1]] > 0:
-            ends = f"{low:.0f} to {high:.0f}" if high < np.inf else f"{low:.0f} or later"
-            text = f"Below about {_round(place)} annotations per class use {theirs[0]}, above use {mine[0]}"
+    if all(sign > 0 for sign in sure):
+        return f"Train {one} on your own annotations: it is ahead of {other} {where}.{evidence}"
+    if all(sign < 0 for sign in sure):
+        return f"Use {other}: it is ahead of {one} {where}.{evidence}"
+    if len(both) > 1 and sure[-1] > 0:
+        place, low, high = crossing(small, large, stats.macro_f1)
+        ends = f"{low:.0f} to {high:.0f}" if high < np.inf else f"{low:.0f} or later"
+        if 0 < place < np.inf and sure[0] < 0:
+            text = f"Below about {_round(place)} annotations per class use {other}, above use {one}"
             return f"{text} (crossing at {place:.0f}, {ends}).{evidence}"
-    return f"Between {mine[0]} and {theirs[0]} these runs do not decide at every limit.{evidence}"
+        sure_from = both[max(i for i, sign in enumerate(sure) if sign <= 0) + 1]
+        text = f"Train {one} from {sure_from} annotations per class on: there it is ahead of {other}"
+        return f"{text}; below, these runs do not decide.{evidence}"
+    return f"Between {one} and {other} these runs do not decide at every limit.{evidence}"
 
 
-def _cost(groups: Sequence[Group]) -> list[str]:
+def _cost(groups: Sequence[Group], pair: Pair | None) -> list[str]:
+    """Milliseconds of the two that are compared; of the cheapest and the dearest if these have no cards."""
+    compared = {label: curve.groups[-1] for label, curve in pair or ()}
     try:
-        costs = milliseconds(labelled(at_one_limit(groups)), groups)
+        costs, machine = milliseconds(compared, groups)
+        if len(costs) < 2:
+            costs, machine = milliseconds(labelled(at_one_limit(groups)), groups)
     except ValueError as error:
         return [f"Of milliseconds nothing is said: {error}."]
     if len(costs) < 2:
         return []
-    fast, slow = min(costs, key=lambda label: costs[label]), max(costs, key=lambda label: costs[label])
-    ends = f"{costs[fast]:.3g} ms with {fast} and {costs[slow]:.3g} ms with {slow}, the cheapest and the dearest"
-    return [f"A cell costs {ends} (one cell at a time, eager)."]
+    ends = [pick(costs, key=lambda label: costs[label]) for pick in (min, max)]
+    told = " and ".join(f"{costs[label]:.3g} ms with {label}" for label in ends)
+    return [f"A cell costs {told} (one cell at a time, eager, {machine})."]
 
 
 def _focus(groups: Sequence[Group]) -> list[str]:
-    blurred = [g for g in groups if any(c.kind == "post" for c in g.conditions())]
-    if not blurred:
-        return ["Nothing is said of slides out of focus: no run was evaluated under blur (optics=blur)."]
+    try:
+        blurred = under_blur(groups, "post")
+    except ValueError as error:
+        return [f"Nothing is said of slides out of focus: {error}."]
     chosen = labelled(at_one_limit(blurred))
     shared = set.intersection(*({c.sigma for c in g.conditions() if c.kind == "post"} for g in chosen.values()))
     if not shared:
@@ -122,6 +134,13 @@ def _focus(groups: Sequence[Group]) -> list[str]:
 
 def _limits(groups: Sequence[Group]) -> list[str]:
     told = []
+    specimens = groups[0].n_specimens
+    if groups[0].no_interval:
+        told.append(f"No number here has an interval: {groups[0].no_interval}.")
+    elif specimens < FEW:
+        told.append(
+            f"Of {specimens} test specimens the intervals are too narrow: from {FEW} on they hold what they say."
+        )
     if min(len(group.seeds) for group in groups) == 1:
         told.append("Some models were trained with one seed: how much another would differ is not in their intervals.")
     true = groups[0].runs[0].confusions[CLEAN].sum(axis=(0, 2))

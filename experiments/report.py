@@ -33,7 +33,7 @@ from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
 from cellpatch.curves import curves
 from cellpatch.data.store import CellStore
-from cellpatch.groups import Group, data_sets, grouped
+from cellpatch.groups import Group, data_sets, grouped, under_blur
 from cellpatch.plotting import COLUMN_MM, as_svg
 from cellpatch.publish import replacing
 from cellpatch.record import predictions_by_condition
@@ -88,12 +88,11 @@ def _study(key: str, data: str, groups: Sequence[Group], place: Path, folder: Pa
 
 
 def _tables(groups: Sequence[Group], lacking: list[str]) -> Iterator[dict[str, Any]]:
-    blurred = [group for group in groups if blur_table.kinds(group)]
     makers = {
         "Macro-F1 of each model at each limit": lambda: models_table.shown(models_table.summarise(groups)),
         "Behind the best, on the same cells": lambda: compare_table.shown(compare_table.summarise(groups)),
         "From where on a model from scratch stays ahead": lambda: _crossings(groups),
-        "Under blur": lambda: blur_table.shown(blur_table.summarise(blurred)) if blurred else pd.DataFrame(),
+        "Under blur": lambda: blur_table.shown(blur_table.summarise(under_blur(groups))),
         "Milliseconds a cell": lambda: latency_table.shown(
             latency_table.summarise([run for group in groups for run in group.runs])
         ),

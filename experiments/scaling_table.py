@@ -57,7 +57,7 @@ def crossings(groups: Sequence[Group]) -> pd.DataFrame:
 
 def in_words(limit: float) -> str:
     """A flag_limit of a crossing."""
-    return "always" if limit == 0 else "never" if np.isinf(limit) else f"{limit:.0f}"
+    return "always" if limit == 0 else "never" if np.isinf(limit) else "-" if np.isnan(limit) else f"{limit:.0f}"
 
 
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:

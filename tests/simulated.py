@@ -63,7 +63,8 @@ def _answers(rng: np.random.Generator, true: np.ndarray, right: np.ndarray) -> n
 def _metrics(confusions: dict[Condition, np.ndarray]) -> list[dict]:
     rows = []
     for condition, counts in confusions.items():
-        scores = {"accuracy": stats.accuracy(counts.sum(axis=0)), "macro_f1": stats.macro_f1(counts.sum(axis=0))}
+        whole = stats.tallies(counts.sum(axis=0))
+        scores = {"accuracy": stats.accuracy(whole), "macro_f1": stats.macro_f1(whole)}
         row = {"kind": condition.kind, "sigma": condition.sigma, "n_test": int(counts.sum()), "balanced_accuracy": 0.5}
         row |= {name: float(score) for name, score in scores.items()}
         rows.append(row | {"ece": 0.05 * (1 + condition.sigma), "ece_scaled": 0.03 * (1 + condition.sigma)})

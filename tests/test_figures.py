@@ -270,7 +270,7 @@ def test_figure4_and_figure5_compare_models_at_the_same_sigmas() -> None:
     assert "Not evaluated at that sigma: efficientnet_lite0, knn." in caption
     caption = figure5.draw("d", grouped([*some, dataclasses.replace(last, confusions=few)])).caption
     assert "(post at 0, 0.4, 0.8, 1.6, 3.2; pre at 0, 0.4, 0.8, 1.6, 3.2)" in caption
-    assert "At other sigmas and not drawn: efficientnet_lite0, knn." in caption
+    assert "Not evaluated at these sigmas: efficientnet_lite0, knn." in caption
 
     def without(kind: str, sigma: float) -> list:
         lacks = Condition(kind, sigma)

@@ -71,10 +71,11 @@ def test_where_a_model_overtakes() -> None:
 
 
 def test_how_many_annotations_a_target_takes() -> None:
-    scores = scaling.power_law(np.array([0.1, 0.4, 0.5]), 256, LIMITS)
-    assert scaling.limit_for(LIMITS, scores, float(scores[0]) - 0.01, extrapolate=True) == 0
-    assert scaling.limit_for(LIMITS, scores, float(scores[2]), extrapolate=True) == pytest.approx(1024)
-    assert scaling.limit_for(LIMITS, scores, 0.83, extrapolate=False) == np.inf
-    assert scaling.limit_for(LIMITS, scores, 0.83, extrapolate=True) == pytest.approx(256 * (0.4 / 0.07) ** 2)
-    assert scaling.limit_for(LIMITS, scores, 0.89, extrapolate=True) == np.inf, "too far to believe"
-    assert scaling.limit_for(LIMITS, scores, 0.95, extrapolate=True) == np.inf, "below the floor of errors"
+    fit = np.array([0.1, 0.4, 0.5])
+    scores = scaling.power_law(fit, 256, LIMITS)
+    assert scaling.limit_for(LIMITS, scores, float(scores[0]) - 0.01, fit) == 0
+    assert scaling.limit_for(LIMITS, scores, float(scores[2]), fit) == pytest.approx(1024)
+    assert scaling.limit_for(LIMITS, scores, 0.83) == np.inf
+    assert scaling.limit_for(LIMITS, scores, 0.83, fit) == pytest.approx(256 * (0.4 / 0.07) ** 2)
+    assert scaling.limit_for(LIMITS, scores, 0.89, fit) == np.inf, "too far to believe"
+    assert scaling.limit_for(LIMITS, scores, 0.95, fit) == np.inf, "below the floor of errors"

@@ -28,8 +28,8 @@ def _cells(seed: int, n: int = 120, k: int = 4) -> tuple[np.ndarray, np.ndarray,
 @given(seed=st.integers(0, 10**6))
 def test_a_draw_scores_as_its_cells_do(seed: int) -> None:
     labels, predicted, specimens = _cells(seed)
-    counts = stats.confusions_by_specimen(labels, predicted, specimens, 4)
-    times, redrawn = stats.resamples(counts, 5, seed)
+    counts = stats.tallies(stats.confusions_by_specimen(labels, predicted, specimens, 4))
+    times, redrawn = stats.resamples(counts[:, 1], 5, seed)
     assert times.shape == (5, len(counts))
     assert 0 <= redrawn < 1
     drawn = stats.resample(counts, times)
@@ -49,8 +49,8 @@ def test_a_draw_scores_as_its_cells_do(seed: int) -> None:
 def test_the_interval_of_known_clusters() -> None:
     rng = np.random.default_rng(0)
     right = rng.normal(0.7, 0.1, 400).clip(0, 1)  # specimens differ, cells of one agree
-    counts = np.array([[[round(1000 * p), 1000 - round(1000 * p)], [0, 0]] for p in right])
-    times, redrawn = stats.resamples(counts, 4000, 1)
+    counts = stats.tallies(np.array([[[round(1000 * p), 1000 - round(1000 * p)], [0, 0]] for p in right]))
+    times, redrawn = stats.resamples(counts[:, 1], 4000, 1)
     assert redrawn == 0
     low, high = stats.interval(stats.accuracy(stats.resample(counts, times)))
     error = right.std() / 400**0.5
@@ -62,7 +62,8 @@ def test_draws_without_a_class_are_drawn_again() -> None:
     counts = np.zeros((10, 3, 3), np.int64)
     counts[:, 0, 0] = 5
     counts[0, 1, 0] = 2  # class 1 is in one specimen of ten and never found; class 2 in none
-    times, redrawn = stats.resamples(counts, 5000, 0)
+    counts = stats.tallies(counts)
+    times, redrawn = stats.resamples(counts[:, 1], 5000, 0)
     assert times.shape == (5000, 10)
     assert (times.sum(axis=1) == 10).all()
     assert (times[:, 0] > 0).all()
@@ -72,19 +73,24 @@ def test_draws_without_a_class_are_drawn_again() -> None:
     assert times[:, 1].mean() == pytest.approx(times[:, 5].mean(), abs=0.05)
 
 
+def test_specimens_that_say_nothing_of_others_are_refused() -> None:
+    with pytest.raises(ValueError, match="classes lie in too few of 16 specimens to resample them: 16 in a single one"):
+        stats.resamples(np.eye(16, dtype=np.int64), 2000, 0)
+
+
 def _two_models(seed: int, n: int = 40, cells: int = 50) -> np.ndarray:
-    """Confusion matrices [2, n, 2, 2] of specimens of equal size; the first model is better."""
+    """Tallies [2, n, 3, 2] of specimens of equal size; the first model is better."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((2, n, 2, 2), np.int64)
     counts[:, :, 0, 0] = rng.binomial(cells, rng.beta([[8], [7]], 3, (2, n)))
     counts[:, :, 0, 1] = cells - counts[:, :, 0, 0]
-    return counts
+    return stats.tallies(counts)
 
 
 def test_bca_is_scipys() -> None:
     [counts, _] = _two_models(1)
     right = counts[:, 0, 0] / 50
-    times, _ = stats.resamples(counts, 20000, 0)
+    times, _ = stats.resamples(counts[:, 1], 20000, 0)
     draws, without = stats.accuracy(stats.resample(counts, times)), stats.accuracy(stats.leave_one_out(counts))
     np.testing.assert_allclose(without, [np.delete(right, i).mean() for i in range(len(right))])
     found = bootstrap((right,), np.mean, n_resamples=20000, method="BCa", rng=np.random.default_rng(1))
@@ -105,7 +111,8 @@ def test_permutation_is_scipys() -> None:
     found = permutation_test(right, apart, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0))
     assert stats.permutation_p(one[None], other[None], stats.accuracy, 9999, 0) == pytest.approx(found.pvalue, abs=0.01)
     assert stats.permutation_p(one[None], one[None], stats.accuracy, 99, 0) == 1.0
-    assert stats.permutation_p(one[None], one[None] * 0 + [[0, 50], [0, 0]], stats.accuracy, 99, 0) == 1 / 100
+    never = stats.tallies(np.tile([[0, 50], [0, 0]], (40, 1, 1)))
+    assert stats.permutation_p(one[None], never[None], stats.accuracy, 99, 0) == 1 / 100
     with pytest.raises(ValueError, match="the same seeds, specimens and classes"):
         stats.permutation_p(one[None], other[None, :5], stats.accuracy, 9, 0)
 
@@ -137,7 +144,9 @@ def test_noise_of_seeds_is_paired_and_absent_for_one() -> None:
 
 def test_the_truth_of_the_simulation_is_that_of_many_specimens() -> None:
     counts = coverage.simulate(np.random.default_rng(0), 100_000, coverage.SKILL[:, None])
-    np.testing.assert_allclose(stats.macro_f1(counts[:, 0].sum(axis=1)), coverage.truth(coverage.SKILL), atol=2e-3)
+    np.testing.assert_allclose(
+        stats.macro_f1(stats.tallies(counts[:, 0].sum(axis=1))), coverage.truth(coverage.SKILL), atol=2e-3
+    )
 
 
 def test_intervals_cover_the_truth_and_those_over_cells_do_not() -> None:
