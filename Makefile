@@ -1,5 +1,6 @@
 # make run     a small, complete study on the embedded synthetic cells (under 8 minutes on two cores)
 # make bench   how fast it is, against what one would write instead (half an hour; let nothing run beside it)
+# make coverage  do our intervals hold the truth? simulated, a quarter of an hour: tables/coverage.md
 # make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, all tests
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
@@ -15,7 +16,7 @@ ENTITY ?=
 QUICK := runs/quick
 FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
 
-.PHONY: help run test test-cluster check bench data figures tables paper report dashboard docs $(FIGURES) clean
+.PHONY: help run test test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -51,6 +52,9 @@ report: .venv/installed
 dashboard: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dashboard]'
 	$(BIN)/python experiments/dashboard.py $(ENTITY)
+
+coverage: .venv/installed
+	$(BIN)/python experiments/coverage.py
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs

@@ -1,12 +1,14 @@
 """Do our 95 % intervals cover the truth 95 % of the time, and how far off is an interval over cells?
 
-    python experiments/coverage.py [--studies 2000]      # writes tables/coverage.csv, .md and .tex
+    python experiments/coverage.py [--studies 2000]      # writes tables/coverage.csv, .md and .tex; or: make coverage
 
 Simulated, so the truth is known: specimens differ in how hard they are (normal on the logit, sd 0.7), in which classes
 they hold (Dirichlet) and in how many cells; a model has its own quirks on each specimen (sd 0.4), a seed on each class
 (sd 0.15). A study sees some specimens and three seeds of two models. The truth is macro-F1 over all specimens there
-are: of the seed at hand where an interval is of one seed, else the mean over all seeds there are. Told is how often
-each interval holds it, with the standard error of that share, and its mean width.
+are: of the seed at hand where an interval is of one seed, else the mean over all seeds there are. For crossings the
+second model stays as it is over four flag_limits and the first grows past it (GROWTH). Told is how often
+each interval holds the truth, with the standard error of that share, and its mean width (of crossings in doublings of
+the limit, of those with two ends).
 """
 
 import argparse
@@ -16,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cellpatch import stats
+from cellpatch import scaling, stats
 from cellpatch.typeset import write_table
 
 SEEDS, DRAWS = 3, 1000
 SKILL = np.array([[2.0, 1.5, 1.0, 0.5], [1.8, 1.2, 1.0, 0.9]])  # of two models at each class, logit
 MODELS, CLASSES = SKILL.shape
 MIX = np.array([4, 2, 1, 0.7])  # of the classes
+LIMITS, GROWTH = (256, 512, 1024, 2048), np.array([-0.5, -0.2, 0.1, 0.4])  # added to the first model's skill
 HARDNESS, QUIRKS, OF_SEEDS = 0.7, 0.4, 0.15  # standard deviations on the logit
 
 
@@ -80,6 +83,26 @@ def intervals(counts: np.ndarray, seed: int) -> Iterator[tuple[str, str, tuple[f
     yield "difference, draws over specimens and seeds", "difference", stats.interval(both[0] - both[1])
 
 
+def crossing(rng: np.random.Generator, specimens: int) -> tuple[float, float]:
+    """The interval of the limit from which the first model of one simulated study stays ahead, as `curves.crossing`."""
+    grown = np.stack([SKILL[0] + GROWTH[:, None], np.tile(SKILL[1], (len(LIMITS), 1))])  # [models, limits, classes]
+    skill = grown.reshape(-1, 1, CLASSES) + rng.normal(0, OF_SEEDS, (MODELS * len(LIMITS), SEEDS, CLASSES))
+    counts = stats.tallies(simulate(rng, specimens, skill))
+    times, _ = stats.resamples(counts[0, 0, :, 1], DRAWS, int(rng.integers(2**31)))
+    whole = stats.macro_f1(counts.sum(axis=2)).reshape(MODELS, len(LIMITS), SEEDS)
+    draws = np.stack([stats.macro_f1(stats.resample(run, times)) for model in counts for run in model])
+    means = draws.reshape(MODELS, len(LIMITS), SEEDS, DRAWS).mean(axis=2)
+    noise = [stats.seed_noise(apart, range(SEEDS), DRAWS, 0) for apart in whole[0] - whole[1]]
+    return stats.interval(scaling.overtakes_at(LIMITS, (means[0] - means[1] + np.stack(noise)).T))
+
+
+def true_crossing(rng: np.random.Generator) -> float:
+    """Where it is over all specimens and seeds there are."""
+    of_seeds = rng.normal(0, OF_SEEDS, (100_000, CLASSES))
+    ahead = [truth(SKILL[0] + more + of_seeds).mean() - truth(SKILL[1] + of_seeds).mean() for more in GROWTH]
+    return float(scaling.overtakes_at(LIMITS, np.array(ahead)))
+
+
 def _of_cells(counts: np.ndarray, seed: int) -> np.ndarray:
     whole = counts.sum(axis=0)
     drawn = np.random.default_rng(seed).multinomial(whole.sum(), whole.ravel() / whole.sum(), DRAWS)
@@ -90,19 +113,26 @@ def coverage(specimens: int, studies: int, seed: int = 0) -> pd.DataFrame:
     """One row an interval: how often it held the truth, and its mean width."""
     rng = np.random.default_rng(seed)
     one, other = truth(SKILL[:, None] + rng.normal(0, OF_SEEDS, (MODELS, 100_000, CLASSES))).mean(axis=1)
+    where = true_crossing(rng)
     held: dict[str, list[tuple[bool, float]]] = {}
     for study in range(studies):
         skill = SKILL[:, None] + rng.normal(0, OF_SEEDS, (MODELS, SEEDS, CLASSES))
         true = {"seed": truth(skill[0, 0]), "model": one, "difference": one - other}
         for name, which, (low, high) in intervals(simulate(rng, specimens, skill), study):
             held.setdefault(name, []).append((bool(low <= true[which] <= high), high - low))
+        low, high = crossing(rng, specimens)
+        held.setdefault("crossing of two curves", []).append((low <= where <= high, _doublings(low, high)))
     rows = []
     for name, found in held.items():
         inside, width = np.array(found, float).T
         error = np.sqrt(inside.mean() * (1 - inside.mean()) / studies)
         row = {"specimens": specimens, "interval": name, "covers": inside.mean(), "error": error}
-        rows.append(row | {"width": width.mean(), "studies": studies})
+        rows.append(row | {"width": np.nanmean(width), "studies": studies})
     return pd.DataFrame(rows)
+
+
+def _doublings(low: float, high: float) -> float:
+    return float(np.log2(high / low)) if low > 0 and high < np.inf else np.nan
 
 
 def main() -> None:

@@ -59,12 +59,13 @@ def report(entity: str, project: str) -> wr.Report:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python experiments/dashboard.py", description="Make a W&B dashboard.")
-    parser.add_argument("entity", help="your W&B user or team")
+    parser.add_argument("entity", nargs="?", help="your W&B user or team; without one: your default")
     parser.add_argument("project", nargs="?", default="cellpatch")
     options = parser.parse_args()
     if not wandb.api.api_key:
         sys.exit(WITHOUT)
-    for made in (workspace(options.entity, options.project), report(options.entity, options.project)):
+    entity = options.entity or str(wandb.Api().default_entity)
+    for made in (workspace(entity, options.project), report(entity, options.project)):
         made.save()
         print(made.url)
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "experiments"))
@@ -16,8 +17,9 @@ def test_workspace_and_report_hold_the_keys_that_runs_log() -> None:
             assert key in told, key
 
 
-def test_without_an_account_it_says_what_to_do() -> None:
-    command = [sys.executable, str(ROOT / "experiments" / "dashboard.py"), "someone"]
+@pytest.mark.parametrize("entity", [["someone"], []])
+def test_without_an_account_it_says_what_to_do(entity: list[str]) -> None:
+    command = [sys.executable, str(ROOT / "experiments" / "dashboard.py"), *entity]
     done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "HOME": "/nowhere"})
     assert done.returncode == 1
     assert done.stdout == ""
