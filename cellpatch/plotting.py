@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -43,7 +44,11 @@ LINES: dict[str, Any] = {
     "ft_all": (0, (6, 1)),
     "lora": (0, (3, 1, 1, 1, 1, 1)),
 }
+# Classes are named in many scripts; matplotlib's own font has no Chinese or Japanese characters.
+_CJK = ("Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAGothic", "Hiragino Sans", "Yu Gothic", "MS Gothic")
+_INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
 _STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans", *(name for name in _CJK if name in _INSTALLED)],
     "font.size": 8,
     "text.parse_math": False,  # a class may be named CD8$^+$
     "axes.spines.top": False,

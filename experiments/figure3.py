@@ -77,9 +77,8 @@ def _mark_crossings(axes: Axes, small: Mapping[str, Curve], large: Mapping[str, 
     means = [estimate.mean for estimate in best.estimates(best.limits, macro_f1)]
     axes.plot(best.limits, means, color="0.6", linewidth=2.5, zorder=0)
     words = []
-    for label, curve in large.items():
-        if len(set(best.limits) & set(curve.limits)) < 2:
-            continue
+    compared = {label: curve for label, curve in large.items() if len(set(best.limits) & set(curve.limits)) > 1}
+    for label, curve in compared.items():
         place, low, high = crossing(best, curve, macro_f1)
         if 0 < place < np.inf:
             style = look(curve.place["model"])
@@ -88,7 +87,8 @@ def _mark_crossings(axes: Axes, small: Mapping[str, Curve], large: Mapping[str, 
             words.append(f"{label} from {place:.0f} ({low:.0f} to {high:.0f})")
     if words:
         return f" {name} (grey), the best from scratch at {top}, stays ahead of " + ", of ".join(words) + "."
-    return f" Grey: {name}, the best from scratch at {top}; it crosses no other curve between these limits."
+    none = "it crosses none between limits that both have" if compared else "no other has two limits in common with it"
+    return f" Grey: {name}, the best from scratch at {top}; {none}."
 
 
 if __name__ == "__main__":

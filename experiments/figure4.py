@@ -44,6 +44,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     for name, marker, _ in SIDES:
         axes.plot([], [], marker, color="0.3", markerfacecolor="0.3" if name == "clean" else "white", label=name)
     axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
+    axes.set_ylim(-0.5, len(order) - 0.5)
     axes.set_xlabel("macro-F1, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}, sigma {sigma:g} px of 40")
     caption = (

@@ -40,6 +40,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.barh([0], [0], color="0.3", label="post")
     axes.barh([0], [0], color="white", edgecolor="0.3", label="pre")
     axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
+    axes.set_ylim(-0.5, len(order) - 0.5)
     axes.set_xlabel("accuracy per doubling of (1 + sigma)")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = "Degradation rate: slope of accuracy against log2(1 + sigma), blur after (post) and before (pre) resizing"

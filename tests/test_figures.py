@@ -99,7 +99,7 @@ def test_crossings_are_marked_where_the_simulation_has_them() -> None:
     )
     assert "3 seeds; 95 % intervals over specimens and seeds." in caption
     apart = simulated(skills={**SKILLS, ("customvit", "scratch", 40): (0.0, 0.05, 0.1)})
-    assert "it crosses no other curve" in figure3.draw("simulated", grouped(apart)).caption
+    assert "it crosses none between limits that both have" in figure3.draw("simulated", grouped(apart)).caption
 
 
 def test_missing_runs_are_gaps_that_the_caption_names() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cellpatch.data import points
 from cellpatch.data.annotations import centroid, read_annotations
 from cellpatch.data.crops import cut
 from cellpatch.data.images import ArrayPlane
@@ -229,8 +230,8 @@ def test_annotations_are_found_however_root_is_written(tmp_path: Path, monkeypat
     point["properties"] = {"classification": {"name": "a"}}
     (root / "tile0.geojson").write_text(json.dumps([point]))
     monkeypatch.chdir(tmp_path)
-    for top, points in ((root, "t/tile0.geojson"), (Path("t"), str(root / "tile0.geojson")), (Path("t"), "*.geojson")):
-        assert read_annotations(top, points, "auto")["where"][0] == "tile0.geojson, row 1"
+    for top, where in ((root, "t/tile0.geojson"), (Path("t"), str(root / "tile0.geojson")), (Path("t"), "*.geojson")):
+        assert read_annotations(top, where, "auto")["where"][0] == "tile0.geojson, row 1"
     (tmp_path / "tile0.geojson").write_text("[]")
     with pytest.raises(ValueError, match=r"tile0.geojson: must lie below data.root, t, beside its image"):
         read_annotations(Path("t"), "tile0.geojson", "auto")
@@ -263,10 +264,15 @@ def test_links_below_root_are_followed_and_dots_are_not(tmp_path: Path) -> None:
     assert _fill(tmp_path, _points(root)).manifest.counts == {"a": 12, "b": 12}
 
 
-def test_another_order_of_rows_is_another_store(tmp_path: Path) -> None:
+def test_another_order_of_rows_is_another_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = _tiles(tmp_path / "t")
+    reads = []
+    read = points.read_annotations
+    monkeypatch.setattr(points, "read_annotations", lambda *a: (reads.append(1), read(*a))[1])
     first = _points(root).describe()
     assert _points(root).describe() == first
+    assert len(reads) == 1, "files that stay as they are are read once in a process"
+    assert _points(root, class_names={"a": "c"}).describe()["rows"] != first["rows"]
     pd.read_csv(root / "points.csv").iloc[::-1].to_csv(root / "points.csv", index=False)
     assert _points(root).describe() != first
 

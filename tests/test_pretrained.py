@@ -18,6 +18,7 @@ from cellpatch.export import export
 from cellpatch.groups import grouped
 from cellpatch.network import open_backbone, restore, weights_fingerprint
 from cellpatch.optics import Optics
+from cellpatch.probe import LinearProbe
 from cellpatch.record import read_predictions, read_record, replace_record
 from cellpatch.results import read_results
 from cellpatch.study import open_store, open_study
@@ -114,6 +115,25 @@ def test_one_pass_serves_limits_seeds_and_probes(
     label.rename(root / "green" / "specimen0_was_red")  # one specimen's labels are corrected
     train(_config(tmp_path, root, "seed=3"))
     assert len(passes) == 4, "another name is none; other labels in another order of cells are"
+
+
+def test_the_very_same_cells_are_fitted_once(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder_of_squares(20, 5)
+    fits = []
+    fit = LinearProbe.fit
+    monkeypatch.setattr(LinearProbe, "fit", lambda *a: (fits.append(1), fit(*a))[1])
+    for override in ("seed=0", "seed=1", "flag_limit=2"):
+        train(_config(tmp_path, root, "adapt=linear_probe", "flag_limit=1000", override))
+    assert len(fits) == 2, "a limit above all classes takes all cells, whatever the seed"
+    records = [record for _, record in _records(tmp_path)]
+    one, other, few = sorted(records, key=lambda record: -record["config"]["flag_limit"])
+    assert one["probe"] == other["probe"] != few["probe"]
+    assert one["seconds"]["train"] == other["seconds"]["train"] > 0
+    assert one["metrics"] == other["metrics"]
+    train(_config(tmp_path, root, "adapt=linear_probe", "flag_limit=1000", "adapt.path_steps=11"))
+    assert len(fits) == 3, "another setting is another fit"
 
 
 def test_augmented_views_join_the_training_cells(tmp_path: Path, folder_of_squares: FolderMaker) -> None:

@@ -59,6 +59,16 @@ def test_without_grids_it_is_hydras_own() -> None:
         assert ours().split_arguments(overrides, n) == expected
 
 
+def test_each_value_is_composed_before_any_job_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[list[str]] = []
+    kind = paired_sweeper()
+    monkeypatch.setattr(kind.__mro__[1], "validate_batch_is_legal", lambda _, batch: composed.extend(batch))
+    jobs = [[f"flag_limit={limit}", f"seed={seed}"] for limit in range(7) for seed in range(3)]
+    kind().validate_batch_is_legal(jobs)
+    assert {word for job in composed for word in job} == {word for job in jobs for word in job}
+    assert len(composed) == 9
+
+
 def test_the_paper_is_all_of_it_and_nothing_senseless() -> None:
     experiment = OmegaConf.load(CONF / "experiment" / "paper.yaml")
     sweeper = experiment.hydra.sweeper

@@ -46,7 +46,7 @@ def _named(root: Path, file: Path) -> str:
     return _below(root, file) if file.is_relative_to(root) else file.name
 
 
-def _files(root: Path, points: str) -> list[Path]:
+def annotation_files(root: Path, points: str) -> list[Path]:
     """The annotation files: one path, or a glob below root."""
     if Path(points).is_file():
         file, top = Path(os.path.abspath(points)), Path(os.path.abspath(root))  # noqa: PTH100 (links are kept)
@@ -58,13 +58,13 @@ def _files(root: Path, points: str) -> list[Path]:
 
 
 def _read_table(root: Path, points: str) -> pd.DataFrame:
-    tables = [read_table(file, _COLUMNS, _named(root, file)) for file in _files(root, points)]
+    tables = [read_table(file, _COLUMNS, _named(root, file)) for file in annotation_files(root, points)]
     return pd.concat(tables, ignore_index=True)
 
 
 def _read_endonuke(root: Path, points: str) -> pd.DataFrame:
     rows = []
-    for file in _files(root, points):
+    for file in annotation_files(root, points):
         image = _below(root, file.parent.parent / "images" / f"{file.stem}.png")
         name = _below(root, file)
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
@@ -79,7 +79,7 @@ def _read_endonuke(root: Path, points: str) -> pd.DataFrame:
 def _read_viewer(root: Path, points: str) -> pd.DataFrame:
     tables = []
     names = ["x", "y", "class", "prob", "color", "dr"]
-    for file in _files(root, points):
+    for file in annotation_files(root, points):
         try:
             table = pd.read_csv(
                 file, sep="\t", header=None, names=names, encoding="cp932", dtype=str, keep_default_na=False
@@ -95,7 +95,7 @@ def _read_viewer(root: Path, points: str) -> pd.DataFrame:
 
 def _read_geojson(root: Path, points: str) -> pd.DataFrame:
     rows = []
-    for file in _files(root, points):
+    for file in annotation_files(root, points):
         name = _below(root, file)
         image = _below(root, _image_of_name(file))
         try:

@@ -1,6 +1,7 @@
 """Source `points`: images with annotated points, cut into crops at their native scale."""
 
 import hashlib
+import json
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from cellpatch.data.annotations import read_annotations
+from cellpatch.data.annotations import annotation_files, read_annotations
 from cellpatch.data.crops import Border, cut, note_outside
 from cellpatch.data.images import Plane, open_plane
 from cellpatch.data.problems import Problems
@@ -102,9 +103,20 @@ class Points(Source):
         return match.group(1)
 
     def describe(self) -> dict[str, Any]:
-        images = [self.root / image for image in self.table["image"].unique()]
-        rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy().tobytes()
-        return self._parameters() | {"files": listing(self.root, images), "rows": hashlib.sha256(rows).hexdigest()}
+        images, rows = self._images_and_rows()
+        return self._parameters() | {"files": listing(self.root, images), "rows": rows}
+
+    def _images_and_rows(self) -> tuple[list[Path], str]:
+        """The images and a hash of the points, read once in a process while their files stay as they are."""
+        files = [(file, file.stat()) for file in annotation_files(self.root, self.points)]
+        state = [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in files]
+        key = json.dumps([str(self.root), self.points, self._parameters(), state])
+        if key not in _described:
+            images = [self.root / image for image in self.table["image"].unique()]
+            rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy().tobytes()
+            _described.clear()  # one data set at a time, as stores are open
+            _described[key] = (images, hashlib.sha256(rows).hexdigest())
+        return _described[key]
 
     def _parameters(self) -> dict[str, Any]:
         names = (
@@ -205,6 +217,7 @@ def _cut(
     return _Cuts(plane.width, plane.height, kept, [crop for crop in cuts if crop is not None])
 
 
+_described: dict[str, tuple[list[Path], str]] = {}
 _opened = lru_cache(maxsize=1)(open_plane)  # an image's chunks of points come one after the other
 
 
