@@ -56,8 +56,12 @@ def lacking(what: str, chosen: Mapping[str, Group], groups: Sequence[Group]) -> 
 
 def gaps(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[str, int]]) -> str:
     """For captions: which runs are missing of all places at all limits; empty if none is."""
-    missing = [f"{place} at {limit}" for place in places for limit in limits if (place, limit) not in there]
-    return f" No runs: {', '.join(missing)}." if missing else ""
+    by_limits: dict[str, list[str]] = {}
+    for place in places:
+        missing = ", ".join(str(limit) for limit in limits if (place, limit) not in there)
+        if missing:
+            by_limits.setdefault(missing, []).append(place)
+    return "".join(f" No runs at {missing}: {'; '.join(lacking)}." for missing, lacking in by_limits.items())
 
 
 def file_name(what: str, data: str) -> str:

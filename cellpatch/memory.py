@@ -3,6 +3,7 @@
 import atexit
 import ctypes
 import gc
+from functools import cache
 
 import torch
 
@@ -37,6 +38,10 @@ def free_cycles() -> None:
     second.
     """
     gc.collect()
-    if not gc.get_freeze_count():
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # else nanobind, in Triton, takes it for leaks and says so when Python ends
+    _set_aside()
+
+
+@cache
+def _set_aside() -> None:
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # else nanobind, in Triton, takes it for leaks and says so when Python ends

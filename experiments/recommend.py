@@ -42,18 +42,18 @@ def leader(found: Mapping[str, Curve], limit: int) -> tuple[str, Estimate] | Non
 
 
 def _best(groups: Sequence[Group]) -> str:
-    """The best at the largest limit, and which others are not behind it by more than chance, after Holm."""
-    top = max(group.place["flag_limit"] for group in groups)
-    there = [group for group in groups if group.place["flag_limit"] == top]
+    """The best where most models were run, and which others are not behind it by more than chance, after Holm."""
+    there = at_one_limit(groups)
+    limit = there[0].place["flag_limit"]
     scores = {label: group.estimate(CLEAN, stats.macro_f1) for label, group in labelled(there).items()}
     best = max(scores, key=lambda label: scores[label].mean)
-    text = f"At {top} annotations per class {best} has the highest macro-F1, {_scored(scores[best])}."
+    text = f"At {limit} annotations per class {best} has the highest macro-F1, {_scored(scores[best])}."
     if len(there) == 1:
         return f"{text} No other model was run there."
     table = compare_table.summarise(there)
     behind = (table["low"] > 0) & (table["p_holm"] < LEVEL)
     close, single = (table.loc[rows, "model"].tolist() for rows in (~behind, behind & (table["seeds"] == 1)))
-    text += f" Not told apart from it: {', '.join(close)}." if close else " It is ahead of every other model."
+    text += f" Not told apart from it: {', '.join(close)}." if close else " It is ahead of every other model there."
     return text + (f" Behind it by one seed alone, which another may turn: {', '.join(single)}." if single else "")
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -105,7 +106,7 @@ def test_crossings_are_marked_where_the_simulation_has_them() -> None:
 def test_missing_runs_are_gaps_that_the_caption_names() -> None:
     results = [run for run in RESULTS if (run.about["model"], run.about["flag_limit"]) != ("cnn", 512)]
     drawing = figure3.draw("simulated", grouped(results))
-    assert "No runs: cnn at 512." in drawing.caption
+    assert "No runs at 512: cnn." in drawing.caption
     lines = [line for line in drawing.figure.axes[0].lines if len(line.get_xdata()) == 4]
     assert [int(np.isnan(line.get_ydata()).sum()) for line in lines] == [1, 0]
 
@@ -288,3 +289,35 @@ def test_a_model_trained_on_blur_stands_beside_its_clean_twin() -> None:
     caption = figure5.draw("d", grouped([*runs, *trained])).figure
     labels = [text.get_text() for text in caption.axes[0].get_yticklabels()]
     assert sorted(labels) == ["cnn\nvia 40 px", "cnn\nvia 40 px, trained on post and pre 0 to 3.2"]
+
+
+def test_a_model_blurred_for_some_seeds_is_drawn_by_those_and_others_are_named() -> None:
+    results = simulated(limits=(4096,))
+    for run in results:
+        if (run.about["model"] == "cnn" and run.about["seed"] > 0) or run.about["model"] == "efficientnet_lite0":
+            for condition in list(run.confusions)[1:]:
+                del run.confusions[condition]
+    for figure in (figure4, figure5, figure_blur):
+        drawing = figure.draw("d", grouped(results))
+        told = " ".join(
+            text.get_text()
+            for text in [*drawing.figure.axes[0].get_yticklabels(), *drawing.figure.legends[0].get_texts()]
+        )
+        assert "cnn" in told, figure.__name__
+        assert "1 or 3 seeds" in drawing.caption
+        assert re.search(r"Not evaluated [a-z ]+: efficientnet_lite0, knn\.", drawing.caption), drawing.caption
+
+
+def test_one_test_specimen_gives_no_interval() -> None:
+    drawing = figure3.draw("d", grouped(simulated(limits=(256, 4096), specimens=1)))
+    assert "no intervals: one test specimen says nothing of others." in drawing.caption
+    tips = vars(drawing.figure)["_tips"].values()
+    assert all(re.fullmatch(r".* macro-F1 0\.\d{3} at \d+, 3 seeds", text) for text in tips if "macro-F1" in text)
+
+
+def test_a_figure_grows_with_its_legend() -> None:
+    def height(n: int) -> float:
+        skills = {(model, "scratch", 40): (0.1, 0.2, 0.1) for model in list(models())[:n]}
+        return figure2.draw("d", grouped(simulated(limits=(256,), skills=skills))).figure.get_figheight()
+
+    assert height(12) > height(3) + 0.3

@@ -26,7 +26,7 @@ from recommend import recommend
 def test_the_choice_has_a_crossing_where_there_is_one() -> None:
     sentences = recommend(grouped(simulated()))
     assert sentences[0].startswith("At 4096 annotations per class customvit has the highest macro-F1, 0.7")
-    assert sentences[0].endswith("It is ahead of every other model.")
+    assert sentences[0].endswith("It is ahead of every other model there.")
     found = re.match(
         r"Below about (\d+) annotations per class use dinov2_s, linear_probe, 224 px, above use customvit "
         r"\(crossing at (\d+), (\d+) to (\d+)\)",
@@ -83,6 +83,22 @@ def test_a_lone_model_is_ahead_of_none_and_one_limit_is_not_every_limit() -> Non
     assert recommend(grouped(simulated(skills=alone)))[0].endswith(". No other model was run there.")
     both = {key: SKILLS[key] for key in [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]}
     assert "at 4096, the only limit that both have" in recommend(grouped(simulated(limits=(4096,), skills=both)))[1]
+
+
+def test_a_lead_of_one_seed_and_few_specimens_are_told() -> None:
+    told = recommend(grouped(simulated(limits=(4096,), seeds=(0,), specimens=12)))
+    assert "Behind it by one seed alone, which another may turn: " in told[0]
+    assert any(text.startswith("Of 12 test specimens the intervals are too narrow") for text in told)
+    lone = recommend(grouped(simulated(limits=(256, 4096), specimens=1)))
+    assert "Not told apart from it: " in lone[0]
+    assert "No number here has an interval: one test specimen says nothing of others." in lone
+
+
+def test_below_a_limit_is_said_only_where_the_lead_is_sure() -> None:
+    skills = {("customvit", "scratch", 40): (0.2, 0.35, 0.1), ("dinov2_s", "linear_probe", 224): (0.4, 0.15, 0.1)}
+    told = recommend(grouped(simulated(skills=skills)))[1]
+    assert told.startswith("Train customvit from "), told
+    assert "; below, these runs do not decide." in told
 
 
 def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
