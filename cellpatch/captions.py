@@ -51,7 +51,7 @@ def lacking(what: str, chosen: Mapping[str, Group], groups: Sequence[Group]) -> 
     places = [group.place for group in chosen.values()]
     there = labelled([group for group in groups if group.place["flag_limit"] == limit_of(chosen)])
     names = [label for label, group in there.items() if group.place not in places]
-    return f" {what}: {', '.join(names)}." if names else ""
+    return f" {what}: {'; '.join(names)}." if names else ""
 
 
 def gaps(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[str, int]]) -> str:

@@ -1,6 +1,8 @@
 """What a run's features know beside the class: the specimen, and how far classes lie apart.
 
-python -m cellpatch.features RUN [RUN ...] [--weights FILE]     writes a card into each record
+    python -m cellpatch.features RUN [RUN ...] [--weights FILE]
+
+It writes a card into each record.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What one cell costs: milliseconds at batch 1 and at the best batch, arithmetic and memory of stored runs.
 
-python -m cellpatch.latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S] [--weights FILE]
+    python -m cellpatch.latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S] [--weights FILE]
 
 Each run is timed in a process of its own, from crops in memory to probabilities in memory, and its card is written
 into its record, so that accuracy and cost join by run, and sent to W&B where the run logged there. What is no run, or

@@ -1,6 +1,6 @@
 """Classify new cells with a stored run.
 
-python -m cellpatch.predict RUN SOURCE [--out predictions.csv] [--weights FILE] [--um-per-px S] [--border reflect]
+    python -m cellpatch.predict RUN SOURCE [--out predictions.csv] [--weights FILE] [--um-per-px S] [--border reflect]
 
 SOURCE is an image, a folder (every image below it) or a table (CSV, TSV or Parquet). A table with `image`, `x` and `y`
 says where cells are in larger images or slides, and crops are cut there at the run's scale. Otherwise images are crops
