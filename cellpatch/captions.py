@@ -47,7 +47,7 @@ def told(groups: Sequence[Group]) -> str:
 
 
 def lacking(what: str, chosen: Mapping[str, Group], groups: Sequence[Group]) -> str:
-    """For captions: which of all groups of the same flag_limit are not chosen, since they lack `what`; maybe empty."""
+    """For captions: after the words `what`, the groups of the same flag_limit that are not chosen; maybe empty."""
     places = [group.place for group in chosen.values()]
     there = labelled([group for group in groups if group.place["flag_limit"] == limit_of(chosen)])
     names = [label for label, group in there.items() if group.place not in places]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -47,7 +47,7 @@ class Group:
     @property
     def no_interval(self) -> str:
         """Why there is no interval over its specimens; empty if there is one."""
-        return _times_of(self.runs[0])[2]
+        return _draws_of(self.runs[0]).why_none
 
     def conditions(self) -> list[Condition]:
         """Those that all its runs were evaluated under, in the first one's order."""
@@ -133,32 +133,37 @@ def blur_curve(group: Group, kind: str, score: stats.Score) -> tuple[list[float]
 
 def redrawn(group: Group) -> float:
     """The share of its draws that lacked a class and were drawn again."""
-    return _times_of(group.runs[0])[1]
+    return _draws_of(group.runs[0]).redrawn
 
 
 @lru_cache(maxsize=8192)  # 16 kB each; a paper's figures and tables ask for the same scores up to a hundred times
 def _scored(run: Result, condition: Condition, score: stats.Score) -> tuple[float, Float[np.ndarray, " draws"]]:
     counts = stats.tallies(run.confusions[condition])
-    times, _, why_not = _times_of(run)
-    draws = np.full(DRAWS, np.nan) if why_not else score(stats.resample(counts, times))
+    drawn = _draws_of(run)
+    draws = np.full(DRAWS, np.nan) if drawn.why_none else score(stats.resample(counts, drawn.times))
     return float(score(counts.sum(axis=0))), draws
 
 
-def _times_of(run: Result) -> tuple[Int[np.ndarray, "draws specimens"], float, str]:
-    """The draws of its specimens: equal for runs on equal cells, which are so paired.
+class _Draws(NamedTuple):
+    """How often each specimen is in each draw, the share that was drawn again, and why there are no draws, if so."""
 
-    Then the share that was drawn again, and why there are none.
-    """
+    times: Int[np.ndarray, "draws specimens"]
+    redrawn: float
+    why_none: str = ""
+
+
+def _draws_of(run: Result) -> _Draws:
+    """Those of its specimens: equal for runs on equal cells, which are so paired."""
     true = run.confusions[CLEAN].sum(axis=2)
-    return _times(true.tobytes(), *true.shape)
+    return _draws(true.tobytes(), *true.shape)
 
 
 @lru_cache(maxsize=16)
-def _times(true: bytes, specimens: int, classes: int) -> tuple[Int[np.ndarray, "draws specimens"], float, str]:
+def _draws(true: bytes, specimens: int, classes: int) -> _Draws:
     none = np.zeros((0, specimens), np.int64)
     if specimens == 1:
-        return none, np.nan, "one test specimen says nothing of others"
+        return _Draws(none, np.nan, "one test specimen says nothing of others")
     try:
-        return *stats.resamples(np.frombuffer(true, np.int64).reshape(specimens, classes), DRAWS, seed=0), ""
+        return _Draws(*stats.resamples(np.frombuffer(true, np.int64).reshape(specimens, classes), DRAWS, seed=0))
     except ValueError as error:
-        return none, np.nan, str(error)
+        return _Draws(none, np.nan, str(error))

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-Features = Float[Tensor, "n d"]
-Labels = Int[Tensor, " n"]
+from cellpatch.logistic import Features, Labels, fit_logistic, principal, standardise, unstandardise
+
 Cells = tuple[Features, Labels]
 Others = tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]
 
@@ -55,12 +55,12 @@ class LinearProbe(Probe):
             )
 
     def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
-        standardised, mean, std = _standardise(train[0])
-        x, axes = _principal(standardised)
+        standardised, mean, std = standardise(train[0])
+        x, axes = principal(standardised)
         weights = {}
 
         def head_of(weight: Tensor) -> nn.Linear:
-            return _unstandardise(torch.cat([weight[:, :-1] @ axes.T, weight[:, -1:]], dim=1), mean, std)
+            return unstandardise(torch.cat([weight[:, :-1] @ axes.T, weight[:, -1:]], dim=1), mean, std)
 
         def candidates() -> Iterable[tuple[float, nn.Module]]:
             weight = x.new_zeros(n_classes, x.shape[1] + 1)
@@ -169,64 +169,6 @@ class PrototypeHead(nn.Module):
 
     def forward(self, x: Features) -> Float[Tensor, "n classes"]:
         return normalize(x, dim=1) @ self.means.T / self.temperature
-
-
-def fit_logistic(
-    x: Features, labels: Labels, start: Float[Tensor, "classes d1"], strength: float, max_iter: int = 1000
-) -> Float[Tensor, "classes d1"]:
-    """Weights and, in the last column, biases that minimise mean cross entropy + strength/2 |weights|^2.
-
-    Full-batch L-BFGS with a strong Wolfe search on the features' device, until no gradient exceeds 1e-5 or the
-    loss stalls at the precision of 32 bits (gradients of up to 2e-4 were seen then). Weights are sought in units of
-    1 / sqrt(mean square of the feature / 4 + strength), in which no curvature exceeds 1 where features are
-    uncorrelated: a tenth of the steps on `_principal` ones.
-    """
-    scale = torch.cat([(x.square().mean(dim=0) / 4 + strength).rsqrt(), x.new_ones(1)])
-    scaled = (start / scale).requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [scaled], max_iter=max_iter, tolerance_grad=1e-5, tolerance_change=1e-9, line_search_fn="strong_wolfe"
-    )
-    rows = 512 if x.device.type == "cpu" else len(x)  # so many stay in the cache from one product to the next
-    parts = list(zip(x.split(rows), one_hot(labels, len(start)).to(x).split(rows), strict=True))
-
-    @torch.no_grad()
-    def loss() -> Tensor:
-        weight = scaled * scale
-        total, gradient = x.new_zeros((), dtype=torch.float64), torch.zeros_like(weight)
-        for part, observed in parts:
-            named = torch.addmm(weight[:, -1], part, weight[:, :-1].T).log_softmax(dim=1)
-            error = named.exp() - observed
-            total -= (named * observed).sum()
-            gradient[:, :-1].addmm_(error.T, part)  # autograd's order of factors is five times slower on a CPU
-            gradient[:, -1] += error.sum(dim=0)
-        gradient /= len(x)
-        gradient[:, :-1] += strength * weight[:, :-1]
-        scaled.grad = gradient * scale
-        return total / len(x) + strength / 2 * weight[:, :-1].square().sum()
-
-    optimizer.step(loss)
-    return scaled.detach() * scale
-
-
-def _standardise(x: Features) -> tuple[Features, Tensor, Tensor]:
-    mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
-    std = torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))  # a constant feature stays constant
-    return (x - mean) / std, mean, std
-
-
-def _principal(x: Features) -> tuple[Features, Float[Tensor, "d d"]]:
-    """Features along their principal axes, and the axes, one a column: x = features @ axes.T."""
-    axes = torch.linalg.eigh(x.T @ x)[1]
-    return x @ axes, axes
-
-
-def _unstandardise(weight: Float[Tensor, "classes d1"], mean: Tensor, std: Tensor) -> nn.Linear:
-    """The linear layer that does on raw features what `weight` does on standardised ones."""
-    head = nn.Linear(len(mean), len(weight)).to(weight.device)
-    with torch.no_grad():
-        head.weight.copy_(weight[:, :-1] / std)
-        head.bias.copy_(weight[:, -1] - head.weight @ mean)
-    return head
 
 
 def _choose(

@@ -18,6 +18,7 @@ from cellpatch.config import build
 from cellpatch.data.loading import Loading
 from cellpatch.embeddings import Cache
 from cellpatch.fitted import Fitted, Predict
+from cellpatch.last import Last
 from cellpatch.memory import cells_at_a_time
 from cellpatch.models.backbone import Backbone
 from cellpatch.network import Network, device_of, open_backbone, optics_of
@@ -58,18 +59,17 @@ def _fit_once(
     digest = hashlib.sha256(f"{probe} {device} {n_classes}".encode())
     for tensor in cells:
         digest.update(np.ascontiguousarray(tensor.numpy()).data)
-    key = digest.hexdigest()
-    if key not in _fits:
+
+    def fit() -> tuple[nn.Module, dict[str, Any], float]:
         started = time.perf_counter()
         x, labels, others, others_labels = (tensor.to(device) for tensor in cells)
         head, facts = probe.fit((x, labels), (others, others_labels), n_classes)
-        _fits.clear()
-        _fits[key] = (head, facts, time.perf_counter() - started)
-    head, facts, seconds = _fits[key]
-    return deepcopy(head), deepcopy(facts), seconds
+        return head, facts, time.perf_counter() - started
+
+    return deepcopy(_fits.get(digest.hexdigest(), fit))
 
 
-_fits: dict[str, tuple[nn.Module, dict[str, Any], float]] = {}  # the last one
+_fits = Last[tuple[nn.Module, dict[str, Any], float]]()
 
 
 class Features:

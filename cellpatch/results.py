@@ -102,13 +102,13 @@ _SCHEMA = pa.schema(
 def _of_run(run: Path) -> Result:
     record = read_record(run)
     n_classes = len(record["classes"])
-    confusions, names = {}, set[str]()
+    confusions, names = {}, list[str]()
     for condition, (rows, labels, probabilities) in predictions_by_condition(run).items():
-        names |= set(rows["specimen"].cat.categories)
+        names = sorted(rows["specimen"].unique())
         predicted = probabilities.argmax(axis=1)
         counts = confusions_by_specimen(labels, predicted, rows["specimen"], n_classes)
         confusions[condition] = counts.astype(np.int32)  # half the memory of hundreds of runs
-    return Result(run.name, record, tuple(sorted(names)), confusions)
+    return Result(run.name, record, tuple(names), confusions)
 
 
 def _sparse(confusions: Confusions) -> list[list[int]]:

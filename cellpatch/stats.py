@@ -25,9 +25,10 @@ def confusions_by_specimen(
     n_classes: int,
 ) -> Int[np.ndarray, "specimens classes classes"]:
     """One confusion matrix a specimen, in the order of their sorted names; rows are true classes."""
-    group, names = pd.factorize(specimens, sort=True)
+    code, names = pd.factorize(specimens)  # of categories in the order of their first cells, not sorted
+    place = np.argsort(np.argsort(np.asarray(names, str)))
     shape = (len(names), n_classes, n_classes)
-    flat = np.ravel_multi_index((group, labels, predicted), shape)
+    flat = np.ravel_multi_index((place[code], labels, predicted), shape)
     return np.bincount(flat, minlength=np.prod(shape)).reshape(shape)
 
 
@@ -81,9 +82,8 @@ def resample(
     counts: Int[np.ndarray, "specimens ..."], times: Int[np.ndarray, "draws specimens"]
 ) -> Float[np.ndarray, "draws ..."]:
     """The counts of each draw."""
-    return np.tensordot(
-        times.astype(np.float64), counts.astype(np.float64), axes=1
-    )  # exact; of integers 20 times slower
+    # exact as well, and 20 times as fast as of integers
+    return np.tensordot(times.astype(np.float64), counts.astype(np.float64), axes=1)
 
 
 def interval(values: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from cellpatch.config import build, without
 from cellpatch.data.source import Source, place_of, prepare
 from cellpatch.data.splits import BySpecimen, Split
 from cellpatch.data.store import CellStore, read_manifest
+from cellpatch.last import Last
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +48,10 @@ def _source(data: dict[str, Any]) -> Source:
 
 
 def _open(root: Path) -> CellStore:
-    if root not in _opened:
-        _opened.clear()  # one store at a time: a grid over data sets does not pile them up
-        _opened[root] = CellStore(root)
-    return _opened[root]
+    return _opened.get(root, lambda: CellStore(root))
 
 
-_opened: dict[Path, CellStore] = {}
+_opened = Last[CellStore]()
 
 
 def find_store(record: Mapping[str, Any]) -> CellStore | None:

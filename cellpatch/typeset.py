@@ -11,10 +11,10 @@ from cellpatch.publish import replacing
 from cellpatch.results import read_results
 
 
-def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
-    """A value with the ends of its interval, if there is one."""
-    told = f"{value:.{digits}f}"
-    return told if low != low or high != high else f"{told} ({low:.{digits}f} to {high:.{digits}f})"
+def with_interval(value: float, low: float, high: float, digits: int = 3, sign: str = "") -> str:
+    """A value with the ends of its interval, if there is one; with `sign="+"` their signs are always told."""
+    told, *ends = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
+    return told if low != low or high != high else f"{told} ({' to '.join(ends)})"
 
 
 def as_markdown(shown: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Do our 95 % intervals cover the truth 95 % of the time, and how far off is an interval over cells?
 
-    python experiments/coverage.py [--studies 2000]      # writes tables/coverage.csv, .md and .tex; or: make coverage
+    python experiments/coverage.py [--studies 1000]      # writes tables/coverage.csv, .md and .tex; or: make coverage
 
 Simulated, so the truth is known: specimens differ in how hard they are (normal on the logit, sd 0.7), in which classes
 they hold (Dirichlet) and in how many cells; a model has its own quirks on each specimen (sd 0.4), a seed on each class
@@ -137,8 +137,8 @@ def _doublings(low: float, high: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python experiments/coverage.py", description="Simulate interval coverage.")
-    parser.add_argument("--studies", type=int, default=2000)
-    parser.add_argument("--specimens", type=int, nargs="+", default=[20, 57, 120])
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--specimens", type=int, nargs="+", default=[10, 20, 57, 120])
     options = parser.parse_args()
     table = pd.concat([coverage(specimens, options.studies) for specimens in options.specimens])
     shares = zip(table["covers"], table["error"], strict=True)

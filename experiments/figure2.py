@@ -64,13 +64,13 @@ def milliseconds(chosen: Mapping[str, Group], groups: Sequence[Group]) -> tuple[
         of_runs = [run.record["latency"] for run in runs if "eager" in run.record.get("latency", {}).get("engines", {})]
         cards |= {label: of_runs[0]} if of_runs else {}
     need_one_machine(cards.values())
-    machine = ""
-    for card in cards.values():
-        hardware = card["hardware"]
-        machine = (
-            f"{hardware['gpu'] or hardware['processor']}, {hardware['threads']} thread{'s' * (hardware['threads'] > 1)}"
-        )
-    return {label: float(card["engines"]["eager"][0]["ms"]) for label, card in cards.items()}, machine
+    known = {label: float(card["engines"]["eager"][0]["ms"]) for label, card in cards.items()}
+    return known, _told(next(iter(cards.values()))["hardware"]) if cards else ""
+
+
+def _told(hardware: Mapping[str, Any]) -> str:
+    threads = hardware["threads"]
+    return f"{hardware['gpu'] or hardware['processor']}, {threads} thread{'s' * (threads > 1)}"
 
 
 if __name__ == "__main__":

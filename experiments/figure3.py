@@ -83,8 +83,8 @@ def _mark_crossings(axes: Axes, small: Mapping[str, Curve], large: Mapping[str, 
         if 0 < place < np.inf:
             style = look(curve.place["model"])
             [mark] = axes.plot([place], [0.02], "^", color=style["color"], transform=axes.get_xaxis_transform())
-            tip(mark, f"{name} stays ahead of {label} from {place:.0f} on ({low:.0f} to {high:.0f})")
-            words.append(f"{label} from {place:.0f} ({low:.0f} to {high:.0f})")
+            tip(mark, f"{name} stays ahead of {label} from {with_interval(place, low, high, 0)} on")
+            words.append(f"{label} from {with_interval(place, low, high, 0)}")
     if words:
         return f" {name} (grey), the best from scratch at {top}, stays ahead of " + ", of ".join(words) + "."
     none = "it crosses none between limits that both have" if compared else "no other has two limits in common with it"

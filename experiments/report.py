@@ -124,7 +124,6 @@ def _galleries(groups: Sequence[Group], place: Path) -> tuple[list[dict[str, Any
     found = labelled(curves(groups))
     top = max(limit for curve in found.values() for limit in curve.limits)
     best = leader(found, top)
-    assert best is not None
     run = next(group for group in found[best[0]].groups if group.place["flag_limit"] == top).runs[0]
     try:
         store = need_store(run.record)

@@ -311,6 +311,7 @@ def test_a_model_blurred_for_some_seeds_is_drawn_by_those_and_others_are_named()
 def test_one_test_specimen_gives_no_interval() -> None:
     drawing = figure3.draw("d", grouped(simulated(limits=(256, 4096), specimens=1)))
     assert "no intervals: one test specimen says nothing of others." in drawing.caption
+    assert "nan" not in drawing.caption
     tips = vars(drawing.figure)["_tips"].values()
     assert all(re.fullmatch(r".* macro-F1 0\.\d{3} at \d+, 3 seeds", text) for text in tips if "macro-F1" in text)
 

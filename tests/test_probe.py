@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler, normalize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cellpatch.probe import LinearProbe, NeighbourHead, Neighbours, Prototypes, fit_logistic
+from cellpatch.logistic import fit_logistic
+from cellpatch.probe import LinearProbe, NeighbourHead, Neighbours, Prototypes
 
 Cells = tuple[Tensor, Tensor]
 

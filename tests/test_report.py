@@ -91,6 +91,7 @@ def test_a_lead_of_one_seed_and_few_specimens_are_told() -> None:
     assert any(text.startswith("Of 12 test specimens the intervals are too narrow") for text in told)
     lone = recommend(grouped(simulated(limits=(256, 4096), specimens=1)))
     assert "Not told apart from it: " in lone[0]
+    assert re.search(r"in macro-F1: at 256 [+-]0\.\d{3}; at 4096 [+-]0\.\d{3}\.", lone[1]), "and no nan"
     assert "No number here has an interval: one test specimen says nothing of others." in lone
 
 

@@ -3,13 +3,14 @@
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, permutation_test
 from scipy.stats import t as student
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from cellpatch import stats
 
@@ -44,6 +45,17 @@ def test_a_draw_scores_as_its_cells_do(seed: int) -> None:
         assert set(labels[cells]) == set(present)
         expected = f1_score(labels[cells], predicted[cells], labels=present, average="macro", zero_division=0)
         assert stats.macro_f1(drawn)[i] == pytest.approx(expected)
+
+
+def test_specimens_stand_in_the_order_of_their_names() -> None:
+    labels, predicted, specimens = _cells(0)
+    sorted_names = stats.confusions_by_specimen(labels, predicted, specimens, 4)
+    in_order_of_cells = pd.Series(pd.Categorical(specimens, categories=pd.unique(specimens)))
+    assert list(in_order_of_cells.cat.categories) != sorted(set(specimens)), "as a file of predictions has them"
+    np.testing.assert_array_equal(stats.confusions_by_specimen(labels, predicted, in_order_of_cells, 4), sorted_names)
+    for name, counts in zip(sorted(set(specimens)), sorted_names, strict=True):
+        here = specimens == name
+        np.testing.assert_array_equal(counts, confusion_matrix(labels[here], predicted[here], labels=range(4)))
 
 
 def test_the_interval_of_known_clusters() -> None:

@@ -21,6 +21,7 @@ from cellpatch.data.source import Source, folder_of, inside, listing, specimen_r
 from cellpatch.data.store import Geometry
 from cellpatch.data.tables import check_classes
 from cellpatch.data.writer import StoreWriter
+from cellpatch.last import Last
 
 DROPPED = "crop leaves the image, or touches its transparent part"
 _CHUNK = 256  # points cut together
@@ -110,13 +111,12 @@ class Points(Source):
         """The images and a hash of the points, read once in a process while their files stay as they are."""
         files = [(file, file.stat()) for file in annotation_files(self.root, self.points)]
         state = [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in files]
-        key = json.dumps([str(self.root), self.points, self._parameters(), state])
-        if key not in _described:
-            images = [self.root / image for image in self.table["image"].unique()]
-            rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy().tobytes()
-            _described.clear()  # one data set at a time, as stores are open
-            _described[key] = (images, hashlib.sha256(rows).hexdigest())
-        return _described[key]
+        return _described.get(json.dumps([str(self.root), self.points, self._parameters(), state]), self._read)
+
+    def _read(self) -> tuple[list[Path], str]:
+        images = [self.root / image for image in self.table["image"].unique()]
+        rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy().tobytes()
+        return images, hashlib.sha256(rows).hexdigest()
 
     def _parameters(self) -> dict[str, Any]:
         names = (
@@ -217,7 +217,7 @@ def _cut(
     return _Cuts(plane.width, plane.height, kept, [crop for crop in cuts if crop is not None])
 
 
-_described: dict[str, tuple[list[Path], str]] = {}
+_described = Last[tuple[list[Path], str]]()
 _opened = lru_cache(maxsize=1)(open_plane)  # an image's chunks of points come one after the other
 
 
