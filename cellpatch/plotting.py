@@ -16,6 +16,7 @@ from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from cellpatch import config
 from cellpatch.captions import file_name
@@ -224,6 +225,13 @@ def limit_axis(axes: Axes, counts: Mapping[int, int]) -> None:
     axes.set_xticks(list(counts), [f"{limit}\n({cells})" for limit, cells in counts.items()])
     axes.minorticks_off()
     axes.set_xlabel("flag_limit: most annotations per class (cells in all)")
+
+
+def log_axis(axes: Axes) -> None:
+    """A log axis of x, its powers of ten as plain numbers: the style sets no formulas."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 Draw = Callable[[str, Sequence[Group]], Drawing]

@@ -15,7 +15,7 @@ from latency_table import NEEDED, need_one_machine
 from cellpatch.captions import labelled, lacking, told
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group, at_one_limit, limit_of
-from cellpatch.plotting import Drawing, draw_from, draw_point, finish, new_figure, styled
+from cellpatch.plotting import Drawing, draw_from, draw_point, finish, log_axis, new_figure, styled
 from cellpatch.stats import macro_f1
 
 
@@ -33,7 +33,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     front = pareto({label: (ms, scores[label].mean) for label, ms in known.items()})
     corners = [(known[label], scores[label].mean) for label in front]
     axes.step(*zip(*corners, strict=True), where="post", color="0.7", linewidth=1, zorder=0)
-    axes.set_xscale("log")
+    log_axis(axes)
     axes.set_xlabel("ms per cell, one at a time")
     axes.set_ylabel("macro-F1, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")

@@ -8,11 +8,10 @@ The limit is a cap: at the largest one most classes are used whole, and the trai
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.ticker import NullFormatter
 
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
-from cellpatch.plotting import Drawing, draw_from, finish, new_figure, styled, tip
+from cellpatch.plotting import Drawing, draw_from, finish, log_axis, new_figure, styled, tip
 
 
 @styled
@@ -35,8 +34,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         [point] = axes.plot([max(true[code], 0.5)], [row], "|", color="#D55E00", markersize=9)
         tip(point, f"{classes[code]}: {true[code]} test cells")
     axes.plot([], [], "|", color="#D55E00", markersize=9, label="test")
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_axis(axes)
     axes.set_yticks(range(len(order)), [classes[code] for code in order])
     axes.set_xlabel("cells")
     finish(figure, data)

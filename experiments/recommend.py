@@ -53,8 +53,8 @@ def _best(groups: Sequence[Group]) -> str:
     table = compare_table.summarise(there)
     behind = (table["low"] > 0) & (table["p_holm"] < LEVEL)
     close, single = (table.loc[rows, "model"].tolist() for rows in (~behind, behind & (table["seeds"] == 1)))
-    text += f" Not told apart from it: {', '.join(close)}." if close else " It is ahead of every other model there."
-    return text + (f" Behind it by one seed alone, which another may turn: {', '.join(single)}." if single else "")
+    text += f" Not told apart from it: {'; '.join(close)}." if close else " It is ahead of every other model there."
+    return text + (f" Behind it by one seed alone, which another may turn: {'; '.join(single)}." if single else "")
 
 
 def _pair(small: Mapping[str, Curve], large: Mapping[str, Curve]) -> Pair | None:

@@ -84,6 +84,7 @@ def test_a_page_can_tell_each_value(name: str) -> None:
     assert len(tips) >= 3
     assert all(tip.get("tabindex") == "0" and tip.get("aria-label") == tip.get("data-tip") for tip in tips)
     assert root.get("aria-label") == drawing.caption
+    assert "$" not in "".join(root.itertext()), "no formula is left unset"
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
     assert all(str(each).startswith("one-") for each in ids)
