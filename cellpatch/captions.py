@@ -56,12 +56,16 @@ def lacking(what: str, chosen: Mapping[str, Group], groups: Sequence[Group]) -> 
 
 def gaps(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[str, int]]) -> str:
     """For captions: which runs are missing of all places at all limits; empty if none is."""
-    by_limits: dict[str, list[str]] = {}
-    for place in places:
-        missing = ", ".join(str(limit) for limit in limits if (place, limit) not in there)
-        if missing:
-            by_limits.setdefault(missing, []).append(place)
-    return "".join(f" No runs at {missing}: {'; '.join(lacking)}." for missing, lacking in by_limits.items())
+    missing = {place: ", ".join(str(limit) for limit in limits if (place, limit) not in there) for place in places}
+    return "".join(f" No runs at {which}: {names}." for which, names in together(missing).items() if which)
+
+
+def together(words: Mapping[str, str]) -> dict[str, str]:
+    """What is said of names, once each, and of which names it is said."""
+    names: dict[str, list[str]] = {}
+    for name, said in words.items():
+        names.setdefault(said, []).append(name)
+    return {said: "; ".join(of) for said, of in names.items()}
 
 
 def file_name(what: str, data: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, together, told
 from cellpatch.curves import Curve, curves
 from cellpatch.groups import Group
 from cellpatch.plotting import COLUMN_MM, PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled
@@ -29,12 +29,12 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         raise ValueError("a plan needs two flag_limits of a model at least")
     kinds = sorted({curve.place["adapt"] == "scratch" for curve in found.values()}, reverse=True)
     figure, places = new_figure(PAGE_MM if len(kinds) > 1 else COLUMN_MM, 85, columns=len(kinds), sharey=True)
-    refusals = []
+    refusals = {}
     for label, curve in found.items():
         axes = places[kinds.index(curve.place["adapt"] == "scratch")]
         targets, needed, refusal = plan(curve)
         if refusal:
-            refusals.append(f"{label}: {refusal}")
+            refusals[label] = refusal
         told_of = [
             f"{target:.2f} takes {value:.0f} a class{_ends(low, high)}"
             for target, (value, low, high) in zip(targets, needed, strict=True)
@@ -48,7 +48,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     places[0].yaxis.set_major_formatter(ScalarFormatter())
     places[0].set_ylabel("annotations per class (flag_limit)")
     finish(figure, data)
-    why = f" No power law beyond the largest limit: {'; '.join(refusals)}." if refusals else ""
+    why = "".join(f" No power law beyond the largest limit ({why}): {of}." for why, of in together(refusals).items())
     open_end = f" Lines to the top, {FURTHEST:g} times a model's largest limit, are of intervals without a known end."
     caption = f"Annotations that a target takes, {data}. {told(groups)}{open_end}{why}"
     return Drawing("figure_planner", figure, caption)
