@@ -27,10 +27,10 @@ from training import measure, now
 
 from cellpatch.conditions import CLEAN
 from cellpatch.config import build, check, compose_config, models
-from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.synthetic.source import GEOMETRY
 from cellpatch.models.backbone import count_macs
 from cellpatch.network import optics_of
+from cellpatch.optics import to_pixels
 from cellpatch.publish import replacing
 from cellpatch.record import git_state, hardware, read_record, versions
 from cellpatch.training import train

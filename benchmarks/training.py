@@ -95,7 +95,6 @@ def measure(model: str, epochs: int, folder: Path, accelerator: str, flag_limit:
     ]
     plain = check(compose_config(overrides))
     keep_freed_blocks()
-    pl.seed_everything(0, verbose=False)
     study: Study = open_study(plain, open_store(plain["data"]))
     schedule = build(without(plain["adapt"], "name"))
     beside = Beside(plain["model"]["backbone"]["input_px"], schedule.batch_size)

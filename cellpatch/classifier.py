@@ -15,10 +15,10 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from cellpatch.adapt import Schedule
 from cellpatch.augment import DeviceAugment
-from cellpatch.data.datamodule import NO_CELL, Batch, to_pixels
+from cellpatch.data.datamodule import NO_CELL, Batch
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.network import Network
-from cellpatch.optics import DrawnOptics, Optics
+from cellpatch.optics import DrawnOptics, Optics, to_pixels
 
 
 class Average:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cellpatch.conditions import Condition
 from cellpatch.config import build
-from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.loading import Loading
 from cellpatch.memory import cells_at_a_time
 from cellpatch.network import Network, device_of, optics_of
+from cellpatch.optics import to_pixels
 from cellpatch.progress import batches
 from cellpatch.study import Study
 

@@ -1,7 +1,9 @@
-"""Fit a model to a study by gradients with Lightning, or take up one that was fitted."""
+"""Fit a model to a study by gradients with Lightning."""
 
+import logging
 import pickle
 import sys
+import warnings
 import zipfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,21 +15,37 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cellpatch import review
 from cellpatch.adapt import Schedule
 from cellpatch.augment import AlbumentationsAugment
 from cellpatch.checkpoints import Best, Resume
 from cellpatch.classifier import Classifier
 from cellpatch.config import build, without
 from cellpatch.data.datamodule import CellData, class_weights
-from cellpatch.fitted import Fitted, Predict, predictor
+from cellpatch.fitted import Fitted, predictor
 from cellpatch.models.backbone import load_trained, trained_state
-from cellpatch.network import device_of, new_network, optics_of, restore
+from cellpatch.network import device_of, new_network, optics_of
 from cellpatch.optics import DrawnOptics
-from cellpatch.probe import Probe
-from cellpatch.probing import Features
-from cellpatch.record import read_record
 from cellpatch.study import Study
+
+log = logging.getLogger(__name__)
+# Batches come whole from memory, so Lightning's advice to start worker processes is wrong here; its notices at
+# each start tell a user nothing, and what it warns itself of (pytree) a user cannot mend.
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")  # a run is one process to Slurm
+warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen parts are, on purpose
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+class EpochLine(pl.Callback):
+    """One line an epoch where there is no progress bar: in a file, a pipe, a cluster's log."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
+            return
+        values = trainer.callback_metrics
+        shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
+        log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, "  ".join(shown))
 
 
 def fit_by_gradients(
@@ -46,10 +64,11 @@ def fit_by_gradients(
     date. Raises ValueError if it cannot be read.
     """
     several = plain["trainer"]["devices"] > 1
+    pl.seed_everything(plain["seed"], workers=True, verbose=False)
     best = Best(folder / "best.ckpt" if several else None)
     data, model = _assemble(plain, study, schedule, fingerprint)
     ours = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=schedule.patience)]
-    ours += [review.EpochLine()] + ([Resume(progress)] if progress else [])
+    ours += [EpochLine()] + ([Resume(progress)] if progress else [])
     trainer = _trainer(plain["trainer"], folder, [*ours, *callbacks], None if several else logger)
     begun = progress if progress is not None and progress.exists() else None
     try:
@@ -133,12 +152,3 @@ def _trainer(settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-
-
-def restore_predictor(run: Path, plain: dict[str, Any], study: Study) -> Predict:
-    """Predict cells with a stored run, for conditions that it was not evaluated under yet."""
-    file = plain["model"].get("weights", {}).get("file")
-    network = restore(run, Path(file) if file else None)
-    if isinstance(build(without(plain["adapt"], "name")), Probe):
-        return Features(plain, study, read_record(run)["weights"]).predictor(network.head)
-    return predictor(plain, study, network)

@@ -27,12 +27,12 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from cellpatch import review
 from cellpatch.claims import locked
-from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import Geometry
 from cellpatch.export import Deployed, open_session, save_onnx
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.models.backbone import count_macs, count_parameters
 from cellpatch.network import Network, device_of, geometry_of, restore
+from cellpatch.optics import to_pixels
 from cellpatch.predict import probabilities_of
 from cellpatch.record import hardware, read_record, update_record
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from cellpatch.adapt import Schedule
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.config import build, check, without
-from cellpatch.data.datamodule import to_pixels
 from cellpatch.data.store import Geometry
 from cellpatch.models.backbone import Backbone, load_trained
-from cellpatch.optics import Optics
+from cellpatch.optics import Optics, to_pixels
 from cellpatch.probe import Probe
 from cellpatch.record import check_files, read_record
 

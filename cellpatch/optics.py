@@ -19,6 +19,11 @@ from cellpatch.conditions import CLEAN, KINDS, STUDY_PX, Condition, Resize
 from cellpatch.kernels import blur_matrix, check_reach, disc_kernel, line_kernel
 
 
+def to_pixels(crops: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    """Stored bytes as numbers in [0, 1], channels first."""
+    return crops.permute(0, 3, 1, 2).float() / 255
+
+
 def resize_matrix(source_px: int, target_px: int, how: Resize = "bilinear") -> Float[Tensor, "target source"]:
     """Resize along one axis: antialiased bilinear or bicubic, or means over areas."""
     if min(source_px, target_px) < 1:

@@ -1,6 +1,5 @@
-"""What a person sees of a run: epoch lines, the closing table, the W&B page. Nothing here is read back."""
+"""What a person sees of a run: the closing table, the W&B page. Nothing here is read back."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
@@ -16,19 +14,7 @@ from rich.table import Table
 from cellpatch.config import build
 from cellpatch.study import Study
 
-log = logging.getLogger(__name__)
 _ERRORS_SHOWN = 32
-
-
-class EpochLine(pl.Callback):
-    """One line an epoch where there is no progress bar: in a file, a pipe, a cluster's log."""
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
-            return
-        values = trainer.callback_metrics
-        shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
-        log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, "  ".join(shown))
 
 
 @contextmanager

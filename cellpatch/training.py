@@ -2,13 +2,11 @@
 
 import logging
 import time
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -21,24 +19,17 @@ from cellpatch.checks import check_pair, check_trainer
 from cellpatch.conditions import CLEAN, Condition, Conditions
 from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
-from cellpatch.fitting import fit_by_gradients, restore_predictor
+from cellpatch.fitted import Predict, predictor
 from cellpatch.grid import Outcome, State
 from cellpatch.memory import free_cycles, keep_freed_blocks
-from cellpatch.network import optics_of, weights_fingerprint, write_weights
+from cellpatch.network import optics_of, restore, weights_fingerprint, write_weights
 from cellpatch.optics import beyond_margin
 from cellpatch.plan import foresee
 from cellpatch.probe import Probe
-from cellpatch.probing import fit_probe
+from cellpatch.probing import Features, fit_probe
 from cellpatch.study import Study, open_store, open_study
 
 log = logging.getLogger(__name__)
-# Batches come whole from memory, so Lightning's advice to start worker processes is wrong here; its notices at
-# each start tell a user nothing, and what it warns itself of (pytree) a user cannot mend.
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")  # a run is one process to Slurm
-warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen parts are, on purpose
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
 def train(config: DictConfig, wait: bool = True) -> Outcome:
@@ -74,7 +65,6 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
             if exists:
                 return Outcome(run, _evaluate(folder, plain, store, conditions.each(field_um)))
             log.info("%s", run)
-            pl.seed_everything(plain["seed"], workers=True, verbose=False)
             study = open_study(plain, store)
             progress = claims.progress_of(runs_dir, run) if plain["trainer"]["resume"] else None
             facts = _run(plain, study, adaptation, conditions.each(field_um), weights, folder, name, progress)
@@ -121,7 +111,7 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(lacking))
     started = time.perf_counter()
     study = open_study(plain, store)
-    predicted = restore_predictor(run, plain, study)(lacking, study.split.test)
+    predicted = _restore_predictor(run, plain, study)(lacking, study.split.test)
     metrics = _measure(study, predicted, before["temperature"], build(costs))
 
     def write(file: Path) -> None:
@@ -131,6 +121,15 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
     record.add_evaluation(run, write, metrics, time.perf_counter() - started)
     review.print_conditions(run.name, metrics)
     return "evaluated"
+
+
+def _restore_predictor(run: Path, plain: dict[str, Any], study: Study) -> Predict:
+    """Predict cells with a stored run, for conditions that it was not evaluated under yet."""
+    file = plain["model"].get("weights", {}).get("file")
+    network = restore(run, Path(file) if file else None)
+    if isinstance(build(without(plain["adapt"], "name")), Probe):
+        return Features(plain, study, record.read_record(run)["weights"]).predictor(network.head)
+    return predictor(plain, study, network)
 
 
 def _weighed(run: Path, costs: evaluate.Costs) -> list[dict[str, Any]]:
@@ -171,6 +170,8 @@ def _run(
     costs.codes(study.classes)  # a class that is not there is an error before any training
     with review.logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
         if isinstance(adaptation, Schedule):
+            from cellpatch.fitting import fit_by_gradients  # Lightning takes seconds to import, probes do without
+
             fitted = fit_by_gradients(plain, study, adaptation, weights, folder, logger, progress)
         else:
             fitted = fit_probe(plain, study, adaptation, weights, logger)

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 from lines import Lines
 from models_table import half_width
 from variants import VARIANTS
@@ -54,11 +53,9 @@ def run(variants: list[str], overrides: list[str]) -> None:
 
 def train_one(plain: dict[str, Any]) -> dict[str, Any]:
     """Train and give what the line says: cost, validation and test scores."""
-    pl.seed_everything(plain["seed"], workers=True, verbose=False)
     backbone = build(plain["model"]["backbone"])
     study = open_study(plain, open_store(plain["data"]))
     schedule = build(without(plain["adapt"], "name"))
-    pl.seed_everything(plain["seed"], workers=True, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit_by_gradients(plain, study, schedule, None, Path(folder), None)
     test = evaluate.measure(study.test_labels, fitted.predict([CLEAN], study.split.test)[CLEAN], study.classes, 1.0)

@@ -11,9 +11,8 @@ from scipy.ndimage import convolve, gaussian_filter
 from torch.nn.functional import interpolate, pad
 
 from cellpatch.conditions import CLEAN, Condition, Conditions
-from cellpatch.data.datamodule import to_pixels
 from cellpatch.kernels import blur_matrix, disc_kernel, kornia_sigma, line_kernel
-from cellpatch.optics import DrawnOptics, Optics, axis_operator, beyond_margin, resize_matrix
+from cellpatch.optics import DrawnOptics, Optics, axis_operator, beyond_margin, resize_matrix, to_pixels
 
 
 def _direct(

@@ -23,12 +23,12 @@ from cellpatch.adapt import Scratch
 from cellpatch.classifier import Classifier, warm_cosine
 from cellpatch.conditions import Condition
 from cellpatch.config import build, check
-from cellpatch.data.datamodule import BatchIndices, class_weights, to_pixels
+from cellpatch.data.datamodule import BatchIndices, class_weights
 from cellpatch.evaluate import measure
 from cellpatch.models.backbone import trained_state
 from cellpatch.models.cnn import CNN
 from cellpatch.network import Network, restore, weights_fingerprint
-from cellpatch.optics import DrawnOptics, Optics
+from cellpatch.optics import DrawnOptics, Optics, to_pixels
 from cellpatch.record import read_predictions, read_record, replace_record
 from cellpatch.study import open_store
 from cellpatch.training import train

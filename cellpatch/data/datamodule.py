@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -161,11 +161,6 @@ class CellData(pl.LightningDataModule):
 def _as_it_is(batch: Any) -> Any:
     """Instead of torch's default, which turns tuples into lists."""
     return batch
-
-
-def to_pixels(crops: UInt8[Tensor, "b h w 3"]) -> Tensor:
-    """uint8 [b, h, w, 3] to float [b, 3, h, w] in [0, 1]."""
-    return crops.permute(0, 3, 1, 2).float() / 255
 
 
 def class_weights(labels: Int[np.ndarray, " n"], n_classes: int) -> Sequence[float]:
