@@ -252,6 +252,20 @@ def test_models_without_weights_are_left_out_and_said(tmp_path: Path, folder_of_
     assert "there is no /nowhere.safetensors" in done.stdout
 
 
+def test_a_probe_does_without_lightning(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    root = folder_of_squares(20, 5)
+    arguments = ["model=efficientnet_lite0", "model.backbone.input_px=48", "data=folder", f"data.root={root}"]
+    arguments += ["logger=none", f"data.loading.embeddings_dir={tmp_path / 'embeddings'}", *_places(tmp_path)]
+    program = (
+        "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__'); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(ROOT / "train.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "torch" in done.stdout.split()
+    assert "pytorch_lightning" not in done.stdout.split(), "it takes seconds to import"
+    assert list((tmp_path / "runs").glob("*/record.json"))
+
+
 def test_help_names_every_choice_and_key_and_is_quick_to_come() -> None:
     process = start_python("-X", "importtime", str(ROOT / "train.py"), "--help")
     told, imported = process.communicate()

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cellpatch.config import _BESIDE, CONF, _locate, check, compose_config
+from cellpatch.config import _BESIDE, CONF, _check_node, _locate, check, compose_config
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
@@ -109,6 +109,10 @@ def test_yaml_keys_are_the_signature(group: str, choice: str) -> None:
 def test_what_users_mistype(overrides: list[str], message: str) -> None:
     with pytest.raises((ValueError, HydraException, OmegaConfBaseException), match=message):
         _compose(*overrides)
+
+
+def test_the_trainer_as_it_is_shipped_is_right() -> None:
+    _check_node("trainer", _compose()["trainer"])  # `check` looks at one that was changed alone
 
 
 def test_configs_name_no_other_library() -> None:
