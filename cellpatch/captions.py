@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from textwrap import wrap
 from typing import TypeVar
 
 from cellpatch.curves import Curve
@@ -66,6 +67,11 @@ def together(words: Mapping[str, str]) -> dict[str, str]:
     for name, said in words.items():
         names.setdefault(said, []).append(name)
     return {said: "; ".join(of) for said, of in names.items()}
+
+
+def on_axis(name: str) -> str:
+    """A class's name where there is little room: two lines, the rest left out."""
+    return "\n".join(wrap(name, 26, max_lines=2, placeholder=" …"))
 
 
 def file_name(what: str, data: str) -> str:

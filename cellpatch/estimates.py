@@ -34,6 +34,13 @@ class Estimate:
         return self.draws.mean(axis=1) + stats.seed_noise(self.values, self.seeds, len(self.draws), stream=0)
 
 
+def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of what is known of each seed as a whole, and the ends of its interval over seeds alone, if several."""
+    of_seeds = np.asarray(values, np.float64)
+    mean, half = float(of_seeds.mean()), stats.half_over_seeds(of_seeds)
+    return mean, mean - half, mean + half
+
+
 def combine(function: Callable[[np.ndarray], np.ndarray], estimates: Sequence[Estimate]) -> Estimate:
     """A function of several scores, along the last axis, seed by seed and draw by draw."""
     places = paired([estimate.seeds for estimate in estimates])

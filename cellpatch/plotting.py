@@ -1,6 +1,8 @@
 """One style for all figures: one colour and marker per model, values that a page shows, sizes for a paper's column."""
 
 import io
+import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, wraps
@@ -27,6 +29,7 @@ from cellpatch.publish import replacing
 from cellpatch.results import read_results
 from cellpatch.typeset import with_interval
 
+log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -172,11 +175,15 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
 def save(drawing: Drawing, folder: Path = Path("figures")) -> list[Path]:
     """Write PNG, PDF and the caption as text; gives their paths."""
     files = [folder / f"{drawing.name}.{kind}" for kind in ("png", "pdf")]
-    drawing.figure.draw_without_rendering()
-    drawing.figure.set_layout_engine("none")  # as laid out now: it takes longer than the drawing
-    for file in files:
-        with replacing(file) as temporary:
-            drawing.figure.savefig(temporary, dpi=300)
+    with warnings.catch_warnings(record=True) as warned:
+        drawing.figure.draw_without_rendering()
+        drawing.figure.set_layout_engine("none")  # as laid out now: it takes longer than the drawing
+        for file in files:
+            with replacing(file) as temporary:
+                drawing.figure.savefig(temporary, dpi=300)
+    if any("missing from font" in str(each.message) for each in warned):
+        told = "%s: characters that no font here has are boxes; after installing one (Noto Sans CJK) delete %s"
+        log.warning(told, drawing.name, f"{mpl.get_cachedir()}/fontlist*.json")
     with replacing(folder / f"{drawing.name}.txt") as temporary:
         temporary.write_text(drawing.caption + "\n", encoding="utf-8")
     return [*files, folder / f"{drawing.name}.txt"]

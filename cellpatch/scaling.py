@@ -53,7 +53,7 @@ def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str
         return f"no growth beyond chance from {limits[0]:g} to {limits[-1]:g}"
     low, high = interval(fit_power_law(limits, draws)[:, 2])
     if high > OPEN * low:
-        return f"the exponent may be anything from {low:g} to {high:g}"
+        return f"the exponent may be anything from {low:.2g} to {high:.2g}"
     return None
 
 

@@ -136,6 +136,13 @@ def interval_of_mean(
     return float(values.mean() - half), float(values.mean() + half)
 
 
+def half_over_seeds(values: Float[np.ndarray, " seeds"], level: float = 0.95) -> float:
+    """Half of Student's interval of the mean over all seeds there are, on these cells; NaN of a single seed."""
+    if len(values) < 2:
+        return float("nan")
+    return float(stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
 def seed_noise(
     values: Float[np.ndarray, "n_seeds ..."], seeds: Sequence[int], draws: int, stream: int
 ) -> Float[np.ndarray, "n_draws ..."]:

@@ -10,6 +10,11 @@ from cellpatch.groups import Group, data_sets, grouped
 from cellpatch.publish import replacing
 from cellpatch.results import read_results
 
+_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
+
 
 def with_interval(value: float, low: float, high: float, digits: int = 3, sign: str = "") -> str:
     """A value with the ends of its interval, if there is one; with `sign="+"` their signs are always told."""
@@ -31,6 +36,7 @@ def write_table(stem: Path, numbers: pd.DataFrame, shown: pd.DataFrame, notes: S
     markdown = "\n".join([as_markdown(shown), *(f"\n* {note}" for note in notes)])
     print(markdown)
     latex = shown.astype(str).to_latex(index=False, escape=True)
+    latex += "".join(f"\\par{{\\footnotesize {note.translate(_LATEX)}}}\n" for note in notes)
     files = []
     for suffix, content in ((".csv", numbers.to_csv(index=False)), (".md", markdown + "\n"), (".tex", latex)):
         files.append(stem.with_name(stem.name + suffix))

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from lines import Lines
-from models_table import half_width
 from variants import VARIANTS
 
 from cellpatch import evaluate
@@ -29,6 +28,7 @@ from cellpatch.conditions import CLEAN
 from cellpatch.config import build, check, without
 from cellpatch.fitting import fit_by_gradients
 from cellpatch.models.backbone import count_macs, count_parameters
+from cellpatch.stats import half_over_seeds
 from cellpatch.study import open_store, open_study
 from cellpatch.typeset import as_markdown
 
@@ -82,9 +82,9 @@ def summarise(lines: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = dict(zip(by, place, strict=True)) | {"variant": name, "seeds": len(runs)}
             row |= {"mmac": runs["mmac"].iloc[0], "seconds": runs["seconds"].mean()}
             for score in ("val_macro_f1", "test_macro_f1"):
-                row |= {score: runs[score].mean(), f"{score}_half": half_width(runs[score].to_numpy())}
+                row |= {score: runs[score].mean(), f"{score}_half": half_over_seeds(runs[score].to_numpy())}
             apart = (runs.set_index("seed")["val_macro_f1"] - whole["val_macro_f1"]).dropna()
-            rows.append(row | {"val_to_whole": apart.mean(), "val_to_whole_half": half_width(np.asarray(apart))})
+            rows.append(row | {"val_to_whole": apart.mean(), "val_to_whole_half": half_over_seeds(np.asarray(apart))})
     return pd.DataFrame(rows).sort_values([*by, "val_macro_f1"], ascending=[True, True, True, False])
 
 

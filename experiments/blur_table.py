@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
-from cellpatch.captions import file_name, labelled
+from cellpatch.captions import file_name, labelled, told
 from cellpatch.estimates import Estimate, combine, difference
 from cellpatch.groups import SCORES, Group, at_one_limit, blur_curve, limit_of, redrawn, under_blur
 from cellpatch.typeset import with_interval, write_from, write_table
@@ -96,8 +96,8 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
     """The table for people: a row a group, kind and score."""
     index = [*ABOUT, "seeds", "kind", "sigmas", "score"]
     ends = summary[["value", "low", "high"]].to_numpy()
-    told = summary.assign(told=[with_interval(value, low, high) for value, low, high in ends])
-    wide = told.pivot_table(index=index, columns="what", values="told", aggfunc="first", sort=False)
+    worded = summary.assign(told=[with_interval(value, low, high) for value, low, high in ends])
+    wide = worded.pivot_table(index=index, columns="what", values="told", aggfunc="first", sort=False)
     return wide.fillna("-").reset_index()
 
 
@@ -105,12 +105,13 @@ def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> 
     """Print and write both tables; gives the files."""
     blurred = under_blur(groups)
     summary, ends = summarise(blurred), leads(blurred)
-    files = write_table(folder / file_name("blur", data), summary, shown(summary))
+    notes = [told(blurred)]
+    files = write_table(folder / file_name("blur", data), summary, shown(summary), notes)
     words = {
         name: ends[name].map(lambda at: "never" if np.isinf(at) else "-" if np.isnan(at) else f"{at:.2f}")
         for name in ENDS
     }
-    return files + write_table(folder / file_name("leads", data), ends, ends.assign(**words))
+    return files + write_table(folder / file_name("leads", data), ends, ends.assign(**words), notes)
 
 
 if __name__ == "__main__":

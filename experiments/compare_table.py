@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
-from cellpatch.captions import file_name, labelled
+from cellpatch.captions import file_name, labelled, told
 from cellpatch.conditions import CLEAN
 from cellpatch.estimates import difference, paired
 from cellpatch.groups import Group, at_one_limit, limit_of
@@ -66,7 +66,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table; gives the files."""
     table = summarise(groups)
-    return write_table(folder / file_name("compare", data), table, shown(table))
+    return write_table(folder / file_name("compare", data), table, shown(table), [told(groups)])
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple
 
+import numpy as np
+
 from cellpatch import stats
 from cellpatch.captions import labelled, lacking, told
 from cellpatch.estimates import Estimate, combine
 from cellpatch.groups import Group, at_one_limit, blur_curve, limit_of, under_blur
 from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
 from cellpatch.typeset import with_interval
+
+FLAT = 0.01  # slopes below it fill no axis: rounding is no loss
 
 
 @styled
@@ -41,6 +45,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.barh([0], [0], color="white", edgecolor="0.3", label="pre")
     axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
     axes.set_ylim(-0.5, len(order) - 0.5)
+    if np.ptp(axes.get_xlim()) < FLAT:
+        axes.set_xlim(-FLAT, FLAT)
     axes.set_xlabel("accuracy per doubling of (1 + sigma)")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = "Degradation rate: slope of accuracy against log2(1 + sigma), blur after (post) and before (pre) resizing"

@@ -3,17 +3,17 @@
     python experiments/figure_calibration.py runs          # or: make figure_calibration RUNS=runs
 
 Expected calibration error (15 equal-width bins) at the flag_limit that most models have; blur after the resize. The
-temperature was fitted on clean validation cells. Means over seeds as the records have them; no intervals over
-specimens, since the error of a resample is biased upwards.
+temperature was fitted on clean validation cells. Means over seeds with intervals over seeds alone: how far other
+specimens would be from these is not in them, and the error of a resample of specimens is biased upwards.
 """
 
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
 from blur_panels import Curve, draw_panels
 
 from cellpatch.captions import labelled, lacking, told
+from cellpatch.estimates import over_seeds
 from cellpatch.groups import Group, at_one_limit, under_blur
 from cellpatch.plotting import Drawing, draw_from, styled
 
@@ -26,8 +26,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     chosen = labelled(at_one_limit(under_blur(groups, "post")))
     panels = {title: partial(_errors, score) for score, title in TITLES.items()}
     figure = draw_panels(data, chosen, panels, "expected calibration error")
-    caption = f"Calibration error under blur after the resize, {data}, means over seeds, without intervals. "
-    n = told(list(chosen.values())).rpartition(";")[0] + "."
+    caption = f"Calibration error under blur after the resize, {data}, means over seeds. "
+    n = told(list(chosen.values())).rpartition(";")[0] + "; 95 % intervals over seeds alone, none of a single one."
     missing = lacking("Not evaluated under blur", chosen, groups)
     return Drawing("figure_calibration", figure, caption + n + missing)
 
@@ -35,8 +35,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
 def _errors(score: str, group: Group) -> Curve:
     rows = [row for run in group.runs for row in run.record["metrics"] if row["kind"] in ("none", "post")]
     sigmas = sorted({row["sigma"] for row in rows})
-    means = [float(np.mean([row[score] for row in rows if row["sigma"] == sigma])) for sigma in sigmas]
-    return {sigma: (mean, np.nan, np.nan) for sigma, mean in zip(sigmas, means, strict=True)}
+    return {sigma: over_seeds([row[score] for row in rows if row["sigma"] == sigma]) for sigma in sigmas}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Drawn at random from the store that the runs were trained on, without the margin
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from cellpatch.data.store import CellStore
 from cellpatch.groups import Group
@@ -42,10 +43,15 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
 
 def pick(store: CellStore, name: str) -> np.ndarray:
     """Places of up to ACROSS cells of a class: one a specimen, and more of each once all have one."""
-    cells = store.cells[(store.cells["class"] == name).to_numpy()].sample(frac=1, random_state=0)
-    turn = cells.groupby("specimen", observed=True).cumcount()
-    chosen = cells.assign(turn=turn).sort_values("turn", kind="stable").index[:ACROSS]
-    return store.cells.index.get_indexer(chosen)
+    of_class = np.flatnonzero(store.cells["class"] == name)
+    return of_class[spread(store.cells["specimen"].iloc[of_class], ACROSS)]
+
+
+def spread(specimens: pd.Series, n: int) -> np.ndarray:
+    """Places of n cells drawn at random: one a specimen, and more of each once all have one."""
+    drawn = specimens.reset_index(drop=True).sample(frac=1, random_state=0)
+    turn = drawn.groupby(drawn, observed=True).cumcount()
+    return turn.sort_values(kind="stable").index[:n].to_numpy()
 
 
 def strip(store: CellStore, cells: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ Of two curves: the best model from scratch and the best pretrained one, by macro
 from collections.abc import Sequence
 from math import ceil
 
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, on_axis, told
 from cellpatch.curves import Curve, curves
 from cellpatch.groups import Group
 from cellpatch.plotting import PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled
@@ -37,7 +37,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
                 f"{name}, F1 {with_interval(*ends)} with {n} cells of it" for n, ends in zip(cells, y, strict=True)
             ]
             draw_curve(place, curve.limits, y, label, told_of, curve.place)
-        place.set_title(f"{name}, n = {true[code]}", fontsize=7)
+        place.set_title(f"{on_axis(name)}, n = {true[code]}", fontsize=7)
         place.set_xscale("log", base=2)
     for place in axes[len(classes) :]:
         place.set_visible(False)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from figure_classes import best_of_both
 
-from cellpatch.captions import labelled, told
+from cellpatch.captions import labelled, on_axis, told
 from cellpatch.conditions import CLEAN
 from cellpatch.curves import curves
 from cellpatch.groups import Group
@@ -29,8 +29,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         shares = np.divide(counts, true, out=np.full(counts.shape, np.nan), where=true > 0)
         place.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         place.grid(visible=False)
-        place.set_xticks(range(len(classes)), classes, rotation=90)
-        place.set_yticks(range(len(classes)), classes)
+        place.set_xticks(range(len(classes)), list(map(on_axis, classes)), rotation=90)
+        place.set_yticks(range(len(classes)), list(map(on_axis, classes)))
         for row, column in np.ndindex(shares.shape):
             share = shares[row, column]
             if np.isfinite(share):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cellpatch.captions import on_axis
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
 from cellpatch.plotting import Drawing, draw_from, finish, log_axis, new_figure, styled, tip
@@ -35,7 +36,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         tip(point, f"{classes[code]}: {true[code]} test cells")
     axes.plot([], [], "|", color="#D55E00", markersize=9, label="test")
     log_axis(axes)
-    axes.set_yticks(range(len(order)), [classes[code] for code in order])
+    axes.set_yticks(range(len(order)), [on_axis(classes[code]) for code in order])
     axes.set_xlabel("cells")
     finish(figure, data)
     caption = (

@@ -9,14 +9,15 @@ flag_limit that most models have.
 
 from collections.abc import Sequence
 
-import numpy as np
 from figure_specimens import cards, with_cards
 
 from cellpatch.captions import lacking, told
 from cellpatch.conditions import CLEAN
+from cellpatch.estimates import over_seeds
 from cellpatch.groups import Group, limit_of
 from cellpatch.plotting import Drawing, draw_from, draw_point, finish, look_at, new_figure, styled
 from cellpatch.stats import class_f1
+from cellpatch.typeset import with_interval
 
 
 @styled
@@ -29,8 +30,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
             shares = [card["separability"][name] for card in cards(group) if name in card["separability"]]
             if not shares:
                 continue
-            apart = float(np.mean(shares))
-            text = f"{label}, {name}: {apart:.2f} apart, F1"
+            apart, low, high = over_seeds(shares)
+            text = f"{label}, {name}: {with_interval(apart, low, high, 2)} apart, F1"
             draw_point(axes, apart, group.estimate(CLEAN, class_f1(code)), group.place, text)
         axes.plot([], [], linestyle="", label=label, **look_at(group.place))
     axes.axvline(cards(next(iter(chosen.values())))[0]["separability_chance"], color="0.6", linestyle=":", linewidth=1)

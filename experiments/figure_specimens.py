@@ -3,18 +3,18 @@
     python -m cellpatch.features runs/*          # writes a card into each record; needs the crops
     python experiments/figure_specimens.py runs          # or: make figure_specimens RUNS=runs
 
-At the flag_limit that most models have; means over the seeds that have a card.
+At the flag_limit that most models have; means over the seeds that have a card, with intervals over these seeds alone.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from cellpatch.captions import labelled, lacking, told
 from cellpatch.conditions import CLEAN
+from cellpatch.estimates import over_seeds
 from cellpatch.groups import Group, at_one_limit, limit_of
-from cellpatch.plotting import Drawing, draw_from, draw_point, finish, new_figure, styled
+from cellpatch.plotting import Drawing, draw_from, draw_point, finish, look_at, new_figure, styled
 from cellpatch.stats import macro_f1
+from cellpatch.typeset import with_interval
 
 
 @styled
@@ -23,14 +23,17 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     chosen = with_cards(groups)
     figure, [axes] = new_figure(height_mm=80)
     for label, group in chosen.items():
-        named = float(np.mean([card["specimen_accuracy"] for card in cards(group)]))
-        text = f"{label}: names the specimen of {100 * named:.0f} % of cells, macro-F1"
-        draw_point(axes, named, group.estimate(CLEAN, macro_f1), group.place, text, label)
+        named, low, high = over_seeds([card["specimen_accuracy"] for card in cards(group)])
+        text = f"{label}: names the specimen of {with_interval(named, low, high)} of the cells, macro-F1"
+        score = group.estimate(CLEAN, macro_f1)
+        axes.hlines([score.mean], low, high, color=look_at(group.place)["color"], linewidth=0.8)
+        draw_point(axes, named, score, group.place, text, label)
     axes.axvline(cards(next(iter(chosen.values())))[0]["specimen_chance"], color="0.6", linestyle=":", linewidth=1)
     axes.set_xlabel("share of test cells whose specimen features name")
     axes.set_ylabel("macro-F1, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
-    caption = f"Macro-F1 against specimens named from features (dotted: the largest specimen's share), {data}. "
+    caption = "Macro-F1 against specimens named from features (dotted: the largest specimen's share; intervals "
+    caption += f"along it are over seeds alone, none of a single one), {data}. "
     missing = lacking("No card of features", chosen, groups)
     return Drawing("figure_specimens", figure, caption + told(list(chosen.values())) + missing)
 

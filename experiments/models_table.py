@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from cellpatch.captions import file_name
+from cellpatch.captions import file_name, told
 from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
 from cellpatch.runs import clean_rows
-from cellpatch.stats import macro_f1
+from cellpatch.stats import half_over_seeds, macro_f1
 from cellpatch.typeset import write_from, write_table
 
 BY = ["model", "adapt", "input_px", "optics", "flag_limit"]
@@ -49,7 +48,7 @@ def summarise_csv(grid: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, runs in grid.groupby(BY):
         scores = runs["macro_f1"].to_numpy()
-        half = half_width(scores)
+        half = half_over_seeds(scores)
         row = dict(zip(BY, key, strict=True)) | {"n_train": round(runs["n_train"].mean()), "seeds": len(runs)}
         row |= {"macro_f1": scores.mean(), "low": scores.mean() - half, "high": scores.mean() + half}
         rows.append(row | {name: runs[name].mean() for name in ("balanced_accuracy", "seconds")})
@@ -58,13 +57,6 @@ def summarise_csv(grid: pd.DataFrame) -> pd.DataFrame:
 
 def _sorted(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["flag_limit", "macro_f1"], ascending=[True, False], ignore_index=True)
-
-
-def half_width(scores: np.ndarray) -> float:
-    """Half of Student's 95 % interval of the mean; NaN for a single score."""
-    if len(scores) < 2:
-        return float("nan")
-    return float(stats.t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores)))
 
 
 def crossings(summary: pd.DataFrame) -> list[str]:
@@ -106,19 +98,19 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
 
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table; gives the files."""
-    return _write(data, summarise(groups), folder)
+    return _write(data, summarise(groups), folder, [told(groups)])
 
 
 def write_csv(file: Path, folder: Path = Path("tables")) -> list[Path]:
     """The same of a table of runs, for each data set in it."""
+    notes = ["Intervals are over seeds alone."]
     by_data = clean_rows(file).groupby("data")
-    return [path for data, rows in by_data for path in _write(str(data), summarise_csv(rows), folder)]
+    return [path for data, rows in by_data for path in _write(str(data), summarise_csv(rows), folder, notes)]
 
 
-def _write(data: str, summary: pd.DataFrame, folder: Path) -> list[Path]:
-    notes = []
+def _write(data: str, summary: pd.DataFrame, folder: Path, notes: list[str]) -> list[Path]:
     if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
-        notes = crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
+        notes = notes + (crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"])
     return write_table(folder / file_name("models", data), summary, shown(summary), notes)
 
 

@@ -22,13 +22,14 @@ import numpy as np
 import pandas as pd
 import paper
 import scaling_table
+from figure_cells import spread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 from recommend import leader, recommend
 
 from cellpatch import __version__
-from cellpatch.captions import labelled
+from cellpatch.captions import labelled, told
 from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
 from cellpatch.curves import curves
@@ -88,14 +89,15 @@ def _study(key: str, data: str, groups: Sequence[Group], place: Path, folder: Pa
 
 
 def _tables(groups: Sequence[Group], lacking: list[str]) -> Iterator[dict[str, Any]]:
+    def latencies() -> pd.DataFrame:
+        return latency_table.shown(latency_table.summarise([run for group in groups for run in group.runs]))
+
     makers = {
         "Macro-F1 of each model at each limit": lambda: models_table.shown(models_table.summarise(groups)),
         "Behind the best, on the same cells": lambda: compare_table.shown(compare_table.summarise(groups)),
         "From where on a model from scratch stays ahead": lambda: _crossings(groups),
         "Under blur": lambda: blur_table.shown(blur_table.summarise(under_blur(groups))),
-        "Milliseconds a cell": lambda: latency_table.shown(
-            latency_table.summarise([run for group in groups for run in group.runs])
-        ),
+        "Milliseconds a cell": latencies,
     }
     for caption, make in makers.items():
         try:
@@ -104,7 +106,8 @@ def _tables(groups: Sequence[Group], lacking: list[str]) -> Iterator[dict[str, A
             lacking.append(f"{caption}: {error}")
             continue
         if not shown.empty:
-            yield {"caption": caption, "columns": list(shown.columns), "rows": shown.to_numpy().tolist()}
+            note = "" if make is latencies else f". {told(groups)}"
+            yield {"caption": caption + note, "columns": list(shown.columns), "rows": shown.to_numpy().tolist()}
 
 
 def _crossings(groups: Sequence[Group]) -> pd.DataFrame:
@@ -137,10 +140,11 @@ def _galleries(groups: Sequence[Group], place: Path) -> tuple[list[dict[str, Any
     names = rows["cell_id"].to_numpy()
     galleries = []
     for code, name in enumerate(classes):
-        of_class = np.flatnonzero(labels == code)[:EACH]
+        of_class = np.flatnonzero(labels == code)
+        of_class = of_class[spread(rows["specimen"].iloc[of_class], EACH)]
         words = [f"{name}" for _ in of_class]
         if len(of_class):
-            caption = f"{name}: {len(of_class)} of {(labels == code).sum()} test cells."
+            caption = f"{name}: {len(of_class)} of {(labels == code).sum()} test cells, drawn at random."
             galleries.append({"caption": caption, "cells": _cells(store, names[of_class], words)})
     words = [f"{classes[labels[i]]} named {classes[predicted[i]]}, {100 * sure[i]:.0f} %" for i in worst]
     caption = f"Worst errors of {run.run}, the surest first: {len(worst)} of {len(wrong)}."
@@ -152,10 +156,10 @@ def _cells(store: CellStore, names: Iterable[str], words: Sequence[str]) -> list
     margin = store.geometry.margin_px
     crops = store.crops(np.array([place[name] for name in names], int))[:, margin:, margin:]
     shown = []
-    for crop, told in zip(crops[:, : crops.shape[1] - margin, : crops.shape[2] - margin], words, strict=True):
+    for crop, word in zip(crops[:, : crops.shape[1] - margin, : crops.shape[2] - margin], words, strict=True):
         stream = io.BytesIO()
         Image.fromarray(crop).save(stream, "png")
-        shown.append({"png": base64.b64encode(stream.getvalue()).decode(), "words": told})
+        shown.append({"png": base64.b64encode(stream.getvalue()).decode(), "words": word})
     return shown
 
 

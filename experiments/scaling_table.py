@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import stats
-from cellpatch.captions import file_name, labelled
+from cellpatch.captions import file_name, labelled, told
 from cellpatch.curves import crossing, curves
 from cellpatch.groups import Group
 from cellpatch.scaling import fit_power_law, why_no_power_law
@@ -69,10 +69,10 @@ def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> 
         ends = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
         shown[name] = ["-" if np.isnan(value) else with_interval(value, low, high, 2) for value, low, high in ends]
     shown["no fit because"] = table["no fit because"]
-    files = write_table(folder / file_name("scaling", data), table, shown)
+    files = write_table(folder / file_name("scaling", data), table, shown, [told(groups)])
     if not pairs.empty:
         words = pairs.assign(**{name: pairs[name].map(in_words) for name in ("from", "low", "high")})
-        files += write_table(folder / file_name("crossings", data), pairs, words)
+        files += write_table(folder / file_name("crossings", data), pairs, words, [told(groups)])
     return files
 
 

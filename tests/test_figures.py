@@ -14,13 +14,14 @@ import pytest
 from conftest import ROOT
 from simulated import CLASSES, SKILLS, simulated
 
+from cellpatch.captions import on_axis
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.config import models
 from cellpatch.data.store import CellStore, Geometry
 from cellpatch.data.writer import StoreWriter
-from cellpatch.estimates import difference, paired
+from cellpatch.estimates import difference, over_seeds, paired
 from cellpatch.groups import data_sets, grouped
-from cellpatch.plotting import Drawing, as_svg, draw_from, look, save
+from cellpatch.plotting import Drawing, as_svg, draw_from, look, new_figure, save, styled
 from cellpatch.publish import whole_or_absent
 from cellpatch.results import pack, read_results
 from cellpatch.stats import macro_f1
@@ -323,3 +324,34 @@ def test_a_figure_grows_with_its_legend() -> None:
         return figure2.draw("d", grouped(simulated(limits=(256,), skills=skills))).figure.get_figheight()
 
     assert height(12) > height(3) + 0.3
+
+
+def test_rounding_is_drawn_as_no_loss() -> None:
+    still = {("cnn", "scratch", 40): (0.2, 0.3, 0.0)}
+    results = simulated((256,), (0,), still)
+    for result in results:
+        result.confusions.update(dict.fromkeys(result.confusions, result.confusions[CLEAN]))
+    [axes] = figure5.draw("simulated", grouped(results)).figure.axes
+    assert np.ptp(axes.get_xlim()) >= figure5.FLAT
+
+
+def test_a_long_name_leaves_room_for_the_figure() -> None:
+    assert on_axis("stroma") == "stroma"
+    lines = on_axis("intraepithelial CD103-positive CD8-positive T lymphocyte").split("\n")
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 26
+    assert lines[1].endswith("…")
+
+
+def test_characters_without_a_font_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    figure, [axes] = styled(new_figure)()
+    axes.set_title("\ue000")  # of private use: no font has it
+    save(Drawing("figure", figure, ""), tmp_path)
+    assert "no font here has" in caplog.text
+
+
+def test_calibration_and_specimens_have_intervals_over_seeds() -> None:
+    assert over_seeds([0.2, 0.4]) == pytest.approx((0.3, 0.3 - 1.27062, 0.3 + 1.27062), abs=1e-4)  # t 12.7062
+    mean, low, high = over_seeds([0.2])
+    assert mean == 0.2
+    assert np.isnan([low, high]).all()

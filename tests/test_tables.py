@@ -102,15 +102,16 @@ def test_a_table_of_runs_is_read_too(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_latex_and_markdown_keep_a_name_as_it_is(tmp_path: Path) -> None:
     shown = pd.DataFrame({"class": ["a|b", "50 %_&"], "n": [1, 2]})
-    files = write_table(tmp_path / "t", shown, shown, ["a note"])
+    files = write_table(tmp_path / "t", shown, shown, ["a note of 5 %"])
     assert files[1].read_text().splitlines() == [
         "| class | n |",
         "| --- | --- |",
         "| a\\|b | 1 |",
         "| 50 %_& | 2 |",
         "",
-        "* a note",
+        "* a note of 5 %",
     ]
+    assert r"\par{\footnotesize a note of 5 \%}" in files[2].read_text()
     assert r"50 \%\_\& & 2 \\" in files[2].read_text()
     assert r"\toprule" in files[2].read_text()
     assert pd.read_csv(files[0])["class"].tolist() == ["a|b", "50 %_&"]
