@@ -1,10 +1,10 @@
 """How fast do crops get into a store, from PNG files and from tiles with points, against bare decoding?
 
-    python benchmarks/ingest.py [--cells 20000] [--repeats 5] [--json FILE]
+    python benchmarks/ingest.py [--cells 185432] [--tiles 200] [--repeats 3] [--json FILE]
 
-Each repeat is a process of its own that writes a new store, against one that opens the same files with Pillow in two
-processes and keeps nothing. Tiles are PNG of 1000 x 1000 px with 100 points each, as many points as crops. Last, the
-peak memory of writing a synthetic store of 185,432 cells, the study's number (--cells-of-study 0 leaves it out).
+Crops are as many as the study has. Each repeat is a process of its own that writes a new store, its start included,
+against one that opens the same files with Pillow in two processes and keeps nothing. Tiles are PNG of 1000 x 1000 px
+with 100 points each. First, the peak memory of writing a synthetic store of as many cells. Needs 10 GB of disk.
 """
 
 import resource
@@ -19,7 +19,7 @@ from cells import store_of, write_images
 from measured import ROOT, Measured, in_turn, option_parser, report, seconds_of, times_as_fast
 from PIL import Image
 
-TILE_PX, PER_TILE = 1000, 100
+TILE_PX, PER_TILE, SPECIMENS = 1000, 100, 303
 BARE = """
 import sys
 from multiprocessing import Pool
@@ -34,12 +34,12 @@ if __name__ == "__main__":
 """
 
 
-def write_tiles(crops: np.ndarray, folder: Path) -> None:
+def write_tiles(crops: np.ndarray, tiles: int, folder: Path) -> None:
     """Crops laid out as tiles, and points.csv with the centre of each but those at a tile's edge."""
     side, across = crops.shape[1], TILE_PX // crops.shape[1]
     rows = []
     folder.mkdir()
-    for number in range(len(crops) // PER_TILE):
+    for number in range(tiles):
         shown = np.random.default_rng(number).integers(len(crops), size=across**2)
         grid = crops[shown].reshape(across, across, side, side, 3)
         tile = np.full((TILE_PX, TILE_PX, 3), 230, np.uint8)
@@ -60,7 +60,7 @@ def run(*command: str) -> None:
 
 def write_study(cells: int, folder: Path) -> list[Measured]:
     """Peak memory and seconds of writing a synthetic store; memory of the largest of its processes."""
-    settings = [f"data.cells={cells}", "data.specimens=303", f"data.loading.store_dir={folder}"]
+    settings = [f"data.cells={cells}", f"data.specimens={SPECIMENS}", f"data.loading.store_dir={folder}"]
     seconds = seconds_of(lambda: run("-m", "cellpatch.data.prepare", *settings))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     beside = {"cells": cells, "s": seconds}
@@ -69,17 +69,14 @@ def write_study(cells: int, folder: Path) -> list[Measured]:
 
 def main() -> None:
     options = option_parser(
-        "Time preparing a store against bare decoding.", cells=20000, cells_of_study=185_432, repeats=5
+        "Time preparing a store against bare decoding.", cells=185_432, tiles=200, repeats=3
     ).parse_args()
-    found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if options.cells_of_study:
-            found += write_study(options.cells_of_study, folder / "study")
-        store = store_of(folder, options.cells)
-        everything = np.arange(len(store))
-        write_images(store, everything, folder / "images")
-        write_tiles(store.crops(everything)[:, 13:-13, 13:-13], folder / "tiles")
+        found = write_study(options.cells, folder / "stores")
+        store = store_of(folder, options.cells, SPECIMENS)
+        write_images(store, np.arange(len(store)), folder / "images")
+        write_tiles(store.crops(np.arange(min(len(store), 20_000)))[:, 13:-13, 13:-13], options.tiles, folder / "tiles")
         sources = {
             "PNG files": ("images", ["data=folder", f"data.root={folder}/images"]),
             "tiles with points": (
