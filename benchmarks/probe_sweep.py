@@ -4,9 +4,9 @@
     python benchmarks/probe_sweep.py model=dinov2_s model.weights.file=FILE data=endonuke data.root=DIR optics=clean
 
 Runs `python train.py -m` with 7 limits and 3 seeds, by default a linear probe on efficientnet_lite0 at 224 px and 20000
-synthetic cells, in empty runs and embeddings folders. The seconds of the whole command, its start included, are told
-over those of the first run's one pass over all cells; under blur (optics=blur) also of its passes over the test cells
-under each other condition. The store is prepared before.
+synthetic cells under eight conditions of blur, in empty runs and embeddings folders. The seconds of the whole command,
+its start included, are told over those of the first run's one pass over all cells; under blur (optics=blur) also of its
+passes over the test cells under each other condition. The store is prepared before.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 from measured import ROOT, Measured, option_parser, report, seconds_of
 
 LIMITS, AT_MOST = "256,512,1024,2048,4096,8192,16384", 1.2
-DEFAULT = ["model=efficientnet_lite0", "data.cells=20000"]
+DEFAULT = ["model=efficientnet_lite0", "data.cells=20000", "optics=blur"]
 
 
 def main() -> None:

@@ -8,13 +8,19 @@ from typing import Any
 from cellpatch.data.files import CropFile, write_files
 from cellpatch.data.images import SUFFIXES
 from cellpatch.data.problems import Problems
-from cellpatch.data.source import Source, folder_of, listing, specimen_regex
+from cellpatch.data.source import Source, below, folder_of, listing, specimen_regex
 
 
 def images_below(root: Path) -> list[Path]:
     """All image files below a folder, sorted; links are followed, as people link folders of images together."""
-    found = (Path(at, name) for at, _, names in os.walk(root, followlinks=True) for name in names)
-    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
+    found = [
+        os.path.join(at, name)  # noqa: PTH118 (hundreds of thousands of files: a Path and its order are slow)
+        for at, _, names in os.walk(root, followlinks=True)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+    ]
+    found.sort(key=lambda file: file.split(os.sep))  # noqa: PTH206
+    return list(map(Path, found))
 
 
 class Folder(Source):
@@ -57,22 +63,22 @@ class Folder(Source):
 
     def fill(self, folder: Path) -> None:
         problems, crops = Problems(), []
-        for file in self.files:
-            place = file.relative_to(self.root)
-            specimen = self._specimen(place)
-            if len(place.parts) < 2:
+        for file, place in zip(self.files, below(self.root, self.files), strict=True):
+            parts, specimen = place.split("/"), self._specimen(place)
+            if len(parts) < 2:
                 problems.add(f"{file}: lies in no class folder")
             elif not specimen:
                 how = self.specimen_pattern or "CLASS/SPECIMEN/image (or set data.specimen_pattern)"
                 problems.add(f"{file}: gives no specimen by {how}")
             else:
-                crops.append(CropFile(file, place.as_posix(), place.parts[0], specimen, place.as_posix()))
+                crops.append(CropFile(file, place, parts[0], specimen, place))
         problems.raise_if_any()
         classes = sorted({crop.label for crop in crops})
         write_files(folder, crops, classes, self._parameters(), self.side_px, self.margin_px, self.um_per_px)
 
-    def _specimen(self, place: Path) -> str | None:
+    def _specimen(self, place: str) -> str | None:
         if self._regex is None:
-            return place.parts[1] if len(place.parts) >= 3 else None
-        match = self._regex.search(place.as_posix())
+            parts = place.split("/")
+            return parts[1] if len(parts) >= 3 else None
+        match = self._regex.search(place)
         return match.group(1) if match else None
