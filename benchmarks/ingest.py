@@ -1,6 +1,6 @@
 """How fast do crops get into a store, from PNG files and from tiles with points, against bare decoding?
 
-    python benchmarks/ingest.py [--cells 185432] [--tiles 200] [--repeats 3] [--json FILE]
+    python benchmarks/ingest.py [--cells 185432] [--tiles 600] [--repeats 3] [--json FILE]
 
 Crops are as many as the study has. Each repeat is a process of its own that writes a new store, its start included,
 against one that opens the same files with Pillow in two processes and keeps nothing. Tiles are PNG of 1000 x 1000 px
@@ -44,7 +44,7 @@ def write_tiles(crops: np.ndarray, tiles: int, folder: Path) -> None:
         grid = crops[shown].reshape(across, across, side, side, 3)
         tile = np.full((TILE_PX, TILE_PX, 3), 230, np.uint8)
         tile[: across * side, : across * side] = grid.swapaxes(1, 2).reshape(across * side, across * side, 3)
-        Image.fromarray(tile).save(folder / f"tile{number:03d}.png")
+        Image.fromarray(tile).save(folder / f"tile{number:03d}.png", compress_level=1)
         centres = np.random.default_rng(number).uniform(side, TILE_PX - 2 * side, (PER_TILE, 2)).round(1)
         rows += [
             {"image": f"tile{number:03d}.png", "x": x, "y": y, "class": f"type{i % 2}"}
@@ -69,7 +69,7 @@ def write_study(cells: int, folder: Path) -> list[Measured]:
 
 def main() -> None:
     options = option_parser(
-        "Time preparing a store against bare decoding.", cells=185_432, tiles=200, repeats=3
+        "Time preparing a store against bare decoding.", cells=185_432, tiles=600, repeats=3
     ).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

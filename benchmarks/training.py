@@ -20,6 +20,7 @@ from measured import Measured, option_parser, report, times_as_fast
 from torch.nn.functional import cross_entropy
 
 from cellpatch import fitting, review
+from cellpatch.adapt import Schedule
 from cellpatch.config import build, check, compose_config, without
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.study import Study, open_store, open_study
@@ -85,8 +86,10 @@ class Bare:
                 self.optimizer.step()
 
 
-def measure(model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int = 256) -> list[Measured]:
-    """Training cells/s against the bare loop's, and validation's part of an epoch."""
+def prepared(
+    model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int
+) -> tuple[dict[str, Any], Study, Schedule]:
+    """The config, cells and schedule of a training on 20000 synthetic cells."""
     overrides = [f"model={model}", "data.cells=20000", f"flag_limit={flag_limit}", f"trainer.max_epochs={epochs}"]
     overrides += [
         f"data.loading.store_dir={folder / 'stores'}",
@@ -95,8 +98,12 @@ def measure(model: str, epochs: int, folder: Path, accelerator: str, flag_limit:
     ]
     plain = check(compose_config(overrides))
     keep_freed_blocks()
-    study: Study = open_study(plain, open_store(plain["data"]))
-    schedule = build(without(plain["adapt"], "name"))
+    return plain, open_study(plain, open_store(plain["data"])), build(without(plain["adapt"], "name"))
+
+
+def measure(model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int = 256) -> list[Measured]:
+    """Training cells/s against the bare loop's, and validation's part of an epoch."""
+    plain, study, schedule = prepared(model, epochs, folder, accelerator, flag_limit)
     beside = Beside(plain["model"]["backbone"]["input_px"], schedule.batch_size)
     with review.logger_of(plain["logger"], plain, folder, model, None) as logger:
         fitting.fit_by_gradients(plain, study, schedule, None, folder, logger, callbacks=[beside])

@@ -104,7 +104,7 @@ class StoreWriter:
     def _append(self, crops: UInt8[np.ndarray, "n side side 3"], columns: dict[str, Any]) -> None:
         n = len(crops)
         rows = np.arange(self._filled, self._filled + n)
-        self._buffer[rows] = crops
+        self._buffer[self._filled : self._filled + n] = crops
         digests = [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
         splits = columns.get("split", [None] * n)
         named = zip(columns["cell_id"], columns["class"], columns["specimen"], splits, digests, strict=True)
