@@ -22,6 +22,7 @@ from cellpatch.classifier import Classifier
 from cellpatch.config import build, without
 from cellpatch.data.datamodule import CellData, class_weights
 from cellpatch.fitted import Fitted, predictor
+from cellpatch.memory import cells_at_a_time
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.network import device_of, new_network, optics_of
 from cellpatch.optics import DrawnOptics
@@ -119,6 +120,7 @@ def _assemble(
         study.split,
         study.labels,
         schedule.batch_size,
+        cells_at_a_time(plain["model"]["backbone"]["input_px"], device_of(plain["trainer"])),
         plain["seed"],
         build(plain["data"]["loading"]),
         augment if on_cpu else None,

@@ -99,7 +99,7 @@ class CellData(pl.LightningDataModule):
 
     A part is held in memory, or on the device, if all parts together take at most
     `loading.resident_gib` (and half of the device's free memory); `loading.workers` processes load batches
-    where augmentation runs on the CPU.
+    where augmentation runs on the CPU. Validation and test take `inference_batch` cells at a time.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class CellData(pl.LightningDataModule):
         split: Split,
         labels: Int[np.ndarray, " n"],
         batch_size: int,
+        inference_batch: int,
         seed: int,
         loading: Loading,
         augment: AlbumentationsAugment | None = None,
@@ -117,24 +118,26 @@ class CellData(pl.LightningDataModule):
         self.split = split
         self.labels = labels
         self.batch_size = batch_size
+        self.inference_batch = inference_batch
         self.seed = seed
         self.loading = loading
         self.augment = augment
         self._parts: dict[str, Part] = {}
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("train", self.split.train, self.seed, self.augment)
+        return self._loader("train", self.split.train, self.batch_size, self.seed, self.augment)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("validation", self.split.validation, None)
+        return self._loader("validation", self.split.validation, self.inference_batch, None)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("test", self.split.test, None)
+        return self._loader("test", self.split.test, self.inference_batch, None)
 
     def _loader(
         self,
         name: str,
         indices: Int[np.ndarray, " n"],
+        batch_size: int,
         seed: int | None,
         augment: AlbumentationsAugment | None = None,
     ) -> DataLoader[Batch]:
@@ -144,7 +147,7 @@ class CellData(pl.LightningDataModule):
             on = device if resident else _CPU
             self._parts[name] = Part(self.store, indices, self.labels[indices], resident, on, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = BatchIndices(len(indices), self.batch_size, seed, rank, world_size)
+        batches = BatchIndices(len(indices), batch_size, seed, rank, world_size)
         workers = self.loading.workers if augment is not None else 0
         return DataLoader(
             self._parts[name], batch_size=None, sampler=batches, num_workers=workers, collate_fn=_as_it_is
