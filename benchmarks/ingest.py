@@ -1,6 +1,6 @@
 """How fast do crops get into a store, from PNG files and from tiles with points, against bare decoding?
 
-    python benchmarks/ingest.py [--cells 185432] [--tiles 600] [--repeats 3] [--json FILE]
+    python benchmarks/ingest.py [--cells 185432] [--tiles 200] [--repeats 3] [--json FILE]
 
 Crops are as many as the study has. Each repeat is a process of its own that writes a new store, its start included,
 against one that opens the same files with Pillow in two processes and keeps nothing. Tiles are PNG of 1000 x 1000 px
@@ -69,7 +69,7 @@ def write_study(cells: int, folder: Path) -> list[Measured]:
 
 def main() -> None:
     options = option_parser(
-        "Time preparing a store against bare decoding.", cells=185_432, tiles=600, repeats=3
+        "Time preparing a store against bare decoding.", cells=185_432, tiles=200, repeats=3
     ).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
