@@ -176,12 +176,17 @@ def save(drawing: Drawing, folder: Path = Path("figures")) -> list[Path]:
     """Write PNG, PDF and the caption as text; gives their paths."""
     files = [folder / f"{drawing.name}.{kind}" for kind in ("png", "pdf")]
     with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         drawing.figure.draw_without_rendering()
         drawing.figure.set_layout_engine("none")  # as laid out now: it takes longer than the drawing
         for file in files:
             with replacing(file) as temporary:
                 drawing.figure.savefig(temporary, dpi=300)
-    if any("missing from font" in str(each.message) for each in warned):
+    boxes = [each for each in warned if "missing from font" in str(each.message)]
+    for each in warned:
+        if each not in boxes:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if boxes:
         told = "%s: characters that no font here has are boxes; after installing one (Noto Sans CJK) delete %s"
         log.warning(told, drawing.name, f"{mpl.get_cachedir()}/fontlist*.json")
     with replacing(folder / f"{drawing.name}.txt") as temporary:

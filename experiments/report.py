@@ -81,6 +81,7 @@ def _study(key: str, data: str, groups: Sequence[Group], place: Path, folder: Pa
         "origin": f"The cells are {kind}. Their licence: {source.get('licence') or 'not stated'}.",
         "drawings": drawings,
         "tables": list(_tables(groups, lacking)),
+        "tables_of": told(groups),
         "galleries": galleries,
         "no_cells": why,
         "lacking": lacking,
@@ -89,15 +90,13 @@ def _study(key: str, data: str, groups: Sequence[Group], place: Path, folder: Pa
 
 
 def _tables(groups: Sequence[Group], lacking: list[str]) -> Iterator[dict[str, Any]]:
-    def latencies() -> pd.DataFrame:
-        return latency_table.shown(latency_table.summarise([run for group in groups for run in group.runs]))
-
+    runs = [run for group in groups for run in group.runs]
     makers = {
         "Macro-F1 of each model at each limit": lambda: models_table.shown(models_table.summarise(groups)),
         "Behind the best, on the same cells": lambda: compare_table.shown(compare_table.summarise(groups)),
         "From where on a model from scratch stays ahead": lambda: _crossings(groups),
         "Under blur": lambda: blur_table.shown(blur_table.summarise(under_blur(groups))),
-        "Milliseconds a cell": latencies,
+        "Milliseconds a cell": lambda: latency_table.shown(latency_table.summarise(runs)),
     }
     for caption, make in makers.items():
         try:
@@ -106,8 +105,7 @@ def _tables(groups: Sequence[Group], lacking: list[str]) -> Iterator[dict[str, A
             lacking.append(f"{caption}: {error}")
             continue
         if not shown.empty:
-            note = "" if make is latencies else f". {told(groups)}"
-            yield {"caption": caption + note, "columns": list(shown.columns), "rows": shown.to_numpy().tolist()}
+            yield {"caption": caption, "columns": list(shown.columns), "rows": shown.to_numpy().tolist()}
 
 
 def _crossings(groups: Sequence[Group]) -> pd.DataFrame:

@@ -64,7 +64,8 @@ class Folder(Source):
     def fill(self, folder: Path) -> None:
         problems, crops = Problems(), []
         for file, place in zip(self.files, below(self.root, self.files), strict=True):
-            parts, specimen = place.split("/"), self._specimen(place)
+            parts = place.split("/")
+            specimen = self._specimen(place, parts)
             if len(parts) < 2:
                 problems.add(f"{file}: lies in no class folder")
             elif not specimen:
@@ -76,9 +77,8 @@ class Folder(Source):
         classes = sorted({crop.label for crop in crops})
         write_files(folder, crops, classes, self._parameters(), self.side_px, self.margin_px, self.um_per_px)
 
-    def _specimen(self, place: str) -> str | None:
+    def _specimen(self, place: str, parts: list[str]) -> str | None:
         if self._regex is None:
-            parts = place.split("/")
             return parts[1] if len(parts) >= 3 else None
         match = self._regex.search(place)
         return match.group(1) if match else None

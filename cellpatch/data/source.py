@@ -63,7 +63,7 @@ def listing(root: Path, files: Iterable[Path]) -> str:
 
 def below(root: Path, files: Iterable[Path]) -> Iterator[str]:
     """Where each file lies below `root`, parts joined by `/`: `Path.relative_to` takes seconds for a study's files."""
-    prefix = len(str(root / "x")) - 1
+    prefix = len(str(root / "x")) - 1  # with the separator, which "" and "/" do not add
     for file in files:
         yield str(file)[prefix:].replace(os.sep, "/")
 
