@@ -1,6 +1,6 @@
 """Decode many square images, on several processes; imports little, as each of them does it anew."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ from cellpatch.data.problems import Problems
 from cellpatch.data.processes import available, in_order
 
 _CHUNK = 64  # files decoded together; with the writer's shard this bounds memory
+_AHEAD = 20  # chunks a worker; what is decoded while a shard is written
 _WORTH_PROCESSES = 4000  # files; fewer are decoded before processes have started
 
 
@@ -25,9 +26,9 @@ def decode(
     A file comes with what an error should call it. `side_px` None leaves the images at their own sides.
     """
 
-    chunks = [[file for file, _ in files[start : start + _CHUNK]] for start in range(0, len(files), _CHUNK)]
+    chunks = [[str(file) for file, _ in files[start : start + _CHUNK]] for start in range(0, len(files), _CHUNK)]
     workers = available() if len(files) >= _WORTH_PROCESSES else 1
-    images = chain.from_iterable(in_order(partial(_read, side_px), chunks, workers))
+    images = chain.from_iterable(in_order(partial(_read, side_px), chunks, workers, _AHEAD))
     for i, (rgb, (_, where)) in enumerate(zip(images, files, strict=True)):
         if isinstance(rgb, str):
             problems.add(rgb if where in rgb else f"{where}: {rgb}")
@@ -35,15 +36,17 @@ def decode(
             yield i, rgb
 
 
-def _read(side_px: int | None, files: list[Path]) -> list[UInt8[np.ndarray, "s s 3"] | str]:
-    """Each file's image, or why it cannot be one."""
+def _read(side_px: int | None, files: list[str]) -> Iterable[UInt8[np.ndarray, "s s 3"] | str]:
+    """Each file's image, or why it cannot be one; images of one side are one array: it is sent at once."""
     found: list[UInt8[np.ndarray, "s s 3"] | str] = []
     for file in files:
         try:
             found.append(_square(read_rgb(file), side_px))
         except ValueError as error:
             found.append(str(error))
-    return found
+    images = [image for image in found if not isinstance(image, str)]
+    alike = len(images) == len(found) and len({image.shape for image in images}) == 1
+    return np.stack(images) if alike else found
 
 
 def _square(rgb: UInt8[np.ndarray, "h w 3"], side_px: int | None) -> UInt8[np.ndarray, "s s 3"]:

@@ -1,5 +1,6 @@
 """Images from disk as uint8 RGB: small files whole, large ones by region."""
 
+import os
 import stat
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -30,7 +31,7 @@ class Plane(Protocol):
     def opaque(self, x: int, y: int, width: int, height: int) -> bool: ...
 
 
-def read_rgb(file: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_rgb(file: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """Decode one small image; grey and palette become RGB, a fully opaque alpha is dropped.
 
     Raises ValueError if it is absent, empty, truncated, too large, transparent or not 8 bits a channel.
@@ -51,9 +52,9 @@ def open_plane(file: Path) -> Plane:
     return ArrayPlane(file)
 
 
-def _decode(file: Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"] | None]:
+def _decode(file: str | Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"] | None]:
     try:
-        found = file.stat()
+        found = os.stat(file)  # noqa: PTH116 (of hundreds of thousands of names)
     except OSError as error:
         raise ValueError(f"{file}: no such image") from error
     if not stat.S_ISREG(found.st_mode):
@@ -78,7 +79,7 @@ def _decode(file: Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h
                     "CMYK and bilevel images are not rescaled silently)"
                 )
             if image.mode in ("RGB", "P", "L") and "transparency" not in image.info:
-                return np.asarray(image.convert("RGB")), None
+                return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), None
             rgba = np.asarray(image.convert("RGBA"))
     except Image.DecompressionBombError as error:
         raise ValueError(f"{file}: {error}") from error

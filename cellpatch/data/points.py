@@ -195,7 +195,7 @@ class _Cuts:
     width: int
     height: int
     kept: list[int]
-    crops: list[UInt8[np.ndarray, "side side 3"]]
+    crops: UInt8[np.ndarray, "n side side 3"]
 
 
 def _cut(
@@ -214,7 +214,7 @@ def _cut(
     except ValueError as error:
         return str(error)
     kept = [i for i, crop in enumerate(cuts) if crop is not None]
-    return _Cuts(plane.width, plane.height, kept, [crop for crop in cuts if crop is not None])
+    return _Cuts(plane.width, plane.height, kept, np.array([cuts[i] for i in kept], np.uint8))
 
 
 _described = Last[tuple[list[Path], str]]()
@@ -228,7 +228,7 @@ def _add(writer: StoreWriter, points: pd.DataFrame, cuts: _Cuts) -> None:
         return
     rows = points.iloc[cuts.kept]
     writer.add(
-        np.stack(cuts.crops),
+        cuts.crops,
         cell_id=list(rows["cell_id"]),
         label=list(rows["class"]),
         specimen=list(rows["specimen"]),

@@ -18,8 +18,8 @@ def available() -> int:
     return min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """The results of tasks in their order, worked out ahead of the reader: at most 2 * workers wait in memory.
+def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int, ahead: int = 2) -> Iterator[Result]:
+    """The results of tasks in their order, worked out ahead of the reader: at most `ahead` a worker wait in memory.
 
     0 and 1 workers work in this process, more in a pool of that many. They are spawned, not forked: the caller may
     hold threads (a data loader, a GPU context).
@@ -33,7 +33,7 @@ def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int
         try:
             for task in tasks:
                 pending.append(pool.submit(work, task))
-                if len(pending) == 2 * workers:
+                if len(pending) == ahead * workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
