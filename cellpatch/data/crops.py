@@ -29,19 +29,16 @@ def cut(
     if scale == 1:
         left, top = math.floor(left), math.floor(top)
     x0, y0 = math.floor(left), math.floor(top)
-    columns = np.arange(x0, math.ceil(left + side))
-    rows = np.arange(y0, math.ceil(top + side))
-    leaves = x0 < 0 or y0 < 0 or columns[-1] >= plane.width or rows[-1] >= plane.height
+    x1, y1 = math.ceil(left + side), math.ceil(top + side)
+    leaves = x0 < 0 or y0 < 0 or x1 > plane.width or y1 > plane.height
     if leaves and border == "drop":
         return None
-    rows, columns = _reflect(rows, plane.height), _reflect(columns, plane.width)
-    box_x, box_y = int(columns.min()), int(rows.min())
-    box_width, box_height = int(columns.max()) - box_x + 1, int(rows.max()) - box_y + 1
-    if not plane.opaque(box_x, box_y, box_width, box_height):
-        return None
-    region = plane.region(box_x, box_y, box_width, box_height)
     if leaves:
-        region = region[np.ix_(rows - box_y, columns - box_x)]
+        region = _mirrored(plane, np.arange(x0, x1), np.arange(y0, y1))
+    else:
+        region = _opaque_region(plane, x0, y0, x1 - x0, y1 - y0)
+    if region is None:
+        return None
     if scale == 1:
         return region
     box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
@@ -54,6 +51,20 @@ def note_outside(points: pd.DataFrame, image: str, width: int, height: int, prob
     outside = points[(points["x"] >= width) | (points["y"] >= height)]
     for where, x, y in zip(outside["where"], outside["x"], outside["y"], strict=True):
         problems.add(f"{where}: x={x} y={y} is outside {image} ({width}x{height} px)")
+
+
+def _opaque_region(plane: Plane, x: int, y: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    return plane.region(x, y, width, height) if plane.opaque(x, y, width, height) else None
+
+
+def _mirrored(
+    plane: Plane, columns: Int[np.ndarray, " w"], rows: Int[np.ndarray, " h"]
+) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Pixels at places of which some lie beyond the image, where it is mirrored; None if it is transparent there."""
+    rows, columns = _reflect(rows, plane.height), _reflect(columns, plane.width)
+    x, y = int(columns.min()), int(rows.min())
+    region = _opaque_region(plane, x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1)
+    return None if region is None else region[np.ix_(rows - y, columns - x)]
 
 
 def _reflect(places: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " n"]:
