@@ -135,7 +135,7 @@ class BySpecimen:
         validation = _hold_out(table, rest, self.val_share / (1 - self.test_share), self.seed, leave=1)
         train = np.setdiff1d(rest, validation)
         groups = {"train": train, "validation": validation, "test": test}
-        return {part: kept[np.isin(group, members)] for part, members in groups.items()}
+        return {part: kept[np.isin(everyone, members)[group]] for part, members in groups.items()}
 
 
 def _copies(digests: Shaped[np.ndarray, " m"], others: Shaped[np.ndarray, " k"]) -> Bool[np.ndarray, " m"]:
