@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cellpatch.data.decoding import decode
 from cellpatch.data.folder import Folder
 from cellpatch.data.npz import Npz
+from cellpatch.data.problems import Problems
 from cellpatch.data.source import prepare
 from cellpatch.data.store import CellStore
 from cellpatch.data.table import Table
@@ -118,6 +120,29 @@ def test_folders_that_cannot_be_read(tmp_path: Path, folder_of_squares: FolderMa
         _store(tmp_path, _folder(root))
     assert "loose.png: lies in no class folder" in str(caught.value)
     assert "flat.png: gives no specimen by CLASS/SPECIMEN/image" in str(caught.value)
+
+
+def test_processes_decode_as_one_does(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 75 files one is broken and one larger: in the first 64 each image comes by itself, the rest as one array."""
+    root = folder_of_squares(per_class=25)
+    files = [(file, file.name) for file in sorted(root.rglob("*.png"))]
+    files[10][0].write_bytes(b"broken")
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(files[20][0])
+    found, told = [], []
+    for worth in (0, 10**6):
+        monkeypatch.setattr("cellpatch.data.decoding._WORTH_PROCESSES", worth)
+        problems = Problems()
+        found.append(list(decode(files, None, problems)))
+        told.append(problems.messages)
+    assert [i for i, _ in found[0]] == [i for i in range(75) if i != 10]
+    for (i, one), (_, other) in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, np.asarray(Image.open(files[i][0])))
+    assert told[0] == told[1]
+    assert len(told[0]) == 1
+    assert "cannot be read as an image" in told[0][0]
 
 
 def test_sides_must_agree_or_be_resized(tmp_path: Path, folder_of_squares: FolderMaker) -> None:

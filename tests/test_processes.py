@@ -23,11 +23,12 @@ def test_results_are_in_order(tmp_path: Path, workers: int) -> None:
     assert ({pid for _, pid in found} == {os.getpid()}) == (workers < 2)
 
 
-def test_an_error_comes_through_and_what_is_left_is_not_done(tmp_path: Path) -> None:
-    results = in_order(_note, ((tmp_path, i) for i in range(13, 100)), 2)
+@pytest.mark.parametrize("ahead", [1, 5])
+def test_an_error_comes_through_and_what_is_left_is_not_done(tmp_path: Path, ahead: int) -> None:
+    results = in_order(_note, ((tmp_path, i) for i in range(13, 100)), 2, ahead)
     with pytest.raises(ValueError, match="thirteen"):
         next(results)
-    assert len(list(tmp_path.iterdir())) <= 2 * 2 + 1
+    assert len(list(tmp_path.iterdir())) <= 2 * ahead + 1
 
 
 def test_there_is_a_processor() -> None:
