@@ -5,21 +5,22 @@ from collections.abc import Collection, Mapping, Sequence
 from textwrap import wrap
 from typing import TypeVar
 
-from cellpatch.curves import Curve
+from cellpatch.curves import Curve, curves
 from cellpatch.groups import Group, limit_of
 
 Placed = TypeVar("Placed", Group, Curve)
 
 
-def labelled(found: Sequence[Placed]) -> dict[str, Placed]:
+def labelled(found: Sequence[Placed], groups: Sequence[Group]) -> dict[str, Placed]:
     """Groups of one limit, or curves, by what they are called.
 
-    Model, way of adapting if there is one, input side and optics if the model has several.
+    Model, way of adapting if there is one, input side and optics if the model has several among `groups`: with all of a
+    data set, one thing has one name in all figures.
     """
     several: dict[tuple[str, str], set[object]] = {}
-    for each in found:
+    for group in groups:
         for axis in ("input_px", "optics"):
-            several.setdefault((each.place["model"], axis), set()).add(each.place[axis])
+            several.setdefault((group.place["model"], axis), set()).add(group.place[axis])
     names = {}
     for each in found:
         model, adapt, side, optics = (each.place[axis] for axis in ("model", "adapt", "input_px", "optics"))
@@ -48,11 +49,16 @@ def told(groups: Sequence[Group]) -> str:
 
 
 def lacking(what: str, chosen: Mapping[str, Group], groups: Sequence[Group]) -> str:
-    """For captions: after the words `what`, the groups of the same flag_limit that are not chosen; maybe empty."""
+    """For captions: after the words `what`, the groups of the same flag_limit that are not chosen; who has none there.
+
+    Empty if all are chosen.
+    """
     places = [group.place for group in chosen.values()]
-    there = labelled([group for group in groups if group.place["flag_limit"] == limit_of(chosen)])
+    there = labelled([group for group in groups if group.place["flag_limit"] == limit_of(chosen)], groups)
     names = [label for label, group in there.items() if group.place not in places]
-    return f" {what}: {'; '.join(names)}." if names else ""
+    elsewhere = [label for label in labelled(curves(groups), groups) if label not in there]
+    told_of = {what: names, f"No runs at {limit_of(chosen)}": elsewhere}
+    return "".join(f" {words}: {'; '.join(of)}." for words, of in told_of.items() if of)
 
 
 def gaps(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[str, int]]) -> str:

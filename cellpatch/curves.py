@@ -36,6 +36,12 @@ def curves(groups: Sequence[Group]) -> list[Curve]:
     return [Curve(dict(zip(PLACE[:-1], place, strict=True)), tuple(of)) for place, of in joined.items()]
 
 
+def ends_in_words(limits: Sequence[int], low: float, high: float) -> str:
+    """The ends of a crossing's interval between limits that both have: beyond them nothing is known."""
+    first = f"{limits[0]} or fewer" if low == 0 else f"{low:.0f}"
+    return f"{first} to {f'more than {limits[-1]}' if np.isinf(high) else f'{high:.0f}'}"
+
+
 def crossing(small: Curve, large: Curve, score: stats.Score) -> tuple[float, float, float]:
     """The flag_limit from which on `small` stays ahead of `large`, and its 95 % interval.
 

@@ -11,11 +11,15 @@ from cellpatch import stats
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score of each seed and its draws over specimens, which are the same for all runs on the same cells."""
+    """A score of each seed and its draws over specimens, which are the same for all runs on the same cells.
+
+    `bounds` are what the score cannot pass: two seeds that differ much would else have an interval beyond them.
+    """
 
     values: Float[np.ndarray, " seeds"]
     draws: Float[np.ndarray, "draws seeds"]
     seeds: tuple[int, ...]
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     @property
     def mean(self) -> float:
@@ -23,7 +27,8 @@ class Estimate:
 
     def interval(self) -> tuple[float, float]:
         """95 % over specimens and seeds; over specimens alone if there is one seed."""
-        return stats.interval_of_mean(self.values, self.draws.mean(axis=1))
+        low, high = np.clip(stats.interval_of_mean(self.values, self.draws.mean(axis=1)), *self.bounds)
+        return float(low), float(high)
 
     def summary(self) -> tuple[float, float, float]:
         """The mean and the ends of its interval."""
@@ -35,10 +40,11 @@ class Estimate:
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean of what is known of each seed as a whole, and the ends of its interval over seeds alone, if several."""
+    """The mean of a share that is known of each seed as a whole, and its interval over seeds, NaN of a single one."""
     of_seeds = np.asarray(values, np.float64)
     mean, half = float(of_seeds.mean()), stats.half_over_seeds(of_seeds)
-    return mean, mean - half, mean + half
+    low, high = np.clip([mean - half, mean + half], 0, 1)
+    return mean, float(low), float(high)
 
 
 def combine(function: Callable[[np.ndarray], np.ndarray], estimates: Sequence[Estimate]) -> Estimate:

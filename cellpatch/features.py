@@ -57,20 +57,23 @@ def separability(
     """Of each class, the share of its cells' ten nearest neighbours from other specimens that are of the class.
 
     By cosine, among as many cells of each class (at most PER_CLASS): no better than chance is one over the number of
-    classes. Classes with fewer than ten cells are left out.
+    classes. Of a cell whose class has fewer than ten cells in other specimens as many neighbours count as there are.
+    Classes with fewer than ten cells, or with none in a second specimen, are left out.
     """
     rng = np.random.default_rng(0)
     codes, counts = np.unique(labels, return_counts=True)
     codes, each = codes[counts >= NEIGHBOURS], min(PER_CLASS, *counts[counts >= NEIGHBOURS].tolist(), PER_CLASS)
     chosen = np.concatenate([rng.choice(np.flatnonzero(labels == code), each, replace=False) for code in codes])
     unit = features[chosen] / np.linalg.norm(features[chosen], axis=1, keepdims=True).clip(1e-12)
-    near = unit @ unit.T
-    near[specimens[chosen][:, None] == specimens[chosen]] = -np.inf
+    elsewhere = specimens[chosen][:, None] != specimens[chosen]
+    alike = labels[chosen][:, None] == labels[chosen]
+    near = np.where(elsewhere, unit @ unit.T, -np.inf)
     neighbours = np.argsort(-near, axis=1)[:, :NEIGHBOURS]
-    known = np.isfinite(np.take_along_axis(near, neighbours, axis=1))
-    same = (labels[chosen][neighbours] == labels[chosen][:, None]) & known
-    shares = same.sum(axis=1) / known.sum(axis=1).clip(1)
-    return {int(code): float(shares[labels[chosen] == code].mean()) for code in codes}
+    asked = (alike & elsewhere).sum(axis=1).clip(max=NEIGHBOURS)
+    counted = np.arange(neighbours.shape[1]) < asked[:, None]
+    right = (np.take_along_axis(alike, neighbours, axis=1) & counted).sum(axis=1)
+    of_class = {int(code): (labels[chosen] == code) & (asked > 0) for code in codes}
+    return {code: float((right[cells] / asked[cells]).mean()) for code, cells in of_class.items() if cells.any()}
 
 
 def card(run: Path, weights_file: Path | None = None) -> dict[str, Any]:

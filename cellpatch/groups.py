@@ -57,7 +57,7 @@ class Group:
         """A score under a condition, of each seed."""
         of_seeds = [_scored(run, condition, score) for run in self.runs]
         values, draws = zip(*of_seeds, strict=True)
-        return Estimate(np.array(values), np.stack(draws, axis=1), self.seeds)
+        return Estimate(np.array(values), np.stack(draws, axis=1), self.seeds, (0.0, 1.0))
 
 
 def grouped(results: Sequence[Result]) -> list[Group]:

@@ -235,8 +235,14 @@ def limit_axis(axes: Axes, counts: Mapping[int, int]) -> None:
     """Flag limits on a log axis, below each the number of training cells."""
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(counts), [f"{limit}\n({cells})" for limit, cells in counts.items()])
+    turn_ticks(axes, len(counts) > 5)
     axes.minorticks_off()
     axes.set_xlabel("flag_limit: most annotations per class (cells in all)")
+
+
+def turn_ticks(axes: Axes, many: bool) -> None:
+    """Upright words below an axis that has many."""
+    axes.tick_params(axis="x", labelrotation=90 if many else 0)
 
 
 def log_axis(axes: Axes) -> None:

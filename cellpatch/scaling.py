@@ -44,7 +44,11 @@ def power_law(fit: Float[np.ndarray, "*draws 3"], first: float, limits: Limits) 
 
 
 def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str | None:
-    """Why the data do not support a fit, or None: too few limits, no growth, or an exponent that they leave open."""
+    """Why the data do not support a fit, or None.
+
+    Too few limits, no growth, an exponent that they leave open or that lies at an end of EXPONENTS, or scores farther
+    from the law than draws are from each other: than the 99th percentile of the draws' residuals less the mean's.
+    """
     if len(limits) < LEAST_LIMITS:
         return f"{len(limits)} limits, and a power law with a floor needs {LEAST_LIMITS}"
     if np.isnan(draws).any():
@@ -54,7 +58,18 @@ def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str
     low, high = interval(fit_power_law(limits, draws)[:, 2])
     if high > OPEN * low:
         return f"the exponent may be anything from {low:.2g} to {high:.2g}"
+    if low <= EXPONENTS[0] or high >= EXPONENTS[-1]:
+        return f"the exponent lies at an end of those that are sought, {EXPONENTS[0]:.2g} to {EXPONENTS[-1]:.2g}"
+    of_mean = _residuals(limits, draws.mean(axis=0))
+    apart = np.square(_residuals(limits, draws) - of_mean).mean(axis=1)
+    off, chance = np.sqrt([np.square(of_mean).mean(), np.quantile(apart, 0.99)])
+    if off > chance:
+        return f"no power law goes through the scores: they lie {off:.2g} off, by chance at most {chance:.2g}"
     return None
+
+
+def _residuals(limits: Limits, scores: Scores) -> Scores:
+    return scores - power_law(fit_power_law(limits, scores), limits[0], limits)
 
 
 def overtakes_at(limits: Limits, ahead: Float[np.ndarray, "*draws k"]) -> Float[np.ndarray, "*draws"]:
@@ -81,7 +96,9 @@ def limit_for(
     `fit` is the law, of `fit_power_law`. 0 if every limit reaches the target; infinity if none does and there is no
     law or it does not reach it within FURTHEST times the largest limit.
     """
-    within = overtakes_at(limits, np.asarray(scores, np.float64) - target)
+    within = overtakes_at(
+        limits, np.asarray(scores, np.float64) - np.nextafter(target, -np.inf)
+    )  # the target itself will do
     if fit is None:
         return within
     floor, gain, exponent = np.moveaxis(fit, -1, 0)

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from cellpatch.captions import together
 from cellpatch.groups import Group, limit_of
 from cellpatch.plotting import PAGE_MM, draw_curve, finish, new_figure
 from cellpatch.stats import blur_axis
@@ -14,22 +16,27 @@ Curve = dict[float, tuple[float, float, float]]  # by sigma, a value and the end
 
 def draw_panels(
     data: str, chosen: Mapping[str, Group], panels: Mapping[str, Callable[[Group], Curve]], what: str
-) -> Figure:
-    """`what` against log2(1 + sigma); `panels` are titles and what gives a group's curve there."""
+) -> tuple[Figure, str]:
+    """`what` against log2(1 + sigma), and for the caption which sigmas a model lacks.
+
+    `panels` are titles and what gives a group's curve there.
+    """
     figure, axes = new_figure(PAGE_MM, 85, columns=len(panels), sharey=True)
+    missing: dict[str, set[float]] = {label: set() for label in chosen}
     for place, (title, curve_of) in zip(axes, panels.items(), strict=True):
-        found: set[float] = set()
-        for i, (label, group) in enumerate(chosen.items()):
-            curve = curve_of(group)
-            texts = [f"sigma {sigma:g}, {what} {with_interval(*ends)}" for sigma, ends in curve.items()]
+        found = {label: curve_of(group) for label, group in chosen.items()}
+        sigmas = sorted(set().union(*found.values()))
+        for i, (label, curve) in enumerate(found.items()):
+            y = [curve.get(sigma, (np.nan,) * 3) for sigma in sigmas]
+            texts = [f"sigma {sigma:g}, {what} {with_interval(*ends)}" for sigma, ends in zip(sigmas, y, strict=True)]
             shift = 0.02 * (i - (len(chosen) - 1) / 2)  # beside each other, so that intervals are seen
-            x = blur_axis(list(curve)) + shift
-            draw_curve(place, x.tolist(), list(curve.values()), label, texts, group.place)
-            found |= set(curve)
-        sigmas = sorted(found)
+            draw_curve(place, (blur_axis(sigmas) + shift).tolist(), y, label, texts, chosen[label].place)
+            missing[label] |= set(sigmas) - set(curve)
         place.set_xticks(blur_axis(sigmas), [f"{sigma:g}" for sigma in sigmas])
         place.set_xlabel("sigma, px of the 40x40 input, on log2(1 + sigma)")
         place.set_title(title)
     axes[0].set_ylabel(f"{what}, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
-    return figure
+    lists = {label: ", ".join(f"{sigma:g}" for sigma in sorted(of)) for label, of in missing.items()}
+    words = "".join(f" Not evaluated at sigma {which}: {names}." for which, names in together(lists).items() if which)
+    return figure, words

@@ -63,13 +63,13 @@ def _relative_slope(sigmas: Sequence[float], scores: np.ndarray) -> np.ndarray:
     return np.divide(slope, clean, out=np.full(slope.shape, np.nan), where=clean > 0)
 
 
-def leads(groups: Sequence[Group]) -> pd.DataFrame:
+def leads(blurred: Sequence[Group], groups: Sequence[Group]) -> pd.DataFrame:
     """For each two of the limit that most have, the sigma at which the one that leads on clean cells stops leading.
 
-    `inf` is a lead that holds at the largest sigma.
+    `groups` are all of the data set, by which they are called. `inf` is a lead that holds at the largest sigma.
     """
     lines = []
-    chosen = labelled(at_one_limit(groups))
+    chosen = labelled(at_one_limit(blurred), groups)
     for one, other in combinations(chosen.items(), 2):
         for kind in sorted(set(kinds(one[1])) & set(kinds(other[1]))):
             for name, score in SCORES.items():
@@ -104,7 +104,7 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
     """Print and write both tables; gives the files."""
     blurred = under_blur(groups)
-    summary, ends = summarise(blurred), leads(blurred)
+    summary, ends = summarise(blurred), leads(blurred, groups)
     notes = [told(blurred)]
     files = write_table(folder / file_name("blur", data), summary, shown(summary), notes)
     words = {

@@ -26,7 +26,7 @@ SWAPS = 20_000
 
 def summarise(groups: Sequence[Group]) -> pd.DataFrame:
     """One row a model but the best: macro-F1, how far it is behind, interval, p and p after Holm."""
-    chosen = labelled(at_one_limit(groups))
+    chosen = labelled(at_one_limit(groups), groups)
     scores = {label: group.estimate(CLEAN, stats.macro_f1) for label, group in chosen.items()}
     best, *others = sorted(chosen, key=lambda label: -scores[label].mean)
     rows = []

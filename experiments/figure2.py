@@ -22,7 +22,7 @@ from cellpatch.stats import macro_f1
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Macro-F1 against milliseconds on a log axis, with the Pareto front."""
-    chosen = labelled(at_one_limit(groups))
+    chosen = labelled(at_one_limit(groups), groups)
     known, machine = milliseconds(chosen, groups)
     if not known:
         raise ValueError(NEEDED)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cellpatch.captions import gaps, labelled, told
-from cellpatch.curves import Curve, crossing, curves
+from cellpatch.curves import Curve, crossing, curves, ends_in_words
 from cellpatch.groups import Group
 from cellpatch.plotting import (
     COLUMN_MM,
@@ -34,7 +34,7 @@ from cellpatch.typeset import with_interval
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Macro-F1 on clean test cells against flag_limit."""
-    found = labelled(curves(groups))
+    found = labelled(curves(groups), groups)
     limits = sorted({limit for curve in found.values() for limit in curve.limits})
     small = {label: curve for label, curve in found.items() if curve.place["adapt"] == "scratch"}
     large = {label: curve for label, curve in found.items() if curve.place["adapt"] != "scratch"}
@@ -81,10 +81,12 @@ def _mark_crossings(axes: Axes, small: Mapping[str, Curve], large: Mapping[str, 
     for label, curve in compared.items():
         place, low, high = crossing(best, curve, macro_f1)
         if 0 < place < np.inf:
+            shared = sorted(set(best.limits) & set(curve.limits))
+            ends = "" if np.isnan(low) else f" ({ends_in_words(shared, low, high)})"
             style = look(curve.place["model"])
             [mark] = axes.plot([place], [0.02], "^", color=style["color"], transform=axes.get_xaxis_transform())
-            tip(mark, f"{name} stays ahead of {label} from {with_interval(place, low, high, 0)} on")
-            words.append(f"{label} from {with_interval(place, low, high, 0)}")
+            tip(mark, f"{name} stays ahead of {label} from {place:.0f}{ends} on")
+            words.append(f"{label} from {place:.0f}{ends}")
     if words:
         return f" {name} (grey), the best from scratch at {top}, stays ahead of " + ", of ".join(words) + "."
     none = "it crosses none between limits that both have" if compared else "no other has two limits in common with it"

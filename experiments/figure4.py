@@ -23,7 +23,7 @@ SIDES = (("clean", "o", 0.2), ("post", "s", 0.0), ("pre", "^", -0.2))
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """One row a model, by its clean score; three marks each."""
-    there = labelled(at_one_limit(under_blur(groups, "pre", "post")))
+    there = labelled(at_one_limit(under_blur(groups, "pre", "post")), groups)
     sigma = strong(list(there.values()))
     conditions = {"clean": CLEAN, "post": Condition("post", sigma), "pre": Condition("pre", sigma)}
     chosen = {label: group for label, group in there.items() if set(conditions.values()) <= set(group.conditions())}

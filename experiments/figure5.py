@@ -25,7 +25,7 @@ FLAT = 0.01  # slopes below it fill no axis: rounding is no loss
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Two bars a model, by the slope after the resize."""
-    there = labelled(at_one_limit(under_blur(groups, "pre", "post")))
+    there = labelled(at_one_limit(under_blur(groups, "pre", "post")), groups)
     conditions_of = {label: tuple(sorted(map(astuple, group.conditions()))) for label, group in there.items()}
     [(conditions, _)] = Counter(conditions_of.values()).most_common(1)
     chosen = {label: group for label, group in there.items() if conditions_of[label] == conditions}

@@ -21,11 +21,11 @@ TITLES = {"post": "after the resize (post)", "pre": "before the resize (pre)"}
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Macro-F1 against log2(1 + sigma), a panel each for post and pre."""
-    chosen = labelled(at_one_limit(under_blur(groups, "pre", "post")))
+    chosen = labelled(at_one_limit(under_blur(groups, "pre", "post")), groups)
     panels = {title: partial(_curve, kind) for kind, title in TITLES.items()}
-    figure = draw_panels(data, chosen, panels, "macro-F1")
+    figure, holes = draw_panels(data, chosen, panels, "macro-F1")
     missing = lacking("Not evaluated under blur", chosen, groups)
-    caption = f"Macro-F1 under Gaussian blur, {data}. {told(list(chosen.values()))}{missing}"
+    caption = f"Macro-F1 under Gaussian blur, {data}. {told(list(chosen.values()))}{holes}{missing}"
     return Drawing("figure_blur", figure, caption)
 
 

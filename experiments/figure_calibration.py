@@ -23,13 +23,13 @@ TITLES = {"ece": "as they are", "ece_scaled": "after temperature scaling"}
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Calibration error against log2(1 + sigma), a panel each for probabilities as they are and scaled."""
-    chosen = labelled(at_one_limit(under_blur(groups, "post")))
+    chosen = labelled(at_one_limit(under_blur(groups, "post")), groups)
     panels = {title: partial(_errors, score) for score, title in TITLES.items()}
-    figure = draw_panels(data, chosen, panels, "expected calibration error")
+    figure, holes = draw_panels(data, chosen, panels, "expected calibration error")
     caption = f"Calibration error under blur after the resize, {data}, means over seeds. "
     n = told(list(chosen.values())).rpartition(";")[0] + "; 95 % intervals over seeds alone, none of a single one."
     missing = lacking("Not evaluated under blur", chosen, groups)
-    return Drawing("figure_calibration", figure, caption + n + missing)
+    return Drawing("figure_calibration", figure, caption + n + holes + missing)
 
 
 def _errors(score: str, group: Group) -> Curve:

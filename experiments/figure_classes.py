@@ -8,10 +8,13 @@ Of two curves: the best model from scratch and the best pretrained one, by macro
 from collections.abc import Sequence
 from math import ceil
 
-from cellpatch.captions import labelled, on_axis, told
+import numpy as np
+
+from cellpatch.captions import gaps, labelled, on_axis, told
+from cellpatch.conditions import CLEAN
 from cellpatch.curves import Curve, curves
 from cellpatch.groups import Group
-from cellpatch.plotting import PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled
+from cellpatch.plotting import PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled, turn_ticks
 from cellpatch.stats import class_f1, macro_f1
 from cellpatch.typeset import with_interval
 
@@ -21,7 +24,8 @@ ACROSS = 4
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """A panel a class that has test cells, with their number and how many cells of it each limit trains on."""
-    leaders = best_of_both(labelled(curves(groups)))
+    leaders = best_of_both(labelled(curves(groups), groups))
+    limits = sorted({limit for curve in leaders.values() for limit in curve.limits})
     run = groups[0].runs[0]
     true = next(iter(run.confusions.values())).sum(axis=(0, 2))
     classes = [(code, name) for code, name in enumerate(run.record["classes"]) if true[code] > 0]
@@ -30,18 +34,16 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     figure, axes = new_figure(PAGE_MM, 20 + 42 * rows, rows, columns, sharex=True, sharey=True)
     for place, (code, name) in zip(axes, classes, strict=False):
         for label, curve in leaders.items():
-            estimates = curve.estimates(curve.limits, class_f1(code))
-            y = [estimate.summary() for estimate in estimates]
-            cells = [group.runs[0].record["counts"]["train"].get(name, 0) for group in curve.groups]
-            told_of = [
-                f"{name}, F1 {with_interval(*ends)} with {n} cells of it" for n, ends in zip(cells, y, strict=True)
-            ]
-            draw_curve(place, curve.limits, y, label, told_of, curve.place)
+            y, told_of = [(np.nan,) * 3] * len(limits), [""] * len(limits)
+            for group in curve.groups:
+                at, n = limits.index(group.place["flag_limit"]), group.runs[0].record["counts"]["train"].get(name, 0)
+                y[at] = group.estimate(CLEAN, class_f1(code)).summary()
+                told_of[at] = f"{name}, F1 {with_interval(*y[at])} with {n} cells of it"
+            draw_curve(place, limits, y, label, told_of, curve.place)
         place.set_title(f"{on_axis(name)}, n = {true[code]}", fontsize=7)
         place.set_xscale("log", base=2)
     for place in axes[len(classes) :]:
         place.set_visible(False)
-    limits = sorted({limit for curve in leaders.values() for limit in curve.limits})
     axes[0].set_xticks(limits, list(map(str, limits)))
     axes[0].minorticks_off()
     for i, place in enumerate(axes[: len(classes)]):
@@ -50,9 +52,14 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         if i >= len(classes) - columns:
             place.set_xlabel("flag_limit")
             place.tick_params(labelbottom=True)
+        turn_ticks(place, len(limits) > 4)
     finish(figure, data)
     caption = f"F1 of each class against annotations per class, {data}; n: its test cells. "
-    return Drawing("figure_classes", figure, caption + told([g for curve in leaders.values() for g in curve.groups]))
+    caption += told([group for curve in leaders.values() for group in curve.groups])
+    there = {(label, limit) for label, curve in leaders.items() for limit in curve.limits}
+    absent = [name for name, n in zip(run.record["classes"], true, strict=True) if n == 0]
+    none = f" Without a test cell: {', '.join(absent)}." if absent else ""
+    return Drawing("figure_classes", figure, caption + gaps(list(leaders), limits, there) + none)
 
 
 def best_of_both(found: dict[str, Curve]) -> dict[str, Curve]:

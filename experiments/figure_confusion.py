@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from figure_classes import best_of_both
+from matplotlib.artist import Artist
+from matplotlib.patches import Rectangle
 
 from cellpatch.captions import labelled, on_axis, told
 from cellpatch.conditions import CLEAN
@@ -20,7 +22,7 @@ from cellpatch.plotting import PAGE_MM, Drawing, draw_from, finish, new_figure, 
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """A panel a model, at its largest limit: rows are true classes, columns what was named."""
-    leaders = {label: curve.groups[-1] for label, curve in best_of_both(labelled(curves(groups))).items()}
+    leaders = {label: curve.groups[-1] for label, curve in best_of_both(labelled(curves(groups), groups)).items()}
     classes = groups[0].runs[0].record["classes"]
     figure, axes = new_figure(PAGE_MM, 70 + 3 * len(classes), columns=len(leaders), sharey=True)
     for place, (label, group) in zip(axes, leaders.items(), strict=True):
@@ -35,9 +37,14 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
             share = shares[row, column]
             if np.isfinite(share):
                 ink = "white" if share > 0.6 else "0.15"
-                shown = f"{100 * share:.0f}" if len(classes) <= 16 else ""
-                text = place.text(column, row, shown, ha="center", va="center", fontsize=6, color=ink)
-                tip(text, f"{label}: {100 * share:.1f} % of {classes[row]} were named {classes[column]}")
+                told_at: Artist
+                if len(classes) <= 16:
+                    told_at = place.text(
+                        column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color=ink
+                    )
+                else:  # numbers would touch; what is all but transparent is still pointed at
+                    told_at = place.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=(1, 1, 1, 0.004)))
+                tip(told_at, f"{label}: {100 * share:.1f} % of {classes[row]} were named {classes[column]}")
         place.set_title(f"{label}\nflag_limit {group.place['flag_limit']}", fontsize=7)
         place.set_xlabel("named")
     axes[0].set_ylabel("true")

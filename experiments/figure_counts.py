@@ -42,7 +42,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     caption = (
         f"Cells of each class, {data}: in training at each flag_limit (one seed), and in the test, {true.sum()} in all."
     )
-    return Drawing("figure_counts", figure, caption)
+    some = all(true) and all(counts.get(name) for counts in by_limit.values() for name in classes)
+    return Drawing("figure_counts", figure, caption + ("" if some else " A mark at one half is none."))
 
 
 if __name__ == "__main__":

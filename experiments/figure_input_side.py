@@ -8,7 +8,9 @@ Of pretrained models that were run at several sides, one curve a model, adapt an
 
 from collections.abc import Sequence
 
-from cellpatch.captions import told
+import numpy as np
+
+from cellpatch.captions import together, told
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
 from cellpatch.plotting import Drawing, draw_curve, draw_from, finish, new_figure, styled
@@ -27,14 +29,25 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     if not axis:
         raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 does so")
     figure, [axes] = new_figure(height_mm=85)
-    for (model, adapt, optics, limit), of in axis.items():
-        sides = [group.place["input_px"] for group in of]
-        estimates = [group.estimate(CLEAN, macro_f1) for group in of]
-        y = [estimate.summary() for estimate in estimates]
-        told_of = [f"{side} px, macro-F1 {with_interval(*ends)}" for side, ends in zip(sides, y, strict=True)]
-        label = ", ".join([model, adapt, optics][: 3 if several else 2])
-        draw_curve(axes, sides, y, label, [f"limit {limit}, {text}" for text in told_of], of[0].place)
-        axes.annotate(str(limit), (sides[-1], y[-1][0]), xytext=(5, 0), textcoords="offset points", va="center", size=6)
+    sides_of: dict[str, set[int]] = {}
+    for (*words, _), of in axis.items():
+        sides_of.setdefault(", ".join(words), set()).update(group.place["input_px"] for group in of)
+    missing = {}
+    for (*words, limit), of in axis.items():
+        sides = sorted(sides_of[", ".join(words)])
+        y, told_of = [(np.nan,) * 3] * len(sides), [""] * len(sides)
+        for group in of:
+            at = sides.index(group.place["input_px"])
+            y[at] = group.estimate(CLEAN, macro_f1).summary()
+            told_of[at] = f"limit {limit}, {sides[at]} px, macro-F1 {with_interval(*y[at])}"
+        label = ", ".join(words[: 3 if several else 2])
+        draw_curve(axes, sides, y, label, told_of, of[0].place)
+        lacks = [f"{side} px" for side, (value, _, _) in zip(sides, y, strict=True) if np.isnan(value)]
+        missing[f"{label} at {limit}"] = ", ".join(lacks)
+        last = of[-1].place["input_px"]
+        axes.annotate(
+            str(limit), (last, y[sides.index(last)][0]), xytext=(5, 0), textcoords="offset points", va="center", size=6
+        )
     sides = sorted({group.place["input_px"] for of in axis.values() for group in of})
     axes.set_xscale("log")
     axes.set_xticks(sides, list(map(str, sides)))
@@ -43,7 +56,9 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.set_ylabel("macro-F1, test")
     finish(figure, f"{data}, a line a flag_limit")
     caption = f"Macro-F1 against the side that cells are resized to, {data}. "
-    return Drawing("figure_input_side", figure, caption + told([group for of in axis.values() for group in of]))
+    caption += told([group for of in axis.values() for group in of])
+    holes = "".join(f" No runs with {which}: {names}." for which, names in together(missing).items() if which)
+    return Drawing("figure_input_side", figure, caption + holes)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ TARGETS = 7
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Annotations per class on a log axis against the target."""
-    found = {label: curve for label, curve in labelled(curves(groups)).items() if len(curve.limits) > 1}
+    found = {label: curve for label, curve in labelled(curves(groups), groups).items() if len(curve.limits) > 1}
     if not found:
         raise ValueError("a plan needs two flag_limits of a model at least")
     kinds = sorted({curve.place["adapt"] == "scratch" for curve in found.values()}, reverse=True)
@@ -71,7 +71,7 @@ def plan(curve: Curve) -> tuple[list[float], list[tuple[float, float, float]], s
     law, laws = (fit_power_law(limits, of) if refusal is None else None for of in (means, draws))
     best = means.max() if law is None else 1 - law[0]
     for target in np.linspace(means[0], best, TARGETS):
-        value = float(limit_for(limits, means, target, law))
+        value = max(float(limit_for(limits, means, target, law)), limits[0])
         if not np.isfinite(value):
             break
         low, high = interval(limit_for(limits, draws, target, laws))

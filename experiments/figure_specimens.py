@@ -40,7 +40,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
 
 def with_cards(groups: Sequence[Group]) -> dict[str, Group]:
     """Groups of one limit that have cards of their features; raises ValueError if there are none."""
-    chosen = labelled(at_one_limit([group for group in groups if cards(group)]))
+    chosen = labelled(at_one_limit([group for group in groups if cards(group)]), groups)
     if not chosen:
         raise ValueError("no run has a card of its features: python -m cellpatch.features RUNS/* writes them")
     return chosen

@@ -48,9 +48,9 @@ def summarise_csv(grid: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, runs in grid.groupby(BY):
         scores = runs["macro_f1"].to_numpy()
-        half = half_over_seeds(scores)
+        low, high = np.clip(scores.mean() + half_over_seeds(scores) * np.array([-1, 1]), 0, 1)
         row = dict(zip(BY, key, strict=True)) | {"n_train": round(runs["n_train"].mean()), "seeds": len(runs)}
-        row |= {"macro_f1": scores.mean(), "low": scores.mean() - half, "high": scores.mean() + half}
+        row |= {"macro_f1": scores.mean(), "low": low, "high": high}
         rows.append(row | {name: runs[name].mean() for name in ("balanced_accuracy", "seconds")})
     return _sorted(rows)
 

@@ -122,7 +122,7 @@ def _galleries(groups: Sequence[Group], place: Path) -> tuple[list[dict[str, Any
     """Cells of each class and the surest errors of the best run, or why they cannot be shown."""
     if not place.is_dir():
         return [], "Packed runs hold no cells; make the page of the runs directory where the crops are."
-    found = labelled(curves(groups))
+    found = labelled(curves(groups), groups)
     top = max(limit for curve in found.values() for limit in curve.limits)
     best = leader(found, top)
     run = next(group for group in found[best[0]].groups if group.place["flag_limit"] == top).runs[0]

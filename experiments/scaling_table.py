@@ -27,7 +27,7 @@ PARAMETERS = ("floor", "gain", "exponent")
 def fits(groups: Sequence[Group]) -> pd.DataFrame:
     """One row a curve: limits, scores at the first and last, and the fit's parameters or why there is none."""
     rows = []
-    for label, curve in labelled(curves(groups)).items():
+    for label, curve in labelled(curves(groups), groups).items():
         estimates = curve.estimates(curve.limits, stats.macro_f1)
         means = np.array([estimate.mean for estimate in estimates])
         draws = np.stack([estimate.both_draws() for estimate in estimates], axis=1)
@@ -45,7 +45,7 @@ def fits(groups: Sequence[Group]) -> pd.DataFrame:
 
 def crossings(groups: Sequence[Group]) -> pd.DataFrame:
     """One row a pair of a model from scratch and a pretrained one that share two limits: where it stays ahead."""
-    found = labelled(curves(groups))
+    found = labelled(curves(groups), groups)
     rows = []
     for small in [label for label, curve in found.items() if curve.place["adapt"] == "scratch"]:
         for large in [label for label, curve in found.items() if curve.place["adapt"] != "scratch"]:

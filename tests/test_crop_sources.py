@@ -28,6 +28,7 @@ def _folder(root: Path, **changes: Any) -> Folder:
         "margin_px": 0,
         "um_per_px": None,
         "licence": "none",
+        "synthetic": False,
     }
     return Folder(**settings | changes)
 
@@ -41,6 +42,7 @@ def _table(file: Path, **changes: Any) -> Table:
         "margin_px": 0,
         "um_per_px": None,
         "licence": "none",
+        "synthetic": False,
     }
     return Table(**settings | changes)
 
@@ -228,7 +230,7 @@ def _arrays(grey: bool = False) -> dict[str, np.ndarray]:
 
 
 def _npz(file: Path, classes: list[str] | None = None) -> Npz:
-    return Npz(str(file), classes=classes, um_per_px=None, licence="none")
+    return Npz(str(file), classes=classes, um_per_px=None, licence="none", synthetic=False)
 
 
 @pytest.mark.parametrize("grey", [False, True])

@@ -49,6 +49,13 @@ def test_neighbours_are_of_other_specimens() -> None:
     assert max(shares.values()) < 0.9, "without the rule it would be 1"
 
 
+def test_a_rare_class_can_be_apart_too() -> None:
+    labels = np.repeat([0, 1, 2], 10)
+    specimens = np.concatenate([np.tile([0, 1], 5), np.tile([0, 1], 5), np.full(10, 2)])
+    apart = np.eye(3)[labels] * 9 + np.random.default_rng(0).normal(size=(30, 3)) * 0.01
+    assert features.separability(apart, labels, specimens) == {0: 1.0, 1: 1.0}, "five neighbours each; 2 is in one"
+
+
 def test_few_cells_by_hand() -> None:
     labels, specimens = np.repeat([0, 1], 11), np.tile(np.arange(11), 2)
     angle = np.concatenate([np.linspace(0, 0.1, 11), np.linspace(1, 1.1, 11)])

@@ -33,6 +33,8 @@ import figure4
 import figure5
 import figure_blur
 import figure_cells
+import figure_classes
+import figure_confusion
 import figure_counts
 import figure_input_side
 import figure_planner
@@ -111,6 +113,47 @@ def test_missing_runs_are_gaps_that_the_caption_names() -> None:
     assert "No runs at 512: cnn." in drawing.caption
     lines = [line for line in drawing.figure.axes[0].lines if len(line.get_xdata()) == 4]
     assert [int(np.isnan(line.get_ydata()).sum()) for line in lines] == [1, 0]
+
+
+def test_every_curve_has_its_gaps() -> None:
+    """A limit, a sigma or a side that one lacks is no line across it, and the caption names it."""
+    lacks = [run for run in RESULTS if (run.about["model"], run.about["flag_limit"]) != ("customvit", 512)]
+    drawing = figure_classes.draw("simulated", grouped(lacks))
+    assert "No runs at 512: customvit." in drawing.caption
+    assert any(np.isnan(line.get_ydata()).sum() == 1 for line in drawing.figure.axes[0].lines)
+    fewer = simulated(limits=(1024,))
+    for run in fewer:
+        if run.about["model"] == "cnn":
+            run.confusions.pop(Condition("post", 0.8))
+    drawing = figure_blur.draw("simulated", grouped(fewer))
+    assert "Not evaluated at sigma 0.8: cnn." in drawing.caption
+    sides = {("dinov2_s", "knn", side): (0.3, 0.2, 0.1) for side in (56, 112, 224)}
+    results = simulated(limits=(256, 512), skills=sides)
+    partial = [run for run in results if (run.about["flag_limit"], run.about["input_px"]) != (512, 112)]
+    drawing = figure_input_side.draw("simulated", grouped(partial))
+    assert "No runs with 112 px: dinov2_s, knn at 512." in drawing.caption
+    only = {"cnn": 256, "customvit": 4096}
+    elsewhere = [
+        run for run in RESULTS if run.about["flag_limit"] == only.get(run.about["model"], run.about["flag_limit"])
+    ]
+    assert "No runs at 4096: cnn." in figure_blur.draw("simulated", grouped(elsewhere)).caption
+
+
+def test_one_thing_has_one_name_in_all_figures() -> None:
+    lone = [run for run in RESULTS if run.about["input_px"] != 224 or run.about["flag_limit"] == 256]
+    for figure in (figure3, figure_blur):
+        names = [text.get_text() for text in figure.draw("simulated", grouped(lone)).figure.legends[0].get_texts()]
+        assert "dinov2_s, linear_probe, 56 px" in names, figure.__name__
+
+
+def test_many_classes_tell_their_shares_too() -> None:
+    """Numbers would touch; a mark without ink has the words."""
+    results = simulated(limits=(256,), seeds=(0,))
+    for run in results:
+        run.confusions.update({c: np.pad(of, ((0, 0), (0, 15), (0, 15))) for c, of in run.confusions.items()})
+        run.record["classes"] = [*run.record["classes"], *(f"rare {i}" for i in range(15))]
+    svg = as_svg(figure_confusion.draw("simulated", grouped(results)).figure, "f", "words")
+    assert "% of stroma were named epithelium" in svg
 
 
 def test_a_figure_a_data_set(
@@ -351,7 +394,8 @@ def test_characters_without_a_font_are_told(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_calibration_and_specimens_have_intervals_over_seeds() -> None:
-    assert over_seeds([0.2, 0.4]) == pytest.approx((0.3, 0.3 - 1.27062, 0.3 + 1.27062), abs=1e-4)  # t 12.7062
+    assert over_seeds([0.30, 0.32]) == pytest.approx((0.31, 0.31 - 0.127062, 0.31 + 0.127062), abs=1e-4)  # t 12.7062
+    assert over_seeds([0.2, 0.4])[1:] == (0, 1), "no share is below 0 or above 1"
     mean, low, high = over_seeds([0.2])
     assert mean == 0.2
     assert np.isnan([low, high]).all()

@@ -93,6 +93,7 @@ def _points(root: Path, **changes: Any) -> Points:
         "margin_um": 1.0,
         "border": "drop",
         "licence": "none",
+        "synthetic": False,
     }
     return Points(**settings | changes)
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from simulated import CLASSES, SKILLS, simulated
 
 from cellpatch.conditions import Condition
+from cellpatch.curves import ends_in_words
 from cellpatch.groups import grouped
 from cellpatch.results import pack
 from cellpatch.training import train
@@ -63,6 +64,33 @@ def test_the_choice_without_a_crossing(skill: tuple[float, float, float], words:
     wanted = [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]
     skills = {key: SKILLS[key] for key in wanted} | {wanted[0]: skill}
     assert recommend(grouped(simulated(skills=skills)))[1].startswith(words)
+
+
+def test_the_choice_may_be_the_other_way_round() -> None:
+    """Fine-tuned models can gain more with annotations than those from scratch."""
+    keys = [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]
+    crossed = dict(zip(keys, [(0.30, 0.10, 0.1), (0.05, 0.60, 0.1)], strict=True))
+    told = recommend(grouped(simulated(skills=crossed)))[1]
+    assert re.match(
+        r"Below about \d+ annotations per class use customvit, above use dinov2_s, linear_probe \(cross", told
+    )
+    level = dict(zip(keys, [(0.28, 0.15, 0.1), (0.12, 0.33, 0.1)], strict=True))
+    told = recommend(grouped(simulated(skills=level)))[1]
+    assert re.match(r"Use dinov2_s, linear_probe from \d+ annotations per class on: there it is ahead of custom", told)
+
+
+def test_ends_of_a_crossing_that_are_not_known_are_no_numbers() -> None:
+    assert ends_in_words([256, 4096], 0, float("inf")) == "256 or fewer to more than 4096"
+    assert ends_in_words([256, 4096], 300.4, 900) == "300 to 900"
+
+
+def test_classes_without_a_test_cell_are_named() -> None:
+    results = simulated(limits=(256,))
+    for run in results:
+        for counts in run.confusions.values():
+            counts[:, 2] = 0
+    told = recommend(grouped(results))
+    assert f"Classes without a test cell, of which nothing is known: {CLASSES[2]}." in told
 
 
 def test_what_the_runs_cannot_say_is_said() -> None:
@@ -146,6 +174,10 @@ def test_cells_and_worst_errors_are_shown_where_the_crops_are(
     assert re.search(r"(red|green|blue) named (red|green|blue), \d+ %", page)
     assert "The cells are real. Their licence: not stated." in page
     assert "Not shown" in page
+    train(config_of(tmp_path / "rendered", root, *small, "trainer.max_epochs=1", "data.synthetic=true"))
+    report.build(tmp_path / "rendered" / "runs", tmp_path / "rendered.html")
+    rendered = (tmp_path / "rendered.html").read_text()
+    assert "The cells are synthetic: no result on them is one about patients." in rendered
     assert "no run has a card of latency" in page
     shutil.rmtree(tmp_path / "stores")
     shutil.rmtree(root)

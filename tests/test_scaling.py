@@ -51,8 +51,24 @@ def test_what_the_data_do_not_support_is_refused() -> None:
     assert scaling.why_no_power_law(LIMITS[:3], grows[:, :3]) == "3 limits, and a power law with a floor needs 4"
     flat = 0.6 + rng.normal(0, 0.01, (500, 5))
     assert "no growth beyond chance from 256 to 4096" in str(scaling.why_no_power_law(LIMITS, flat))
+    for scores, words in (
+        ([0.5, 0.7, 0.7, 0.7, 0.7], "lies at an end of those that are sought, 0.062 to 2"),
+        ([0.50, 0.505, 0.515, 0.535, 0.575], "lies at an end"),
+        ([0.5, 0.7, 0.6, 0.72, 0.65], "lies at an end"),
+        ([0.5, 0.51, 0.55, 0.65, 0.8], "no power law goes through the scores: they lie 0.05"),
+    ):
+        drawn = np.array(scores) + rng.normal(0, 0.01, (500, 5))
+        assert words in str(scaling.why_no_power_law(LIMITS, drawn)), scores
     noisy = grows + rng.normal(0, 0.06, (500, 5))
     assert "the exponent may be anything" in str(scaling.why_no_power_law(LIMITS, noisy))
+
+
+def test_scores_of_a_power_law_are_rarely_refused() -> None:
+    rng = np.random.default_rng(1)
+    true = scaling.power_law(np.array([0.1, 0.4, 0.4]), 256, LIMITS)
+    found = [true + rng.normal(0, 0.01, 5) for _ in range(60)]
+    refused = [scaling.why_no_power_law(LIMITS, each + rng.normal(0, 0.01, (500, 5))) for each in found]
+    assert sum("goes through" in str(why) for why in refused) <= 3
 
 
 def test_where_a_model_overtakes() -> None:
@@ -76,6 +92,7 @@ def test_how_many_annotations_a_target_takes() -> None:
     assert scaling.limit_for(LIMITS, scores, float(scores[0]) - 0.01, fit) == 0
     assert scaling.limit_for(LIMITS, scores, float(scores[2]), fit) == pytest.approx(1024)
     assert scaling.limit_for(LIMITS, scores, 0.83) == np.inf
+    assert scaling.limit_for(LIMITS, scores, float(scores[-1])) == pytest.approx(4096), "the last score is reached"
     assert scaling.limit_for(LIMITS, scores, 0.83, fit) == pytest.approx(256 * (0.4 / 0.07) ** 2)
     assert scaling.limit_for(LIMITS, scores, 0.89, fit) == np.inf, "too far to believe"
     assert scaling.limit_for(LIMITS, scores, 0.95, fit) == np.inf, "below the floor of errors"

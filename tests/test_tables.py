@@ -122,7 +122,7 @@ def test_the_best_is_compared_with_each_other_model() -> None:
     table = compare_table.summarise(groups).set_index("model")
     assert set(table["best"]) == {"customvit"}
     assert list(table["behind"]) == sorted(table["behind"])
-    scores = {label: group.estimate(CLEAN, macro_f1).mean for label, group in labelled(groups).items()}
+    scores = {label: group.estimate(CLEAN, macro_f1).mean for label, group in labelled(groups, groups).items()}
     for model, row in table.iterrows():
         assert row["behind"] == pytest.approx(scores["customvit"] - scores[model])
         assert 0 < row["low"] < row["behind"] < row["high"]
@@ -159,7 +159,7 @@ def test_blur_table_has_slopes_and_ends_of_leads() -> None:
     clean = table.loc[("customvit", 40, "post", "accuracy", "sigma 0"), "value"]
     relative = table.loc[("customvit", 40, "post", "accuracy", "relative slope"), "value"]
     assert relative == pytest.approx(row["value"] / clean, rel=0.05)
-    leads = blur_table.leads(groups).set_index(["kind", "score", "ahead", "behind"])
+    leads = blur_table.leads(groups, groups).set_index(["kind", "score", "ahead", "behind"])
     row = leads.loc[("post", "accuracy", "customvit", "cnn")]
     true = 2 ** ((0.15 - 0.05 + (0.45 - 0.60) / 4) / 0.05) - 1  # where 0.05 per doubling has eaten the lead
     assert row["low"] < true < row["high"]
@@ -175,10 +175,10 @@ def test_a_lead_is_told_of_the_sigmas_that_both_have() -> None:
         if condition.sigma in (0.4, 1.6):
             del results[0].confusions[condition]
     groups = grouped(results)
-    assert len(blur_table.leads(groups)) == 4
+    assert len(blur_table.leads(groups, groups)) == 4
     for condition in list(results[0].confusions)[1:]:
         del results[0].confusions[condition]
-    assert blur_table.leads(grouped(results)).empty
+    assert blur_table.leads(grouped(results), grouped(results)).empty
 
 
 def test_a_single_specimen_has_no_interval() -> None:

@@ -38,6 +38,7 @@ class Folder(Source):
         margin_px: int,
         um_per_px: float | None,
         licence: str,
+        synthetic: bool,
     ) -> None:
         self.root = folder_of(root, "data.root")
         self.specimen_pattern = specimen_pattern
@@ -46,6 +47,7 @@ class Folder(Source):
         self.margin_px = margin_px
         self.um_per_px = um_per_px
         self.licence = licence
+        self.synthetic = synthetic
 
     @cached_property
     def files(self) -> list[Path]:
@@ -58,8 +60,8 @@ class Folder(Source):
         return self._parameters() | {"files": listing(self.root, self.files)}
 
     def _parameters(self) -> dict[str, Any]:
-        names = ("specimen_pattern", "side_px", "margin_px", "um_per_px", "licence")
-        return {"kind": "folder", "synthetic": False} | {name: getattr(self, name) for name in names}
+        names = ("specimen_pattern", "side_px", "margin_px", "um_per_px", "licence", "synthetic")
+        return {"kind": "folder"} | {name: getattr(self, name) for name in names}
 
     def fill(self, folder: Path) -> None:
         problems, crops = Problems(), []

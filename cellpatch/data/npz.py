@@ -24,13 +24,16 @@ class Npz(Source):
     `classes` names the label values 0, 1, ...; None uses the numbers. Nothing is unpickled.
     """
 
-    def __init__(self, file: str, classes: list[str] | None, um_per_px: float | None, licence: str) -> None:
+    def __init__(
+        self, file: str, classes: list[str] | None, um_per_px: float | None, licence: str, synthetic: bool
+    ) -> None:
         self.file = Path(file)
         if not self.file.is_file():
             raise ValueError(f"data.file: no such file {file}")
         self.classes = classes
         self.um_per_px = um_per_px
         self.licence = licence
+        self.synthetic = synthetic
 
     def describe(self) -> dict[str, Any]:
         return self._parameters() | {"files": listing(self.file.parent, [self.file])}
@@ -38,7 +41,7 @@ class Npz(Source):
     def _parameters(self) -> dict[str, Any]:
         return {
             "kind": "npz",
-            "synthetic": False,
+            "synthetic": self.synthetic,
             "specimens": "unknown: each image counts as its own",
             "classes": self.classes,
             "um_per_px": self.um_per_px,

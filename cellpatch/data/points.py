@@ -52,6 +52,7 @@ class Points(Source):
         margin_um: float,
         border: Border,
         licence: str,
+        synthetic: bool,
     ) -> None:
         self.root = folder_of(root, "data.root")
         for key, value in (("field_um", field_um), ("margin_um", margin_um)):
@@ -73,6 +74,7 @@ class Points(Source):
         self.margin_um = margin_um
         self.border = border
         self.licence = licence
+        self.synthetic = synthetic
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "table"}  # who cuts reads no points
@@ -120,9 +122,10 @@ class Points(Source):
 
     def _parameters(self) -> dict[str, Any]:
         names = (
-            "layout class_names classes specimen_pattern image_um_per_px um_per_px field_um margin_um border licence"
+            "layout class_names classes specimen_pattern image_um_per_px um_per_px field_um margin_um border licence "
+            "synthetic"
         )
-        return {"kind": "points", "synthetic": False} | {name: getattr(self, name) for name in names.split()}
+        return {"kind": "points"} | {name: getattr(self, name) for name in names.split()}
 
     def fill(self, folder: Path) -> None:
         try:

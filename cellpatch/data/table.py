@@ -28,6 +28,7 @@ class Table(Source):
         margin_px: int,
         um_per_px: float | None,
         licence: str,
+        synthetic: bool,
     ) -> None:
         self.table = Path(table)
         self.root = folder_of(root or self.table.parent, "data.root")
@@ -36,6 +37,7 @@ class Table(Source):
         self.margin_px = margin_px
         self.um_per_px = um_per_px
         self.licence = licence
+        self.synthetic = synthetic
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -65,8 +67,8 @@ class Table(Source):
         }
 
     def _parameters(self) -> dict[str, Any]:
-        names = ("classes", "side_px", "margin_px", "um_per_px", "licence")
-        return {"kind": "table", "synthetic": False} | {name: getattr(self, name) for name in names}
+        names = ("classes", "side_px", "margin_px", "um_per_px", "licence", "synthetic")
+        return {"kind": "table"} | {name: getattr(self, name) for name in names}
 
     def fill(self, folder: Path) -> None:
         classes = check_classes(self.rows, self.classes)
