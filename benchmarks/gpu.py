@@ -1,13 +1,16 @@
 """What does a GPU make of it? One call of under ten minutes that needs nothing but the project and one GPU.
 
-    python benchmarks/gpu.py [--json FILE] [--quick]
+    python benchmarks/gpu.py [--json FILE] [--quick]          # with PYTHONPATH=. where the project is not installed
 
 * the chip's own matrix rate: bf16 products of 8192 x 8192;
 * training cells/s of customvit, resnet and cnn with everything on the device, against the bare loop of
   benchmarks/training.py, and what share of the matrix rate its arithmetic is (6 operations a multiply-accumulate);
-* seconds to train customvit at flag_limit 16384 on synthetic cells of the study's number, and its macro-F1;
-* cells/s of features of ViT-L/16 at 224 px (random weights: speed alone), and their share of the matrix rate;
-* hours of the 8 x 7 grid from scratch, estimated from each model's measured cells/s, and said to be an estimate.
+* cells/s of features of ViT-L/16 at 224 px (random weights: speed alone), in 32 bits as an embedding is computed and
+  in bf16, and their share of the matrix rate;
+* hours of the 8 x 7 grid from scratch, estimated from each model's measured cells/s, and said to be an estimate;
+* seconds to train customvit at flag_limit 16384 on synthetic cells of the study's number, and its macro-F1.
+
+The file is written anew after each step, the longest last: what is cut off leaves what it has.
 
 --quick is a small version of each step, on the CPU if there is no GPU: it shows that they run, its numbers say nothing.
 """
@@ -18,8 +21,8 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from measured import ROOT, Measured, told
 from suite import as_rows
@@ -27,6 +30,7 @@ from training import measure, now
 
 from cellpatch.conditions import CLEAN
 from cellpatch.config import build, check, compose_config, models
+from cellpatch.data.synthetic.plan import class_totals
 from cellpatch.data.synthetic.source import GEOMETRY
 from cellpatch.models.backbone import count_macs
 from cellpatch.network import optics_of
@@ -36,7 +40,7 @@ from cellpatch.record import git_state, hardware, read_record, versions
 from cellpatch.training import train
 
 LIMITS = (256, 512, 1024, 2048, 4096, 8192, 16384)
-EPOCHS, CLASSES = 30, 16
+EPOCHS = 30
 
 
 def matrix_rate(device: torch.device, side: int, repeats: int) -> Measured:
@@ -64,18 +68,19 @@ def train_whole(folder: Path, quick: bool) -> Measured:
     """Seconds to train customvit at the study's largest limit to its last epoch, store and record apart."""
     cells, limit, epochs = (2000, 16, 1) if quick else (185_432, 16384, EPOCHS)
     settings = ["model=customvit", f"data.cells={cells}", f"flag_limit={limit}", f"trainer.max_epochs={epochs}"]
-    settings += [] if quick else ["data.specimens=303"]
+    settings += [f"adapt.patience={epochs}", *([] if quick else ["data.specimens=303"])]
     settings += [f"data.workers={os.cpu_count()}", "logger=none", f"runs_dir={folder}/runs"]
     outcome = train(compose_config([*settings, f"data.loading.store_dir={folder}/stores"]))
     record = read_record(folder / "runs" / outcome.run)
     beside = {"macro-F1": record["metrics"][0]["macro_f1"], "s with record": record["seconds"]["all"]}
+    beside |= {"epochs": record["epochs"], "training cells": sum(record["counts"]["train"].values())}
     return Measured(
         f"customvit at {limit}", [record["seconds"]["train"]], "s", "at most", None if quick else 60, beside
     )
 
 
 @torch.inference_mode()
-def embed(device: torch.device, batch: int, batches: int) -> Measured:
+def embed(device: torch.device, batch: int, batches: int, bf16: bool) -> Measured:
     """Cells/s of ViT-L/16 at 224 px, from stored uint8 crops on the device to features."""
     plain = check(compose_config(["model=uni"]))
     backbone = build(plain["model"]["backbone"]).to(device).eval()
@@ -84,15 +89,16 @@ def embed(device: torch.device, batch: int, batches: int) -> Measured:
     rates = []
     for _ in range(batches + 2):
         started = now()
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             backbone(optics(to_pixels(optics.trim(crops))))
         rates.append(batch / (now() - started))
-    return Measured("ViT-L/16 at 224 px", rates[2:], "cells/s", "at least", None, {})
+    return Measured(f"ViT-L/16 at 224 px, {'bf16' if bf16 else '32 bits'}", rates[2:], "cells/s", "at least", None, {})
 
 
 def hours_of_grid(cells_per_s: dict[str, float], quick: bool) -> Measured:
-    """Of eight models at seven limits, one seed, 30 epochs, with as many cells a class as the limit or a sixteenth."""
-    trained = sum(min(limit, 185_432 // CLASSES) for limit in LIMITS) * CLASSES * EPOCHS
+    """Of eight models at seven limits, one seed, 30 epochs, on 60 % of the study's cells in our synthetic shares."""
+    available = 0.6 * class_totals(185_432)
+    trained = sum(np.minimum(limit, available).sum() for limit in LIMITS) * EPOCHS
     hours = sum(trained / speed for speed in cells_per_s.values()) / 3600
     return Measured("8 x 7 grid, estimated", [hours], "hours of training steps", "at most", None if quick else 1.0, {})
 
@@ -108,12 +114,17 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     found: list[Measured] = []
+    facts = {"quick": quick, "git": git_state(), "hardware": hardware(), "versions": versions()}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
 
     def add(*more: Measured) -> None:
         found.extend(more)
         print("\n".join(map(told, more)), flush=True)
+        so_far = {"seconds": time.perf_counter() - started, **facts, "found": as_rows(found)}
+        with replacing(options.json) as temporary:
+            temporary.write_text(json.dumps(so_far, indent=1) + "\n", encoding="utf-8")
 
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         add(matrix_rate(device, *((512, 3) if quick else (8192, 20))))
@@ -121,18 +132,14 @@ def main() -> None:
         from_scratch = [model for model, pretrained in models().items() if not pretrained]
         speeds = {}
         for model in ["cnn"] if quick else from_scratch:
-            against, speed = measure(model, 2 if quick else 6, folder, accelerator, 8 if quick else 1024)
+            against, speed = measure(model, 2 if quick else 6, folder, accelerator, 8 if quick else 1024, "none")
             speeds[model] = speed.median
             add(against, speed, share_of_rate(f"train, {model}", speed.median, 6 * macs_of(model), rate))
-        add(embed(device, *((2, 1) if quick else (256, 20))))
-        add(share_of_rate("ViT-L/16 at 224 px", found[-1].median, 2 * macs_of("uni"), rate))
-        add(train_whole(folder, quick))
+        for bf16 in (False, True):
+            speed = embed(device, *((2, 1) if quick else (256, 20)), bf16)
+            add(speed, share_of_rate(speed.name, speed.median, 2 * macs_of("uni"), rate))
         add(hours_of_grid(speeds, quick))
-    facts: dict[str, Any] = {"seconds": time.perf_counter() - started, "quick": quick, "git": git_state()}
-    facts |= {"hardware": hardware(), "versions": versions(), "found": as_rows(found)}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(options.json) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        add(train_whole(folder, quick))
 
 
 if __name__ == "__main__":

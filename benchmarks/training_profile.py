@@ -18,7 +18,7 @@ from cellpatch import fitting
 def main() -> None:
     options = option_parser("Profile a training.", model="cnn", rows=12).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        plain, study, schedule = prepared(options.model, 2, Path(folder), "cpu", 256)
+        plain, study, schedule = prepared(options.model, 2, Path(folder), "cpu", 256, "wandb")
         with profile(activities=[ProfilerActivity.CPU]) as recorded:
             fitted = fitting.fit_by_gradients(plain, study, schedule, None, Path(folder), None)
     events = sorted(recorded.key_averages(), key=lambda each: -each.self_cpu_time_total)

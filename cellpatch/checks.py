@@ -11,12 +11,26 @@ from cellpatch.models.backbone import check_shapes
 from cellpatch.network import device_of
 from cellpatch.probe import Probe
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+PRECISIONS = (None, "32-true", "bf16-mixed", "16-mixed")  # weights in 32 bits: crops come as such
+
+
+def check_device(trainer: dict[str, Any]) -> None:
+    """Raise ValueError if a GPU is asked for and torch sees none: on the CPU it would take days."""
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator={trainer['accelerator']}, but torch sees no GPU here: auto takes one if any"
+        )
+
 
 def check_trainer(trainer: dict[str, Any]) -> None:
     """Raise ValueError for settings that make no sense, or more devices than there are."""
     for name, value, lowest in (("devices", trainer["devices"], 1), ("max_epochs", trainer["max_epochs"], 1)):
         if type(value) is not int or value < lowest:
             raise ValueError(f"trainer.{name} must be a whole number >= {lowest}, but got {value!r}")
+    for name, allowed in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
+        if trainer[name] not in allowed:
+            raise ValueError(f"trainer.{name} must be of {list(allowed)}, but got {trainer[name]!r}")
     if type(trainer["resume"]) is not bool:
         raise ValueError(f"trainer.resume must be true or false, but got {trainer['resume']!r}")
     if device_of(trainer).type == "cuda" and trainer["devices"] > torch.cuda.device_count():

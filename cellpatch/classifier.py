@@ -192,7 +192,7 @@ def _random_state(device: torch.device) -> list[Tensor]:
 
 def _set_random_state(state: list[Tensor], device: torch.device) -> None:
     torch.set_rng_state(state[0].cpu())
-    if device.type == "cuda":
+    if device.type == "cuda" and len(state) > 1:  # what was cut off may have run on a CPU
         torch.cuda.set_rng_state(state[1].cpu(), device)
 
 

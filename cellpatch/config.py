@@ -96,6 +96,9 @@ def check(config: DictConfig, part: str | None = None) -> dict[str, Any]:
         raise ValueError(
             f"{error.full_key} is taken from another key that this config lacks ({told}): does {chosen} make sense?"
         ) from error
+    name = plain["data"]["name"] = str(plain["data"]["name"])
+    if not name.strip(". ") or "/" in name or "\\" in name:
+        raise ValueError(f"data.name must be text that can name a folder, without / or \\, but got {name!r}")
     if plain["seed"] < 0:
         raise ValueError(f"seed must be >= 0, but got {plain['seed']}")
     unknown = sorted(set(plain) - {field.name for field in fields(Config)})

@@ -26,7 +26,7 @@ from torch import Tensor
 from cellpatch import __version__
 from cellpatch.augment import DeviceAugment
 from cellpatch.data.store import CellStore
-from cellpatch.network import Network
+from cellpatch.network import Network, inferring
 from cellpatch.progress import batches
 from cellpatch.publish import lock, sha256_of, whole_or_absent
 
@@ -94,7 +94,7 @@ class Cache:
         with (folder / "features.npy").open("wb") as stream:
             for start in batches(len(cells), self.batch, "embedding"):
                 crops = torch.from_numpy(store.crops(cells[start : start + self.batch])).to(self.device)
-                with torch.inference_mode():
+                with inferring():
                     found = network.features(crops) if view is None else _of_view(network, crops, view, start)
                 with np.errstate(over="ignore"):  # told below
                     rows = found.float().cpu().numpy().astype(self.dtype)

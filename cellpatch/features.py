@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cellpatch.claims import locked
 from cellpatch.conditions import CLEAN
-from cellpatch.network import restore
+from cellpatch.network import inferring, restore
 from cellpatch.record import predictions_by_condition, read_record, update_record
 from cellpatch.study import need_store
 
@@ -84,7 +84,7 @@ def card(run: Path, weights_file: Path | None = None) -> dict[str, Any]:
     place = {name: i for i, name in enumerate(store.cells["cell_id"])}
     index = np.array([place[name] for name in rows["cell_id"]])
     network = restore(run, weights_file)
-    with torch.inference_mode():
+    with inferring():
         found = [
             network.features(torch.from_numpy(store.crops(part)))
             for part in np.array_split(index, len(index) // BATCH + 1)

@@ -12,7 +12,7 @@ from cellpatch.conditions import Condition
 from cellpatch.config import build
 from cellpatch.data.loading import Loading
 from cellpatch.memory import cells_at_a_time
-from cellpatch.network import Network, device_of, optics_of
+from cellpatch.network import Network, device_of, inferring, optics_of
 from cellpatch.optics import to_pixels
 from cellpatch.progress import batches
 from cellpatch.study import Study
@@ -38,8 +38,7 @@ def predictor(plain: dict[str, Any], study: Study, network: Network) -> Predict:
     device = device_of(plain["trainer"])
     n = loading.embedding_batch or cells_at_a_time(plain["model"]["backbone"]["input_px"], device)
 
-    @torch.inference_mode()
-    @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # convolutions too; matrix products do by default
+    @inferring()
     def predict(conditions: Sequence[Condition], cells: np.ndarray) -> dict[Condition, np.ndarray]:
         network.to(device).eval()
         optics = [optics_of(plain, store.geometry, condition).to(device) for condition in conditions]

@@ -24,6 +24,7 @@ from cellpatch.data.datamodule import CellData, class_weights
 from cellpatch.fitted import Fitted, predictor
 from cellpatch.memory import cells_at_a_time
 from cellpatch.models.backbone import load_trained, trained_state
+from cellpatch.models.weights import BROKEN
 from cellpatch.network import device_of, new_network, optics_of
 from cellpatch.optics import DrawnOptics
 from cellpatch.study import Study
@@ -72,6 +73,8 @@ def fit_by_gradients(
     ours += [EpochLine()] + ([Resume(progress)] if progress else [])
     trainer = _trainer(plain["trainer"], folder, [*ours, *callbacks], None if several else logger)
     begun = progress if progress is not None and progress.exists() else None
+    if begun:
+        _check_readable(begun)
     try:
         with _attention_of(plain["trainer"]):
             trainer.fit(model, data, ckpt_path=begun, weights_only=True)
@@ -79,8 +82,6 @@ def fit_by_gradients(
         if trainer.interrupted:  # Lightning exits at Ctrl-C without a word
             raise KeyboardInterrupt from None
         raise
-    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{begun} cannot be read and nothing goes on from it: delete it") from error
     if several:  # they were processes of their own
         best.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
         (folder / "best.ckpt").unlink()
@@ -99,6 +100,14 @@ def fit_by_gradients(
         },
         {"train": best.seconds},
     )
+
+
+def _check_readable(progress: Path) -> None:
+    """Raise ValueError if a machine's end left half a file."""
+    try:
+        torch.load(progress, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, *BROKEN) as error:
+        raise ValueError(f"{progress} cannot be read and nothing goes on from it: delete it") from error
 
 
 def _attention_of(settings: dict[str, Any]) -> AbstractContextManager[object]:

@@ -31,7 +31,7 @@ from cellpatch.data.store import Geometry
 from cellpatch.export import Deployed, open_session, save_onnx
 from cellpatch.memory import keep_freed_blocks
 from cellpatch.models.backbone import count_macs, count_parameters
-from cellpatch.network import Network, device_of, geometry_of, restore
+from cellpatch.network import Network, device_of, geometry_of, inferring, restore
 from cellpatch.optics import to_pixels
 from cellpatch.predict import probabilities_of
 from cellpatch.record import hardware, read_record, update_record
@@ -65,11 +65,11 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
     }
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+    with inferring(), tempfile.TemporaryDirectory() as folder:
         for engine in engines:
             try:
                 calls = _calls(engine, network, geometry, Path(folder))
-                card["engines"][engine] = _time_batches(calls, geometry, seconds)
+                card["engines"][engine] = _time_batches(calls, geometry, seconds, _on_gpu(engine))
             except (BackendCompilerFailed, ValueError) as error:
                 card["lacking"][engine] = str(error).split("\n", maxsplit=1)[0]
             else:
@@ -104,7 +104,7 @@ def _calls(engine: str, network: Network, geometry: Geometry, folder: Path) -> d
 
 
 def _time_batches(
-    calls: dict[str, Callable[[Crops], object]], geometry: Geometry, seconds: float
+    calls: dict[str, Callable[[Crops], object]], geometry: Geometry, seconds: float, on_gpu: bool
 ) -> list[dict[str, Any]]:
     last = 0.0
     rows: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ def _time_batches(
         taken = {name: repeat(call, crops, seconds) / batch for name, call in calls.items()}
         low, last, high = np.quantile(taken["whole"], [0.25, 0.5, 0.75]).tolist()
         row = {"batch": batch, "ms": last, "low": low, "high": high, "repeats": len(taken["whole"])}
-        row["peak_mib"] = _peak_mib()
+        row["peak_mib"] = _peak_mib(on_gpu)
         if "to optics" in taken:
             transfer, optics = (float(np.median(taken[name])) for name in ("transfer", "to optics"))
             row |= {"transfer_ms": transfer, "optics_ms": optics - transfer, "forward_ms": last - optics}
@@ -156,8 +156,12 @@ def _by_events(call: Callable[[Crops], object], crops: Crops) -> float:
     return first.elapsed_time(last)
 
 
-def _peak_mib() -> float:
-    if torch.cuda.is_available():
+def _on_gpu(engine: str) -> bool:
+    return engine != "onnx" and torch.cuda.is_available()
+
+
+def _peak_mib(on_gpu: bool) -> float:
+    if on_gpu:
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -183,10 +187,10 @@ def time_run(
     if threads is not None:
         torch.set_num_threads(threads)
     record = read_record(run)
-    before = 0.0 if torch.cuda.is_available() else _peak_mib()
+    before = _peak_mib(on_gpu=False)
     network = restore(run, weights_file).to(device_of(record["config"]["trainer"] | {"accelerator": "auto"}))
     card = measure(network, geometry_of(record), engines, seconds)
-    for row in [row for rows in card["engines"].values() for row in rows]:
+    for row in [row for engine, rows in card["engines"].items() if not _on_gpu(engine) for row in rows]:
         row["peak_mib"] -= before
     return card
 

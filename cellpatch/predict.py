@@ -28,7 +28,7 @@ from cellpatch.data.source import inside
 from cellpatch.data.store import Geometry
 from cellpatch.data.tables import check_coordinates, check_filled, read_table
 from cellpatch.memory import cells_at_a_time, keep_freed_blocks
-from cellpatch.network import Network, device_of, geometry_of, restore
+from cellpatch.network import Network, device_of, geometry_of, inferring, restore
 from cellpatch.publish import replacing
 from cellpatch.record import read_record
 
@@ -121,7 +121,7 @@ def _cut(
                 yield place, crop
 
 
-@torch.inference_mode()
+@inferring()
 def probabilities_of(network: Network, crops: UInt8[np.ndarray, "b side side 3"]) -> np.ndarray:
     """Probabilities [b, classes] of stored crops, float32."""
     device = next(network.parameters()).device

@@ -181,8 +181,16 @@ def _cpuinfo() -> list[str]:
     return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _LIBRARIES}
+def versions() -> dict[str, str | None]:
+    """Of Python and the libraries that numbers depend on; None of one that is not installed, and so was not used."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 @cache

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from cellpatch import __version__, claims, evaluate, record, review, runs
 from cellpatch.adapt import Schedule
-from cellpatch.checks import check_pair, check_trainer
+from cellpatch.checks import check_device, check_pair, check_trainer
 from cellpatch.conditions import CLEAN, Condition, Conditions
 from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
@@ -49,6 +49,7 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
     weights = weights_fingerprint(plain["model"])
     if plain["dry_run"]:
         return foresee(plain, weights, conditions)
+    check_device(plain["trainer"])
     store = open_store(plain["data"])
     field_um = store.geometry.field_um
     for condition in conditions.each(field_um) + conditions.drawn(field_um):

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cellpatch.checks import check_device, check_trainer
 from cellpatch.config import _BESIDE, CONF, _check_node, _locate, check, compose_config
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
@@ -79,6 +81,8 @@ def test_yaml_keys_are_the_signature(group: str, choice: str) -> None:
         (["adapt.lr=fast"], "adapt.lr must be float, but got 'fast'"),
         (["adapt.class_weights=some"], "adapt.class_weights must be"),
         (["data=points", "data.root=.", "data.points=p", "data.border=wrap"], "data.border must be"),
+        (["data.name=a/b"], "data.name must be text that can name a folder, without / or"),
+        (["data.name=.."], "data.name must be text"),
         (["seed=-1"], "seed must be >= 0, but got -1"),
         (["+logger.tags=[{_target_:builtins.print}]"], "logger.tags.0 takes no _target_, but got"),
         (["logger._target_=pytorch_lightning.loggers.CSVLogger"], "_target_ must be .*WandbLogger"),
@@ -109,6 +113,34 @@ def test_yaml_keys_are_the_signature(group: str, choice: str) -> None:
 def test_what_users_mistype(overrides: list[str], message: str) -> None:
     with pytest.raises((ValueError, HydraException, OmegaConfBaseException), match=message):
         _compose(*overrides)
+
+
+def test_a_name_may_be_a_number() -> None:
+    assert _compose("data.name=2024")["data"]["name"] == "2024"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"devices": 0}, "trainer.devices must be a whole number >= 1, but got 0"),
+        ({"max_epochs": True}, "trainer.max_epochs must be a whole number >= 1, but got True"),
+        ({"resume": "yes"}, "trainer.resume must be true or false, but got 'yes'"),
+        ({"accelerator": "gpuu"}, "trainer.accelerator must be of .*, but got 'gpuu'"),
+        ({"precision": "bf16-true"}, "trainer.precision must be of .*, but got 'bf16-true'"),
+    ],
+)
+def test_trainers_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    trainer = _compose()["trainer"]
+    check_trainer(trainer)
+    with pytest.raises(ValueError, match=message):
+        check_trainer(trainer | settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error() -> None:
+    check_device({"accelerator": "auto"})
+    with pytest.raises(ValueError, match="trainer.accelerator=gpu, but torch sees no GPU here"):
+        check_device({"accelerator": "gpu"})
 
 
 def test_the_trainer_as_it_is_shipped_is_right() -> None:

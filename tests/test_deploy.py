@@ -324,7 +324,9 @@ def test_repeated_calls_are_timed() -> None:
     started = time.perf_counter()
     assert len(latency.repeat(lambda crops: None, np.zeros((1, 4, 4, 3), np.uint8), 60.0)) == 2000
     assert time.perf_counter() - started < 10, "calls of no length once took time that grew with their square"
-    rows = pd.DataFrame(latency._time_batches({"whole": lambda crops: time.sleep(0.001)}, latency.Geometry(8), 0.2))
+    rows = pd.DataFrame(
+        latency._time_batches({"whole": lambda crops: time.sleep(0.001)}, latency.Geometry(8), 0.2, False)
+    )
     assert list(rows["batch"]) == [1, 4, 16, 64, 256]
     assert latency.best(rows.to_dict("records"))["batch"] == 256
 

@@ -278,6 +278,29 @@ def test_another_order_of_rows_is_another_store(tmp_path: Path, monkeypatch: pyt
     assert _points(root).describe() != first
 
 
+def test_tables_of_which_one_has_no_specimen(tmp_path: Path) -> None:
+    root = _tiles(tmp_path / "t")
+    table = pd.read_csv(root / "points.csv")
+    half = len(table) // 2
+    table[:half].assign(specimen="p1").to_csv(root / "half1.csv", index=False)
+    table[half:].to_csv(root / "half2.csv", index=False)
+    with pytest.raises(ValueError, match=r"half2.csv, row 2: column 'specimen' is empty"):
+        _fill(tmp_path, _points(root, points="half*.csv"))
+
+
+def test_images_of_several_specimens_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """P1 and p1 are one patient to people and two to a split, whose crops may share pixels."""
+    root = _tiles(tmp_path / "t")
+    table = pd.read_csv(root / "points.csv").assign(specimen=lambda t: t["image"])
+    table.to_csv(root / "points.csv", index=False)
+    _points(root).describe()
+    assert "several specimens" not in caplog.text
+    table.loc[table.index[:2], "specimen"] = ["P1", "p1"]
+    table.to_csv(root / "points.csv", index=False)
+    _points(root).describe()
+    assert "images with cells of several specimens: 1 (tile0.png)" in caplog.text
+
+
 def test_parquet_numbers_as_specimens_and_classes(tmp_path: Path) -> None:
     root = _tiles(tmp_path / "t")
     table = pd.read_csv(root / "points.csv")

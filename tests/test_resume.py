@@ -14,6 +14,7 @@ from torch.distributed import destroy_process_group, init_process_group
 from torch.multiprocessing import spawn
 
 from cellpatch.checkpoints import Resume
+from cellpatch.classifier import _random_state, _set_random_state
 from cellpatch.models.shared_norm import share_batch_norms
 from cellpatch.record import read_record
 from cellpatch.training import train
@@ -89,11 +90,22 @@ def test_what_is_left_of_training_must_be_readable(tmp_path: Path, folder_of_squ
     run.rmdir()
     progress = run.parent / ".progress" / f"{run.name}.ckpt"
     progress.parent.mkdir()
-    progress.write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match=r"\.ckpt cannot be read .*delete it"):
-        _run(tmp_path, root, *overrides, "trainer.resume=true")
+    torch.save({"state_dict": {"w": torch.zeros(1000)}}, tmp_path / "whole.ckpt")
+    whole = (tmp_path / "whole.ckpt").read_bytes()
+    for left in (b"not a checkpoint", whole[: len(whole) // 2], b""):
+        progress.write_bytes(left)
+        with pytest.raises(ValueError, match=r"\.ckpt cannot be read .*delete it"):
+            _run(tmp_path, root, *overrides, "trainer.resume=true")
     assert _run(tmp_path, root, *overrides) == run, "without trainer.resume training starts anew"
     assert not progress.exists()
+
+
+def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
+    """A GPU's generator has no state to go on from; the CPU's, which draws the batches, has."""
+    state = _random_state(torch.device("cpu"))
+    expected = torch.rand(3)
+    _set_random_state(state, torch.device("cuda"))
+    assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def read_annotations(root: Path, points: str, layout: str) -> pd.DataFrame:
     if layout not in _LAYOUTS:
         raise ValueError(f"data.layout must be one of {['auto', *_LAYOUTS]}, but got {layout!r}")
     table = _LAYOUTS[layout](root, points)
-    check_filled(table, _COLUMNS)
+    check_filled(table, [*_COLUMNS, *(name for name in ("specimen", "cell_id") if name in table)])
     table = check_coordinates(table)
     if "cell_id" not in table:
         table["cell_id"] = [where.replace(", row ", "#") for where in table["where"]]

@@ -142,9 +142,8 @@ class CellData(pl.LightningDataModule):
         augment: AlbumentationsAugment | None = None,
     ) -> DataLoader[Batch]:
         device = self.trainer.strategy.root_device if self.trainer and augment is None else _CPU
-        resident = self._fits(device)
         if name not in self._parts:
-            on = device if resident else _CPU
+            resident, on = self._place(device)
             self._parts[name] = Part(self.store, indices, self.labels[indices], resident, on, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = BatchIndices(len(indices), batch_size, seed, rank, world_size)
@@ -153,12 +152,19 @@ class CellData(pl.LightningDataModule):
             self._parts[name], batch_size=None, sampler=batches, num_workers=workers, collate_fn=_as_it_is
         )
 
-    def _fits(self, device: torch.device) -> bool:
+    def _place(self, device: torch.device) -> tuple[bool, torch.device]:
+        """Whether all cells lie in memory, and whose: the GPU's if they take less than half of what is free there."""
         cells = sum(len(part) for part in (self.split.train, self.split.validation, self.split.test))
         needed = cells * self.store.geometry.side_px**2 * 3
-        if device.type == "cuda" and needed > torch.cuda.mem_get_info(device)[0] / 2:
-            return False
-        return needed <= self.loading.resident_gib * 2**30
+        if needed > self.loading.resident_gib * 2**30:
+            return False, _CPU
+        return True, device if device.type == "cpu" or needed < _free(device) / 2 else _CPU
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that a GPU still has for this process: what torch holds in reserve counts."""
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
 
 
 def _as_it_is(batch: Any) -> Any:

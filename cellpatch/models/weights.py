@@ -127,7 +127,7 @@ _unavailable: dict[tuple[str, str], str] = {}
 
 
 # What torch's restricted unpickler raises on damaged files, seen on 300 mutations of a legacy checkpoint.
-_BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AssertionError, AttributeError)
+BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AssertionError, AttributeError)
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -145,7 +145,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError("holds more than tensors (a pickle can run code) or is no checkpoint: refused") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ValueError(
             f"is no readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})"
         ) from error
