@@ -34,9 +34,10 @@ def _grid(
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
     command = [sys.executable, str(ROOT / "train.py"), *fixed, *overrides]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}  # its service's
     return subprocess.run(
         command,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        env=inherited | {"OMP_NUM_THREADS": "1"} | environment,
         cwd=tmp_path,
         preexec_fn=limit,
         capture_output=True,
