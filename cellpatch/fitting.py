@@ -21,10 +21,10 @@ from cellpatch.checkpoints import Best, Resume
 from cellpatch.classifier import Classifier
 from cellpatch.config import build, without
 from cellpatch.data.datamodule import CellData, class_weights
+from cellpatch.errors import BROKEN
 from cellpatch.fitted import Fitted, predictor
 from cellpatch.memory import cells_at_a_time
 from cellpatch.models.backbone import load_trained, trained_state
-from cellpatch.models.weights import BROKEN
 from cellpatch.network import device_of, new_network, optics_of
 from cellpatch.optics import DrawnOptics
 from cellpatch.study import Study

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cellpatch.errors import UnavailableError
+from cellpatch.errors import BROKEN, UnavailableError
 from cellpatch.models.layouts import LAYOUTS
 from cellpatch.models.timm import TimmBackbone
 from cellpatch.publish import sha256_of
@@ -124,10 +124,6 @@ class Weights:
 
 
 _unavailable: dict[tuple[str, str], str] = {}
-
-
-# What torch's restricted unpickler raises on damaged files, seen on 300 mutations of a legacy checkpoint.
-BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AssertionError, AttributeError)
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
