@@ -77,14 +77,16 @@ def main() -> None:
         )  # not here: on Linux the peak memory of a command counts what started it
         writing.start()
         writing.join()
+        if writing.exitcode:
+            sys.exit("error: the runs were not written")
         command = [sys.executable, str(ROOT / "experiments" / "paper.py"), "runs", "figures", "tables"]
         started = time.perf_counter()
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as paper:  # noqa: S603
             _, status, used = os.wait4(paper.pid, 0)
             paper.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started
-        if writing.exitcode or paper.returncode:
-            sys.exit("error: the runs were not written, or not drawn")
+        if paper.returncode:
+            sys.exit("error: the figures were not drawn")
         made = len(list(Path(folder, "figures").glob("*.png")))
     peak = used.ru_maxrss / 1024
     name = f"figures, {made} and tables of {options.runs} runs"

@@ -33,7 +33,7 @@ from cellpatch.config import build, check, compose_config, models
 from cellpatch.data.synthetic.plan import class_totals
 from cellpatch.data.synthetic.source import GEOMETRY
 from cellpatch.models.backbone import count_macs
-from cellpatch.network import optics_of
+from cellpatch.network import inferring, optics_of
 from cellpatch.optics import to_pixels
 from cellpatch.publish import replacing
 from cellpatch.record import git_state, hardware, read_record, versions
@@ -79,7 +79,7 @@ def train_whole(folder: Path, quick: bool) -> Measured:
     )
 
 
-@torch.inference_mode()
+@inferring()
 def embed(device: torch.device, batch: int, batches: int, bf16: bool) -> Measured:
     """Cells/s of ViT-L/16 at 224 px, from stored uint8 crops on the device to features."""
     plain = check(compose_config(["model=uni"]))

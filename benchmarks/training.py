@@ -87,7 +87,7 @@ class Bare:
 
 
 def prepared(
-    model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int, logger: str
+    model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int, logged: str
 ) -> tuple[dict[str, Any], Study, Schedule]:
     """The config, cells and schedule of a training on 20000 synthetic cells."""
     overrides = [f"model={model}", "data.cells=20000", f"flag_limit={flag_limit}", f"trainer.max_epochs={epochs}"]
@@ -95,7 +95,7 @@ def prepared(
         f"data.loading.store_dir={folder / 'stores'}",
         f"runs_dir={folder}",
         f"trainer.accelerator={accelerator}",
-        f"logger={logger}",
+        f"logger={logged}",
     ]
     plain = check(compose_config(overrides))
     keep_freed_blocks()
@@ -103,10 +103,10 @@ def prepared(
 
 
 def measure(
-    model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int = 256, logger: str = "wandb"
+    model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int = 256, logged: str = "wandb"
 ) -> list[Measured]:
     """Training cells/s against the bare loop's, and validation's part of an epoch."""
-    plain, study, schedule = prepared(model, epochs, folder, accelerator, flag_limit, logger)
+    plain, study, schedule = prepared(model, epochs, folder, accelerator, flag_limit, logged)
     beside = Beside(plain["model"]["backbone"]["input_px"], schedule.batch_size)
     with review.logger_of(plain["logger"], plain, folder, model, None) as logger:
         fitting.fit_by_gradients(plain, study, schedule, None, folder, logger, callbacks=[beside])

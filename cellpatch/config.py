@@ -79,6 +79,14 @@ def models() -> dict[str, bool]:
     return {file.stem: "weights" in OmegaConf.load(file) for file in files}
 
 
+def _folder_name(name: Any) -> str:
+    """The name of data as text, such as of a year, which YAML takes for a number."""
+    text = str(name) if isinstance(name, str | int) else ""
+    if not text.strip() or text.startswith(".") or "/" in text or "\\" in text:
+        raise ValueError(f"data.name must name a folder, without a dot first, / or \\, but got {name!r}")
+    return text
+
+
 def check(config: DictConfig, part: str | None = None) -> dict[str, Any]:
     """Resolve the config to plain values after checking every key and type in it, or in one of its parts.
 
@@ -96,9 +104,7 @@ def check(config: DictConfig, part: str | None = None) -> dict[str, Any]:
         raise ValueError(
             f"{error.full_key} is taken from another key that this config lacks ({told}): does {chosen} make sense?"
         ) from error
-    name = plain["data"]["name"] = str(plain["data"]["name"])
-    if not name.strip(". ") or "/" in name or "\\" in name:
-        raise ValueError(f"data.name must be text that can name a folder, without / or \\, but got {name!r}")
+    plain["data"]["name"] = _folder_name(plain["data"]["name"])
     if plain["seed"] < 0:
         raise ValueError(f"seed must be >= 0, but got {plain['seed']}")
     unknown = sorted(set(plain) - {field.name for field in fields(Config)})

@@ -58,11 +58,14 @@ def separability(
 
     By cosine, among as many cells of each class (at most PER_CLASS): no better than chance is one over the number of
     classes. Of a cell whose class has fewer than ten cells in other specimens as many neighbours count as there are.
-    Classes with fewer than ten cells, or with none in a second specimen, are left out.
+    Classes with fewer than ten cells, or in one specimen alone, are left out; raises ValueError if none is left.
     """
     rng = np.random.default_rng(0)
-    codes, counts = np.unique(labels, return_counts=True)
-    codes, each = codes[counts >= NEIGHBOURS], min(PER_CLASS, *counts[counts >= NEIGHBOURS].tolist(), PER_CLASS)
+    counts = {code: int((labels == code).sum()) for code in np.unique(labels)}
+    codes = [c for c, n in counts.items() if n >= NEIGHBOURS and len(np.unique(specimens[labels == c])) > 1]
+    if not codes:
+        raise ValueError(f"a class with {NEIGHBOURS} test cells in two specimens is needed, but cells are {counts}")
+    each = min(PER_CLASS, *(counts[code] for code in codes), PER_CLASS)
     chosen = np.concatenate([rng.choice(np.flatnonzero(labels == code), each, replace=False) for code in codes])
     unit = features[chosen] / np.linalg.norm(features[chosen], axis=1, keepdims=True).clip(1e-12)
     elsewhere = specimens[chosen][:, None] != specimens[chosen]

@@ -48,9 +48,9 @@ def measure(network: Network, geometry: Geometry, engines: Sequence[str], second
     `engines` maps each of eager, compiled (torch.compile) and onnx (ONNX Runtime, CPU) to its batches: median and
     quartiles of the milliseconds per cell; eager's also split into transfer, optics and forward (differences of
     medians). A batch is repeated for about `seconds` after a warm-up, five times at least; batches that would take
-    longer are left out. `peak_mib` of a batch is the process's (on a GPU, its tensors') until then. `onnx_apart` is the
-    largest difference between ONNX Runtime's probabilities and torch's, of random crops. An engine that cannot run
-    here is left out and `lacking` says why.
+    longer are left out. `peak_mib` of a batch is the process's (of torch on a GPU, its tensors') until then.
+    `onnx_apart` is the largest difference between ONNX Runtime's probabilities and torch's, of random crops. An engine
+    that cannot run here is left out and `lacking` says why.
     """
     device = next(network.parameters()).device
     card: dict[str, Any] = {

@@ -1,6 +1,5 @@
 """One style for all figures: one colour and marker per model, values that a page shows, sizes for a paper's column."""
 
-import io
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,6 @@ from itertools import count
 from math import ceil
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -68,7 +66,6 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
-_SVG = "http://www.w3.org/2000/svg"
 
 
 @dataclass(frozen=True)
@@ -145,31 +142,6 @@ def tip(artist: Artist, text: str) -> None:
     numbers = vars(figure).setdefault("_tip_numbers", count())
     artist.set_gid(f"tip-{next(numbers)}")
     vars(figure).setdefault("_tips", {})[artist.get_gid()] = text
-
-
-def as_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as SVG for a page: described, its tips on elements that a keyboard reaches; ids begin with `name`."""
-    stream = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ElementTree.fromstring(stream.getvalue())  # noqa: S314  (matplotlib's own, of a moment ago)
-    root.attrib |= {"role": "group", "aria-label": description}  # not img: that would hide its marks
-    for side in ("width", "height"):
-        root.attrib.pop(side)  # the page scales it by its view box
-    tips: dict[str, str] = vars(figure).get("_tips", {})
-    for element in root.iter():
-        name_of = element.get("id", "")
-        if name_of in tips:
-            element.attrib |= {"data-tip": tips[name_of], "tabindex": "0", "role": "img", "aria-label": tips[name_of]}
-        for key, value in element.attrib.items():
-            element.set(key, value.replace("url(#", f"url(#{name}-"))
-            if key == "id":
-                element.set(key, f"{name}-{value}")
-            elif key.endswith("href") and value.startswith("#"):
-                element.set(key, f"#{name}-{value[1:]}")
-    return ElementTree.tostring(root, encoding="unicode")
 
 
 def save(drawing: Drawing, folder: Path = Path("figures")) -> list[Path]:

@@ -55,21 +55,19 @@ def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str
         return "no interval to judge it by"
     if interval(draws[:, -1] - draws[:, 0])[0] <= 0:
         return f"no growth beyond chance from {limits[0]:g} to {limits[-1]:g}"
-    low, high = interval(fit_power_law(limits, draws)[:, 2])
+    drawn = fit_power_law(limits, draws)
+    low, high = interval(drawn[:, 2])
     if high > OPEN * low:
         return f"the exponent may be anything from {low:.2g} to {high:.2g}"
     if low <= EXPONENTS[0] or high >= EXPONENTS[-1]:
         return f"the exponent lies at an end of those that are sought, {EXPONENTS[0]:.2g} to {EXPONENTS[-1]:.2g}"
-    of_mean = _residuals(limits, draws.mean(axis=0))
-    apart = np.square(_residuals(limits, draws) - of_mean).mean(axis=1)
+    mean = draws.mean(axis=0)
+    of_mean = mean - power_law(fit_power_law(limits, mean), limits[0], limits)
+    apart = np.square(draws - power_law(drawn, limits[0], limits) - of_mean).mean(axis=1)
     off, chance = np.sqrt([np.square(of_mean).mean(), np.quantile(apart, 0.99)])
     if off > chance:
         return f"no power law goes through the scores: they lie {off:.2g} off, by chance at most {chance:.2g}"
     return None
-
-
-def _residuals(limits: Limits, scores: Scores) -> Scores:
-    return scores - power_law(fit_power_law(limits, scores), limits[0], limits)
 
 
 def overtakes_at(limits: Limits, ahead: Float[np.ndarray, "*draws k"]) -> Float[np.ndarray, "*draws"]:
@@ -96,9 +94,8 @@ def limit_for(
     `fit` is the law, of `fit_power_law`. 0 if every limit reaches the target; infinity if none does and there is no
     law or it does not reach it within FURTHEST times the largest limit.
     """
-    within = overtakes_at(
-        limits, np.asarray(scores, np.float64) - np.nextafter(target, -np.inf)
-    )  # the target itself will do
+    passed = np.nextafter(target, -np.inf)  # who is ahead of it has the target
+    within = overtakes_at(limits, np.asarray(scores, np.float64) - passed)
     if fit is None:
         return within
     floor, gain, exponent = np.moveaxis(fit, -1, 0)

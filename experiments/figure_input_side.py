@@ -30,17 +30,17 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 does so")
     figure, [axes] = new_figure(height_mm=85)
     sides_of: dict[str, set[int]] = {}
-    for (*words, _), of in axis.items():
-        sides_of.setdefault(", ".join(words), set()).update(group.place["input_px"] for group in of)
+    named = [(", ".join(words[: 3 if several else 2]), limit, of) for (*words, limit), of in axis.items()]
+    for label, _, of in named:
+        sides_of.setdefault(label, set()).update(group.place["input_px"] for group in of)
     missing = {}
-    for (*words, limit), of in axis.items():
-        sides = sorted(sides_of[", ".join(words)])
+    for label, limit, of in named:
+        sides = sorted(sides_of[label])
         y, told_of = [(np.nan,) * 3] * len(sides), [""] * len(sides)
         for group in of:
             at = sides.index(group.place["input_px"])
             y[at] = group.estimate(CLEAN, macro_f1).summary()
             told_of[at] = f"limit {limit}, {sides[at]} px, macro-F1 {with_interval(*y[at])}"
-        label = ", ".join(words[: 3 if several else 2])
         draw_curve(axes, sides, y, label, told_of, of[0].place)
         lacks = [f"{side} px" for side, (value, _, _) in zip(sides, y, strict=True) if np.isnan(value)]
         missing[f"{label} at {limit}"] = ", ".join(lacks)

@@ -71,12 +71,12 @@ def plan(curve: Curve) -> tuple[list[float], list[tuple[float, float, float]], s
     law, laws = (fit_power_law(limits, of) if refusal is None else None for of in (means, draws))
     best = means.max() if law is None else 1 - law[0]
     for target in np.linspace(means[0], best, TARGETS):
-        value = max(float(limit_for(limits, means, target, law)), limits[0])
+        value = float(limit_for(limits, means, target, law))
         if not np.isfinite(value):
             break
         low, high = interval(limit_for(limits, draws, target, laws))
         targets.append(float(target))
-        needed.append((value, max(low, limits[0]), high))
+        needed.append((max(value, limits[0]), max(low, limits[0]), high))  # nothing is known below
     return targets, needed, refusal
 
 

@@ -35,11 +35,12 @@ from cellpatch.conditions import CLEAN
 from cellpatch.curves import curves
 from cellpatch.data.store import CellStore
 from cellpatch.groups import Group, data_sets, grouped, under_blur
-from cellpatch.plotting import COLUMN_MM, as_svg
+from cellpatch.plotting import COLUMN_MM
 from cellpatch.publish import replacing
 from cellpatch.record import predictions_by_condition
 from cellpatch.results import read_results
 from cellpatch.study import need_store
+from cellpatch.svg import as_svg
 
 WORST, EACH = 24, 6  # cells shown: the surest errors, and of each class
 

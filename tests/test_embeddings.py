@@ -15,7 +15,7 @@ from cellpatch import embeddings
 from cellpatch.augment import DeviceAugment
 from cellpatch.data.store import CellStore
 from cellpatch.models.cnn import CNN
-from cellpatch.network import Network
+from cellpatch.network import Network, inferring
 from cellpatch.optics import Optics
 
 
@@ -42,6 +42,14 @@ def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Pat
     half = _features(store, tmp_path / "e", dtype="float16")
     assert half.dtype == np.float16
     np.testing.assert_allclose(half, expected, atol=1e-2)
+
+
+def test_cells_are_inferred_without_gradients_and_in_32_bits() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with inferring():
+        assert torch.is_inference_mode_enabled()
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_features_beyond_half_precision_are_refused(store_of: Callable[..., Path], tmp_path: Path) -> None:

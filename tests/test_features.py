@@ -56,6 +56,12 @@ def test_a_rare_class_can_be_apart_too() -> None:
     assert features.separability(apart, labels, specimens) == {0: 1.0, 1: 1.0}, "five neighbours each; 2 is in one"
 
 
+def test_separability_needs_a_class_in_two_specimens() -> None:
+    labels, specimens = np.repeat([0, 1], 12), np.repeat([0, 1], 12)
+    with pytest.raises(ValueError, match="a class with 10 test cells in two specimens is needed, but cells are"):
+        features.separability(np.ones((24, 2)), labels, specimens)
+
+
 def test_few_cells_by_hand() -> None:
     labels, specimens = np.repeat([0, 1], 11), np.tile(np.arange(11), 2)
     angle = np.concatenate([np.linspace(0, 0.1, 11), np.linspace(1, 1.1, 11)])

@@ -21,10 +21,11 @@ from cellpatch.data.store import CellStore, Geometry
 from cellpatch.data.writer import StoreWriter
 from cellpatch.estimates import difference, over_seeds, paired
 from cellpatch.groups import data_sets, grouped
-from cellpatch.plotting import Drawing, as_svg, draw_from, look, new_figure, save, styled
+from cellpatch.plotting import Drawing, draw_from, look, new_figure, save, styled
 from cellpatch.publish import whole_or_absent
 from cellpatch.results import pack, read_results
 from cellpatch.stats import macro_f1
+from cellpatch.svg import as_svg
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import figure2

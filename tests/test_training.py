@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,10 @@ from cellpatch.adapt import Scratch
 from cellpatch.classifier import Classifier, warm_cosine
 from cellpatch.conditions import Condition
 from cellpatch.config import build, check
-from cellpatch.data.datamodule import BatchIndices, class_weights
+from cellpatch.data.datamodule import BatchIndices, CellData, class_weights
+from cellpatch.data.loading import Loading
+from cellpatch.data.splits import Split
+from cellpatch.data.store import CellStore
 from cellpatch.evaluate import measure
 from cellpatch.models.backbone import trained_state
 from cellpatch.models.cnn import CNN
@@ -550,3 +554,18 @@ def test_a_single_command_whose_run_fails_elsewhere_ends_with_an_error(
     monkeypatch.setattr(claims, "claim", after_another)
     with pytest.raises(ValueError, match="cnn-.* failed in another process meanwhile: give the command again"):
         train(_config(tmp_path, folder_of_squares(), *SMALL_CNN))
+
+
+def test_cells_lie_where_there_is_room(store_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU that has room, in memory where it has not, on disk where that is not wanted."""
+    part, gpu, cpu = np.arange(10), torch.device("cuda"), torch.device("cpu")
+    store = CellStore(store_of())  # 30 crops of 8 px: 5760 bytes
+    split = Split(part, part + 10, part + 20)
+    loading = Loading("stores", 1.0, 0, "embeddings", 1.0, "float32", None)
+    data = CellData(store, split, np.zeros(30, int), 8, 8, 0, loading)
+    for free, place in ((12_000, gpu), (11_000, cpu)):
+        monkeypatch.setattr("cellpatch.data.datamodule._free", lambda device, free=free: free)
+        assert data._place(gpu) == (True, place)
+    assert data._place(cpu) == (True, cpu)
+    tight = CellData(store, split, np.zeros(30, int), 8, 8, 0, replace(loading, resident_gib=1e-6))
+    assert tight._place(gpu) == (False, cpu)

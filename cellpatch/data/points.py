@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -20,11 +19,9 @@ from cellpatch.data.problems import Problems
 from cellpatch.data.processes import available, in_order
 from cellpatch.data.source import Source, folder_of, inside, listing, specimen_regex
 from cellpatch.data.store import Geometry
-from cellpatch.data.tables import check_classes
+from cellpatch.data.tables import check_classes, warn_of_shared_images
 from cellpatch.data.writer import StoreWriter
 from cellpatch.last import Last
-
-log = logging.getLogger(__name__)
 
 DROPPED = "crop leaves the image, or touches its transparent part"
 _CHUNK = 256  # points cut together
@@ -99,7 +96,7 @@ class Points(Source):
             named = zip(first["image"], first["where"], strict=True)
             table["specimen"] = table["image"].map({image: self._specimen(image, where) for image, where in named})
         else:
-            _warn_of_shared_images(table)
+            warn_of_shared_images(table)
         return table.sort_values("image", kind="stable")
 
     def _specimen(self, image: str, where: str) -> str:
@@ -194,19 +191,6 @@ class Points(Source):
         if um_per_px is None:
             raise ValueError(f"{file}: does not state its scale; set data.image_um_per_px")
         return um_per_px
-
-
-def _warn_of_shared_images(table: pd.DataFrame) -> None:
-    """Say which images have cells of several specimens: fit for a tissue microarray, else a slip of the pen."""
-    several = table.groupby("image", sort=True)["specimen"].nunique()
-    shared = list(several.index[several > 1])
-    if shared:
-        log.warning(
-            "images with cells of several specimens: %d (%s%s); crops of one image may lie in training and in the test",
-            len(shared),
-            ", ".join(shared[:3]),
-            ", ..." if len(shared) > 3 else "",
-        )
 
 
 @dataclass(frozen=True)

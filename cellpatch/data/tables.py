@@ -1,5 +1,6 @@
 """Read annotation tables and check their columns, naming file and row."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from cellpatch.data.problems import Problems
+
+log = logging.getLogger(__name__)
 
 _TEXT = ("cell_id", "class", "specimen", "image", "path", "split")
 
@@ -88,3 +91,16 @@ def check_classes(table: pd.DataFrame, classes: Sequence[str] | None) -> list[st
         problems.add(f"{where}: unknown class {name!r}; data.classes has {list(classes)}")
     problems.raise_if_any()
     return list(classes)
+
+
+def warn_of_shared_images(table: pd.DataFrame) -> None:
+    """Say which images have cells of several specimens: fit for a tissue microarray, else a slip of the pen."""
+    several = table.groupby("image", sort=True)["specimen"].nunique()
+    shared = list(several.index[several > 1])
+    if shared:
+        log.warning(
+            "images with cells of several specimens: %d (%s%s); crops of one image may lie in training and in the test",
+            len(shared),
+            ", ".join(shared[:3]),
+            ", ..." if len(shared) > 3 else "",
+        )
