@@ -32,10 +32,11 @@ def labelled(found: Sequence[Placed], groups: Sequence[Group]) -> dict[str, Plac
 
 
 def told(groups: Sequence[Group]) -> str:
-    """For captions: how many cells, specimens and seeds, and what the intervals are."""
+    """For captions: how many cells, synthetic or not, specimens and seeds, and what the intervals are."""
     numbers = sorted({len(group.seeds) for group in groups})
     seeds = " or ".join(map(str, numbers)) + f" seed{'s' * (numbers != [1])}"
-    cells = f"n = {groups[0].n_test} test cells of {groups[0].n_specimens} specimens"
+    made = "synthetic " if groups[0].runs[0].record["data"]["source"]["synthetic"] else ""
+    cells = f"n = {groups[0].n_test} {made}test cells of {groups[0].n_specimens} specimens"
     if groups[0].no_interval:
         return f"{cells}; {seeds}; no intervals: {groups[0].no_interval}."
     kind = (

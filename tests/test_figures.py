@@ -103,7 +103,11 @@ def test_crossings_are_marked_where_the_simulation_has_them() -> None:
     assert (
         "customvit (grey), the best from scratch at 4096, stays ahead of dinov2_s, linear_probe, 56 px from" in caption
     )
-    assert "3 seeds; 95 % intervals over specimens and seeds." in caption
+    assert "1835 synthetic test cells of 30 specimens; 3 seeds; 95 % intervals over specimens and seeds." in caption
+    real = [copy.deepcopy(run) for run in RESULTS]
+    for run in real:
+        run.record["data"]["source"]["synthetic"] = False
+    assert "1835 test cells of 30 specimens" in figure3.draw("simulated", grouped(real)).caption
     apart = simulated(skills={**SKILLS, ("customvit", "scratch", 40): (0.0, 0.05, 0.1)})
     assert "it crosses none between limits that both have" in figure3.draw("simulated", grouped(apart)).caption
 
