@@ -13,7 +13,7 @@ from math import ceil
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import conv2d, interpolate, pad
 
 from cellpatch.conditions import CLEAN, KINDS, STUDY_PX, Condition, Resize
 from cellpatch.kernels import blur_matrix, check_reach, disc_kernel, line_kernel
@@ -131,7 +131,7 @@ class Optics(_Trimming):
                 from kornia.filters import filter2d  # a second to import, and Gaussian blur does without
 
                 x = _centre(filter2d(x, self.kernel[None], border_type="reflect"), self.operator.shape[1])
-            return x if self.is_crop else _bounded(self.operator @ x @ self.operator.T, self.resize)
+            return x if self.is_crop else _bounded(_along_rows(self.operator @ x, self.operator), self.resize)
 
 
 class DrawnOptics(_Trimming):
@@ -173,6 +173,18 @@ def _naming(condition: Condition) -> Iterator[None]:
 
 def _full_precision(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def _along_rows(x: Float[Tensor, "b 3 h side"], operator: Float[Tensor, "w side"]) -> Float[Tensor, "b 3 h w"]:
+    """x Aᵀ; on a CPU as a 1x1 convolution, which torch leaves to oneDNN and not, as products in 32 bits, to MKL.
+
+    Two cores of an AMD EPYC with AVX-512, where MKL takes its path for AVX2: products of 15360 x 80 by 80 x 40 at 350
+    GFLOP/s instead of 180. The sums are the same to the last bit there.
+    """
+    if x.device.type != "cpu" or not len(x):
+        return x @ operator.T
+    rows = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # pixels of a row as channels, which lie last
+    return conv2d(rows, operator[:, :, None, None]).permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(operator))
 
 
 def _bounded(x: Float[Tensor, "b 3 h w"], resize: Resize) -> Float[Tensor, "b 3 h w"]:

@@ -145,6 +145,13 @@ def test_an_operator_is_made_once() -> None:
     assert axis_operator(40, 0, 40, 40, "pre", 1.6).any()
 
 
+@pytest.mark.parametrize("cells", [0, 1, 64])
+def test_on_a_cpu_the_operator_is_the_two_products_of_its_formula(cells: int) -> None:
+    optics = Optics(33, 13, 40, 56, Condition("post", 0.8))
+    x = torch.rand(cells, 3, optics.needed_px, optics.needed_px)
+    torch.testing.assert_close(optics(x), optics.operator @ x @ optics.operator.T, atol=1e-6, rtol=0)
+
+
 def test_where_borders_enter_is_known() -> None:
     assert not beyond_margin(CLEAN, 40, 0)
     for kind in ("pre", "post", "defocus", "motion"):
