@@ -19,14 +19,14 @@ import pandas as pd
 import torch
 from jaxtyping import UInt8
 
-from cellpatch.data.crops import Border, cut, note_outside
+from cellpatch.data.crops import Border, cut
 from cellpatch.data.decoding import decode
 from cellpatch.data.folder import images_below
 from cellpatch.data.images import SUFFIXES, open_plane
 from cellpatch.data.problems import Problems
 from cellpatch.data.source import inside
 from cellpatch.data.store import Geometry
-from cellpatch.data.tables import check_coordinates, check_filled, read_table
+from cellpatch.data.tables import check_coordinates, check_filled, note_outside, read_table
 from cellpatch.memory import cells_at_a_time, keep_freed_blocks
 from cellpatch.network import Network, device_of, geometry_of, inferring, restore
 from cellpatch.publish import replacing
@@ -116,7 +116,7 @@ def _cut(
         for place, x, y in zip(rows.index, rows["x"], rows["y"], strict=True):
             if problems.messages:
                 break
-            crop = cut(plane, x, y, geometry, 1.0 if abs(ratio - 1) < 1e-3 else ratio, border)
+            crop = cut(plane, x, y, geometry.side_px, 1.0 if abs(ratio - 1) < 1e-3 else ratio, border)
             if crop is not None:
                 yield place, crop
 

@@ -1,30 +1,92 @@
-"""Cut a cell's crop out of an image."""
+"""Cut cells' crops out of images, on several processes; imports little, as each of them does it anew."""
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from cellpatch.data.images import Plane
-from cellpatch.data.problems import Problems
-from cellpatch.data.store import Geometry
+from cellpatch.data.images import Plane, open_plane
 
 Border = Literal["drop", "reflect"]
+last_plane = lru_cache(maxsize=1)(open_plane)  # an image's chunks of points come one after the other
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images below a folder; `um_per_px` is their scale: None is what each file says, a mapping has one a folder."""
+
+    root: Path
+    um_per_px: float | dict[str, float] | None
+
+    def open(self, image: str) -> tuple[Plane, float]:
+        """An image and its scale in micrometres per pixel; raises ValueError if it cannot be read or has none."""
+        file = self.root / image
+        plane = last_plane(file)
+        stated = self.um_per_px
+        if isinstance(stated, dict):
+            top = file.relative_to(self.root).parts[0]
+            if top not in stated:
+                raise ValueError(f"{file}: data.image_um_per_px has no entry for {top!r}, only {list(stated)}")
+            stated = stated[top]
+        um_per_px = stated or plane.um_per_px
+        if um_per_px is None:
+            raise ValueError(f"{file}: does not state its scale; set data.image_um_per_px")
+        return plane, um_per_px
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What all crops of a store share: side with margin, scale (of all images, unless they are resampled), border."""
+
+    side_px: int
+    um_per_px: float
+    resampled: bool
+    border: Border
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Crops of some points of an image, and which of the points they are of."""
+
+    width: int
+    height: int
+    kept: list[int]
+    crops: UInt8[np.ndarray, "n side side 3"]
+
+
+def cut_points(
+    images: Images, how: Cutting, task: tuple[str, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
+) -> Cuts | str:
+    """Crops of the points (image, x, y), or why there are none."""
+    image, *places = task
+    try:
+        plane, scale = images.open(image)
+        ratio = how.um_per_px / scale
+        if not how.resampled and abs(ratio - 1) > 0.01:
+            return f"{image}: has another scale than the first image; set data.um_per_px for all"
+        ratio = 1.0 if abs(ratio - 1) < 1e-3 else ratio
+        cuts = [cut(plane, x, y, how.side_px, ratio, how.border) for x, y in zip(*places, strict=True)]
+    except ValueError as error:
+        return str(error)
+    kept = [i for i, crop in enumerate(cuts) if crop is not None]
+    return Cuts(plane.width, plane.height, kept, np.array([cuts[i] for i in kept], np.uint8))
 
 
 def cut(
-    plane: Plane, x: float, y: float, geometry: Geometry, scale: float, border: Border
+    plane: Plane, x: float, y: float, side_px: int, scale: float, border: Border
 ) -> UInt8[np.ndarray, "side side 3"] | None:
-    """The crop with its margin, centred on (x, y) in image pixels; None if it leaves the image.
+    """The crop with its margin, `side_px` stored pixels wide, centred on (x, y); None if it leaves the image.
 
-    `scale` is image pixels per stored pixel: at 1 the pixels are copied, else they are resampled with an
-    antialiased bilinear filter. `border` "reflect" mirrors the image instead of giving None; transparent
+    x, y are image pixels, `scale` image pixels per stored pixel: at 1 the pixels are copied, else they are resampled
+    with an antialiased bilinear filter. `border` "reflect" mirrors the image instead of giving None; transparent
     pixels are outside the image and always give None.
     """
-    side = geometry.side_px * scale
+    side = side_px * scale
     left, top = x + 0.5 - side / 2, y + 0.5 - side / 2  # pixel i covers [i, i + 1)
     if scale == 1:
         left, top = math.floor(left), math.floor(top)
@@ -42,15 +104,7 @@ def cut(
     if scale == 1:
         return region
     box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
-    target = (geometry.side_px, geometry.side_px)
-    return np.asarray(Image.fromarray(region).resize(target, Image.Resampling.BILINEAR, box=box))
-
-
-def note_outside(points: pd.DataFrame, image: str, width: int, height: int, problems: Problems) -> None:
-    """Add each of the points (x, y, where) that is not on the image to `problems`."""
-    outside = points[(points["x"] >= width) | (points["y"] >= height)]
-    for where, x, y in zip(outside["where"], outside["x"], outside["y"], strict=True):
-        problems.add(f"{where}: x={x} y={y} is outside {image} ({width}x{height} px)")
+    return np.asarray(Image.fromarray(region).resize((side_px, side_px), Image.Resampling.BILINEAR, box=box))
 
 
 def _opaque_region(plane: Plane, x: int, y: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"] | None:

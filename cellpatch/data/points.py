@@ -3,28 +3,25 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
 
 from cellpatch.data.annotations import annotation_files, read_annotations
-from cellpatch.data.crops import Border, cut, note_outside
-from cellpatch.data.images import Plane, open_plane
+from cellpatch.data.crops import Border, Cuts, Cutting, Images, cut_points, last_plane
 from cellpatch.data.problems import Problems
 from cellpatch.data.processes import available, in_order
 from cellpatch.data.source import Source, folder_of, inside, listing, specimen_regex
 from cellpatch.data.store import Geometry
-from cellpatch.data.tables import check_classes, warn_of_shared_images
+from cellpatch.data.tables import check_classes, note_outside, warn_of_shared_images
 from cellpatch.data.writer import StoreWriter
 from cellpatch.last import Last
 
 DROPPED = "crop leaves the image, or touches its transparent part"
 _CHUNK = 256  # points cut together
+_AHEAD = 8  # chunks a worker; what is cut while a shard is written
 _WORTH_PROCESSES = 2**27  # bytes of images; less is decoded before processes have started
 
 
@@ -69,15 +66,13 @@ class Points(Source):
         self.specimen_pattern = specimen_pattern
         self._regex = specimen_regex(specimen_pattern)
         self.image_um_per_px = image_um_per_px
+        self._images = Images(self.root, image_um_per_px)
         self.um_per_px = um_per_px
         self.field_um = field_um
         self.margin_um = margin_um
         self.border = border
         self.licence = licence
         self.synthetic = synthetic
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "table"}  # who cuts reads no points
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -133,7 +128,7 @@ class Points(Source):
         try:
             self._fill(folder)
         finally:
-            _opened.cache_clear()
+            last_plane.cache_clear()
 
     def _fill(self, folder: Path) -> None:
         classes = check_classes(self.table, self.classes)
@@ -150,7 +145,8 @@ class Points(Source):
         workers = available() if len(images) > 1 and large >= _WORTH_PROCESSES else 1
         problems, unread = Problems(), set[str]()
         with StoreWriter(folder, classes, geometry, self._parameters()) as writer:
-            found = in_order(partial(_cut, self, geometry), places, workers)
+            how = Cutting(geometry.side_px, um_per_px, self.um_per_px is not None, self.border)
+            found = in_order(partial(cut_points, self._images, how), places, workers, _AHEAD)
             for (name, part), cuts in zip(tasks, found, strict=True):
                 if isinstance(cuts, str):
                     if name not in unread:
@@ -167,66 +163,17 @@ class Points(Source):
         problems = Problems()
         for name, group in images:
             try:
-                return self.open(name)[1]
+                return self._images.open(name)[1]
             except ValueError as error:
                 problems.add(f"{group['where'].iloc[0]}: {error}")
         problems.raise_if_any()
         raise ValueError(f"{self.points}: there are no points")
 
-    def open(self, image: str) -> tuple[Plane, float]:
-        """An image and its scale in micrometres per pixel."""
-        file = self.root / image
-        plane = _opened(file)
-        return plane, self._scale(file, plane)
-
-    def _scale(self, file: Path, plane: Plane) -> float:
-        """Micrometres per pixel of one image: as configured, else as its file says."""
-        stated = self.image_um_per_px
-        if isinstance(stated, dict):
-            top = file.relative_to(self.root).parts[0]
-            if top not in stated:
-                raise ValueError(f"{file}: data.image_um_per_px has no entry for {top!r}, only {list(stated)}")
-            stated = stated[top]
-        um_per_px = stated or plane.um_per_px
-        if um_per_px is None:
-            raise ValueError(f"{file}: does not state its scale; set data.image_um_per_px")
-        return um_per_px
-
-
-@dataclass(frozen=True)
-class _Cuts:
-    """Crops of some points of an image, and which of the points they are of."""
-
-    width: int
-    height: int
-    kept: list[int]
-    crops: UInt8[np.ndarray, "n side side 3"]
-
-
-def _cut(
-    source: Points, geometry: Geometry, task: tuple[str, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
-) -> _Cuts | str:
-    """Crops of the points (image, x, y), or why there are none."""
-    image, *places = task
-    try:
-        plane, scale = source.open(image)
-        assert geometry.um_per_px is not None
-        ratio = geometry.um_per_px / scale
-        if source.um_per_px is None and abs(ratio - 1) > 0.01:
-            return f"{image}: has another scale than the first image; set data.um_per_px for all"
-        ratio = 1.0 if abs(ratio - 1) < 1e-3 else ratio
-        cuts = [cut(plane, x, y, geometry, ratio, source.border) for x, y in zip(*places, strict=True)]
-    except ValueError as error:
-        return str(error)
-    kept = [i for i, crop in enumerate(cuts) if crop is not None]
-    return _Cuts(plane.width, plane.height, kept, np.array([cuts[i] for i in kept], np.uint8))
-
 
 _described = Last[tuple[list[Path], str]]()
-_opened = lru_cache(maxsize=1)(open_plane)  # an image's chunks of points come one after the other
 
 
-def _add(writer: StoreWriter, points: pd.DataFrame, cuts: _Cuts) -> None:
+def _add(writer: StoreWriter, points: pd.DataFrame, cuts: Cuts) -> None:
     if len(cuts.kept) < len(points):
         writer.dropped[DROPPED] += len(points) - len(cuts.kept)
     if not cuts.kept:

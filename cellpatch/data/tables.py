@@ -104,3 +104,10 @@ def warn_of_shared_images(table: pd.DataFrame) -> None:
             ", ".join(shared[:3]),
             ", ..." if len(shared) > 3 else "",
         )
+
+
+def note_outside(points: pd.DataFrame, image: str, width: int, height: int, problems: Problems) -> None:
+    """Add each of the points (x, y, where) that is not on the image to `problems`."""
+    outside = points[(points["x"] >= width) | (points["y"] >= height)]
+    for where, x, y in zip(outside["where"], outside["x"], outside["y"], strict=True):
+        problems.add(f"{where}: x={x} y={y} is outside {image} ({width}x{height} px)")
