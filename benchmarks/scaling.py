@@ -76,14 +76,14 @@ def plot(cells: list[int], seconds: dict[str, list[float]], file: Path) -> None:
     """Seconds against cells on two log axes, a line a step."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, values in seconds.items():
         axes.loglog(cells, values, marker="o", markersize=4, label=name)
     axes.loglog(cells, [seconds["ingest"][0] * n / cells[0] for n in cells], "k:", linewidth=1, label="linear")
     axes.set(xlabel="cells (simulated)", ylabel="seconds", xticks=cells, xticklabels=[f"{n:,}" for n in cells])
     axes.minorticks_off()
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     figure.savefig(file, dpi=150)
 
 
