@@ -1,6 +1,8 @@
 """Work shared by processes comes back in order, and never far ahead of who reads it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,10 @@ def test_an_error_comes_through_and_what_is_left_is_not_done(tmp_path: Path, ahe
 
 def test_there_is_a_processor() -> None:
     assert 1 <= available() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("module", ["decoding", "crops"])
+def test_what_workers_import_is_little(module: str) -> None:
+    code = f"import cellpatch.data.{module}, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"pandas", "pyarrow", "torch"} & set(done.stdout.split())
