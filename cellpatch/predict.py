@@ -112,11 +112,10 @@ def _cut(
             problems.add(f"{rows['where'].iloc[0]}: {error}")
             continue
         note_outside(rows, str(image), plane.width, plane.height, problems)
-        ratio = geometry.um_per_px / scale
         for place, x, y in zip(rows.index, rows["x"], rows["y"], strict=True):
             if problems.messages:
                 break
-            crop = cut(plane, x, y, geometry.side_px, 1.0 if abs(ratio - 1) < 1e-3 else ratio, border)
+            crop = cut(plane, x, y, geometry.side_px, geometry.um_per_px / scale, border)
             if crop is not None:
                 yield place, crop
 

@@ -35,12 +35,12 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> ArrayPlane:
 def test_a_crop_is_a_slice_or_nothing(plane: ArrayPlane, x: int, y: int, crop: int, margin: int) -> None:
     side = crop + 2 * margin
     left, top = x - side // 2, y - side // 2
-    got = cut(plane, x, y, crop + 2 * margin, 1.0, "drop")
+    got = cut(plane, x, y, side, 1.0, "drop")
     if left < 0 or top < 0 or left + side > 80 or top + side > 60:
         assert got is None
         padded = np.pad(RGB, ((40, 40), (40, 40), (0, 0)), mode="reflect")
         expected = padded[top + 40 : top + 40 + side, left + 40 : left + 40 + side]
-        np.testing.assert_array_equal(cut(plane, x, y, crop + 2 * margin, 1.0, "reflect"), expected)
+        np.testing.assert_array_equal(cut(plane, x, y, side, 1.0, "reflect"), expected)
     else:
         np.testing.assert_array_equal(got, RGB[top : top + side, left : left + side])
 

@@ -69,7 +69,6 @@ def cut_points(
         ratio = how.um_per_px / scale
         if not how.resampled and abs(ratio - 1) > 0.01:
             return f"{image}: has another scale than the first image; set data.um_per_px for all"
-        ratio = 1.0 if abs(ratio - 1) < 1e-3 else ratio
         cuts = [cut(plane, x, y, how.side_px, ratio, how.border) for x, y in zip(*places, strict=True)]
     except ValueError as error:
         return str(error)
@@ -82,10 +81,11 @@ def cut(
 ) -> UInt8[np.ndarray, "side side 3"] | None:
     """The crop with its margin, `side_px` stored pixels wide, centred on (x, y); None if it leaves the image.
 
-    x, y are image pixels, `scale` image pixels per stored pixel: at 1 the pixels are copied, else they are resampled
-    with an antialiased bilinear filter. `border` "reflect" mirrors the image instead of giving None; transparent
-    pixels are outside the image and always give None.
+    x, y are image pixels, `scale` image pixels per stored pixel: within a thousandth of 1 the pixels are copied, else
+    they are resampled with an antialiased bilinear filter. `border` "reflect" mirrors the image instead of giving None;
+    transparent pixels are outside the image and always give None.
     """
+    scale = 1.0 if abs(scale - 1) < 1e-3 else scale
     side = side_px * scale
     left, top = x + 0.5 - side / 2, y + 0.5 - side / 2  # pixel i covers [i, i + 1)
     if scale == 1:

@@ -66,7 +66,6 @@ class Points(Source):
         self.specimen_pattern = specimen_pattern
         self._regex = specimen_regex(specimen_pattern)
         self.image_um_per_px = image_um_per_px
-        self._images = Images(self.root, image_um_per_px)
         self.um_per_px = um_per_px
         self.field_um = field_um
         self.margin_um = margin_um
@@ -157,6 +156,10 @@ class Points(Source):
                 if not problems.messages:
                     _add(writer, part, cuts)
             problems.raise_if_any()
+
+    @property
+    def _images(self) -> Images:
+        return Images(self.root, self.image_um_per_px)
 
     def _first_scale(self, images: list[tuple[str, pd.DataFrame]]) -> float:
         """Micrometres per pixel of the first image that can be read; raises ValueError if none can."""
