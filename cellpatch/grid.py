@@ -86,10 +86,10 @@ def _do(work: Work, config: DictConfig, place: Path, wait: bool) -> None:
     except Exception:
         log.exception("failed")
         outcome = _failed(told, traceback.format_exc().splitlines()[-_LINES:], place)
-    if outcome.state in ("trained", "failed"):
+    if outcome.state == "failed":
         from cellpatch.memory import free_cycles  # imports torch
 
-        free_cycles()  # what a run held, of a GPU's memory too, the next one may need
+        free_cycles()  # what it held of a GPU's memory would fail the next job
     _write(place, outcome)
 
 

@@ -21,7 +21,7 @@ from cellpatch.config import build, check, without
 from cellpatch.data.store import CellStore
 from cellpatch.fitted import Predict, predictor
 from cellpatch.grid import Outcome, State
-from cellpatch.memory import keep_freed_blocks
+from cellpatch.memory import free_cycles, keep_freed_blocks
 from cellpatch.network import optics_of, restore, weights_fingerprint, write_weights
 from cellpatch.optics import beyond_margin
 from cellpatch.plan import foresee
@@ -77,6 +77,7 @@ def train(config: DictConfig, wait: bool = True) -> Outcome:
         if not _grid():
             raise ValueError(f"{run} failed in another process meanwhile: give the command again to try it") from None
         return _left(run)
+    free_cycles()
     return Outcome(run, "trained")
 
 
