@@ -16,7 +16,7 @@ from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
 from cellpatch import config
 from cellpatch.captions import file_name
@@ -218,10 +218,10 @@ def turn_ticks(axes: Axes, many: bool) -> None:
 
 
 def log_axis(axes: Axes) -> None:
-    """A log axis of x, its powers of ten as plain numbers: the style sets no formulas."""
+    """A log axis of x, its powers of ten as plain numbers: the style sets no formulas. Where it has few, others too."""
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
 
 Draw = Callable[[str, Sequence[Group]], Drawing]

@@ -9,6 +9,7 @@ Of pretrained models that were run at several sides, one curve a model, adapt an
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from cellpatch.captions import together, told
 from cellpatch.conditions import CLEAN
@@ -33,7 +34,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     named = [(", ".join(words[: 3 if several else 2]), limit, of) for (*words, limit), of in axis.items()]
     for label, _, of in named:
         sides_of.setdefault(label, set()).update(group.place["input_px"] for group in of)
-    missing = {}
+    missing, ends = {}, []
     for label, limit, of in named:
         sides = sorted(sides_of[label])
         y, told_of = [(np.nan,) * 3] * len(sides), [""] * len(sides)
@@ -45,9 +46,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         lacks = [f"{side} px" for side, (value, _, _) in zip(sides, y, strict=True) if np.isnan(value)]
         missing[f"{label} at {limit}"] = ", ".join(lacks)
         last = of[-1].place["input_px"]
-        axes.annotate(
-            str(limit), (last, y[sides.index(last)][0]), xytext=(5, 0), textcoords="offset points", va="center", size=6
-        )
+        ends.append((y[sides.index(last)][0], last, limit))
+    _write_limits(axes, ends)
     sides = sorted({group.place["input_px"] for of in axis.values() for group in of})
     axes.set_xscale("log")
     axes.set_xticks(sides, list(map(str, sides)))
@@ -59,6 +59,15 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     caption += told([group for of in axis.values() for group in of])
     holes = "".join(f" No runs with {which}: {names}." for which, names in together(missing).items() if which)
     return Drawing("figure_input_side", figure, caption + holes)
+
+
+def _write_limits(axes: Axes, ends: Sequence[tuple[float, int, int]]) -> None:
+    """Beside the last mark of each line (score, side, limit) its limit, none over another."""
+    low, high = axes.get_ylim()
+    at = dict.fromkeys((side for _, side, _ in ends), -np.inf)
+    for score, side, limit in sorted(ends):
+        at[side] = max(score, at[side] + 0.04 * (high - low))
+        axes.annotate(str(limit), (side, at[side]), xytext=(5, 0), textcoords="offset points", va="center", size=6)
 
 
 if __name__ == "__main__":

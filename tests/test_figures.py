@@ -21,7 +21,7 @@ from cellpatch.data.store import CellStore, Geometry
 from cellpatch.data.writer import StoreWriter
 from cellpatch.estimates import difference, over_seeds, paired
 from cellpatch.groups import data_sets, grouped
-from cellpatch.plotting import Drawing, draw_from, look, new_figure, save, styled
+from cellpatch.plotting import Drawing, draw_from, log_axis, look, new_figure, save, styled
 from cellpatch.publish import whole_or_absent
 from cellpatch.results import pack, read_results
 from cellpatch.stats import macro_f1
@@ -310,6 +310,30 @@ def test_a_drawing_without_tips_is_a_page_s_too() -> None:
     drawing = figure_counts.draw("simulated", GROUPS)
     vars(drawing.figure).pop("_tips")
     assert "data-tip" not in as_svg(drawing.figure, "two", Drawing("two", drawing.figure, "words").caption)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [(16, 64, ["20", "30", "40", "60"]), (8, 12, ["8", "9", "10"]), (0.5, 4000, ["1", "10", "100", "1000"])],
+)
+def test_a_log_axis_has_numbers_however_short_it_is(low: float, high: float, told: list[str]) -> None:
+    figure, [axes] = new_figure(height_mm=40)
+    axes.plot([low, high], [0, 1])
+    log_axis(axes)
+    figure.canvas.draw()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    ticks = [*ticks, *zip(axes.get_xticks(minor=True), axes.get_xticklabels(minor=True), strict=True)]
+    left, right = axes.get_xlim()
+    shown = [(place, label.get_text()) for place, label in ticks if left <= place <= right and label.get_text()]
+    assert [text for _, text in sorted(shown)] == told
+
+
+def test_limits_beside_input_sides_are_not_written_over_each_other() -> None:
+    [axes] = figure_input_side.draw("simulated", GROUPS).figure.axes
+    heights = sorted(text.xy[1] for text in axes.texts)
+    low, high = axes.get_ylim()
+    assert len(heights) > 2
+    assert np.diff(heights).min() >= 0.039 * (high - low)
 
 
 def test_figure4_and_figure5_compare_models_at_the_same_sigmas() -> None:
