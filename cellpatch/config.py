@@ -47,6 +47,7 @@ class Config:
     flag_limit: int = MISSING
     seed: int = MISSING
     runs_dir: str = MISSING
+    weights_dir: str | None = None
     retry_failed: bool = MISSING
     dry_run: bool = MISSING
     trainer: dict[str, Any] = MISSING
@@ -112,11 +113,25 @@ def check(config: DictConfig, part: str | None = None) -> dict[str, Any]:
         raise ValueError(f"unknown key {', '.join(unknown)}; allowed are {[field.name for field in fields(Config)]}")
     if plain["flag_limit"] < 1:
         raise ValueError(f"flag_limit must be >= 1, but got {plain['flag_limit']}")
+    weights = plain["model"].get("weights")
+    if plain.get("weights_dir") is not None and weights is not None and weights["file"] is None:
+        weights["file"] = _file_of(plain["model"]["name"], Path(plain["weights_dir"]))
     for place, node in _nodes(plain, ""):
         asked = part is None or place.partition(".")[0] == part  # checking a place imports what it names
         if asked and (place != "trainer" or node != _shipped_trainer()):  # Lightning is seconds, and probes do without
             _check_node(place, node)
     return plain
+
+
+def _file_of(model: str, weights_dir: Path) -> str | None:
+    """The one file there that is named after the model; None if there is none: other places may have its weights."""
+    if not weights_dir.is_dir():
+        raise ValueError(f"weights_dir must be a folder, but got {weights_dir}")
+    files = [weights_dir / f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".bin")]
+    found = [str(file) for file in files if file.is_file()]
+    if len(found) > 1:
+        raise ValueError(f"weights_dir must hold one file of {model}, but got {found}")
+    return found[0] if found else None
 
 
 def without(node: dict[str, Any], *keys: str) -> dict[str, Any]:

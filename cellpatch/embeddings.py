@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import sys
@@ -32,6 +33,7 @@ from cellpatch.publish import lock, sha256_of, whole_or_absent
 
 log = logging.getLogger(__name__)
 _GIB = 2**30
+_FILES = {"features.npy", "key.json"}
 Dtype = Literal["float32", "float16"]
 View = tuple[DeviceAugment, int]  # an augmentation, and a number that seeds its draws
 
@@ -74,7 +76,9 @@ class Cache:
             found = sorted(self.folder.glob(f"[!.]*-{digest}"))
             safe = re.sub(r"[^-\w.]+", "_", name).lstrip(".")
             target = found[0] if found else self.folder / f"{safe}-{digest}"
-            if not found:
+            if not all((target / file).exists() for file in _FILES):
+                if found:
+                    _delete(target)
                 with whole_or_absent(target) as temporary:
                     self._compute(network().to(self.device), store, cells, temporary, view)
                     facts = {"content": key, "sha256": sha256_of(temporary / "features.npy")}
@@ -159,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     group.add_argument("--clear", nargs="+", metavar="NAME", default=[], help="delete these entries")
     group.add_argument("--clear-all", action="store_true", help="delete every entry, and what killed processes left")
     options = parser.parse_args(arguments)
-    entries = {file.parent.name: file.stat().st_size for file in sorted(options.folder.glob("*/features.npy"))}
+    entries = {folder.name: _size(folder) for folder in sorted(options.folder.glob("*/")) if _is_entry(folder)}
     unknown = sorted(set(options.clear) - set(entries))
     if unknown:
         sys.exit(f"error: {options.folder} has no {unknown}; it has {list(entries)}")
@@ -173,15 +177,32 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{sum(entries.values()) / _GIB:.2f} GiB in {len(entries)} entries of {options.folder}")
 
 
+def _is_entry(folder: Path) -> bool:
+    """Whether it is an entry, or what is left of one; a folder with anything else in it is no business of ours."""
+    named = re.search(r"-[0-9a-f]{12}(\.\d+\.tmp)?$", folder.name)
+    return named is not None and {file.name for file in folder.iterdir()} <= _FILES
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
 def clear(entry: Path) -> bool:
     """Delete an entry, or what a killed process left of one; false if its lock is held."""
     digest = re.sub(r"\.\d+\.tmp$", "", entry.name).rpartition("-")[2]
     try:
         with lock(entry.with_name(f".{digest}.lock")).acquire(timeout=0):
-            shutil.rmtree(entry)
+            _delete(entry)
     except Timeout:
         return False
     return True
+
+
+def _delete(entry: Path) -> None:
+    """Under its lock; one who is killed in between leaves what counts as unfinished."""
+    if not entry.name.startswith("."):
+        entry = entry.rename(entry.with_name(f".{entry.name}.{os.getpid()}.tmp"))
+    shutil.rmtree(entry)
 
 
 if __name__ == "__main__":

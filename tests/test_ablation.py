@@ -118,3 +118,7 @@ def test_summary_pairs_seeds() -> None:
     page = ablation.as_page(lines)
     assert "d, at most 1 annotations per class, 9 epochs:\n\n| variant |" in page
     assert "| other | 1 | 0.610 ± 0.248 | +0.010 ± 0.000 | 0.610 ± 0.248 |" in page
+
+
+def test_the_page_shows_the_kept_lines() -> None:
+    assert ablation.as_page(ablation.LINES.read()) in (ROOT / "docs" / "customvit.md").read_text(encoding="utf-8")

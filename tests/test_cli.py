@@ -249,7 +249,7 @@ def test_models_without_weights_are_left_out_and_said(tmp_path: Path, folder_of_
     done = _run(tmp_path, *arguments, *missing)
     assert done.returncode == 0, done.stderr
     assert "2 jobs: 1 trained, 1 unavailable" in done.stdout
-    assert "there is no /nowhere.safetensors" in done.stdout
+    assert "there is no file /nowhere.safetensors" in done.stdout
 
 
 def test_a_probe_does_without_lightning(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:

@@ -181,6 +181,27 @@ def test_what_a_killed_process_left_is_listed_and_cleared(
     assert not left.exists()
 
 
+def test_half_an_entry_is_listed_and_made_anew(
+    store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = CellStore(store_of())
+    whole = np.array(_features(store, tmp_path / "e"))
+    [entry] = (tmp_path / "e").glob("*/features.npy")
+    entry.unlink()
+    embeddings.main([str(tmp_path / "e")])
+    assert entry.parent.name in capsys.readouterr().out
+    embeddings._open.cache_clear()
+    np.testing.assert_array_equal(_features(store, tmp_path / "e"), whole)
+
+
+def test_other_folders_are_never_cleared(tmp_path: Path) -> None:
+    run = tmp_path / "cnn-scratch-cells-256-s0-0123456789ab"
+    run.mkdir()
+    (run / "record.json").touch()
+    embeddings.main([str(tmp_path), "--clear-all"])
+    assert (run / "record.json").exists()
+
+
 def test_list_and_clear(store_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = CellStore(store_of())
     _features(store, tmp_path / "e")

@@ -150,6 +150,7 @@ def test_a_fit_moves_what_is_trained_and_nothing_else(model: dict[str, Any], tmp
         network = Network(backbone, Optics(16, 0, backbone.input_px), nn.Linear(backbone.num_features, 3))
         classifier = Classifier(network, 3, schedule, rates, None, network.optics)
         before = {key: value.clone() for key, value in network.state_dict().items()}
+        names = {id(p): key for key, p in network.named_parameters()}
         trainer = pl.Trainer(  # LoRA's second matrix starts at zero, so its first moves in the second step
             max_steps=2, accelerator="cpu", default_root_dir=tmp_path, barebones=True
         )
@@ -161,6 +162,15 @@ def test_a_fit_moves_what_is_trained_and_nothing_else(model: dict[str, Any], tmp
         assert moved - trained.keys() == set(), f"{name}: frozen tensors, or norms' counts, moved"
         assert trained.keys() - moved == set(), f"{name}: no gradient reached them"
         assert bool(frozen) == (name in ("ft_last", "lora"))
+        given = {
+            names[id(p)]: (group["initial_lr"], group["weight_decay"], p.ndim)
+            for group in trainer.optimizers[0].param_groups
+            for p in group["params"]
+        }
+        assert {key.removeprefix("backbone.") for key in given} == {*rates, "head.weight", "head.bias"}
+        for key, (lr, decay, ndim) in given.items():
+            assert lr == schedule.lr * (1 if key.startswith("head.") else rates[key.removeprefix("backbone.")])
+            assert decay == (schedule.weight_decay if ndim > 1 else 0), "vectors are not decayed"
 
 
 def test_rates_fall_towards_the_input() -> None:

@@ -174,7 +174,7 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
         (["model.backbone.architecture=hf-hub:x/y"], "weights come through model.weights, but got hf-hub"),
         (
             ["model=dinov2_s", "model.backbone.input_px=56", "model.weights.file=no.safetensors"],
-            "there is no no.safetensors.*Licence: Apache-2.0",
+            "there is no file no.safetensors.*Licence: Apache-2.0",
         ),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_run_is_evaluated_after_its_published_weights_moved(
     train(_config(tmp_path, root, f"adapt={adapt}", f"model.weights.file={new}", *BLUR))
     [(run, record)] = _records(tmp_path)
     assert len(record["metrics"]) == 5
-    with pytest.raises(ValueError, match="there is no .*old.pth"):
+    with pytest.raises(ValueError, match="there is no file .*old.pth"):
         restore(run)
 
 

@@ -188,6 +188,50 @@ def test_resnet_rs50_s_published_file_gives_timm_s_features(tmp_path: Path) -> N
         torch.testing.assert_close(_open(model).eval()(x), expected, atol=1e-4, rtol=1e-4)
 
 
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+BIOPTIMUS = ([0.707223, 0.578729, 0.703617], [0.211883, 0.230117, 0.177517])
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "licence", "gated", "layout", "hub"),
+    [  # from their pages at the hub, and of CTransPath from its authors' repository
+        ("uni", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "MahmoodLab/UNI"),
+        ("uni2_h", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "MahmoodLab/UNI2-h"),
+        ("virchow2", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "paige-ai/Virchow2"),
+        ("h_optimus_0", BIOPTIMUS, "Apache-2.0", True, "timm", "bioptimus/H-optimus-0"),
+        ("prov_gigapath", IMAGENET, "Apache-2.0", True, "timm", "prov-gigapath/prov-gigapath"),
+        ("phikon_v2", IMAGENET, "Owkin non-commercial licence", False, "transformers_dinov2", "owkin/phikon-v2"),
+        ("dinov2_s", IMAGENET, "Apache-2.0", False, "timm", "timm/vit_small_patch14_dinov2.lvd142m"),
+        ("dinov2_l", IMAGENET, "Apache-2.0", False, "timm", "timm/vit_large_patch14_dinov2.lvd142m"),
+        ("resnet_rs50", IMAGENET, "Apache-2.0", False, "timm", "timm/resnetrs50.tf_in1k"),
+        ("ctranspath", IMAGENET, "GPL-3.0", False, "ctranspath", None),
+        ("efficientnet_lite0", ([0.5] * 3, [0.5] * 3), "Apache-2.0", False, "in_order", None),
+    ],
+)
+def test_models_state_what_was_published(
+    name: str, pixels: Any, licence: str, gated: bool, layout: str, hub: str | None
+) -> None:
+    model = _model(name)
+    weights = model["weights"]
+    assert (model["backbone"]["mean"], model["backbone"]["std"]) == pixels
+    assert (weights["licence"], "gated" in weights["terms"]) == (licence, gated)
+    assert (weights["layout"], weights["hub"]) == (layout, hub)
+
+
+def test_in_a_folder_each_model_finds_the_file_of_its_name(tmp_path: Path) -> None:
+    given = f"weights_dir={tmp_path}"
+    (tmp_path / "dinov2_s.safetensors").touch()
+    assert _model("dinov2_s", given)["weights"]["file"] == str(tmp_path / "dinov2_s.safetensors")
+    assert _model("dinov2_s", given, "model.weights.file=w.pth")["weights"]["file"] == "w.pth"
+    assert _model("efficientnet_lite0", given)["weights"]["file"] is None, "a package has them"
+    assert "weights" not in _model("cnn", given)
+    (tmp_path / "dinov2_s.pth").touch()
+    with pytest.raises(ValueError, match=r"must hold one file of dinov2_s, but got .*dinov2_s.safetensors.*\.pth"):
+        _model("dinov2_s", given)
+    with pytest.raises(ValueError, match="weights_dir must be a folder, but got nowhere"):
+        _model("dinov2_s", "weights_dir=nowhere")
+
+
 def test_fingerprint_moves_with_every_tensor() -> None:
     state = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.int64)}
     changes = [{"a": state["a"].view(3, 2)}, {"a": state["a"] + 1e-6}, {"b": state["b"].int()}, {"c": state["b"]}]
@@ -235,7 +279,7 @@ def test_truncated_files(tmp_path: Path, suffix: str, kept: float) -> None:
 def test_an_altered_file_is_told_by_its_checksum(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file(_noisy(_vit(64, 64).net), file)
-    with pytest.raises(ValueError, match="its sha256 is not 00: truncated or altered"):
+    with pytest.raises(ValueError, match="its sha256 is not 00: another model's, truncated or altered"):
         _weights(file, sha256="00").load(_vit(64, 64))
 
 
@@ -277,7 +321,7 @@ def test_damaged_checkpoints_end_in_our_error(tmp_path: Path) -> None:
 
 def test_absent_weights_say_what_to_get() -> None:
     with pytest.raises(
-        ValueError, match=r"there is no nowhere.pth. To get them: .*gated: ask.*Licence: CC BY-NC-ND 4.0"
+        ValueError, match=r"there is no file nowhere.pth. To get them: .*gated: ask.*Licence: CC BY-NC-ND 4.0"
     ):
         _weights(Path("nowhere.pth")).locate()
     with pytest.raises(ValueError, match=r"not on this machine. To get them: pip install some-package"):
@@ -323,7 +367,7 @@ def test_a_cached_file_must_have_the_checksum_that_it_is_named_by(tmp_path: Path
     altered = bytearray(blob.read_bytes())
     altered[-1] ^= 1
     blob.write_bytes(altered)
-    with pytest.raises(ValueError, match=f"its sha256 is not {blob.name}: truncated or altered"):
+    with pytest.raises(ValueError, match=f"its sha256 is not {blob.name}: another model's, truncated or altered"):
         _weights(tmp_path / "w.safetensors").load(_vit(64, 64))
 
 
@@ -376,12 +420,14 @@ def test_phikon_s_layout_equals_transformers_own_model(tmp_path: Path) -> None:
     theirs.load_state_dict(_noisy(theirs))
     theirs.save_pretrained(tmp_path)  # writes the published names, whatever they are inside the library
     assert "encoder.layer.0.attention.attention.query.weight" in load_file(tmp_path / "model.safetensors")
-    backbone = _vit(64, 64)
-    _weights(tmp_path / "model.safetensors", layout="transformers_dinov2").load(backbone)
+    model = _model("phikon_v2", f"model.weights.file={tmp_path}/model.safetensors")
+    small = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    model["backbone"] |= {"input_px": 64, "published_px": 64, "options": model["backbone"]["options"] | small}
     x = torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(model["backbone"][key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
-        expected = theirs(x).last_hidden_state[:, 0]
-        torch.testing.assert_close(backbone.eval()(x), expected, atol=1e-4, rtol=1e-4)
+        expected = theirs((x - mean) / std).last_hidden_state[:, 0]
+        torch.testing.assert_close(_open(model).eval()(x), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_unknown_name_in_phikon_s_layout_is_not_swallowed() -> None:

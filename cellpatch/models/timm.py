@@ -73,6 +73,8 @@ class TimmBackbone(Backbone):
             net = timm.create_model(architecture, num_classes=0, **options)
         except (RuntimeError, TypeError, AssertionError) as error:
             raise ValueError(f"model.backbone: timm cannot build {architecture} with {options}: {error}") from error
+        if not hasattr(net, "head_hidden_size"):
+            raise ValueError(f"model.backbone: {architecture} with {options} gives no features of one size")
         if self.published_px is not None:
             self._check_side(architecture, net)
         return net

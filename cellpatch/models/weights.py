@@ -45,7 +45,7 @@ class Weights:
         """The file on this machine, fetched from the hub if need be; raises ValueError that says how to get it."""
         if self.file is not None:
             if not Path(self.file).is_file():
-                raise UnavailableError(f"model.weights.file: there is no {self.file}. {self._how()}")
+                raise UnavailableError(f"model.weights.file: there is no file {self.file}. {self._how()}")
             return Path(self.file)
         if self.package is not None:
             found = _in_package(self.package)
@@ -64,7 +64,8 @@ class Weights:
         file = self.locate()
         expected = self.sha256 or _sha256_in_cache(file)
         if expected is not None and sha256_of(file) != expected:
-            raise ValueError(f"{file}: its sha256 is not {expected}: truncated or altered. {self._how()}")
+            told = f"{file}: its sha256 is not {expected}: another model's, truncated or altered"
+            raise ValueError(f"{told}. {self._how()}")
         try:
             tensors = LAYOUTS[self.layout](read_tensors(file), list(backbone.net.state_dict()))
             tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
