@@ -1,6 +1,6 @@
 # make run     a small, complete study on the embedded synthetic cells (under 8 minutes on two cores)
 # make bench   how fast it is, against what one would write instead (half an hour; let nothing run beside it)
-# make coverage  do our intervals hold the truth? simulated, a quarter of an hour: tables/coverage.md
+# make coverage  do our intervals hold the truth? simulated, some minutes: tables/coverage.md
 # make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, all tests
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)

@@ -31,12 +31,25 @@ def labelled(found: Sequence[Placed], groups: Sequence[Group]) -> dict[str, Plac
     return names
 
 
+def made(groups: Sequence[Group]) -> str:
+    """`synthetic ` before cells that are, else nothing."""
+    return "synthetic " if groups[0].runs[0].record["data"]["source"]["synthetic"] else ""
+
+
+def tiles(groups: Sequence[Group]) -> str:
+    """What specimens are where they are no patients or slides, as the layout of the data says; else nothing."""
+    return _TILES.get(groups[0].runs[0].record["data"]["source"].get("layout"), "")
+
+
+_TILES = {"endonuke": "most are single tiles of unknown patients"}
+
+
 def told(groups: Sequence[Group]) -> str:
     """For captions: how many cells, synthetic or not, specimens and seeds, and what the intervals are."""
     numbers = sorted({len(group.seeds) for group in groups})
     seeds = " or ".join(map(str, numbers)) + f" seed{'s' * (numbers != [1])}"
-    made = "synthetic " if groups[0].runs[0].record["data"]["source"]["synthetic"] else ""
-    cells = f"n = {groups[0].n_test} {made}test cells of {groups[0].n_specimens} specimens"
+    cells = f"n = {groups[0].n_test} {made(groups)}test cells of {groups[0].n_specimens} specimens"
+    cells += f" ({unit})" if (unit := tiles(groups)) else ""
     if groups[0].no_interval:
         return f"{cells}; {seeds}; no intervals: {groups[0].no_interval}."
     kind = (
@@ -47,6 +60,13 @@ def told(groups: Sequence[Group]) -> str:
         else "specimens, and seeds if several"
     )
     return f"{cells}; {seeds}; 95 % intervals over {kind}."
+
+
+def on_rows(label: str, chosen: Mapping[str, Group]) -> str:
+    """A label beside a row, in two lines; a single seed is told where others have several: its interval is narrow."""
+    numbers = {name: len(group.seeds) for name, group in chosen.items()}
+    seed = " (1 seed)" if numbers[label] == 1 < max(numbers.values()) else ""
+    return label.replace(", ", "\n", 1) + seed
 
 
 def lacking(what: str, chosen: Mapping[str, Group], groups: Sequence[Group]) -> str:

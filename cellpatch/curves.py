@@ -36,10 +36,30 @@ def curves(groups: Sequence[Group]) -> list[Curve]:
     return [Curve(dict(zip(PLACE[:-1], place, strict=True)), tuple(of)) for place, of in joined.items()]
 
 
+def within_classes(curve: Curve) -> Curve:
+    """Without limits that no class has the training cells for: there annotations do not grow as the limit does."""
+    whole = [each for each in curve.groups if max(_training(each).values()) >= each.place["flag_limit"]]
+    return Curve(curve.place, tuple(whole))
+
+
+def _training(group: Group) -> dict[str, int]:
+    counts: dict[str, int] = group.runs[0].record["counts"]["train"]
+    return counts
+
+
 def ends_in_words(limits: Sequence[int], low: float, high: float) -> str:
     """The ends of a crossing's interval between limits that both have: beyond them nothing is known."""
     first = f"{limits[0]} or fewer" if low == 0 else f"{low:.0f}"
     return f"{first} to {f'more than {limits[-1]}' if np.isinf(high) else f'{high:.0f}'}"
+
+
+def overtaking(one: Curve, other: Curve, score: stats.Score) -> tuple[bool, tuple[float, float, float]]:
+    """Whether `one` is ahead at the largest limit that both have, and the crossing from which on the one ahead is so.
+
+    Raises ValueError as `crossing` does.
+    """
+    found = crossing(one, other, score)
+    return (True, found) if np.isfinite(found[0]) else (False, crossing(other, one, score))
 
 
 def crossing(small: Curve, large: Curve, score: stats.Score) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from jaxtyping import Float
@@ -45,6 +46,27 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     mean, half = float(of_seeds.mean()), stats.half_over_seeds(of_seeds)
     low, high = np.clip([mean - half, mean + half], 0, 1)
     return mean, float(low), float(high)
+
+
+def intervals_at_once(apart: Sequence[Estimate]) -> list[tuple[float, float]]:
+    """Intervals of how far the best of some models is from each other one that hold, 95 %, for all their pairs at once.
+
+    Of all pairs, as it was read off the same cells which is the best (Bonferroni). A variance over few seeds is badly
+    known: each takes the larger of its own and the mean of all, with the degrees of freedom of all. Those of a single
+    seed are over specimens alone.
+    """
+    level = 1 - 0.05 / comb(len(apart) + 1, 2)
+    several = [each for each in apart if len(each.values) > 1]
+    of_seeds = {id(each): each.values.var(ddof=1) / len(each.values) for each in several}
+    freedom = sum(len(each.values) - 1 for each in several)
+    intervals = []
+    for each in apart:
+        draws = each.draws.mean(axis=1)
+        own = max(of_seeds[id(each)], float(np.mean(list(of_seeds.values())))) if id(each) in of_seeds else 0.0
+        half = stats.half_of_both(draws.var(ddof=1), own, freedom, level) if own > 0 else np.nan
+        ends = (each.mean - half, each.mean + half) if own > 0 else stats.interval(draws, level)
+        intervals.append((float(ends[0]), float(ends[1])))
+    return intervals
 
 
 def combine(function: Callable[[np.ndarray], np.ndarray], estimates: Sequence[Estimate]) -> Estimate:

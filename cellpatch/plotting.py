@@ -33,9 +33,10 @@ T = TypeVar("T")
 
 PRETRAINED_PX = 224  # the study's input of pretrained models
 COLUMN_MM, PAGE_MM, LEGEND_ROW_MM = 86, 178, 3.7  # a column and both of a two-column journal; a line of a legend
-# Safe for colour-blind readers: Okabe & Ito's palette, and for pretrained models Paul Tol's muted one.
-_SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8B7500"]
-_PRETRAINED = ["#AA4499", "#661100", "#332288", "#CC6677", "#117733", "#882255", "#44AA99", "#999933", "#6699CC"]
+# Safe for colour-blind readers: Okabe & Ito's palette with a brown for its yellow, and for pretrained models Paul Tol's
+# muted one. Those whose weights are had offline have colours far from all of the first.
+_SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#661100"]
+_PRETRAINED = ["#AA4499", "#DDCC77", "#332288", "#882255", "#117733", "#CC6677", "#44AA99", "#999933", "#6699CC"]
 _MARKERS = "osD^vP*X"
 LINES: dict[str, Any] = {
     "scratch": "-",
@@ -62,6 +63,7 @@ _STYLE: dict[Any, Any] = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "legend.fontsize": 7,
+    "legend.handlelength": 3.2,  # what dashes are told apart by
     "svg.hashsalt": "cellpatch",
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -128,7 +130,7 @@ def finish(figure: Figure, title: str) -> None:
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if entries:
-        widest_mm = 10 + 1.2 * max(map(len, entries))
+        widest_mm = 13 + 1.2 * max(map(len, entries))
         columns = max(1, int(25.4 * figure.get_figwidth() / widest_mm))
         columns = min(columns, len(entries))
         figure.set_figheight(figure.get_figheight() + (ceil(len(entries) / columns) - 1) * LEGEND_ROW_MM / 25.4)
@@ -180,7 +182,7 @@ def draw_curve(
     axes.plot(x, values, linestyle=line, color=style["color"], linewidth=1.2)
     there = np.isfinite(values)
     if not there.all():
-        axes.plot(np.array(x)[there], values[there], color=style["color"], linewidth=0.5, alpha=0.5)
+        axes.plot(np.array(x)[there], values[there], linestyle=line, color=style["color"], linewidth=0.5, alpha=0.5)
     axes.vlines(x, low, high, color=style["color"], linewidth=0.8, alpha=0.6)
     for at, value, text in zip(x, values, told, strict=True):
         if np.isfinite(value):

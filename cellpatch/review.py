@@ -55,24 +55,44 @@ def log_review(
     taken = [f"{classes[labels[i]]} taken for {classes[predicted[i]]} ({sure[i]:.2f})" for i in worst]
     examples = np.concatenate(right)
     confusion = wandb.plot.confusion_matrix(y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes))
-    scores = ["kind", "sigma", "accuracy", "balanced_accuracy", "macro_f1", "ece"]
-    blur = wandb.Table(dataframe=pd.DataFrame(metrics)[scores])
     of_class = pd.DataFrame.from_dict(clean["per_class"], orient="index").rename_axis("class").reset_index()
     logger.experiment.log(
         {f"test/{key}": value for key, value in clean.items() if isinstance(value, float)}
-        | {"blur": blur, "per_class": wandb.Table(dataframe=of_class), "confusion": confusion}
+        | {"blur": _blur(metrics), "per_class": wandb.Table(dataframe=of_class), "confusion": confusion}
         | {"misclassified": _images(study, worst, taken)}
         | {"examples": _images(study, examples, [classes[labels[i]] for i in examples])}
     )
 
 
+def _blur(metrics: Sequence[dict[str, Any]]) -> Any:
+    import wandb
+
+    return wandb.Table(
+        dataframe=pd.DataFrame(metrics)[["kind", "sigma", "accuracy", "balanced_accuracy", "macro_f1", "ece"]]
+    )
+
+
+def log_conditions(run: Path, config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> None:
+    """Send the table of all conditions of a run that was evaluated under more, as a run beside it of job type blur."""
+    with _beside(run, config, "blur", {}) as logger:
+        if logger is not None:
+            logger.experiment.log({"blur": _blur(metrics)})
+
+
+@contextmanager
+def _beside(run: Path, config: dict[str, Any], job_type: str, facts: dict[str, Any]) -> Iterator[Any]:
+    """The logger of what is told of a stored run later, under its name; None without one."""
+    settings = config["logger"]
+    about = {"run": run.name, "model": config["model"]["name"]}
+    with logger_of(settings and settings | {"job_type": job_type}, about | facts, run, run.name, None) as logger:
+        yield logger
+
+
 def log_latency(run: Path, config: dict[str, Any], card: dict[str, Any]) -> None:
     """Send a stored run's latency card to where the run logged, as a run beside it: its name, job type latency."""
-    settings = config["logger"]
-    if not settings:
-        return
-    facts = {"run": run.name, "model": config["model"]["name"], "hardware": card["hardware"]}
-    with logger_of(settings | {"job_type": "latency"}, facts, run, run.name, None) as logger:
+    with _beside(run, config, "latency", {"hardware": card["hardware"]}) as logger:
+        if logger is None:
+            return
         import wandb
 
         rows = pd.DataFrame([{"engine": engine} | row for engine, rows in card["engines"].items() for row in rows])

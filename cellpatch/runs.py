@@ -94,6 +94,8 @@ def identity(
         content["optics"] |= {"unit": config["optics"]["unit"], "train_kind": sorted(config["optics"]["train_kind"])}
     if probe:
         content["embedding_dtype"] = config["data"]["loading"]["embedding_dtype"]
+    if probe and config["adapt"]["views"]:  # each batch draws anew
+        content["embedding_batch"] = config["data"]["loading"]["embedding_batch"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -120,34 +122,10 @@ def table(runs_dir: Path) -> pd.DataFrame:
     return grid.sort_values([*AXES, "kind", "sigma"], ignore_index=True)
 
 
-def clean_rows(file: Path) -> pd.DataFrame:
-    """The rows without blur of a file that `python -m cellpatch.runs --csv` wrote.
-
-    Raises ValueError if there are none, or if two runs differ in none of AXES: their mean would be of two studies.
-    """
-    grid = _read_csv(file)
-    grid = grid[grid["kind"] == "none"]
-    if grid.empty:
-        raise ValueError(f"{file} holds no finished run: train some first, e.g. make run")
-    twice = grid[grid.duplicated(AXES, keep=False)]
-    if not twice.empty:
-        raise ValueError(
-            f"{file} holds runs that differ in more than {AXES}; move one grid elsewhere: {list(twice['run'])}"
-        )
-    return grid
-
-
 def check_folder(runs_dir: Path) -> None:
     """Raise ValueError if it is no folder."""
     if not runs_dir.is_dir():
         raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
-
-
-def _read_csv(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(file)[COLUMNS]
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{file} must be a table of python -m cellpatch.runs: {error}") from error
 
 
 def main(arguments: list[str] | None = None) -> None:

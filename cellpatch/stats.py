@@ -121,8 +121,7 @@ def interval_of_mean(
 ) -> tuple[float, float]:
     """The interval of the mean over all seeds and specimens there are, of a value of each seed.
 
-    `draws` are bootstrap draws over specimens of the mean of these seeds. Both variances add up, and Student's t has
-    the degrees of freedom of Satterthwaite (1946), the specimens' being many. Of a single seed the interval is the
+    `draws` are bootstrap draws over specimens of the mean of these seeds. Of a single seed the interval is the
     percentile one over specimens: of its spread over seeds nothing is known.
     """
     n = len(values)
@@ -131,9 +130,17 @@ def interval_of_mean(
     of_specimens, of_seeds = draws.var(ddof=1), values.var(ddof=1) / n
     if of_seeds == 0:
         return interval(draws, level)
-    freedom = (n - 1) * ((of_specimens + of_seeds) / of_seeds) ** 2
-    half = stdtrit(freedom, (1 + level) / 2) * np.sqrt(of_specimens + of_seeds)
+    half = half_of_both(of_specimens, of_seeds, n - 1, level)
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def half_of_both(of_specimens: float, of_seeds: float, freedom: int, level: float = 0.95) -> float:
+    """Half of an interval of two variances that add up, that over seeds, > 0, known with these degrees of freedom.
+
+    Those of their sum are Satterthwaite's (1946), the specimens' being many.
+    """
+    whole = of_specimens + of_seeds
+    return float(stdtrit(freedom * (whole / of_seeds) ** 2, (1 + level) / 2) * np.sqrt(whole))
 
 
 def half_over_seeds(values: Float[np.ndarray, " seeds"], level: float = 0.95) -> float:

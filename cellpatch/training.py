@@ -121,6 +121,7 @@ def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: li
 
     record.add_evaluation(run, write, metrics, time.perf_counter() - started)
     review.print_conditions(run.name, metrics)
+    review.log_conditions(run, plain, record.read_record(run)["metrics"])
     return "evaluated"
 
 

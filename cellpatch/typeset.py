@@ -17,9 +17,12 @@ _LATEX = str.maketrans(
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 3, sign: str = "") -> str:
-    """A value with the ends of its interval, if there is one; with `sign="+"` their signs are always told."""
+    """A value with the ends of its interval, if there is one; with `sign="+"` their signs are always told.
+
+    Ends that are equal are no interval: all draws were, and say nothing of others.
+    """
     told, *ends = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
-    return told if low != low or high != high else f"{told} ({' to '.join(ends)})"
+    return f"{told} ({' to '.join(ends)})" if low < high else told
 
 
 def as_markdown(shown: pd.DataFrame) -> str:

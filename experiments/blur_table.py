@@ -25,6 +25,7 @@ from cellpatch.groups import SCORES, Group, at_one_limit, blur_curve, limit_of, 
 from cellpatch.typeset import with_interval, write_from, write_table
 
 ENDS = ["ends", "low", "high"]
+NOTE = "Ends: the sigma from which on who is ahead on sharp cells no longer is; never: ahead at the largest sigma too."
 ABOUT = ["model", "adapt", "input_px", "optics", "flag_limit"]
 
 
@@ -107,11 +108,16 @@ def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> 
     summary, ends = summarise(blurred), leads(blurred, groups)
     notes = [told(blurred)]
     files = write_table(folder / file_name("blur", data), summary, shown(summary), notes)
+    return files + write_table(folder / file_name("leads", data), ends, shown_leads(ends), [*notes, NOTE])
+
+
+def shown_leads(ends: pd.DataFrame) -> pd.DataFrame:
+    """The second table for people."""
     words = {
         name: ends[name].map(lambda at: "never" if np.isinf(at) else "-" if np.isnan(at) else f"{at:.2f}")
         for name in ENDS
     }
-    return files + write_table(folder / file_name("leads", data), ends, ends.assign(**words), notes)
+    return ends.assign(**words)
 
 
 if __name__ == "__main__":

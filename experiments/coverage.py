@@ -2,11 +2,14 @@
 
     python experiments/coverage.py [--studies 1000]      # writes tables/coverage.csv, .md and .tex; or: make coverage
 
+And how often is one of several equal models told to be behind the best, which was read off the same cells?
+
 Simulated, so the truth is known: specimens differ in how hard they are (normal on the logit, sd 0.7), in which classes
 they hold (Dirichlet) and in how many cells; a model has its own quirks on each specimen (sd 0.4), a seed on each class
 (sd 0.15). A study sees some specimens and three seeds of two models. The truth is macro-F1 over all specimens there
 are: of the seed at hand where an interval is of one seed, else the mean over all seeds there are. For crossings the
-second model stays as it is over four flag_limits and the first grows past it (GROWTH). Told is how often
+second model stays as it is over four flag_limits and the first grows past it (GROWTH). EQUAL models all have the
+first one's skill: there an interval holds if no model is behind the best by it. Told is how often
 each interval holds the truth, with the standard error of that share, and its mean width (of crossings in doublings of
 the limit, of those with two ends).
 """
@@ -19,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch import scaling, stats
+from cellpatch.estimates import Estimate, difference, intervals_at_once
 from cellpatch.typeset import write_table
 
 SEEDS, DRAWS = 3, 1000
@@ -26,6 +30,7 @@ SKILL = np.array([[2.0, 1.5, 1.0, 0.5], [1.8, 1.2, 1.0, 0.9]])  # of two models 
 MODELS, CLASSES = SKILL.shape
 MIX = np.array([4, 2, 1, 0.7])  # of the classes
 LIMITS, GROWTH = (256, 512, 1024, 2048), np.array([-0.5, -0.2, 0.1, 0.4])  # added to the first model's skill
+EQUAL = 8
 HARDNESS, QUIRKS, OF_SEEDS = 0.7, 0.4, 0.15  # standard deviations on the logit
 
 
@@ -122,12 +127,37 @@ def coverage(specimens: int, studies: int, seed: int = 0) -> pd.DataFrame:
             held.setdefault(name, []).append((bool(low <= true[which] <= high), high - low))
         low, high = crossing(rng, specimens)
         held.setdefault("crossing of two curves", []).append((low <= where <= high, _doublings(low, high)))
+    return _shares(held, specimens)
+
+
+def alarms(specimens: int, studies: int, seed: int = 0) -> pd.DataFrame:
+    """Two rows: in how many studies of equal models none is behind the best, by either kind of interval."""
+    rng = np.random.default_rng([seed, EQUAL])
+    held: dict[str, list[tuple[bool, float]]] = {}
+    for study in range(studies):
+        counts = stats.tallies(simulate(rng, specimens, SKILL[0] + rng.normal(0, OF_SEEDS, (EQUAL, SEEDS, CLASSES))))
+        times, _ = stats.resamples(counts[0, 0, :, 1], DRAWS, study)
+        whole = stats.macro_f1(counts.sum(axis=2))
+        draws = [np.stack([stats.macro_f1(stats.resample(run, times)) for run in model], axis=1) for model in counts]
+        scores = [Estimate(*of_model, tuple(range(SEEDS))) for of_model in zip(whole, draws, strict=True)]
+        best, *others = sorted(scores, key=lambda score: -score.mean)
+        apart = [difference(best, other) for other in others]
+        both = {"each": [each.interval() for each in apart], "all pairs at once": intervals_at_once(apart)}
+        for which, ends in both.items():
+            low, high = np.transpose(ends)
+            held.setdefault(f"{EQUAL} equal models, behind the best, {which}", []).append(
+                (bool(low.max() <= 0), float((high - low).mean()))
+            )
+    return _shares(held, specimens)
+
+
+def _shares(held: dict[str, list[tuple[bool, float]]], specimens: int) -> pd.DataFrame:
     rows = []
     for name, found in held.items():
         inside, width = np.array(found, float).T
-        error = np.sqrt(inside.mean() * (1 - inside.mean()) / studies)
+        error = np.sqrt(inside.mean() * (1 - inside.mean()) / len(found))
         row = {"specimens": specimens, "interval": name, "covers": inside.mean(), "error": error}
-        rows.append(row | {"width": np.nanmean(width), "studies": studies})
+        rows.append(row | {"width": np.nanmean(width), "studies": len(found)})
     return pd.DataFrame(rows)
 
 
@@ -140,7 +170,8 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--specimens", type=int, nargs="+", default=[10, 20, 57, 120])
     options = parser.parse_args()
-    table = pd.concat([coverage(specimens, options.studies) for specimens in options.specimens])
+    parts = [part(specimens, options.studies) for specimens in options.specimens for part in (coverage, alarms)]
+    table = pd.concat(parts)
     shares = zip(table["covers"], table["error"], strict=True)
     shown = pd.DataFrame(
         {

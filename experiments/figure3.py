@@ -3,7 +3,8 @@
     python experiments/figure3.py runs          # or: make figure3 RUNS=runs
 
 Left: models trained from scratch. Right: pretrained ones, beside the best of the left at the largest limit (grey).
-A triangle on the axis marks from where on that one stays ahead of a pretrained curve, linear in log2 between limits.
+A triangle on the axis marks from where on that one stays ahead of a pretrained curve (up) or falls behind it (down),
+linear in log2 between limits. Points of one limit stand beside each other, in the order of the legend.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cellpatch.captions import gaps, labelled, told
-from cellpatch.curves import Curve, crossing, curves, ends_in_words
+from cellpatch.curves import Curve, curves, ends_in_words, overtaking
 from cellpatch.groups import Group
 from cellpatch.plotting import (
     COLUMN_MM,
@@ -51,7 +52,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     marks = _mark_crossings(axes[1], small, large) if len(panels) == 2 else ""
     finish(figure, data)
     missing = gaps(list(found), limits, {(label, limit) for label, curve in found.items() for limit in curve.limits})
-    return Drawing("figure3", figure, f"Macro-F1 against annotations per class, {data}. {told(groups)}{marks}{missing}")
+    caption = f"Macro-F1 against flag_limit, {data}; points of one limit stand beside each other. {told(groups)}"
+    return Drawing("figure3", figure, caption + marks + missing)
 
 
 def _draw(axes: Axes, curve: Curve, limits: Sequence[int], label: str, shift: float) -> None:
@@ -79,16 +81,17 @@ def _mark_crossings(axes: Axes, small: Mapping[str, Curve], large: Mapping[str, 
     words = []
     compared = {label: curve for label, curve in large.items() if len(set(best.limits) & set(curve.limits)) > 1}
     for label, curve in compared.items():
-        place, low, high = crossing(best, curve, macro_f1)
+        ahead, (place, low, high) = overtaking(best, curve, macro_f1)
         if 0 < place < np.inf:
             shared = sorted(set(best.limits) & set(curve.limits))
             ends = "" if np.isnan(low) else f" ({ends_in_words(shared, low, high)})"
-            style = look(curve.place["model"])
-            [mark] = axes.plot([place], [0.02], "^", color=style["color"], transform=axes.get_xaxis_transform())
-            tip(mark, f"{name} stays ahead of {label} from {place:.0f}{ends} on")
-            words.append(f"{label} from {place:.0f}{ends}")
+            marker, color = "^" if ahead else "v", look(curve.place["model"])["color"]
+            [mark] = axes.plot([place], [0.02], marker, color=color, transform=axes.get_xaxis_transform())
+            text = f"{'stays ahead of' if ahead else 'is behind'} {label} from {place:.0f}{ends} on"
+            tip(mark, f"{name} {text}")
+            words.append(text)
     if words:
-        return f" {name} (grey), the best from scratch at {top}, stays ahead of " + ", of ".join(words) + "."
+        return f" {name} (grey), the best from scratch at {top}, " + "; ".join(words) + "."
     none = "it crosses none between limits that both have" if compared else "no other has two limits in common with it"
     return f" Grey: {name}, the best from scratch at {top}; {none}."
 

@@ -9,7 +9,7 @@ was evaluated at both before and after the resize. The caption names the models 
 
 from collections.abc import Sequence
 
-from cellpatch.captions import labelled, lacking, told
+from cellpatch.captions import labelled, lacking, on_rows, told
 from cellpatch.conditions import CLEAN, Condition
 from cellpatch.groups import Group, at_one_limit, limit_of, under_blur
 from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
@@ -43,7 +43,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
             tip(point, f"{label}, {name}: macro-F1 {with_interval(value, low, high)}")
     for name, marker, _ in SIDES:
         axes.plot([], [], marker, color="0.3", markerfacecolor="0.3" if name == "clean" else "white", label=name)
-    axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
+    axes.set_yticks(range(len(order)), [on_rows(label, chosen) for label in order])
     axes.set_ylim(-0.5, len(order) - 0.5)
     axes.set_xlabel("macro-F1, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}, sigma {sigma:g} px of 40")

@@ -13,7 +13,7 @@ from dataclasses import astuple
 import numpy as np
 
 from cellpatch import stats
-from cellpatch.captions import labelled, lacking, told
+from cellpatch.captions import labelled, lacking, on_rows, told
 from cellpatch.estimates import Estimate, combine
 from cellpatch.groups import Group, at_one_limit, blur_curve, limit_of, under_blur
 from cellpatch.plotting import Drawing, draw_from, finish, look, new_figure, styled, tip
@@ -39,11 +39,11 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
             value, low, high = estimate.summary()
             face = colour if kind == "post" else "white"
             [bar] = axes.barh([row + shift], [value], 0.34, color=face, edgecolor=colour, linewidth=0.8)
-            axes.hlines([row + shift], low, high, color="0.2", linewidth=0.8)
+            axes.hlines([row + shift], low, high, color="0.45" if colour == "#000000" else "0.2", linewidth=0.8)
             tip(bar, f"{label}, {kind}: {with_interval(value, low, high)} per doubling of 1 + sigma")
-    axes.barh([0], [0], color="0.3", label="post")
-    axes.barh([0], [0], color="white", edgecolor="0.3", label="pre")
-    axes.set_yticks(range(len(order)), [label.replace(", ", "\n", 1) for label in order])
+    axes.fill([], [], color="0.3", label="post")
+    axes.fill([], [], facecolor="white", edgecolor="0.3", label="pre")
+    axes.set_yticks(range(len(order)), [on_rows(label, chosen) for label in order])
     axes.set_ylim(-0.5, len(order) - 0.5)
     if np.ptp(axes.get_xlim()) < FLAT:
         axes.set_xlim(-FLAT, FLAT)

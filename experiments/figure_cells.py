@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from cellpatch.captions import made
 from cellpatch.data.store import CellStore
 from cellpatch.groups import Group
 from cellpatch.plotting import Drawing, draw_from, finish, new_figure, styled, tip
@@ -38,7 +39,9 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     caption = (
         f"Up to {ACROSS} cells of each class, {data}, drawn at random, of different specimens where there are enough; "
     )
-    return Drawing("figure_cells", figure, f"{caption}each {side} wide. The store has {len(store)} cells.")
+    return Drawing(
+        "figure_cells", figure, f"{caption}each {side} wide. The store has {len(store)} {made(groups)}cells."
+    )
 
 
 def pick(store: CellStore, name: str) -> np.ndarray:

@@ -24,6 +24,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """A panel a model, at its largest limit: rows are true classes, columns what was named."""
     leaders = {label: curve.groups[-1] for label, curve in best_of_both(labelled(curves(groups), groups)).items()}
     classes = groups[0].runs[0].record["classes"]
+    cells = groups[0].runs[0].confusions[CLEAN].sum(axis=(0, 2))
     figure, axes = new_figure(PAGE_MM, 70 + 3 * len(classes), columns=len(leaders), sharey=True)
     for place, (label, group) in zip(axes, leaders.items(), strict=True):
         counts = sum(run.confusions[CLEAN].sum(axis=0) for run in group.runs)
@@ -32,7 +33,9 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         place.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         place.grid(visible=False)
         place.set_xticks(range(len(classes)), list(map(on_axis, classes)), rotation=90)
-        place.set_yticks(range(len(classes)), list(map(on_axis, classes)))
+        place.set_yticks(
+            range(len(classes)), [f"{on_axis(name)} ({n})" for name, n in zip(classes, cells, strict=True)]
+        )
         for row, column in np.ndindex(shares.shape):
             share = shares[row, column]
             if np.isfinite(share):
@@ -49,7 +52,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         place.set_xlabel("named")
     axes[0].set_ylabel("true")
     finish(figure, data)
-    caption = f"Confusions on clean test cells in percent of the true class, summed over seeds, {data}. "
+    caption = f"Confusions on clean test cells in percent of the true class (n), summed over seeds, {data}. "
     return Drawing("figure_confusion", figure, caption + told(list(leaders.values())).rpartition(";")[0] + ".")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellpatch.captions import on_axis
+from cellpatch.captions import made, on_axis
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
 from cellpatch.plotting import Drawing, draw_from, finish, log_axis, new_figure, styled, tip
@@ -40,7 +40,8 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.set_xlabel("cells")
     finish(figure, data)
     caption = (
-        f"Cells of each class, {data}: in training at each flag_limit (one seed), and in the test, {true.sum()} in all."
+        f"Cells of each class, {data}: in training at each flag_limit (one seed), and in the test, {true.sum()} "
+        f"{made(groups)}cells in all."
     )
     some = all(true) and all(counts.get(name) for counts in by_limit.values() for name in classes)
     return Drawing("figure_counts", figure, caption + ("" if some else " A mark at one half is none."))

@@ -3,7 +3,8 @@
     python experiments/figure_planner.py runs          # or: make figure_planner RUNS=runs
 
 Between limits by interpolation; beyond them, up to four times the largest, by a fitted power law, and only where the
-data support one: why they do not is told. A model that is not there for a target does not reach it.
+data support one: why they do not is told. A model that is not there for a target does not reach it. A class that has
+fewer cells counts as what it has; limits that no class has the training cells for are left out.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
 from cellpatch.captions import labelled, together, told
-from cellpatch.curves import Curve, curves
+from cellpatch.curves import Curve, curves, within_classes
 from cellpatch.groups import Group
 from cellpatch.plotting import COLUMN_MM, PAGE_MM, Drawing, draw_curve, draw_from, finish, new_figure, styled
 from cellpatch.scaling import FURTHEST, fit_power_law, limit_for, why_no_power_law
@@ -24,7 +25,8 @@ TARGETS = 7
 @styled
 def draw(data: str, groups: Sequence[Group]) -> Drawing:
     """Annotations per class on a log axis against the target."""
-    found = {label: curve for label, curve in labelled(curves(groups), groups).items() if len(curve.limits) > 1}
+    whole = {label: within_classes(curve) for label, curve in labelled(curves(groups), groups).items()}
+    found = {label: curve for label, curve in whole.items() if len(curve.limits) > 1}
     if not found:
         raise ValueError("a plan needs two flag_limits of a model at least")
     kinds = sorted({curve.place["adapt"] == "scratch" for curve in found.values()}, reverse=True)
@@ -36,7 +38,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         if refusal:
             refusals[label] = refusal
         told_of = [
-            f"{target:.2f} takes {value:.0f} a class{_ends(low, high)}"
+            f"{target:.3f} takes {value:.0f} a class{_ends(curve.limits[0], low, high)}"
             for target, (value, low, high) in zip(targets, needed, strict=True)
         ]
         y = [(value, low, min(high, FURTHEST * curve.limits[-1])) for value, low, high in needed]
@@ -46,7 +48,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
         axes.set_xlabel("target macro-F1, test")
     places[0].set_yscale("log", base=2)
     places[0].yaxis.set_major_formatter(ScalarFormatter())
-    places[0].set_ylabel("annotations per class (flag_limit)")
+    places[0].set_ylabel("flag_limit: most annotations per class")
     finish(figure, data)
     why = "".join(f" No power law beyond the largest limit ({why}): {of}." for why, of in together(refusals).items())
     open_end = f" Lines to the top, {FURTHEST:g} times a model's largest limit, are of intervals without a known end."
@@ -54,10 +56,12 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     return Drawing("figure_planner", figure, caption)
 
 
-def _ends(low: float, high: float) -> str:
+def _ends(first: float, low: float, high: float) -> str:
     if np.isnan(low) or np.isnan(high):
         return ""
-    return f" ({low:.0f} to {high:.0f})" if np.isfinite(high) else f" ({low:.0f} or more, no end is known)"
+    if not np.isfinite(high):
+        return f" ({low:.0f} or more, no end is known)"
+    return f" ({low:.0f}{' or fewer' if low <= first else ''} to {high:.0f})"
 
 
 def plan(curve: Curve) -> tuple[list[float], list[tuple[float, float, float]], str | None]:

@@ -9,7 +9,7 @@ flag_limit that most models have.
 
 from collections.abc import Sequence
 
-from figure_specimens import cards, with_cards
+from figure_specimens import cards, cards_told, with_cards
 
 from cellpatch.captions import lacking, told
 from cellpatch.conditions import CLEAN
@@ -32,15 +32,22 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
                 continue
             apart, low, high = over_seeds(shares)
             text = f"{label}, {name}: {with_interval(apart, low, high, 2)} apart, F1"
-            draw_point(axes, apart, group.estimate(CLEAN, class_f1(code)), group.place, text)
+            score = group.estimate(CLEAN, class_f1(code))
+            axes.hlines([score.mean], low, high, color=look_at(group.place)["color"], linewidth=0.8, alpha=0.6)
+            draw_point(axes, apart, score, group.place, text)
+            axes.annotate(f"{code + 1}", (apart, score.mean), xytext=(-7, 2), textcoords="offset points", fontsize=5)
         axes.plot([], [], linestyle="", label=label, **look_at(group.place))
     axes.axvline(cards(next(iter(chosen.values())))[0]["separability_chance"], color="0.6", linestyle=":", linewidth=1)
     axes.set_xlabel("neighbours of the same class, share")
     axes.set_ylabel("F1 of the class, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
-    caption = f"F1 of each class against its separability in features (dotted: chance), {data}. "
+    classes = ", ".join(f"{i} {name}" for i, name in enumerate(groups[0].runs[0].record["classes"], 1))
+    caption = f"F1 of each class against its separability in features (dotted: chance), {data}. Neighbours are "
+    caption += f"among as many cells of each class as the rarest has. Classes: {classes}. "
     missing = lacking("No card of features", chosen, groups)
-    return Drawing("figure_separability", figure, caption + told(list(chosen.values())) + missing)
+    return Drawing(
+        "figure_separability", figure, f"{caption}{told(list(chosen.values()))} {cards_told(chosen)}{missing}"
+    )
 
 
 if __name__ == "__main__":

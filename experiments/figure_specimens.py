@@ -6,7 +6,7 @@
 At the flag_limit that most models have; means over the seeds that have a card, with intervals over these seeds alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cellpatch.captions import labelled, lacking, told
 from cellpatch.conditions import CLEAN
@@ -32,10 +32,9 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.set_xlabel("share of test cells whose specimen features name")
     axes.set_ylabel("macro-F1, test")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
-    caption = "Macro-F1 against specimens named from features (dotted: the largest specimen's share; intervals "
-    caption += f"along it are over seeds alone, none of a single one), {data}. "
+    caption = f"Macro-F1 against specimens named from features (dotted: the largest specimen's share), {data}. "
     missing = lacking("No card of features", chosen, groups)
-    return Drawing("figure_specimens", figure, caption + told(list(chosen.values())) + missing)
+    return Drawing("figure_specimens", figure, f"{caption}{told(list(chosen.values()))} {cards_told(chosen)}{missing}")
 
 
 def with_cards(groups: Sequence[Group]) -> dict[str, Group]:
@@ -44,6 +43,14 @@ def with_cards(groups: Sequence[Group]) -> dict[str, Group]:
     if not chosen:
         raise ValueError("no run has a card of its features: python -m cellpatch.features RUNS/* writes them")
     return chosen
+
+
+def cards_told(chosen: Mapping[str, Group]) -> str:
+    """For captions: how many seeds and cells the cards are of."""
+    seeds = sorted({len(cards(group)) for group in chosen.values()})
+    words = f"{' or '.join(map(str, seeds))} seed{'s' * (seeds != [1])}"
+    n = cards(next(iter(chosen.values())))[0]["n"]
+    return f"Along the axis of features: of {words}, of at most {n} cells, with intervals over seeds alone if several."
 
 
 def cards(group: Group) -> list[dict]:

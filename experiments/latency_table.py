@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from cellpatch.captions import file_name
+from cellpatch.captions import file_name, told
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
 from cellpatch.results import Result
@@ -23,6 +23,7 @@ from cellpatch.runs import AXES
 from cellpatch.stats import macro_f1, tallies
 from cellpatch.typeset import write_from, write_table
 
+NOTE = "Macro-F1 is of the run that was timed alone, without an interval; milliseconds are medians and quartiles."
 NEEDED = "no run has a card of latency: python -m cellpatch.latency RUNS/* writes them"
 
 
@@ -83,7 +84,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table; gives the files."""
     table = summarise([run for group in groups for run in group.runs])
-    return write_table(folder / file_name("latency", data), table, shown(table))
+    return write_table(folder / file_name("latency", data), table, shown(table), [f"{NOTE} {told(groups)}"])
 
 
 if __name__ == "__main__":

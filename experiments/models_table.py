@@ -2,35 +2,32 @@
 
     python experiments/models_table.py runs          # writes tables/models-DATA.csv, .md and .tex
 
-Reads a runs directory or packed runs: intervals are 95 %, over specimens and seeds. Of what
-`python -m cellpatch.runs RUNS --csv FILE` wrote, which knows nothing of specimens, they are Student's t over seeds: how
-much the drawing of annotations, weights and order matters on these test cells. `seconds` is the mean of the fit alone,
-without the one pass over the cells that probes share. Below the table: between which limits a model from scratch
+Reads a runs directory or packed runs: intervals are 95 %, over specimens and seeds. `seconds` is the mean of the fit
+alone, without the one pass over the cells that probes share. Below the table: between which limits a model from scratch
 overtakes a pretrained one in the mean.
 """
 
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cellpatch.captions import file_name, told
-from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
 from cellpatch.groups import Group
-from cellpatch.runs import clean_rows
-from cellpatch.stats import half_over_seeds, macro_f1
+from cellpatch.stats import macro_f1
 from cellpatch.typeset import write_from, write_table
 
 BY = ["model", "adapt", "input_px", "optics", "flag_limit"]
 
 
 def summarise(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row per model, adapt, input side, optics and limit: n of seeds, mean macro-F1 and its interval, seconds."""
+    """One row per model, adapt, input side, optics and limit: n of seeds, mean macro-F1 and its interval, seconds.
+
+    What varies stands apart too: `sd_specimens`, of the mean over draws of specimens, and `sd_seeds`, of one seed.
+    """
     rows = []
     for group in groups:
         clean = [next(row for row in run.record["metrics"] if row["kind"] == "none") for run in group.runs]
@@ -38,25 +35,12 @@ def summarise(groups: Sequence[Group]) -> pd.DataFrame:
         low, high = estimate.interval()
         row = {key: group.place[key] for key in BY} | {"n_train": group.n_train, "seeds": len(group.seeds)}
         row |= {"macro_f1": estimate.mean, "low": low, "high": high}
+        row |= {"sd_specimens": estimate.draws.mean(axis=1).std(ddof=1)}
+        row |= {"sd_seeds": estimate.values.std(ddof=1) if len(estimate.values) > 1 else np.nan}
         row |= {"balanced_accuracy": np.mean([each["balanced_accuracy"] for each in clean])}
         rows.append(row | {"seconds": np.mean([run.record["seconds"]["train"] for run in group.runs])})
-    return _sorted(rows)
-
-
-def summarise_csv(grid: pd.DataFrame) -> pd.DataFrame:
-    """The same of a table of runs, with intervals over seeds alone; none for a single seed."""
-    rows = []
-    for key, runs in grid.groupby(BY):
-        scores = runs["macro_f1"].to_numpy()
-        low, high = np.clip(scores.mean() + half_over_seeds(scores) * np.array([-1, 1]), 0, 1)
-        row = dict(zip(BY, key, strict=True)) | {"n_train": round(runs["n_train"].mean()), "seeds": len(runs)}
-        row |= {"macro_f1": scores.mean(), "low": low, "high": high}
-        rows.append(row | {name: runs[name].mean() for name in ("balanced_accuracy", "seconds")})
-    return _sorted(rows)
-
-
-def _sorted(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows).sort_values(["flag_limit", "macro_f1"], ascending=[True, False], ignore_index=True)
+    by = ["flag_limit", "macro_f1"]
+    return pd.DataFrame(rows).sort_values(by, ascending=[True, False], ignore_index=True)
 
 
 def crossings(summary: pd.DataFrame) -> list[str]:
@@ -98,24 +82,11 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
 
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
     """Print and write the table; gives the files."""
-    return _write(data, summarise(groups), folder, [told(groups)])
-
-
-def write_csv(file: Path, folder: Path = Path("tables")) -> list[Path]:
-    """The same of a table of runs, for each data set in it."""
-    notes = ["Intervals are over seeds alone."]
-    by_data = clean_rows(file).groupby("data")
-    return [path for data, rows in by_data for path in _write(str(data), summarise_csv(rows), folder, notes)]
-
-
-def _write(data: str, summary: pd.DataFrame, folder: Path, notes: list[str]) -> list[Path]:
+    summary, notes = summarise(groups), [told(groups)]
     if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
-        notes = notes + (crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"])
+        notes += crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
     return write_table(folder / file_name("models", data), summary, shown(summary), notes)
 
 
 if __name__ == "__main__":
-    if sys.argv[-1].endswith(".csv"):
-        from_runs(write_csv)
-    else:
-        write_from(write)
+    write_from(write)

@@ -8,6 +8,7 @@ Opens from disk without a network. Cells are shown where the crops are at hand; 
 import base64
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,7 +20,6 @@ import compare_table
 import latency_table
 import models_table
 import numpy as np
-import pandas as pd
 import paper
 import scaling_table
 from figure_cells import spread
@@ -34,7 +34,7 @@ from cellpatch.command import from_runs
 from cellpatch.conditions import CLEAN
 from cellpatch.curves import curves
 from cellpatch.data.store import CellStore
-from cellpatch.groups import Group, data_sets, grouped, under_blur
+from cellpatch.groups import Group, at_one_limit, data_sets, grouped, under_blur
 from cellpatch.plotting import COLUMN_MM
 from cellpatch.publish import replacing
 from cellpatch.record import predictions_by_condition
@@ -82,6 +82,7 @@ def _study(key: str, data: str, groups: Sequence[Group], place: Path, folder: Pa
         "origin": f"The cells are {kind}. Their licence: {source.get('licence') or 'not stated'}.",
         "drawings": drawings,
         "tables": list(_tables(groups, lacking)),
+        "commits": _commits(groups),
         "tables_of": told(groups),
         "galleries": galleries,
         "no_cells": why,
@@ -93,25 +94,34 @@ def _study(key: str, data: str, groups: Sequence[Group], place: Path, folder: Pa
 def _tables(groups: Sequence[Group], lacking: list[str]) -> Iterator[dict[str, Any]]:
     runs = [run for group in groups for run in group.runs]
     makers = {
-        "Macro-F1 of each model at each limit": lambda: models_table.shown(models_table.summarise(groups)),
-        "Behind the best, on the same cells": lambda: compare_table.shown(compare_table.summarise(groups)),
-        "From where on a model from scratch stays ahead": lambda: _crossings(groups),
-        "Under blur": lambda: blur_table.shown(blur_table.summarise(under_blur(groups))),
-        "Milliseconds a cell": lambda: latency_table.shown(latency_table.summarise(runs)),
+        ("Macro-F1 of each model at each limit", ""): lambda: models_table.shown(models_table.summarise(groups)),
+        ("Behind the best, on the same cells", compare_table.NOTE): lambda: compare_table.shown(
+            compare_table.summarise(groups)
+        ),
+        ("Who stays ahead from where on", scaling_table.WORDS): lambda: scaling_table.shown_crossings(groups),
+        ("Power laws of macro-F1 and flag_limit", ""): lambda: scaling_table.shown_fits(scaling_table.fits(groups)),
+        ("Under blur", ""): lambda: blur_table.shown(blur_table.summarise(under_blur(groups))),
+        ("Up to which sigma a lead lasts", blur_table.NOTE): lambda: blur_table.shown_leads(
+            blur_table.leads(under_blur(groups), groups)
+        ),
+        ("Milliseconds a cell", latency_table.NOTE): lambda: latency_table.shown(latency_table.summarise(runs)),
     }
-    for caption, make in makers.items():
+    for (caption, note), make in makers.items():
         try:
             shown = make().astype(str)
         except ValueError as error:
             lacking.append(f"{caption}: {error}")
             continue
         if not shown.empty:
-            yield {"caption": caption, "columns": list(shown.columns), "rows": shown.to_numpy().tolist()}
+            rows = shown.to_numpy().tolist()
+            yield {"caption": caption, "note": note, "columns": list(shown.columns), "rows": rows}
 
 
-def _crossings(groups: Sequence[Group]) -> pd.DataFrame:
-    pairs = scaling_table.crossings(groups)
-    return pairs.assign(**{name: pairs[name].map(scaling_table.in_words) for name in ("from", "low", "high")})
+def _commits(groups: Sequence[Group]) -> str:
+    """Which versions of cellpatch made the runs."""
+    found = [run.record.get("git") or {} for group in groups for run in group.runs]
+    names = Counter(f"{git.get('commit', 'unknown')[:7]}{' with changes' * bool(git.get('dirty'))}" for git in found)
+    return ", ".join(f"{name} ({n})" for name, n in sorted(names.items()))
 
 
 def _link(place: Path, run: str, folder: Path) -> str | None:
@@ -123,10 +133,8 @@ def _galleries(groups: Sequence[Group], place: Path) -> tuple[list[dict[str, Any
     """Cells of each class and the surest errors of the best run, or why they cannot be shown."""
     if not place.is_dir():
         return [], "Packed runs hold no cells; make the page of the runs directory where the crops are."
-    found = labelled(curves(groups), groups)
-    top = max(limit for curve in found.values() for limit in curve.limits)
-    best = leader(found, top)
-    run = next(group for group in found[best[0]].groups if group.place["flag_limit"] == top).runs[0]
+    best, _ = leader(labelled(curves(groups), groups), at_one_limit(groups)[0].place["flag_limit"])
+    run = labelled(at_one_limit(groups), groups)[best].runs[0]
     try:
         store = need_store(run.record)
     except ValueError as error:
@@ -143,7 +151,8 @@ def _galleries(groups: Sequence[Group], place: Path) -> tuple[list[dict[str, Any
         of_class = of_class[spread(rows["specimen"].iloc[of_class], EACH)]
         words = [f"{name}" for _ in of_class]
         if len(of_class):
-            caption = f"{name}: {len(of_class)} of {(labels == code).sum()} test cells, drawn at random."
+            n = f"{len(of_class)} of {(labels == code).sum()} test cells"
+            caption = f"{name}: {n}, drawn at random, of different specimens first."
             galleries.append({"caption": caption, "cells": _cells(store, names[of_class], words)})
     words = [f"{classes[labels[i]]} named {classes[predicted[i]]}, {100 * sure[i]:.0f} %" for i in worst]
     caption = f"Worst errors of {run.run}, the surest first: {len(worst)} of {len(wrong)}."

@@ -1,11 +1,12 @@
-"""How does macro-F1 grow with annotations, and from how many on does a small network stay ahead of a pretrained one?
+"""How does macro-F1 grow with annotations, and from how many on does one model stay ahead of another?
 
     python experiments/scaling_table.py runs          # writes tables/scaling-DATA.* and tables/crossings-DATA.*
 
 Fits 1 - macro-F1 = floor + gain (limit / first limit)^-exponent where the data support one, and says why not where
-they do not. A crossing is the flag_limit from which on the model from scratch stays ahead at every larger limit that
-both have, linear in log2 between limits: `always` from the first limit on, `never` not at the largest. Intervals are
-95 %, of draws over specimens and seeds (somewhat too wide).
+they do not; limits that no class has the training cells for are left out. Of a model from scratch and a pretrained one
+the second table tells which is ahead at the largest limit that both have, and the flag_limit from which on it stays so,
+linear in log2 between limits: `always` from the first limit on, `never` (of an end of the interval) not even at the
+largest. Intervals are 95 %, of draws over specimens and seeds (somewhat too wide).
 """
 
 from collections.abc import Sequence
@@ -16,18 +17,22 @@ import pandas as pd
 
 from cellpatch import stats
 from cellpatch.captions import file_name, labelled, told
-from cellpatch.curves import crossing, curves
+from cellpatch.curves import curves, overtaking, within_classes
 from cellpatch.groups import Group
 from cellpatch.scaling import fit_power_law, why_no_power_law
 from cellpatch.typeset import with_interval, write_from, write_table
 
 PARAMETERS = ("floor", "gain", "exponent")
+WORDS = "From: the flag_limit from which on it stays ahead; always: at every limit that both have; never: at none."
 
 
 def fits(groups: Sequence[Group]) -> pd.DataFrame:
     """One row a curve: limits, scores at the first and last, and the fit's parameters or why there is none."""
     rows = []
-    for label, curve in labelled(curves(groups), groups).items():
+    for label, whole in labelled(curves(groups), groups).items():
+        curve = within_classes(whole)
+        if not curve.limits:
+            continue
         estimates = curve.estimates(curve.limits, stats.macro_f1)
         means = np.array([estimate.mean for estimate in estimates])
         draws = np.stack([estimate.both_draws() for estimate in estimates], axis=1)
@@ -44,15 +49,16 @@ def fits(groups: Sequence[Group]) -> pd.DataFrame:
 
 
 def crossings(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row a pair of a model from scratch and a pretrained one that share two limits: where it stays ahead."""
+    """One row a pair of a model from scratch and a pretrained one that share two limits: who stays ahead from where."""
     found = labelled(curves(groups), groups)
     rows = []
     for small in [label for label, curve in found.items() if curve.place["adapt"] == "scratch"]:
         for large in [label for label, curve in found.items() if curve.place["adapt"] != "scratch"]:
             if len(set(found[small].limits) & set(found[large].limits)) > 1:
-                place, low, high = crossing(found[small], found[large], stats.macro_f1)
-                rows.append({"from scratch": small, "pretrained": large, "from": place, "low": low, "high": high})
-    return pd.DataFrame(rows, columns=["from scratch", "pretrained", "from", "low", "high"])
+                scratch, (place, low, high) = overtaking(found[small], found[large], stats.macro_f1)
+                row = {"from scratch": small, "pretrained": large, "ahead in the end": small if scratch else large}
+                rows.append(row | {"from": place, "low": low, "high": high})
+    return pd.DataFrame(rows, columns=["from scratch", "pretrained", "ahead in the end", "from", "low", "high"])
 
 
 def in_words(limit: float) -> str:
@@ -63,17 +69,28 @@ def in_words(limit: float) -> str:
 def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> list[Path]:
     """Print and write both tables; gives the files."""
     table, pairs = fits(groups), crossings(groups)
+    files = write_table(folder / file_name("scaling", data), table, shown_fits(table), [told(groups)])
+    if not pairs.empty:
+        files += write_table(
+            folder / file_name("crossings", data), pairs, shown_crossings(groups), [told(groups), WORDS]
+        )
+    return files
+
+
+def shown_fits(table: pd.DataFrame) -> pd.DataFrame:
+    """The first table for people."""
     shown = table[["model", "limits"]].assign(first=table["first"].map("{:.3f}".format))
     shown["last"] = table["last"].map("{:.3f}".format)
     for name in PARAMETERS:
         ends = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
         shown[name] = ["-" if np.isnan(value) else with_interval(value, low, high, 2) for value, low, high in ends]
-    shown["no fit because"] = table["no fit because"]
-    files = write_table(folder / file_name("scaling", data), table, shown, [told(groups)])
-    if not pairs.empty:
-        words = pairs.assign(**{name: pairs[name].map(in_words) for name in ("from", "low", "high")})
-        files += write_table(folder / file_name("crossings", data), pairs, words, [told(groups)])
-    return files
+    return shown.assign(**{"no fit because": table["no fit because"]})
+
+
+def shown_crossings(groups: Sequence[Group]) -> pd.DataFrame:
+    """The second table for people."""
+    pairs = crossings(groups)
+    return pairs.assign(**{name: pairs[name].map(in_words) for name in ("from", "low", "high")})
 
 
 if __name__ == "__main__":

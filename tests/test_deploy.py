@@ -315,6 +315,15 @@ def test_a_card_goes_where_the_run_logged(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
 
 
+def test_blur_that_came_later_goes_there_too(tmp_path: Path) -> None:
+    logger = {"_target_": "pytorch_lightning.loggers.WandbLogger", "project": "cellpatch", "offline": True}
+    row = {"kind": "post", "sigma": 1.6} | dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1", "ece"], 0.125)
+    review.log_conditions(tmp_path, {"logger": logger, "model": {"name": "cnn"}}, [row])
+    review.log_conditions(tmp_path, {"logger": {}, "model": {"name": "cnn"}}, [row])
+    [table] = tmp_path.glob("wandb/offline-run-*/files/media/table/blur*.json")
+    assert json.loads(table.read_text())["data"] == [["post", 1.6, 0.125, 0.125, 0.125, 0.125]]
+
+
 def test_repeated_calls_are_timed() -> None:
     import time
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import re
 import sys
+from itertools import combinations, product
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -12,7 +13,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 from conftest import ROOT
-from simulated import CLASSES, SKILLS, simulated
+from matplotlib.colors import to_rgb
+from simulated import CLASSES, OTHER_WAY, SKILLS, simulated
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from cellpatch.captions import on_axis
 from cellpatch.conditions import CLEAN, Condition
@@ -72,6 +75,7 @@ def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_
     assert drawing.name == name
     assert "simulated" in drawing.caption
     assert "1835" in drawing.caption, "n"
+    assert "synthetic" in drawing.caption
     files = save(drawing, tmp_path)
     assert [file.name for file in files] == [f"{name}.{kind}" for kind in ("png", "pdf", "txt")]
     drawn = matplotlib.image.imread(files[0])[..., :3]
@@ -110,6 +114,9 @@ def test_crossings_are_marked_where_the_simulation_has_them() -> None:
     assert "1835 test cells of 30 specimens" in figure3.draw("simulated", grouped(real)).caption
     apart = simulated(skills={**SKILLS, ("customvit", "scratch", 40): (0.0, 0.05, 0.1)})
     assert "it crosses none between limits that both have" in figure3.draw("simulated", grouped(apart)).caption
+    other_way = figure3.draw("simulated", grouped(simulated(skills=OTHER_WAY)))
+    assert re.search(r"customvit \(grey\), .*, is behind dinov2_s, linear_probe from \d+ \(\d+ to", other_way.caption)
+    assert [line.get_marker() for line in other_way.figure.axes[1].lines][-1] == "v"
 
 
 def test_missing_runs_are_gaps_that_the_caption_names() -> None:
@@ -304,6 +311,28 @@ def test_every_model_has_a_look_of_its_own() -> None:
     assert len({(style["color"], style["marker"]) for style in styles.values()}) == len(names) + 1
     scratch = [name for name, pretrained in models().items() if not pretrained]
     assert len({styles[name]["color"] for name in scratch}) == len(scratch) == 8
+
+
+# Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB
+SEEN_BY = {
+    "all cones": np.eye(3),
+    "protanopes": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopes": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+}
+
+
+@pytest.mark.parametrize("who", SEEN_BY)
+def test_colours_are_told_apart_by_colour_blind_readers(who: str) -> None:
+    def seen(name: str) -> np.ndarray:
+        rgb = np.array(to_rgb(look(name)["color"]))
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        linear = (np.array(SEEN_BY[who]) @ linear).clip(0, 1)
+        return rgb2lab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+
+    scratch = [name for name, pretrained in models().items() if not pretrained]
+    together = [*combinations(scratch, 2), *product(scratch, ["dinov2_s", "efficientnet_lite0"])]
+    apart = {pair: float(deltaE_ciede2000(*map(seen, pair))) for pair in together}
+    assert min(apart.values()) > 11, min(apart, key=lambda pair: apart[pair])
 
 
 def test_a_drawing_without_tips_is_a_page_s_too() -> None:

@@ -8,11 +8,12 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import bootstrap, permutation_test, sem
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from cellpatch import stats
+from cellpatch.estimates import Estimate, intervals_at_once, over_seeds
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import coverage
@@ -123,6 +124,11 @@ def test_permutation_is_scipys() -> None:
     found = permutation_test(right, apart, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0))
     assert stats.permutation_p(one[None], other[None], stats.accuracy, 9999, 0) == pytest.approx(found.pvalue, abs=0.01)
     assert stats.permutation_p(one[None], one[None], stats.accuracy, 99, 0) == 1.0
+    twice = (np.stack([one, one]), np.stack([other, other]))
+    once = stats.permutation_p(one[None], other[None], stats.accuracy, 999, 0)
+    assert stats.permutation_p(*twice, stats.accuracy, 999, 0) == once > 0.01, (
+        "a specimen is swapped in all seeds at once"
+    )
     never = stats.tallies(np.tile([[0, 50], [0, 0]], (40, 1, 1)))
     assert stats.permutation_p(one[None], never[None], stats.accuracy, 99, 0) == 1 / 100
     with pytest.raises(ValueError, match="the same seeds, specimens and classes"):
@@ -141,6 +147,49 @@ def test_seeds_alone_give_students_interval() -> None:
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
     drawn = values.mean() + stats.seed_noise(values, [0, 1, 2], 400_000, 0)
     assert stats.interval(drawn) == pytest.approx((low, high), abs=2e-3)
+
+
+def test_a_share_known_of_seeds_alone_has_students_interval_within_0_to_1() -> None:
+    scores = [0.5, 0.6, 0.64]
+    mean, low, high = over_seeds(scores)
+    assert mean == pytest.approx(np.mean(scores))
+    assert (low, high) == pytest.approx(student.interval(0.95, 2, np.mean(scores), sem(scores)))
+    assert over_seeds([0.05, 0.9])[1:] == (0, 1)
+    assert np.isnan(over_seeds([0.5])[1:]).all()
+
+
+def test_both_variances_add_up_with_satterthwaite_s_freedom() -> None:
+    values, draws = np.array([0.5, 0.56, 0.61]), np.linspace(0.5, 0.62, 1001)
+    of_seeds, of_specimens = values.var(ddof=1) / 3, draws.var(ddof=1)
+    freedom = (of_seeds + of_specimens) ** 2 / (of_seeds**2 / 2)  # no share of the specimens', which are many
+    half = student.ppf(0.975, freedom) * (of_seeds + of_specimens) ** 0.5
+    assert stats.interval_of_mean(values, draws) == pytest.approx((values.mean() - half, values.mean() + half))
+
+
+def test_intervals_at_once_take_the_larger_variance_over_seeds_and_the_freedom_of_all() -> None:
+    draws = np.linspace(-0.01, 0.01, 1001)[:, None]
+    calm = Estimate(np.array([0.09, 0.10, 0.11]), 0.1 + draws.repeat(3, axis=1), (0, 1, 2))
+    wild = Estimate(np.array([0.0, 0.1, 0.2]), 0.1 + draws.repeat(3, axis=1), (0, 1, 2))
+    of_specimens, level = float(draws.var(ddof=1)), 1 - 0.05 / 3  # three models, three pairs
+    for (low, high), of_seeds in zip(
+        intervals_at_once([calm, wild]), ((0.01**2 + 0.1**2) / 6, 0.1**2 / 3), strict=True
+    ):
+        whole = of_seeds + of_specimens
+        half = student.ppf((1 + level) / 2, 4 * (whole / of_seeds) ** 2) * whole**0.5
+        assert (low, high) == pytest.approx((0.1 - half, 0.1 + half))
+    alone = Estimate(np.array([0.1]), 0.1 + draws, (0,))
+    assert intervals_at_once([alone]) == [pytest.approx((0.0905, 0.1095), abs=1e-5)], "of one seed: over specimens"
+
+
+def test_bca_is_scipys_of_the_same_draws_however_skewed() -> None:
+    rng = np.random.default_rng(3)
+    cells = rng.lognormal(0, 1.2, 25)
+    theirs = bootstrap((cells,), np.mean, n_resamples=999, method="BCa", random_state=np.random.default_rng(0))
+    without = np.array([np.delete(cells, i).mean() for i in range(len(cells))])
+    ours = stats.bca_interval(float(cells.mean()), theirs.bootstrap_distribution, without)
+    assert ours == pytest.approx(tuple(theirs.confidence_interval), rel=1e-6)
+    plain = stats.interval(theirs.bootstrap_distribution)
+    assert abs(ours[1] - plain[1]) > 0.02, "skewed enough to tell them apart"
 
 
 def test_noise_of_seeds_is_paired_and_absent_for_one() -> None:
@@ -169,6 +218,12 @@ def test_intervals_cover_the_truth_and_those_over_cells_do_not() -> None:
     assert found["one seed, cells"] < 0.7
     assert found["difference, specimens alone"] < 0.88, "seeds left out"
     assert 0.95 <= found["crossing of two curves"] <= 0.995, "somewhat too wide, as docs/statistics.md tells"
+
+
+def test_equal_models_are_seldom_told_to_be_behind_the_best_of_them() -> None:
+    alone, at_once = coverage.alarms(57, 100)["covers"]
+    assert alone < 0.85
+    assert at_once > 0.9
 
 
 @settings(max_examples=20, deadline=None)

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from scipy import stats
-from simulated import SKILLS, simulated
+from simulated import OTHER_WAY, SKILLS, simulated
 
 from cellpatch.captions import labelled
 from cellpatch.conditions import CLEAN
@@ -23,51 +22,26 @@ import blur_table
 import compare_table
 import latency_table
 import models_table
+import paper
 import recipes
 import scaling_table
 
-
-def _grid(scores: dict[tuple[str, str, int], list[float]]) -> pd.DataFrame:
-    rows = [
-        {"model": model, "adapt": adapt, "input_px": 40, "optics": "via 40 px", "flag_limit": limit, "seed": seed}
-        | {
-            "macro_f1": score,
-            "n_train": 10,
-            "balanced_accuracy": score,
-            "seconds": 2.0,
-            "run": f"{model}{adapt}{limit}{seed}",
-        }
-        for (model, adapt, limit), values in scores.items()
-        for seed, score in enumerate(values)
-    ]
-    return pd.DataFrame(rows)
+GROUPS = grouped(simulated(limits=(256, 4096)))
 
 
-def test_interval_is_students() -> None:
-    scores = [0.5, 0.6, 0.64]
-    summary = models_table.summarise_csv(_grid({("cnn", "scratch", 8): scores}))
-    low, high = stats.t.interval(0.95, 2, np.mean(scores), stats.sem(scores))
-    assert summary.loc[0, "low"] == pytest.approx(low)
-    assert summary.loc[0, "high"] == pytest.approx(high)
-    assert summary.loc[0, "seeds"] == 3
-
-
-def test_one_seed_has_no_interval() -> None:
-    summary = models_table.summarise_csv(_grid({("cnn", "scratch", 8): [0.5]}))
-    assert np.isnan(summary.loc[0, "low"])
-    assert models_table.shown(summary).iloc[0].tolist()[-3:] == ["0.500", "-", "2.0"]
+def test_one_specimen_has_no_interval() -> None:
+    summary = models_table.summarise(grouped(simulated(limits=(256,), specimens=1)))
+    assert set(models_table.shown(summary)["95 %"]) == {"-"}
 
 
 def test_crossings_are_of_scratch_against_pretrained() -> None:
-    scores = {
-        ("cnn", "scratch", 8): [0.4],
-        ("cnn", "scratch", 16): [0.6],
-        ("nin", "scratch", 8): [0.3],
-        ("nin", "scratch", 16): [0.31],
-        ("vit", "knn", 8): [0.5],
-        ("vit", "knn", 16): [0.55],
-    }
-    summary = models_table.summarise_csv(_grid(scores))
+    scores = {"cnn": (0.4, 0.6), "nin": (0.3, 0.31), "vit": (0.5, 0.55)}
+    rows = [
+        (model, "knn" if model == "vit" else "scratch", 40, "via 40 px", limit, score)
+        for model, both in scores.items()
+        for limit, score in zip((8, 16), both, strict=True)
+    ]
+    summary = pd.DataFrame(rows, columns=[*models_table.BY, "macro_f1"])
     assert models_table.crossings(summary) == ["cnn overtakes vit, knn (40 px) between 8 and 16"]
 
 
@@ -82,22 +56,19 @@ def test_the_table_of_results_has_intervals_over_specimens(tmp_path: Path, capsy
     scores = [run.record["metrics"][0]["macro_f1"] for run in results if run.run.startswith("customvit-scratch-4096")]
     assert row["macro_f1"] == pytest.approx(np.mean(scores))
     assert row["low"] < min(scores) < max(scores) < row["high"], "over specimens too"
+    assert row["sd_seeds"] == pytest.approx(np.std(scores, ddof=1))
+    assert row["low"] < row["macro_f1"] - 1.9 * row["sd_specimens"] < scores[0]
     assert (row["seeds"], row["n_train"]) == (3, 8592)
     models_table.write("simulated", groups, tmp_path / "again")
     assert files[0].read_text() == (tmp_path / "again" / files[0].name).read_text()
 
 
-def test_a_table_of_runs_is_read_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    grid = _grid({("cnn", "scratch", 8): [0.4]}).assign(data="cells", kind="none", sigma=0.0, accuracy=0.5, ece=0.1)
-    grid.to_csv(tmp_path / "grid.csv", index=False)
-    files = models_table.write_csv(tmp_path / "grid.csv", tmp_path / "tables")
-    assert "| 8 | cnn | scratch | 40 | via 40 px | 10 | 1 | 0.400 | - | 2.0 |" in files[1].read_text()
-    assert "crosses" not in capsys.readouterr().out, "there is nothing to cross"
-    pd.concat([grid, grid.assign(run="twice")]).to_csv(tmp_path / "twice.csv", index=False)
-    with pytest.raises(ValueError, match="runs that differ in more than"):
-        models_table.write_csv(tmp_path / "twice.csv")
-    with pytest.raises(ValueError, match="must be a table of"):
-        models_table.write_csv(files[0])
+@pytest.mark.parametrize("name", paper.makers("tables"))
+def test_each_table_says_what_it_is_of(name: str, tmp_path: Path) -> None:
+    pages = [file for file in paper.makers("tables")[name]("sim", GROUPS, tmp_path) if file.suffix == ".md"]
+    assert pages
+    for page in pages:
+        assert "1835 synthetic test cells of 30 specimens" in page.read_text()
 
 
 def test_latex_and_markdown_keep_a_name_as_it_is(tmp_path: Path) -> None:
@@ -146,8 +117,16 @@ def test_fits_and_crossings_are_those_of_the_simulation() -> None:
     for side, floor, gain in ((224, 0.30, 0.15), (56, 0.32, 0.18)):
         row = pairs.loc[("customvit", f"dinov2_s, linear_probe, {side} px")]
         true = 256 * ((0.60 - gain) / (floor - 0.05)) ** 2
+        assert row["ahead in the end"] == "customvit"
         assert row["low"] < true < row["high"]
     assert [scaling_table.in_words(limit) for limit in (0, 300.4, np.inf)] == ["always", "300", "never"]
+
+
+def test_a_pretrained_model_may_be_the_one_that_overtakes() -> None:
+    pairs = scaling_table.crossings(grouped(simulated(skills=OTHER_WAY)))
+    [row] = pairs.to_dict("records")
+    assert row["ahead in the end"] == "dinov2_s, linear_probe"
+    assert row["low"] < 256 * ((0.60 - 0.10) / (0.30 - 0.05)) ** 2 < row["high"]
 
 
 def test_blur_table_has_slopes_and_ends_of_leads() -> None:
@@ -196,12 +175,6 @@ def test_blur_table_needs_blur() -> None:
         blur_table.write("simulated", grouped(results))
 
 
-def test_the_kept_runs_are_of_models_that_are_there(tmp_path: Path) -> None:
-    files = models_table.write_csv(ROOT / "experiments" / "endonuke.csv", tmp_path)
-    assert [file.name for file in files] == ["models-endonuke.csv", "models-endonuke.md", "models-endonuke.tex"]
-    assert set(pd.read_csv(files[0])["model"]) <= set(recipes.scratch_models())
-
-
 def test_no_model_gets_more_search_than_another() -> None:
     lines = recipes.LINES.read()
     assert set(lines["model"]) <= set(recipes.scratch_models())
@@ -209,6 +182,8 @@ def test_no_model_gets_more_search_than_another() -> None:
     per_model = lines.groupby(["data", "flag_limit", "epochs", "model"])["candidate"].apply(sorted)
     whole = [candidates for candidates in per_model if len(candidates) == len(recipes.CANDIDATES)]
     assert len(whole) == len(per_model), "a search is half done"
+    searches = lines.groupby("model")[["data", "flag_limit", "epochs"]].apply(lambda of: {*of.itertuples(index=False)})
+    assert all(of == searches.iloc[0] for of in searches)
 
 
 def test_models_hold_the_chosen_recipe() -> None:
