@@ -57,16 +57,22 @@ def intervals_at_once(apart: Sequence[Estimate]) -> list[tuple[float, float]]:
     """
     level = 1 - 0.05 / comb(len(apart) + 1, 2)
     several = [each for each in apart if len(each.values) > 1]
-    of_seeds = {id(each): each.values.var(ddof=1) / len(each.values) for each in several}
     freedom = sum(len(each.values) - 1 for each in several)
+    mean = float(np.mean([_of_seeds(each) for each in several])) if several else 0.0
     intervals = []
     for each in apart:
         draws = each.draws.mean(axis=1)
-        own = max(of_seeds[id(each)], float(np.mean(list(of_seeds.values())))) if id(each) in of_seeds else 0.0
-        half = stats.half_of_both(draws.var(ddof=1), own, freedom, level) if own > 0 else np.nan
-        ends = (each.mean - half, each.mean + half) if own > 0 else stats.interval(draws, level)
-        intervals.append((float(ends[0]), float(ends[1])))
+        if len(each.values) > 1 and mean > 0:
+            half = stats.half_of_both(draws.var(ddof=1), max(_of_seeds(each), mean), freedom, level)
+            intervals.append((each.mean - half, each.mean + half))
+        else:
+            intervals.append(stats.interval(draws, level))
     return intervals
+
+
+def _of_seeds(estimate: Estimate) -> float:
+    """The variance of its mean over seeds."""
+    return float(estimate.values.var(ddof=1) / len(estimate.values))
 
 
 def combine(function: Callable[[np.ndarray], np.ndarray], estimates: Sequence[Estimate]) -> Estimate:

@@ -135,10 +135,7 @@ def interval_of_mean(
 
 
 def half_of_both(of_specimens: float, of_seeds: float, freedom: int, level: float = 0.95) -> float:
-    """Half of an interval of two variances that add up, that over seeds, > 0, known with these degrees of freedom.
-
-    Those of their sum are Satterthwaite's (1946), the specimens' being many.
-    """
+    """Half of an interval of two variances that add up; `freedom` is of that over seeds, > 0 (Satterthwaite)."""
     whole = of_specimens + of_seeds
     return float(stdtrit(freedom * (whole / of_seeds) ** 2, (1 + level) / 2) * np.sqrt(whole))
 

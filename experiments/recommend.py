@@ -148,12 +148,13 @@ def _focus(groups: Sequence[Group]) -> list[str]:
     text = f"Out of focus (sigma {strongest:g} after the resize, flag_limit {limit_of(chosen)})"
     best = max(scores, key=lambda label: scores[label][1].mean)
     told = f"{text} {best} has the highest macro-F1, {_scored(scores[best][1])}."
-    least, most = (pick(changes, key=lambda label: changes[label].mean) for pick in (max, min))
+    ends = [pick(changes, key=lambda label: changes[label].mean) for pick in (max, min)]
     words = [
-        f"{label} {with_interval(*changes[label].summary(), sign='+')}{_of_one(changes[label])}"
-        for label in (least, most)
+        f"by {with_interval(*changes[label].summary(), sign='+')} in {label}{_of_one(changes[label])}" for label in ends
     ]
-    return [f"{told} Against sharp cells macro-F1 changes least in {words[0]}, and most in {words[1]}."]
+    if len(changes) == 1:
+        return [f"{told} Against sharp cells it changes {words[0]}."]
+    return [f"{told} Against sharp cells it changes {words[0]} at best, and {words[1]} at worst."]
 
 
 def _of_one(score: Estimate) -> str:

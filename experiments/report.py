@@ -98,7 +98,9 @@ def _tables(groups: Sequence[Group], lacking: list[str]) -> Iterator[dict[str, A
         ("Behind the best, on the same cells", compare_table.NOTE): lambda: compare_table.shown(
             compare_table.summarise(groups)
         ),
-        ("Who stays ahead from where on", scaling_table.WORDS): lambda: scaling_table.shown_crossings(groups),
+        ("Who stays ahead from where on", scaling_table.WORDS): lambda: scaling_table.shown_crossings(
+            scaling_table.crossings(groups)
+        ),
         ("Power laws of macro-F1 and flag_limit", ""): lambda: scaling_table.shown_fits(scaling_table.fits(groups)),
         ("Under blur", ""): lambda: blur_table.shown(blur_table.summarise(under_blur(groups))),
         ("Up to which sigma a lead lasts", blur_table.NOTE): lambda: blur_table.shown_leads(

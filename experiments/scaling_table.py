@@ -71,9 +71,8 @@ def write(data: str, groups: Sequence[Group], folder: Path = Path("tables")) -> 
     table, pairs = fits(groups), crossings(groups)
     files = write_table(folder / file_name("scaling", data), table, shown_fits(table), [told(groups)])
     if not pairs.empty:
-        files += write_table(
-            folder / file_name("crossings", data), pairs, shown_crossings(groups), [told(groups), WORDS]
-        )
+        notes = [told(groups), WORDS]
+        files += write_table(folder / file_name("crossings", data), pairs, shown_crossings(pairs), notes)
     return files
 
 
@@ -87,9 +86,8 @@ def shown_fits(table: pd.DataFrame) -> pd.DataFrame:
     return shown.assign(**{"no fit because": table["no fit because"]})
 
 
-def shown_crossings(groups: Sequence[Group]) -> pd.DataFrame:
+def shown_crossings(pairs: pd.DataFrame) -> pd.DataFrame:
     """The second table for people."""
-    pairs = crossings(groups)
     return pairs.assign(**{name: pairs[name].map(in_words) for name in ("from", "low", "high")})
 
 
