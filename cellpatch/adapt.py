@@ -12,7 +12,9 @@ class Schedule(ABC):
     """How a gradient descent goes.
 
     `warmup` is a part of all steps, `patience` epochs without a better score. Validated and kept is the weights'
-    exponential average, whose span is all steps over `average_over` (0: the weights as they are).
+    exponential average, whose span is all steps over `average_over` (0: the weights as they are). `weight_decay` is of
+    tensors with more than one axis, so not of norms and biases, but of positions and class tokens too, which others
+    often leave out.
     """
 
     lr: float
@@ -21,7 +23,7 @@ class Schedule(ABC):
     batch_size: int
     label_smoothing: float
     class_weights: Literal["none", "balanced"]
-    average_over: float
+    average_over: int
     patience: int
 
     pretrained: ClassVar[bool] = True  # whether it starts from published weights

@@ -1,5 +1,6 @@
 """Training-time augmentation: flips, right-angle rotations, small shifts, stain jitter in optical density."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,16 @@ class DeviceAugment(nn.Module):
         moved = turn_and_shift(crops, keep_px, self.shift_px)
         draws = torch.empty(2, len(crops), 3, device=crops.device).uniform_(-1, 1)
         return jitter_stain(moved, 1 + self.stain_gain * draws[0], self.stain_offset * draws[1])
+
+
+def drawn_view(
+    augment: DeviceAugment, number: int, crops: UInt8[Tensor, "b side side 3"], keep_px: int, start: int
+) -> Float[Tensor, "b 3 keep_px keep_px"]:
+    """Crops augmented by draws that are of `number`, and of where they start among all, alone; torch's stay theirs."""
+    seed = int.from_bytes(hashlib.sha256(f"{number} {start}".encode()).digest()[:4], "little")
+    with torch.random.fork_rng(devices=[crops.device] if crops.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return augment(crops, keep_px)
 
 
 class AlbumentationsAugment:

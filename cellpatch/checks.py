@@ -31,6 +31,8 @@ def check_trainer(trainer: dict[str, Any]) -> None:
     for name, allowed in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
         if trainer[name] not in allowed:
             raise ValueError(f"trainer.{name} must be of {list(allowed)}, but got {trainer[name]!r}")
+    if trainer["precision"] == "16-mixed" and device_of(trainer).type == "cpu":  # Lightning would take bf16
+        raise ValueError("trainer.precision=16-mixed needs a GPU, but this trains on the CPU: bf16-mixed works here")
     if type(trainer["resume"]) is not bool:
         raise ValueError(f"trainer.resume must be true or false, but got {trainer['resume']!r}")
     if device_of(trainer).type == "cuda" and trainer["devices"] > torch.cuda.device_count():

@@ -127,8 +127,8 @@ def _file_of(model: str, weights_dir: Path) -> str | None:
     """The one file there that is named after the model; None if there is none: other places may have its weights."""
     if not weights_dir.is_dir():
         raise ValueError(f"weights_dir must be a folder, but got {weights_dir}")
-    files = [weights_dir / f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".bin")]
-    found = [str(file) for file in files if file.is_file()]
+    files = [weights_dir / f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin")]
+    found = [str(file) for file in files if file.exists() or file.is_symlink()]
     if len(found) > 1:
         raise ValueError(f"weights_dir must hold one file of {model}, but got {found}")
     return found[0] if found else None
@@ -190,6 +190,19 @@ def _check_node(place: str, node: dict[str, Any]) -> None:
             raise ValueError(f"unknown key {place}.{key}; allowed are {', '.join(allowed)}")
         if key in hints and not (is_bearable(value, hints[key], conf=_NUMBERS) and _flags_fit(value, hints[key])):
             raise ValueError(f"{place}.{key} must be {_readable(hints[key])}, but got {value!r}")
+        if key in hints and float in (kinds := _kinds(hints[key])) and not kinds & {int, Any}:
+            node[key] = _as_floats(value)
+
+
+def _kinds(hint: Any) -> set[Any]:
+    return {hint}.union(*map(_kinds, get_args(hint)))
+
+
+def _as_floats(value: Any) -> Any:
+    """0 and 0.0 are one setting where a number need not be whole, and so one run."""
+    if isinstance(value, list):
+        return [_as_floats(each) for each in value]
+    return float(value) if type(value) is int else value
 
 
 def _hints(target: type[Any]) -> dict[str, Any]:

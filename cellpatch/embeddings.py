@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -20,12 +21,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from filelock import Timeout
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from filelock import AcquireReturnProxy, Timeout
+from jaxtyping import Float, Int
 
 from cellpatch import __version__
-from cellpatch.augment import DeviceAugment
+from cellpatch.augment import DeviceAugment, drawn_view
 from cellpatch.data.store import CellStore
 from cellpatch.network import Network, inferring
 from cellpatch.progress import batches
@@ -34,6 +34,7 @@ from cellpatch.publish import lock, sha256_of, whole_or_absent
 log = logging.getLogger(__name__)
 _GIB = 2**30
 _FILES = {"features.npy", "key.json"}
+_VIEW_CELLS = 64  # drawn at a time, whatever the batch: every machine draws the same
 Dtype = Literal["float32", "float16"]
 View = tuple[DeviceAugment, int]  # an augmentation, and a number that seeds its draws
 
@@ -62,28 +63,42 @@ class Cache:
         `content` holds what determines them beside the crops, the dtype, the view and the versions of cellpatch and
         timm: the fingerprint of the weights, the backbone's arguments, the optics. `name` is for people. `network`
         is called only if they have to be computed. Of many processes that ask, one computes and the others wait.
-        Raises ValueError if the folder would grow beyond its limit.
+        Raises ValueError if the folder cannot be written, or would grow beyond its limit.
         """
         key = content | {"crops": _crops_fingerprint(store, cells), "dtype": self.dtype, "cellpatch": __version__}
         key |= {"timm": metadata.version("timm")}
         if view is not None:
             augment, number = view
             settings = [augment.stain_gain, augment.stain_offset, augment.shift_px]
-            key["view"] = {"number": number, "augment": settings, "batch": self.batch}
+            key["view"] = {"number": number, "augment": settings}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with lock(self.folder / f".{digest}.lock"):
-            found = sorted(self.folder.glob(f"[!.]*-{digest}"))
+        there = self._find(digest)
+        if there is not None and _is_whole(there):  # no lock: the folder may be others', and not to be written
+            with suppress(FileNotFoundError):  # it is being cleared
+                return _open(there)
+        with self._lock(digest):
+            there = self._find(digest)
             safe = re.sub(r"[^-\w.]+", "_", name).lstrip(".")
-            target = found[0] if found else self.folder / f"{safe}-{digest}"
-            if not all((target / file).exists() for file in _FILES):
-                if found:
+            target = there or self.folder / f"{safe}-{digest}"
+            if not _is_whole(target):
+                if there:
                     _delete(target)
                 with whole_or_absent(target) as temporary:
                     self._compute(network().to(self.device), store, cells, temporary, view)
                     facts = {"content": key, "sha256": sha256_of(temporary / "features.npy")}
                     (temporary / "key.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
             return _open(target)
+
+    def _find(self, digest: str) -> Path | None:
+        return min(self.folder.glob(f"[!.]*-{digest}"), default=None)
+
+    def _lock(self, digest: str) -> AcquireReturnProxy:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return lock(self.folder / f".{digest}.lock").acquire()
+        except OSError as error:
+            told = f"data.loading.embeddings_dir={self.folder} cannot be written: {error.strerror}"
+            raise ValueError(told) from error
 
     def _compute(
         self,
@@ -96,10 +111,16 @@ class Cache:
         network.eval()
         # Written as a stream: a memory map of a file that a full disk cuts short ends in SIGBUS.
         with (folder / "features.npy").open("wb") as stream:
-            for start in batches(len(cells), self.batch, "embedding"):
-                crops = torch.from_numpy(store.crops(cells[start : start + self.batch])).to(self.device)
+            n = self.batch if view is None else _VIEW_CELLS
+            for start in batches(len(cells), n, "embedding"):
+                crops = torch.from_numpy(store.crops(cells[start : start + n]))
                 with inferring():
-                    found = network.features(crops) if view is None else _of_view(network, crops, view, start)
+                    if view is None:
+                        found = network.features(crops.to(self.device))
+                    else:
+                        pixels = drawn_view(*view, crops, network.optics.needed_px, start).split(self.batch)
+                        parts = [network.backbone(network.optics(part.to(self.device))) for part in pixels]
+                        found = torch.cat(parts)
                 with np.errstate(over="ignore"):  # told below
                     rows = found.float().cpu().numpy().astype(self.dtype)
                 self._check_finite(rows)
@@ -121,12 +142,13 @@ class Cache:
             )
 
     def _check_room(self, size: int) -> None:
-        held = sum(file.stat().st_size for file in self.folder.glob("*/features.npy"))
-        if held + size > self.limit_gib * _GIB:
+        held = sum(_bytes(file) for file in self.folder.glob("*/features.npy"))
+        limit = self.limit_gib * _GIB
+        if held + size > limit:
+            clearing = f", or clear some: python -m cellpatch.embeddings {self.folder}" if size <= limit else ""
             raise ValueError(
-                f"{self.folder} holds {held / _GIB:.2f} GiB of features and these are {size / _GIB:.2f}: more than "
-                f"data.loading.embeddings_gib={self.limit_gib:g}; raise it, or clear some: "
-                f"python -m cellpatch.embeddings {self.folder}"
+                f"{self.folder} holds {held / _GIB:.3g} GiB of features and these are {size / _GIB:.3g}: more than "
+                f"data.loading.embeddings_gib={self.limit_gib:g}; raise it{clearing}"
             )
         log.info("embedding: %.2f GiB of features in %s", size / _GIB, self.folder)
 
@@ -138,20 +160,14 @@ def _crops_fingerprint(store: CellStore, cells: Int[np.ndarray, " n"]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _of_view(network: Network, crops: UInt8[Tensor, "b side side 3"], view: View, start: int) -> Tensor:
-    augment, number = view
-    seed = int.from_bytes(hashlib.sha256(f"{number} {start}".encode()).digest()[:4], "little")
-    with torch.random.fork_rng(devices=[crops.device] if crops.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        pixels = augment(crops, network.optics.needed_px)
-    return network.backbone(network.optics(pixels))
-
-
 @lru_cache(maxsize=32)
 def _open(folder: Path) -> Float[np.ndarray, "n d"]:
     """The memory map of one entry; raises ValueError if it was altered. Checked once in a process."""
-    facts = json.loads((folder / "key.json").read_text(encoding="utf-8"))
-    if sha256_of(folder / "features.npy") != facts["sha256"]:
+    try:
+        sha256 = json.loads((folder / "key.json").read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{folder}: key.json cannot be read ({error}): delete the folder") from error
+    if sha256_of(folder / "features.npy") != sha256:
         raise ValueError(f"{folder}: the checksum of features.npy differs from key.json: delete the folder")
     return np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
 
@@ -167,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = sorted(set(options.clear) - set(entries))
     if unknown:
         sys.exit(f"error: {options.folder} has no {unknown}; it has {list(entries)}")
-    for name in list(entries) if options.clear_all else options.clear:
+    for name in list(entries) if options.clear_all else dict.fromkeys(options.clear):
         if clear(options.folder / name):
             print(f"deleted {name}, {entries.pop(name) / 2**20:.1f} MiB")
         else:
@@ -180,11 +196,26 @@ def main(arguments: list[str] | None = None) -> None:
 def _is_entry(folder: Path) -> bool:
     """Whether it is an entry, or what is left of one; a folder with anything else in it is no business of ours."""
     named = re.search(r"-[0-9a-f]{12}(\.\d+\.tmp)?$", folder.name)
-    return named is not None and {file.name for file in folder.iterdir()} <= _FILES
+    try:
+        return named is not None and {file.name for file in folder.iterdir()} <= _FILES
+    except FileNotFoundError:  # deleted meanwhile
+        return False
+
+
+def _is_whole(entry: Path) -> bool:
+    return all((entry / file).exists() for file in _FILES)
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+    return sum(_bytes(folder / file) for file in _FILES)
+
+
+def _bytes(file: Path) -> int:
+    """0 of a file that is not there, or was deleted or renamed a moment ago."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def clear(entry: Path) -> bool:
@@ -199,10 +230,14 @@ def clear(entry: Path) -> bool:
 
 
 def _delete(entry: Path) -> None:
-    """Under its lock; one who is killed in between leaves what counts as unfinished."""
-    if not entry.name.startswith("."):
-        entry = entry.rename(entry.with_name(f".{entry.name}.{os.getpid()}.tmp"))
-    shutil.rmtree(entry)
+    """Under its lock; one who is killed in between leaves what counts as unfinished. It may be gone already."""
+    with suppress(FileNotFoundError):
+        if entry.is_symlink():  # what it points to is not ours
+            entry.unlink()
+            return
+        if not entry.name.startswith("."):
+            entry = entry.rename(entry.with_name(f".{entry.name}.{os.getpid()}.tmp"))
+        shutil.rmtree(entry)
 
 
 if __name__ == "__main__":

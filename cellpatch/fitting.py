@@ -92,6 +92,7 @@ def fit_by_gradients(
         predictor(plain, study, model.network),
         trained_state(model.network),
         {
+            "precision": trainer.precision,
             "best_epoch": best.epoch,
             "epochs": len(best.history),
             "resumed_at_epoch": best.resumed,

@@ -131,7 +131,7 @@ def restore(run: Path, weights_file: Path | None = None) -> Network:
     """
     check_files(run)
     record = read_record(run)
-    config = record["config"] | {"augment": {}}  # how crops were varied is no part of what was trained
+    config = record["config"] | {"augment": {}, "weights_dir": None}  # neither is part of what was trained
     plain, n_classes = check(OmegaConf.create(config)), len(record["classes"])
     geometry = geometry_of(record)
     if weights_file is not None:

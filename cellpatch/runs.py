@@ -94,8 +94,6 @@ def identity(
         content["optics"] |= {"unit": config["optics"]["unit"], "train_kind": sorted(config["optics"]["train_kind"])}
     if probe:
         content["embedding_dtype"] = config["data"]["loading"]["embedding_dtype"]
-    if probe and config["adapt"]["views"]:  # each batch draws anew
-        content["embedding_batch"] = config["data"]["loading"]["embedding_batch"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -1,6 +1,7 @@
 """Every YAML agrees with the signature it feeds; what users mistype is an error before any work."""
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def test_a_name_may_be_a_number() -> None:
         ({"resume": "yes"}, "trainer.resume must be true or false, but got 'yes'"),
         ({"accelerator": "gpuu"}, "trainer.accelerator must be of .*, but got 'gpuu'"),
         ({"precision": "bf16-true"}, "trainer.precision must be of .*, but got 'bf16-true'"),
+        ({"precision": "16-mixed", "accelerator": "cpu"}, "trainer.precision=16-mixed needs a GPU"),
     ],
 )
 def test_trainers_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
@@ -139,6 +141,31 @@ def test_trainers_that_make_no_sense(settings: dict[str, Any], message: str) -> 
     check_trainer(trainer)
     with pytest.raises(ValueError, match=message):
         check_trainer(trainer | settings)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("adapt.weight_decay=0.0",),
+        ("adapt.lr=1.0",),
+        ("augment.stain_gain=0.0",),
+        ("model.backbone.drop_path=0.0",),
+        ("optics.train=[0.0,1.0]", "optics.train_kind=[post]"),
+        ("model=dinov2_s", "adapt=linear_probe", "adapt.strengths=[1.0,0.1]"),
+    ],
+)
+def test_a_whole_number_is_the_same_setting_as_a_float(overrides: tuple[str, ...]) -> None:
+    whole = [override.replace(".0", "") for override in overrides]
+    assert whole != list(overrides)
+    one, other = (json.dumps(check(compose_config(list(each)))) for each in (overrides, whole))
+    assert one == other
+
+
+def test_whole_numbers_stay_whole_where_they_must() -> None:
+    adapt = _compose("model=cnn")["adapt"]
+    assert type(adapt["batch_size"]) is int
+    with pytest.raises(ValueError, match="adapt.batch_size must be int, but got 32.0"):
+        _compose("model=cnn", "adapt.batch_size=32.0")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,6 +1,7 @@
 """Features kept on disk: computed once, whole or absent, cleared on request."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,24 @@ def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path
     assert not np.allclose(one, other)
 
 
+def test_a_view_s_draws_are_not_of_the_batch(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    store, view = CellStore(store_of(n=200)), (DeviceAugment(0.1, 0.1, 1), 0)
+    whole = _features(store, tmp_path / "a", view=view)
+    cache = embeddings.Cache(tmp_path / "b", 1, 7, torch.device("cpu"))
+    parts = cache.features(lambda: _network(8), store, "cnn", {"weights": "w"}, np.arange(200), view)
+    np.testing.assert_allclose(whole, parts, atol=1e-6)
+    names = [next((tmp_path / folder).glob("[!.]*")).name for folder in "ab"]
+    assert names[0] == names[1], "nor is the entry's name"
+
+
 def test_a_full_cache_says_so_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
     store = CellStore(store_of())
-    with pytest.raises(ValueError, match=r"more than data.loading.embeddings_gib=1e-07; raise it, or clear some"):
+    with pytest.raises(ValueError, match=r"these are 8.94e-07: more than .*embeddings_gib=1e-07; raise it$"):
         _features(store, tmp_path / "e", limit_gib=1e-7)
     assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
+    _features(store, tmp_path / "e")
+    with pytest.raises(ValueError, match=r"holds 1.01e-06 GiB .*: more than .*; raise it, or clear some: python -m"):
+        _features(store, tmp_path / "e", limit_gib=1e-6, dtype="float16")
 
 
 def test_two_that_compute_at_once_stay_below_the_limit_together(
@@ -149,6 +163,52 @@ def test_another_version_embeds_again(
     assert len(list((tmp_path / "e").glob("*/features.npy"))) == 2
 
 
+def test_every_setting_of_a_view_and_the_geometry_count(
+    store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CellStore(store_of())
+    settings = [(0.1, 0.1, 1), (0.2, 0.1, 1), (0.1, 0.2, 1), (0.1, 0.1, 2)]
+    for each in settings:
+        _features(store, tmp_path / "e", view=(DeviceAugment(*each), 0))
+    assert len(list((tmp_path / "e").glob("[!.]*"))) == len(settings)
+    _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 1))
+    monkeypatch.setattr(store, "geometry", replace(store.geometry, um_per_px=0.3))
+    _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 0))
+    monkeypatch.setattr(embeddings.metadata, "version", lambda name: f"another {name}")
+    _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 0))
+    assert len(list((tmp_path / "e").glob("[!.]*"))) == len(settings) + 3
+
+
+def test_a_warm_folder_need_not_be_writable(
+    store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CellStore(store_of())
+    warm = np.array(_features(store, tmp_path / "e"))
+
+    def refuse(file: Path) -> FileLock:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(embeddings, "lock", refuse)
+    embeddings._open.cache_clear()
+    np.testing.assert_array_equal(_features(store, tmp_path / "e"), warm)
+    with pytest.raises(ValueError, match=r"data.loading.embeddings_dir=.*cannot be written: Permission denied"):
+        _features(store, tmp_path / "e", dtype="float16")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"embeddings_dir=.*file cannot be written: File exists"):
+        _features(store, tmp_path / "file")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_damaged_key_is_told_with_its_place(store_of: Callable[..., Path], tmp_path: Path, content: str) -> None:
+    store = CellStore(store_of())
+    _features(store, tmp_path / "e")
+    [key] = (tmp_path / "e").glob("*/key.json")
+    key.write_text(content, encoding="utf-8")
+    embeddings._open.cache_clear()
+    with pytest.raises(ValueError, match=rf"{key.parent}: key.json cannot be read .*: delete the folder"):
+        _features(store, tmp_path / "e")
+
+
 def test_a_full_disk_is_told_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
     root = store_of(n=300)
     program = (
@@ -192,6 +252,31 @@ def test_half_an_entry_is_listed_and_made_anew(
     assert entry.parent.name in capsys.readouterr().out
     embeddings._open.cache_clear()
     np.testing.assert_array_equal(_features(store, tmp_path / "e"), whole)
+
+
+def test_two_that_clear_at_once_both_end_well(tmp_path: Path) -> None:
+    for i in range(400):
+        entry = tmp_path / f"cnn-{i:012x}"
+        entry.mkdir()
+        for name in ("features.npy", "key.json"):
+            (entry / name).touch()
+    command = ("-m", "cellpatch.embeddings", str(tmp_path), "--clear-all")
+    for process in [start_python(*command) for _ in range(3)]:
+        assert "entries of" in process.communicate(timeout=300)[0]
+        assert process.returncode == 0
+    assert not list(tmp_path.glob("*/"))
+
+
+def test_a_name_given_twice_and_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    real, link = tmp_path / "elsewhere" / "kept", tmp_path / "e" / "cnn-00000000000a"
+    real.mkdir(parents=True)
+    link.parent.mkdir()
+    (real / "key.json").touch()
+    link.symlink_to(real)
+    embeddings.main([str(link.parent), "--clear", link.name, link.name])
+    assert capsys.readouterr().out.count("deleted") == 1
+    assert not link.is_symlink()
+    assert (real / "key.json").exists(), "what a link points to is not ours"
 
 
 def test_other_folders_are_never_cleared(tmp_path: Path) -> None:

@@ -140,6 +140,18 @@ def _adaptations(model: dict[str, Any]) -> dict[str, Schedule]:
     }
 
 
+def test_lora_s_settings_reach_its_layers() -> None:
+    model = _config("dinov2_s")["model"]
+    backbone = stand_in(model)
+    Lora(**SCHEDULE, rank=2, alpha=6, dropout=0.25, targets=["qkv"]).prepare(backbone)
+    layers = [module for module in backbone.modules() if hasattr(module, "lora_A")]
+    assert len(layers) == sum(name.endswith("qkv") for name, _ in stand_in(model).named_modules()) > 0
+    for layer in layers:
+        assert layer.scaling["default"] == 6 / 2
+        assert layer.lora_dropout["default"].p == 0.25
+        assert layer.lora_A["default"].weight.shape[0] == 2
+
+
 def test_a_fit_moves_what_is_trained_and_nothing_else(model: dict[str, Any], tmp_path: Path) -> None:
     crops = torch.randint(0, 256, (6, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = (crops, torch.tensor([0, 1, 2, 0, 1, 2]), torch.arange(6))

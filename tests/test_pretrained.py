@@ -109,12 +109,19 @@ def test_one_pass_serves_limits_seeds_and_probes(
     assert len(passes) == 1
     train(_config(tmp_path, root, "model.backbone.input_px=64"))
     train(_config(tmp_path, root, "optics.via_px=null"))
-    assert len(passes) == 3, "another input side or optics is another pass"
+    train(_config(tmp_path, root, "optics.resize=bicubic"))
+    assert len(passes) == 4, "another input side or optics is another pass"
     train(_config(tmp_path, root, "data.name=other", "seed=2"))
     label = root / "red" / "specimen0"
     label.rename(root / "green" / "specimen0_was_red")  # one specimen's labels are corrected
     train(_config(tmp_path, root, "seed=3"))
-    assert len(passes) == 4, "another name is none; other labels in another order of cells are"
+    assert len(passes) == 5, "another name is none; other labels in another order of cells are"
+    published = build(check(_config(tmp_path, root))["model"]["weights"]).locate()
+    other = torch.load(published, weights_only=True)
+    other["_conv_stem.weight"] += 1e-3
+    torch.save(other, tmp_path / "other.pth")
+    train(_config(tmp_path, root, f"model.weights.file={tmp_path / 'other.pth'}", "model.weights.sha256=null"))
+    assert len(passes) == 6, "other weights are another pass"
 
 
 def test_the_very_same_cells_are_fitted_once(
@@ -136,10 +143,22 @@ def test_the_very_same_cells_are_fitted_once(
     assert len(fits) == 3, "another setting is another fit"
 
 
-def test_augmented_views_join_the_training_cells(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+def test_augmented_views_join_the_training_cells(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = folder_of_squares(20, 5)
+    fitted = []
+    fit = LinearProbe.fit
+    monkeypatch.setattr(LinearProbe, "fit", lambda *a: (fitted.append(a[1]), fit(*a))[1])
     train(_config(tmp_path, root))
     train(_config(tmp_path, root, "adapt.views=2"))
+    (cells, labels), (viewed, their_labels) = fitted
+    assert len(labels) > 10
+    np.testing.assert_array_equal(their_labels, labels.repeat(3))
+    np.testing.assert_array_equal(viewed[: len(cells)], cells)
+    away = torch.cdist(viewed, cells).view(3, len(cells), len(cells))
+    own = away.diagonal(dim1=1, dim2=2).mean(dim=1)
+    assert (own[1:] < away[1:].mean(dim=(1, 2))).all(), "each copy lies nearer to its cell than to others"
     entries = sorted((tmp_path / "embeddings").glob("[!.]*/features.npy"))
     assert len(entries) == 3
     assert len({file.read_bytes() for file in entries}) == 3
@@ -226,6 +245,21 @@ def test_a_run_is_evaluated_after_its_published_weights_moved(
     assert len(record["metrics"]) == 5
     with pytest.raises(ValueError, match="there is no file .*old.pth"):
         restore(run)
+
+
+def test_a_run_outlives_the_folder_of_weights_that_it_was_given(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder_of_squares(20, 5)
+    (tmp_path / "weights").mkdir()
+    monkeypatch.chdir(tmp_path)
+    train(_config(tmp_path, root, "weights_dir=weights"))
+    (tmp_path / "weights").rmdir()
+    [(run, _)] = _records(tmp_path)
+    assert restore(run)
+    train(_config(tmp_path, root, *BLUR))
+    [(_, record)] = _records(tmp_path)
+    assert len(record["metrics"]) == 5
 
 
 def test_weights_that_change_while_a_run_waits_are_told(

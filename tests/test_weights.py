@@ -225,8 +225,11 @@ def test_in_a_folder_each_model_finds_the_file_of_its_name(tmp_path: Path) -> No
     assert _model("dinov2_s", given, "model.weights.file=w.pth")["weights"]["file"] == "w.pth"
     assert _model("efficientnet_lite0", given)["weights"]["file"] is None, "a package has them"
     assert "weights" not in _model("cnn", given)
-    (tmp_path / "dinov2_s.pth").touch()
-    with pytest.raises(ValueError, match=r"must hold one file of dinov2_s, but got .*dinov2_s.safetensors.*\.pth"):
+    (tmp_path / "uni.bin").symlink_to(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"there is no file .*uni.bin"):
+        build(_model("uni", given)["weights"]).locate()
+    (tmp_path / "dinov2_s.pt").touch()
+    with pytest.raises(ValueError, match=r"must hold one file of dinov2_s, but got .*dinov2_s.safetensors.*\.pt"):
         _model("dinov2_s", given)
     with pytest.raises(ValueError, match="weights_dir must be a folder, but got nowhere"):
         _model("dinov2_s", "weights_dir=nowhere")
@@ -281,6 +284,35 @@ def test_an_altered_file_is_told_by_its_checksum(tmp_path: Path) -> None:
     save_file(_noisy(_vit(64, 64).net), file)
     with pytest.raises(ValueError, match="its sha256 is not 00: another model's, truncated or altered"):
         _weights(file, sha256="00").load(_vit(64, 64))
+    assert _weights(file, sha256=sha256_of(file).upper()).load(_vit(64, 64))
+
+
+def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
+    state = _noisy(_vit(64, 64).net)
+    for name in ("w.bin", "w.SAFETENSORS", "weights of ÜNI 1.pth"):
+        save_file(state, tmp_path / name)
+        assert read_tensors(tmp_path / name).keys() == state.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git's pointer to a large file"),
+        (b"<!DOCTYPE html><html>quota exceeded</html>", "a page of a web site"),
+        (b"", "is no readable checkpoint"),
+    ],
+)
+def test_what_was_fetched_instead_of_the_file_is_told(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "w.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"w.bin: is.* {message}.*Licence: CC BY-NC-ND".replace("is.* is", "is")):
+        _weights(tmp_path / "w.bin").load(_vit(64, 64))
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_file_that_cannot_be_opened(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match="cannot be opened"):
+        read_tensors(tmp_path / name)
 
 
 def test_other_names_and_shapes_are_listed(tmp_path: Path) -> None:
@@ -294,9 +326,20 @@ def test_other_names_and_shapes_are_listed(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=message):
         _weights(file).load(_vit(64, 64))
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match="something else than named tensors"):
-        read_tensors(tmp_path / "list.pth")
+    ones = torch.ones(2, 2)
+    for other in ([1, 2], {1: ones}, {"a": ones.to_sparse()}, {"a": ones.to("meta")}, {"a": 3.0}):
+        torch.save(other, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match="something else than named tensors"):
+            read_tensors(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_other_numbers_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = _noisy(_vit(64, 64).net)
+    state["norm.bias"] = state["norm.bias"].to(dtype)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=rf"has other numbers 1: \['norm.bias {dtype} instead of torch.float32'\]"):
+        _weights(tmp_path / "w.pth").load(_vit(64, 64))
 
 
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -316,6 +359,10 @@ def test_damaged_checkpoints_end_in_our_error(tmp_path: Path) -> None:
         damaged[rng.integers(len(whole))] = rng.integers(256)
         (tmp_path / "w.pth").write_bytes(damaged)
         with suppress(ValueError):  # any other error fails the test
+            read_tensors(tmp_path / "w.pth")
+    for kept in range(len(whole)):
+        (tmp_path / "w.pth").write_bytes(whole[:kept])
+        with pytest.raises(ValueError, match="is no readable checkpoint|holds more than tensors"):
             read_tensors(tmp_path / "w.pth")
 
 

@@ -85,7 +85,10 @@ def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def check_fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError that lists the first differences unless the tensors have the wanted names and shapes."""
+    """Raise ValueError that lists the first differences unless the tensors have the wanted names, shapes and kinds.
+
+    Kinds are real, complex and whole numbers: 16 bits or 32 make no difference.
+    """
     lacking = [name for name in wanted if name not in tensors]
     strange = [name for name in tensors if name not in wanted]
     shapes = [
@@ -93,10 +96,19 @@ def check_fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> No
         for name in wanted
         if name in tensors and tensors[name].shape != wanted[name].shape
     ]
-    problems = {"lacks": lacking, "has too much": strange, "has other shapes": shapes}
+    kinds = [
+        f"{name} {tensors[name].dtype} instead of {wanted[name].dtype}"
+        for name in wanted
+        if name in tensors and _kind(tensors[name]) != _kind(wanted[name])
+    ]
+    problems = {"lacks": lacking, "has too much": strange, "has other shapes": shapes, "has other numbers": kinds}
     if any(problems.values()):
         told = "; ".join(f"{what} {len(names)}: {names[:5]}" for what, names in problems.items() if names)
         raise ValueError(f"does not fit the architecture: it {told}")
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 class Normalise(nn.Module):

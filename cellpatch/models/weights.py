@@ -63,7 +63,7 @@ class Weights:
         """
         file = self.locate()
         expected = self.sha256 or _sha256_in_cache(file)
-        if expected is not None and sha256_of(file) != expected:
+        if expected is not None and sha256_of(file) != expected.lower():
             told = f"{file}: its sha256 is not {expected}: another model's, truncated or altered"
             raise ValueError(f"{told}. {self._how()}")
         try:
@@ -131,9 +131,18 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """Named tensors of a safetensors file or a torch checkpoint, read without running code from it.
 
     A checkpoint that keeps them one level down, under `model`, `state_dict` or `teacher`, is unwrapped.
-    Raises ValueError if the file is truncated, no checkpoint, or a pickle with code.
+    Raises ValueError if the file cannot be opened, is truncated, no checkpoint, or a pickle with code.
     """
-    if file.suffix == ".safetensors":
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise ValueError(f"cannot be opened ({error.strerror})") from error
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError("is git's pointer to a large file, not the file: fetch it with git lfs pull")
+    if start.lstrip().startswith(b"<"):
+        raise ValueError("is a page of a web site, not the file")
+    if file.suffix.lower() == ".safetensors" or start[8:10] == b'{"':  # whatever it is called
         try:
             return load_file(file)
         except SafetensorError as error:
@@ -149,9 +158,15 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict", "teacher"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(map(_is_named_tensor, loaded.items())):
         raise ValueError("holds something else than named tensors")
     return dict(loaded)
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    name, tensor = item
+    dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and not tensor.is_meta
+    return isinstance(name, str) and dense
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
