@@ -186,7 +186,7 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
             "adapt=linear_probe needs a pretrained model, but model=cnn has no weights",
         ),
         (["adapt=lora", "adapt.targets=[nothing]"], "[Tt]arget modules .* not found"),
-        (["optics.train=[0,1]"], "optics.train=.0, 1. needs gradients, but adapt=linear_probe trains on features"),
+        (["optics.train=[0,1]"], "optics.train=.0.0, 1.0. needs gradients, but adapt=linear_probe trains on features"),
         (["adapt.views=1", "augment=none"], "adapt.views=1 needs augment=device"),
         (["adapt=ft_all", "adapt.layer_decay=2"], "adapt.layer_decay must be in"),
         (["+model.backbone.options.checkpoint_path=x.pth"], "options hold no .*checkpoint_path.*weights come through"),

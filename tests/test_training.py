@@ -366,8 +366,8 @@ def test_warm_cosine() -> None:
     assert factors[55] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("over", [1.0, 4.0, 0.0])
-def test_what_is_validated_is_the_weights_exponential_average(over: float) -> None:
+@pytest.mark.parametrize("over", [1, 4, 0])
+def test_what_is_validated_is_the_weights_exponential_average(over: int) -> None:
     network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), Optics(8, 0, 8), nn.Linear(4, 2))
     classifier = Classifier(network, 2, Scratch(**SCHEDULE | {"average_over": over}), {}, None, network.optics)
     trainer = SimpleNamespace(num_training_batches=5, max_epochs=4, world_size=1)
@@ -394,7 +394,7 @@ def test_what_is_validated_is_the_weights_exponential_average(over: float) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0), ("average_over", -1.0)]
+    ("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0), ("average_over", -1)]
 )
 def test_bad_recipes(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
