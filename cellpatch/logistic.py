@@ -67,9 +67,16 @@ def standardise(x: Features) -> tuple[Features, Tensor, Tensor]:
     return (x - mean) / std, mean, std
 
 
-def principal(x: Features) -> tuple[Features, Float[Tensor, "d d"]]:
-    """Features along their principal axes, and the axes, one a column: x = features @ axes.T."""
-    axes = torch.linalg.eigh(x.T @ x)[1]
+def principal(x: Features) -> tuple[Float[Tensor, "n k"], Float[Tensor, "d k"]]:
+    """Features along their principal axes, and the axes, one a column: x = features @ axes.T.
+
+    k is d, or n where cells are fewer than features: what they do not span, no gradient reaches.
+    """
+    if len(x) < x.shape[1]:
+        span, rest = torch.linalg.qr(x.T)
+        along, axes = principal(rest.T)
+        return along, span @ axes
+    axes = torch.linalg.eigh((x.T @ x).double())[1].to(x)  # in 32 bits it fails on some matrices of low rank
     return x @ axes, axes
 
 

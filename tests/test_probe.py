@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cellpatch.logistic import fit_logistic
+from cellpatch.logistic import fit_logistic, principal, standardise
 from cellpatch.probe import LinearProbe, NeighbourHead, Neighbours, Prototypes
 
 Cells = tuple[Tensor, Tensor]
@@ -98,6 +98,35 @@ def test_a_rare_class_does_not_end_the_path_before_it_began() -> None:
     )
     assert whole["tried"]["100.0"] < 0.6 < max(whole["tried"].values())
     assert chosen["val_macro_f1"] == whole["val_macro_f1"]
+
+
+def _few(n: int, seed: int) -> torch.Tensor:
+    """Cells of few kinds, most features constant: in 32 bits eigenvectors of some of these do not converge."""
+    x = (torch.randn(8, 1280, generator=torch.Generator().manual_seed(seed)) > 1.2).float()
+    x[:, :100] = 0
+    return standardise(x.repeat(n // 8, 1))[0]
+
+
+@pytest.mark.parametrize("n", [8, 1600])
+def test_principal_axes_of_few_kinds_of_cells(n: int) -> None:
+    for seed in range(12 if n == 8 else 2):
+        x = _few(n, seed)
+        along, axes = principal(x)
+        assert along.shape == (n, min(n, 1280))
+        np.testing.assert_allclose(along @ axes.T, x, atol=1e-4)
+        np.testing.assert_allclose(axes.T @ axes, np.eye(axes.shape[1]), atol=1e-4)
+        products = along.T @ along
+        np.testing.assert_allclose(products - products.diag().diag(), 0, atol=1e-5 * n * 1280)
+
+
+def test_a_probe_of_fewer_cells_than_features_is_scikit_learns() -> None:
+    (x, labels), (others, _) = _cells(40, 300, 3, seed=1), _cells(200, 300, 3, seed=2)
+    head, _ = LinearProbe(strengths=[0.1], path_steps=10, patience=3, views=0).fit((x, labels), (x, labels), 3)
+    x_, mean, std = standardise(x)
+    expected = LogisticRegression(C=1 / (0.1 * len(x)), tol=1e-8, max_iter=10000).fit(x_.numpy(), labels.numpy())
+    with torch.no_grad():
+        found = head(others).softmax(dim=1)
+    np.testing.assert_allclose(found, expected.predict_proba(((others - mean) / std).numpy()), atol=2e-3)
 
 
 def test_a_constant_feature_does_no_harm() -> None:
