@@ -76,10 +76,13 @@ class DeviceAugment(nn.Module):
 def drawn_view(
     augment: DeviceAugment, number: int, crops: UInt8[Tensor, "b side side 3"], keep_px: int, start: int
 ) -> Float[Tensor, "b 3 keep_px keep_px"]:
-    """Crops augmented by draws that are of `number`, and of where they start among all, alone; torch's stay theirs."""
+    """Crops on the CPU, augmented by draws that are of `number`, and of where they start among all, alone.
+
+    torch's own generators stay as they are.
+    """
     seed = int.from_bytes(hashlib.sha256(f"{number} {start}".encode()).digest()[:4], "little")
-    with torch.random.fork_rng(devices=[crops.device] if crops.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of GPUs too
         return augment(crops, keep_px)
 
 

@@ -257,6 +257,8 @@ def test_16_bits_on_a_cpu_train_nearly_the_same(
     with caplog.at_level("INFO"):
         _train_golden(tmp_path, folder_of_squares(20, 5), "customvit", "none", "trainer.precision=bf16-mixed")
     np.testing.assert_allclose(_losses(caplog.text), GOLDEN["customvit", "none"], atol=0.05)
+    [file] = (tmp_path / "runs").glob("*/record.json")
+    assert read_record(file.parent)["precision"] == "bf16-mixed"
 
 
 def _train_golden(tmp_path: Path, root: Path, model: str, augment: str, *overrides: str) -> None:

@@ -297,14 +297,14 @@ def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git's pointer to a large file"),
-        (b"<!DOCTYPE html><html>quota exceeded</html>", "a page of a web site"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is git's pointer to a large file"),
+        (b"<!DOCTYPE html><html>quota exceeded</html>", "is a page of a web site"),
         (b"", "is no readable checkpoint"),
     ],
 )
 def test_what_was_fetched_instead_of_the_file_is_told(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "w.bin").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"w.bin: is.* {message}.*Licence: CC BY-NC-ND".replace("is.* is", "is")):
+    with pytest.raises(ValueError, match=rf"w.bin: {message}.*Licence: CC BY-NC-ND"):
         _weights(tmp_path / "w.bin").load(_vit(64, 64))
 
 
