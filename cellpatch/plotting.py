@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PRETRAINED_PX = 224  # the study's input of pretrained models
+SCRATCH_PX, PRETRAINED_PX = 40, 224  # the study's inputs of models from scratch and of pretrained ones
 COLUMN_MM, PAGE_MM, LEGEND_ROW_MM = 86, 178, 3.7  # a column and both of a two-column journal; a line of a legend
 # Safe for colour-blind readers: Okabe & Ito's palette with a brown for its yellow, and for pretrained models Paul Tol's
 # muted one. Those whose weights are had offline have colours far from all of the first.
@@ -116,9 +116,9 @@ def look(model: str) -> dict[str, Any]:
 def look_at(place: Mapping[str, Any]) -> dict[str, Any]:
     """The look of a model at a place in a grid.
 
-    Hollow if it is a pretrained one at a side below the study's, half filled if it was trained on blur.
+    Hollow if its input has another side than in the study, half filled if it was trained on blur.
     """
-    hollow = place["adapt"] != "scratch" and place["input_px"] < PRETRAINED_PX
+    hollow = place["input_px"] != (SCRATCH_PX if place["adapt"] == "scratch" else PRETRAINED_PX)
     fill = {"fillstyle": "none"} if hollow else {"fillstyle": "bottom"} if "trained on" in place["optics"] else {}
     return look(place["model"]) | fill
 

@@ -24,7 +24,7 @@ from cellpatch.data.store import CellStore, Geometry
 from cellpatch.data.writer import StoreWriter
 from cellpatch.estimates import difference, over_seeds, paired
 from cellpatch.groups import data_sets, grouped
-from cellpatch.plotting import Drawing, draw_from, log_axis, look, new_figure, save, styled
+from cellpatch.plotting import Drawing, draw_from, log_axis, look, look_at, new_figure, save, styled
 from cellpatch.publish import whole_or_absent
 from cellpatch.results import pack, read_results
 from cellpatch.stats import macro_f1
@@ -311,6 +311,13 @@ def test_every_model_has_a_look_of_its_own() -> None:
     assert len({(style["color"], style["marker"]) for style in styles.values()}) == len(names) + 1
     scratch = [name for name, pretrained in models().items() if not pretrained]
     assert len({styles[name]["color"] for name in scratch}) == len(scratch) == 8
+
+
+@pytest.mark.parametrize(("adapt", "usual", "other"), [("scratch", 40, 64), ("linear_probe", 224, 56)])
+def test_another_input_side_is_hollow(adapt: str, usual: int, other: int) -> None:
+    place = {"model": "cnn", "adapt": adapt, "optics": "via 40 px"}
+    assert "fillstyle" not in look_at(place | {"input_px": usual})
+    assert look_at(place | {"input_px": other})["fillstyle"] == "none"
 
 
 # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB
