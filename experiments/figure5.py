@@ -47,7 +47,7 @@ def draw(data: str, groups: Sequence[Group]) -> Drawing:
     axes.set_ylim(-0.5, len(order) - 0.5)
     if np.ptp(axes.get_xlim()) < FLAT:
         axes.set_xlim(-FLAT, FLAT)
-    axes.locator_params(axis="x", nbins=4)  # labels have up to six characters
+    axes.locator_params(axis="x", nbins=4, min_n_ticks=3)  # labels have up to six characters
     axes.set_xlabel("accuracy per doubling of (1 + sigma)")
     finish(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = "Degradation rate: slope of accuracy against log2(1 + sigma), blur after (post) and before (pre) resizing"
