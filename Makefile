@@ -14,7 +14,7 @@ BIN := .venv/bin
 RUNS ?= runs
 ENTITY ?=
 QUICK := runs/quick
-FIGURES := $(patsubst experiments/%.py,%,$(wildcard experiments/figure*.py experiments/*_table.py))
+FIGURES := $(basename $(notdir $(wildcard experiments/figures/*.py experiments/tables/*.py)))
 
 .PHONY: help run test test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
 help:
@@ -28,7 +28,7 @@ help:
 run: .venv/installed
 	$(BIN)/python train.py -m experiment=quick
 	$(BIN)/python -m cellpatch.runs $(QUICK) --csv $(QUICK)/runs.csv
-	$(BIN)/python experiments/figure3.py $(QUICK)
+	$(BIN)/python experiments/figures/figure3.py $(QUICK)
 	@echo
 	@echo "Look at: figures/figure3.png   macro-F1 against annotations per class (synthetic cells)"
 	@echo "         $(QUICK)/runs.csv   every run in one table; again with: $(BIN)/python -m cellpatch.runs $(QUICK)"
@@ -38,23 +38,23 @@ data: .venv/installed
 	$(BIN)/python -m cellpatch.data.prepare $(ARGS)
 
 figures tables: .venv/installed
-	$(BIN)/python experiments/paper.py $(RUNS) $@
+	$(BIN)/python experiments/report/make_all.py $(RUNS) $@
 
 paper: .venv/installed
-	$(BIN)/python experiments/paper.py $(RUNS) figures tables
+	$(BIN)/python experiments/report/make_all.py $(RUNS) figures tables
 
 $(FIGURES): .venv/installed
-	$(BIN)/python experiments/$@.py $(RUNS)
+	$(BIN)/python $(wildcard experiments/*/$@.py) $(RUNS)
 
 report: .venv/installed
-	$(BIN)/python experiments/report.py $(RUNS)
+	$(BIN)/python experiments/report/report.py $(RUNS)
 
 dashboard: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dashboard]'
-	$(BIN)/python experiments/dashboard.py $(ENTITY)
+	$(BIN)/python experiments/report/dashboard.py $(ENTITY)
 
 coverage: .venv/installed
-	$(BIN)/python experiments/coverage.py
+	$(BIN)/python experiments/studies/coverage.py
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs

@@ -8,26 +8,26 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cellpatch.command import INTERRUPTED, guard, usage
-from cellpatch.config import CONF, find_plugins, register
-from cellpatch.grid import attempt, one
+from cellpatch.cli.usage import INTERRUPTED, exit_on_value_error, usage
+from cellpatch.config.schema import CONF, register
+from cellpatch.runs.outcome import format_outcome
+from cellpatch.sweeps.jobs import run_job
 
 register()
-find_plugins()
 # Our launchers' YAMLs have the names of the plugins' own on purpose: Hydra 1.3 takes those as schemas, and grumbles.
 warnings.filterwarnings("ignore", message=r"(?s).*is validated against ConfigStore schema")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> None:
-    from cellpatch.training import train  # torch and Lightning take seconds, --help should not
+    from cellpatch.runs.runner import train  # torch and Lightning take seconds, --help should not
 
     if HydraConfig.get().mode == RunMode.RUN:
-        outcome = guard(train, config)
+        outcome = exit_on_value_error(train, config)
         if config.dry_run:
-            print(one(outcome))
+            print(format_outcome(outcome))
     else:
-        attempt(train, config)
+        run_job(train, config)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,15 @@ from measured import in_turn, option_parser, report, share_of_time
 from torch import nn
 from torch.nn.functional import interpolate
 
-from cellpatch.conditions import CLEAN, Condition
-from cellpatch.config import build, check, compose_config
-from cellpatch.fitted import predictor
-from cellpatch.memory import cells_at_a_time, keep_freed_blocks
-from cellpatch.network import Network, optics_of
-from cellpatch.optics import Optics
-from cellpatch.study import open_study
+from cellpatch.config.instantiate import build
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
+from cellpatch.data.dataset import open_dataset
+from cellpatch.models.network import Network, build_optics
+from cellpatch.models.predictor import make_predict_fn
+from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.optics.operator import Optics
+from cellpatch.runtime.device import inference_batch_size, tune_malloc
 
 CROP_PX, MARGINS_PX, SIGMA = 80, (0, 26), 1.6
 
@@ -50,7 +52,7 @@ def direct(x: torch.Tensor, kind: str, margin_px: int) -> torch.Tensor:
 def main() -> None:
     options = option_parser("Time blur.", repeats=15, cells=6000).parse_args()
     found = []
-    keep_freed_blocks()
+    tune_malloc()
     for margin_px, kind in product(MARGINS_PX, ("pre", "post")):
         side = CROP_PX + 2 * margin_px
         x = torch.rand(64, 3, side, side)
@@ -62,15 +64,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = store_of(Path(folder), options.cells)
         plain = check(compose_config(["model=customvit", f"data.cells={options.cells}", "trainer.accelerator=cpu"]))
-        study = open_study(plain, store)
+        study = open_dataset(plain, store)
         backbone = build(plain["model"]["backbone"])
         head = nn.Linear(backbone.num_features, len(study.classes))
-        network = Network(backbone, optics_of(plain, store.geometry), head).to(memory_format=torch.channels_last)
-        predict = predictor(plain, study, network.eval())
+        network = Network(backbone, build_optics(plain, store.geometry), head).to(memory_format=torch.channels_last)
+        predict = make_predict_fn(plain, study, network.eval())
         conditions = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in (0.4, 0.8, 1.6, 3.2))]
         cells = study.split.test
         ready = torch.rand(len(cells), 3, 40, 40)
-        n = cells_at_a_time(40, torch.device("cpu"))
+        n = inference_batch_size(40, torch.device("cpu"))
 
         def bare() -> None:
             for _ in conditions:

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cellpatch.data.source import prepare
-from cellpatch.data.store import CellStore
+from cellpatch.data.sources.source import prepare_store
+from cellpatch.data.store.reader import CellStore
 from cellpatch.data.synthetic.source import Synthetic
 
 
 def store_of(folder: Path, cells: int, specimens: int = 60) -> CellStore:
     """A store of synthetic cells below the folder."""
-    return CellStore(prepare(Synthetic(cells, specimens, 0, 2), "synthetic", folder / "stores"))
+    return CellStore(prepare_store(Synthetic(cells, specimens, 0, 2), "synthetic", folder / "stores"))
 
 
 def write_images(store: CellStore, cells: np.ndarray, folder: Path) -> None:

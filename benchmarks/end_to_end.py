@@ -17,8 +17,9 @@ from pathlib import Path
 from cells import write_images
 from measured import ROOT, Measured, in_turn, option_parser, report, share_of_time
 
-from cellpatch.config import check, compose_config
-from cellpatch.study import open_store, open_study
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
+from cellpatch.data.dataset import open_dataset, open_store
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
         settings += [f"trainer.max_epochs={options.epochs}", "trainer.accelerator=cpu"]
         settings += [f"data.loading.store_dir={folder}/stores", f"runs_dir={folder}/runs"]
         plain = check(compose_config(settings))
-        study = open_study(plain, open_store(plain["data"]))
+        study = open_dataset(plain, open_store(plain["data"]))
         for part in ("train", "validation", "test"):
             write_images(study.store, getattr(study.split, part), Path(folder, "images", part))
         ours_f1, theirs_f1 = [], []

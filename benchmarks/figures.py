@@ -19,9 +19,11 @@ import numpy as np
 import pandas as pd
 from measured import ROOT, Measured, option_parser, report
 
-from cellpatch import evaluate, record
-from cellpatch.conditions import CLEAN, Condition
-from cellpatch.config import check, compose_config, models
+from cellpatch.config.schema import compose_config, models
+from cellpatch.config.validate import check
+from cellpatch.metrics.classification import score_predictions
+from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.runs import record
 
 CLASSES = [f"type {i:02}" for i in range(16)]
 CELLS, SPECIMENS = 3700, 60
@@ -54,7 +56,7 @@ def write_runs(folder: Path, n: int) -> None:
         run.mkdir(parents=True)
         record.write_predictions(run / "predictions.parquet", cells, labels, predicted, CLASSES)
         metrics = [
-            {"kind": condition.kind, "sigma": condition.sigma} | evaluate.measure(labels, probabilities, CLASSES, 1.0)
+            {"kind": condition.kind, "sigma": condition.sigma} | score_predictions(labels, probabilities, CLASSES, 1.0)
             for condition, probabilities in predicted.items()
         ]
         config = check(compose_config([f"model={model}", f"adapt={adapt}", f"flag_limit={limit}", f"seed={seed}"]))

@@ -28,16 +28,19 @@ from measured import ROOT, Measured, told
 from suite import as_rows
 from training import measure, now
 
-from cellpatch.conditions import CLEAN
-from cellpatch.config import build, check, compose_config, models
+from cellpatch.config.instantiate import build
+from cellpatch.config.schema import compose_config, models
+from cellpatch.config.validate import check
 from cellpatch.data.synthetic.plan import class_totals
 from cellpatch.data.synthetic.source import GEOMETRY
 from cellpatch.models.backbone import count_macs
-from cellpatch.network import inferring, optics_of
-from cellpatch.optics import to_pixels
-from cellpatch.publish import replacing
-from cellpatch.record import git_state, hardware, read_record, versions
-from cellpatch.training import train
+from cellpatch.models.network import build_optics
+from cellpatch.optics.conditions import CLEAN
+from cellpatch.optics.operator import to_pixels
+from cellpatch.runs.record import git_state, hardware, read_record, versions
+from cellpatch.runs.runner import train
+from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.device import inference_mode
 
 LIMITS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 EPOCHS = 30
@@ -79,12 +82,12 @@ def train_whole(folder: Path, quick: bool) -> Measured:
     )
 
 
-@inferring()
+@inference_mode()
 def embed(device: torch.device, batch: int, batches: int, bf16: bool) -> Measured:
     """Cells/s of ViT-L/16 at 224 px, from stored uint8 crops on the device to features."""
     plain = check(compose_config(["model=uni"]))
     backbone = build(plain["model"]["backbone"]).to(device).eval()
-    optics = optics_of(plain, GEOMETRY, CLEAN).to(device)
+    optics = build_optics(plain, GEOMETRY, CLEAN).to(device)
     crops = torch.randint(0, 256, (batch, *(GEOMETRY.side_px,) * 2, 3), dtype=torch.uint8, device=device)
     rates = []
     for _ in range(batches + 2):
@@ -122,7 +125,7 @@ def main() -> None:
         found.extend(more)
         print("\n".join(map(told, more)), flush=True)
         so_far = {"seconds": time.perf_counter() - started, **facts, "found": as_rows(found)}
-        with replacing(options.json) as temporary:
+        with atomic_write(options.json) as temporary:
             temporary.write_text(json.dumps(so_far, indent=1) + "\n", encoding="utf-8")
 
     with tempfile.TemporaryDirectory() as name:

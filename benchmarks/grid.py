@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-from cellpatch import runs
-from cellpatch.config import compose_config
-from cellpatch.record import read_record
-from cellpatch.training import train
+from cellpatch.config.schema import compose_config
+from cellpatch.runs.record import read_record
+from cellpatch.runs.runner import train
+from cellpatch.runs.table import table
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
             files.append(len(list(Path("/proc/self/fd").iterdir())))
             print(f"run {seed + 1}: {memory[-1]:.0f} MiB, {files[-1]} files, {beyond[-1]:.2f} s", file=sys.stderr)
         size = sum(file.stat().st_size for file in Path(folder, "runs").rglob("*") if file.is_file()) / 2**20
-        n = len(runs.table(Path(folder) / "runs"))
+        n = len(table(Path(folder) / "runs"))
     at = sorted({0, 1, 4, 9, *range(19, options.runs, 20), options.runs - 1})
     print(f"\n{n} runs on {os.cpu_count()} cores, logger={options.logger}, {size / n:.2f} MiB a run on disk")
     print("| after run | resident MiB | open files |\n|---|---|---|")

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from transforms import MEAN, STD, augmented
 
-from cellpatch.augment import DeviceAugment
-from cellpatch.conditions import CLEAN
-from cellpatch.data.datamodule import BatchIndices, Part
-from cellpatch.optics import Optics
+from cellpatch.data.augment import DeviceAugment
+from cellpatch.data.datamodule import BatchIndices, SplitPart
+from cellpatch.optics.conditions import CLEAN
+from cellpatch.optics.operator import Optics
 
 BATCH, LEAST = 64, 8.0
 
@@ -32,7 +32,7 @@ def main() -> None:
         store = store_of(Path(folder), options.cells)
         everything = np.arange(len(store))
         write_images(store, everything, Path(folder, "images"))
-        part = Part(store, everything, np.zeros(len(store), np.int64), resident=True)
+        part = SplitPart(store, everything, np.zeros(len(store), np.int64), resident=True)
         augment = DeviceAugment(stain_gain=0.2, stain_offset=0.1, shift_px=2)
         optics = Optics(store.geometry.crop_px, store.geometry.margin_px, 40, 40, CLEAN)
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))

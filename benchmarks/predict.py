@@ -13,19 +13,21 @@ import numpy as np
 import torch
 from measured import in_turn, option_parser, report, share_of_time
 
-from cellpatch.config import build, check, compose_config, without
+from cellpatch.config.instantiate import build, without
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
 from cellpatch.data.synthetic.source import GEOMETRY
-from cellpatch.export import open_session, save_onnx
-from cellpatch.memory import keep_freed_blocks
-from cellpatch.network import new_network
-from cellpatch.predict import probabilities_of
+from cellpatch.inference.export import open_session, save_onnx
+from cellpatch.inference.predict import probabilities_of
+from cellpatch.runtime.device import tune_malloc
+from cellpatch.training.fit import new_network
 
 MARKS = {1: 0.7, 64: 1.0}
 
 
 def main() -> None:
     options = option_parser("Time an exported model against torch.", repeats=30).parse_args()
-    keep_freed_blocks()
+    tune_malloc()
     torch.manual_seed(0)
     plain = check(compose_config(["model=customvit", "logger=none"]))
     network, _ = new_network(plain, build(without(plain["adapt"], "name")), None, GEOMETRY, 16)

@@ -50,7 +50,7 @@ def main() -> None:
             [
                 sys.executable,
                 "-m",
-                "cellpatch.data.prepare",
+                "cellpatch.cli.prepare",
                 "data.cells=4000",
                 f"data.loading.store_dir={folder}/stores",
             ],

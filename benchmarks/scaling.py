@@ -15,12 +15,15 @@ from pathlib import Path
 import numpy as np
 from measured import Measured, option_parser, report, seconds_of
 
-from cellpatch import stats
-from cellpatch.config import build, check, compose_config
-from cellpatch.data.datamodule import BatchIndices, Part
-from cellpatch.data.store import CellStore, Geometry
-from cellpatch.data.writer import StoreWriter
-from cellpatch.publish import write_once
+from cellpatch.analysis.bootstrap import bootstrap_weights, interval, weighted_counts
+from cellpatch.config.instantiate import build
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
+from cellpatch.data.datamodule import BatchIndices, SplitPart
+from cellpatch.data.store.reader import CellStore, Geometry
+from cellpatch.data.store.writer import StoreWriter
+from cellpatch.metrics.scores import class_counts, confusions_by_specimen, macro_f1
+from cellpatch.runtime.atomic_io import create_once
 
 CLASSES, SPECIMENS, SIDE, CHUNK = [f"type {i:02}" for i in range(16)], 303, 16, 5000
 DRAWS, SLOPE = 2000, 1.1
@@ -49,7 +52,7 @@ def usual(work: Callable[[], object]) -> float:
 def steps(folder: Path, n: int) -> dict[str, float]:
     """Seconds of each step at n cells."""
     root = folder / str(n)
-    seconds = {"ingest": seconds_of(lambda: write_once(root, lambda target: write(target, n)))}
+    seconds = {"ingest": seconds_of(lambda: create_once(root, lambda target: write(target, n)))}
     opened: list[CellStore] = []
     seconds["open"] = usual(lambda: opened.append(CellStore(root)))
     store = opened[-1]
@@ -59,7 +62,7 @@ def steps(folder: Path, n: int) -> dict[str, float]:
     seconds["split"] = usual(lambda: by_specimen.split(labels, specimens, digests, CLASSES, 16384, None, 0))
     everything = np.arange(n)
     places = next(iter(BatchIndices(n, 256, seed=0)))
-    seconds["first batch"] = usual(lambda: Part(store, everything, labels, resident=False)[places])
+    seconds["first batch"] = usual(lambda: SplitPart(store, everything, labels, resident=False)[places])
     predicted = np.random.default_rng(1).integers(0, len(CLASSES), n)
     seconds["bootstrap"] = usual(lambda: bootstrap(labels, predicted, specimens))
     return seconds
@@ -67,9 +70,9 @@ def steps(folder: Path, n: int) -> dict[str, float]:
 
 def bootstrap(labels: np.ndarray, predicted: np.ndarray, specimens: np.ndarray) -> None:
     """The interval of macro-F1, from predictions on."""
-    counts = stats.tallies(stats.confusions_by_specimen(labels, predicted, specimens, len(CLASSES)))
-    times, _ = stats.resamples(counts[:, 1], DRAWS, seed=0)
-    stats.interval(stats.macro_f1(stats.resample(counts, times)))
+    counts = class_counts(confusions_by_specimen(labels, predicted, specimens, len(CLASSES)))
+    times, _ = bootstrap_weights(counts[:, 1], DRAWS, seed=0)
+    interval(macro_f1(weighted_counts(counts, times)))
 
 
 def plot(cells: list[int], seconds: dict[str, list[float]], file: Path) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from measured import ROOT, Measured, told
 
-from cellpatch.publish import replacing
-from cellpatch.record import git_state, hardware, versions
+from cellpatch.runs.record import git_state, hardware, versions
+from cellpatch.runtime.atomic_io import atomic_write
 
 NAMES = [
     "training",
@@ -60,7 +60,7 @@ def main() -> None:
     facts = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "git": git_state()}
     facts |= {"hardware": hardware(), "versions": versions(), "found": as_rows(found)}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(options.json) as temporary:
+    with atomic_write(options.json) as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     missed = [each.name for each in found if each.held is False]
     print(f"\n{len(found)} numbers in {options.json}; marks missed: {', '.join(missed) or 'none'}")

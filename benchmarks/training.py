@@ -19,11 +19,14 @@ import torch
 from measured import Measured, option_parser, report, times_as_fast
 from torch.nn.functional import cross_entropy
 
-from cellpatch import fitting, review
-from cellpatch.adapt import Schedule
-from cellpatch.config import build, check, compose_config, without
-from cellpatch.memory import keep_freed_blocks
-from cellpatch.study import Study, open_store, open_study
+from cellpatch.config.instantiate import build, without
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
+from cellpatch.data.dataset import CellDataset, open_dataset, open_store
+from cellpatch.runs.wandb_log import logger_of
+from cellpatch.runtime.device import tune_malloc
+from cellpatch.training.adaptation import FineTuning
+from cellpatch.training.fit import fit_by_gradients
 
 MARKS = {"cnn": 0.85, "resnet": 0.95, "customvit": 0.95}
 
@@ -88,7 +91,7 @@ class Bare:
 
 def prepared(
     model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int, logged: str
-) -> tuple[dict[str, Any], Study, Schedule]:
+) -> tuple[dict[str, Any], CellDataset, FineTuning]:
     """The config, cells and schedule of a training on 20000 synthetic cells."""
     overrides = [f"model={model}", "data.cells=20000", f"flag_limit={flag_limit}", f"trainer.max_epochs={epochs}"]
     overrides += [
@@ -98,8 +101,8 @@ def prepared(
         f"logger={logged}",
     ]
     plain = check(compose_config(overrides))
-    keep_freed_blocks()
-    return plain, open_study(plain, open_store(plain["data"])), build(without(plain["adapt"], "name"))
+    tune_malloc()
+    return plain, open_dataset(plain, open_store(plain["data"])), build(without(plain["adapt"], "name"))
 
 
 def measure(
@@ -108,8 +111,8 @@ def measure(
     """Training cells/s against the bare loop's, and validation's part of an epoch."""
     plain, study, schedule = prepared(model, epochs, folder, accelerator, flag_limit, logged)
     beside = Beside(plain["model"]["backbone"]["input_px"], schedule.batch_size)
-    with review.logger_of(plain["logger"], plain, folder, model, None) as logger:
-        fitting.fit_by_gradients(plain, study, schedule, None, folder, logger, callbacks=[beside])
+    with logger_of(plain["logger"], plain, folder, model, None) as logger:
+        fit_by_gradients(plain, study, schedule, None, folder, logger, callbacks=[beside])
     taken = np.array(beside.taken[1:])
     n = len(study.split.train)
     seconds = {"s an epoch": float(np.median(taken[:, 0])), "s of validation": float(np.median(beside.validation[1:]))}

@@ -12,7 +12,7 @@ from measured import option_parser
 from torch.profiler import ProfilerActivity, profile
 from training import prepared
 
-from cellpatch import fitting
+from cellpatch.training.fit import fit_by_gradients
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         plain, study, schedule = prepared(options.model, 2, Path(folder), "cpu", 256, "wandb")
         with profile(activities=[ProfilerActivity.CPU]) as recorded:
-            fitted = fitting.fit_by_gradients(plain, study, schedule, None, Path(folder), None)
+            fitted = fit_by_gradients(plain, study, schedule, None, Path(folder), None)
     events = sorted(recorded.key_averages(), key=lambda each: -each.self_cpu_time_total)
     whole = sum(each.self_cpu_time_total for each in events)
     for each in events[: options.rows]:

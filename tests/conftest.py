@@ -14,10 +14,10 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from cellpatch.config import compose_config, find_plugins
-from cellpatch.data.store import Geometry
-from cellpatch.data.writer import StoreWriter
-from cellpatch.publish import whole_or_absent
+from cellpatch.config.schema import compose_config
+from cellpatch.data.store.reader import Geometry
+from cellpatch.data.store.writer import StoreWriter
+from cellpatch.runtime.atomic_io import atomic_directory
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -98,7 +98,7 @@ def store_of(tmp_path: Path) -> Callable[..., Path]:
         crops = rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
         target = tmp_path / name
         with (
-            whole_or_absent(target) as folder,
+            atomic_directory(target) as folder,
             StoreWriter(folder, ["a", "b"], Geometry(side), {"kind": "test"}, shard_rows) as writer,
         ):
             writer.add(
@@ -116,7 +116,6 @@ def store_of(tmp_path: Path) -> Callable[..., Path]:
 
 def paired_sweeper() -> type[Any]:
     """Our sweeper's class, derived from Hydra's own of now: Hydra loads its plugins anew whenever it looks for them."""
-    find_plugins()
-    from hydra_plugins import paired_sweeper as module
+    from hydra_plugins import cellpatch_sweeper
 
-    return importlib.reload(module).PairedSweeper  # type: ignore[no-any-return]
+    return importlib.reload(cellpatch_sweeper).PairedSweeper  # type: ignore[no-any-return]

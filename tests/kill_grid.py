@@ -101,7 +101,7 @@ def write_cells(root: Path) -> None:
 
 def compare(place: Path, calm: Path, n: int) -> int:
     """Every run is there once and equal to the undisturbed one, and nothing else is left; how many went on midway."""
-    from cellpatch.record import read_record
+    from cellpatch.runs.record import read_record
 
     names = sorted(finished(calm))
     assert sorted(finished(place)) == names, "every run once"
@@ -132,7 +132,7 @@ def main() -> None:
     import torch
 
     import cellpatch.training  # noqa: F401  here, and not in each start
-    from cellpatch.record import check_files
+    from cellpatch.runs.record import check_files
 
     torch.set_num_threads(1)
     cells, calm, n = folder / "cells", folder / "undisturbed", len(LIMITS) * options.seeds

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cellpatch import stats
-from cellpatch.conditions import CLEAN, Condition
-from cellpatch.results import Result
+from cellpatch.analysis.results import RunResult
+from cellpatch.metrics import scores as scores_module
+from cellpatch.optics.conditions import CLEAN, Condition
 
 CLASSES = ("stroma", "epithelium", "<script>alert(1)</script>")
 SIGMAS = (0.4, 0.8, 1.6, 3.2)
@@ -25,7 +25,7 @@ def simulated(
     skills: dict[tuple[str, str, int], tuple[float, float, float]] = SKILLS,
     data: str = "simulated",
     specimens: int = 30,
-) -> list[Result]:
+) -> list[RunResult]:
     """One result a model, limit and seed, on the same cells, under clean, pre and post blur."""
     conditions = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in SIGMAS)]
     fixed = np.random.default_rng(0)
@@ -43,7 +43,9 @@ def simulated(
                     right = (1 - floor - gain * (limit / 256) ** -0.5 - blur - hardness + own).clip(0.05, 0.99)
                     confusions[condition] = _answers(rng, true, np.broadcast_to(right, true.shape))
                 record = _record(data, model, adapt, side, limit, seed, loss) | {"metrics": _metrics(confusions)}
-                results.append(Result(f"{model}-{adapt}-{limit}-{side}-s{seed}", record, _names(specimens), confusions))
+                results.append(
+                    RunResult(f"{model}-{adapt}-{limit}-{side}-s{seed}", record, _names(specimens), confusions)
+                )
     return results
 
 
@@ -65,8 +67,8 @@ def _answers(rng: np.random.Generator, true: np.ndarray, right: np.ndarray) -> n
 def _metrics(confusions: dict[Condition, np.ndarray]) -> list[dict]:
     rows = []
     for condition, counts in confusions.items():
-        whole = stats.tallies(counts.sum(axis=0))
-        scores = {"accuracy": stats.accuracy(whole), "macro_f1": stats.macro_f1(whole)}
+        whole = scores_module.class_counts(counts.sum(axis=0))
+        scores = {"accuracy": scores_module.accuracy(whole), "macro_f1": scores_module.macro_f1(whole)}
         row = {"kind": condition.kind, "sigma": condition.sigma, "n_test": int(counts.sum()), "balanced_accuracy": 0.5}
         row |= {name: float(score) for name, score in scores.items()}
         rows.append(row | {"ece": 0.05 * (1 + condition.sigma), "ece_scaled": 0.03 * (1 + condition.sigma)})

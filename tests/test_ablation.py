@@ -1,20 +1,17 @@
 """The ablation's variants differ from CustomViT in what they say and learn."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
+import ablation
 import pytest
 import torch
+import variants
 from conftest import ROOT
+from trial_log import TrialLog
 
 from cellpatch.models.backbone import count_parameters
 from cellpatch.models.customvit import CustomViT
-
-sys.path.insert(0, str(ROOT / "experiments"))
-import ablation
-import variants
-from lines import Lines
 
 SMALL: dict[str, Any] = {
     "input_px": 16,
@@ -66,7 +63,7 @@ def test_variants_are_what_their_names_say() -> None:
 
 
 def test_a_line_is_of_its_whole_config(tmp_path: Path) -> None:
-    lines = Lines(tmp_path / "lines.csv", ["data", "flag_limit", "epochs", "variant", "seed"])
+    lines = TrialLog(tmp_path / "lines.csv", ["data", "flag_limit", "epochs", "variant", "seed"])
 
     def lacking(*overrides: str) -> int:
         jobs = [({"variant": "whole", "seed": 0}, ["model=customvit", "seed=0", *overrides])]

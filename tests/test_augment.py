@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellpatch.augment import AlbumentationsAugment, DeviceAugment, jitter_stain, turn_and_shift
+from cellpatch.data.augment import AlbumentationsAugment, DeviceAugment, jitter_stain, turn_and_shift
 
 
 def _turns(x: torch.Tensor) -> list[torch.Tensor]:

@@ -2,15 +2,12 @@
 
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 import suite
+from conftest import ROOT
 from measured import Measured, in_turn, option_parser, report, share_of_time, times_as_fast, told
 
 

@@ -67,7 +67,10 @@ def test_a_grid_twice_with_wandb_offline(tmp_path: Path, folder_of_squares: Call
     assert second.stderr.count("exists: not trained again") == 2
     assert "epoch" not in second.stderr
     done = subprocess.run(
-        [sys.executable, "-m", "cellpatch.runs", str(tmp_path / "runs")], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "cellpatch.runs", str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "2 runs" in done.stdout
     figure = subprocess.run(
@@ -130,7 +133,10 @@ def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_s
     [failure] = (tmp_path / "runs" / ".failed").iterdir()
     assert "Traceback" in failure.read_text()
     listed = subprocess.run(
-        [sys.executable, "-m", "cellpatch.runs", str(tmp_path / "runs")], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "cellpatch.runs", str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert f"failed: {failure.stem}: ValueError: " in listed.stdout
     again = _run(tmp_path, *command)

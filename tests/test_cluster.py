@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from cellpatch import runs
-from cellpatch.record import read_record
+from cellpatch.runs import table
+from cellpatch.runs.record import read_record
 
 pytestmark = pytest.mark.cluster
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "adapt.batch_size=8"]
@@ -46,7 +46,7 @@ def grid(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> Grid:
 
 
 def _table(runs_dir: Path) -> pd.DataFrame:
-    return runs.table(runs_dir).drop(columns="seconds")
+    return table.table(runs_dir).drop(columns="seconds")
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "ray"])

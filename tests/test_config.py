@@ -11,8 +11,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cellpatch.checks import check_device, check_trainer
-from cellpatch.config import _BESIDE, CONF, _check_node, _locate, check, compose_config
+from cellpatch.config.schema import CONF, compose_config
+from cellpatch.config.validate import _BESIDE, _check_node, _locate, check
+from cellpatch.runs.preflight import check_device, check_trainer
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]

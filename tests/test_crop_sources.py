@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cellpatch.data.decoding import decode
-from cellpatch.data.folder import Folder
-from cellpatch.data.npz import Npz
-from cellpatch.data.problems import Problems
-from cellpatch.data.source import prepare
-from cellpatch.data.store import CellStore
-from cellpatch.data.table import Table
+from cellpatch.data.images.decoding import decode
+from cellpatch.data.sources.folder import Folder
+from cellpatch.data.sources.npz import Npz
+from cellpatch.data.sources.source import prepare_store
+from cellpatch.data.sources.table import Table
+from cellpatch.data.store.reader import CellStore
+from cellpatch.runtime.error_collector import ErrorCollector
 
 FolderMaker = Callable[..., Path]
 
@@ -48,7 +48,7 @@ def _table(file: Path, **changes: Any) -> Table:
 
 
 def _store(tmp_path: Path, source: Any) -> CellStore:
-    return CellStore(prepare(source, "cells", tmp_path / "stores"))
+    return CellStore(prepare_store(source, "cells", tmp_path / "stores"))
 
 
 def _assert_nothing_left(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_folder_with_a_pattern_and_a_margin(tmp_path: Path, folder_of_squares: F
 
 def test_an_edited_folder_is_another_store(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares()
-    first = prepare(_folder(root), "cells", tmp_path / "stores")
-    assert prepare(_folder(root), "cells", tmp_path / "stores") == first
+    first = prepare_store(_folder(root), "cells", tmp_path / "stores")
+    assert prepare_store(_folder(root), "cells", tmp_path / "stores") == first
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(root / "red" / "specimen0" / "new.png")
-    assert prepare(_folder(root), "cells", tmp_path / "stores") != first
+    assert prepare_store(_folder(root), "cells", tmp_path / "stores") != first
 
 
 def test_all_bad_images_in_one_error_first_twenty_shown(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -134,8 +134,8 @@ def test_processes_decode_as_one_does(
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(files[20][0])
     found, told = [], []
     for worth in (0, 10**6):
-        monkeypatch.setattr("cellpatch.data.decoding._WORTH_PROCESSES", worth)
-        problems = Problems()
+        monkeypatch.setattr("cellpatch.data.images.decoding._WORTH_PROCESSES", worth)
+        problems = ErrorCollector()
         found.append(list(decode(files, None, problems)))
         told.append(problems.messages)
     assert [i for i, _ in found[0]] == [i for i in range(75) if i != 10]

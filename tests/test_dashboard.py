@@ -7,26 +7,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dashboard
 import numpy as np
 import pytest
 from conftest import ROOT
 
-from cellpatch import evaluate, review
+from cellpatch.data.dataset import CellDataset
 from cellpatch.data.splits import Split
-from cellpatch.data.store import CellStore
-from cellpatch.study import Study
-
-sys.path.insert(0, str(ROOT / "experiments"))
-import dashboard
+from cellpatch.data.store.reader import CellStore
+from cellpatch.metrics import classification
+from cellpatch.runs import wandb_log
 
 
 def test_workspace_and_report_hold_the_keys_that_runs_log(store_of: Callable[..., Path]) -> None:
     found: dict[str, Any] = {}
     labels, probabilities = np.array([0, 1, 1, 0]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
-    metrics = [{"kind": "none", "sigma": 0.0} | evaluate.measure(labels, probabilities, ["a", "b"], 1.0)]
+    metrics = [
+        {"kind": "none", "sigma": 0.0} | classification.score_predictions(labels, probabilities, ["a", "b"], 1.0)
+    ]
     rest = np.arange(4, 30)
-    study = Study(CellStore(store_of()), ["a", "b"], np.tile([0, 1, 1], 10), Split(rest, rest, np.arange(4), {}))
-    review.log_review(SimpleNamespace(experiment=SimpleNamespace(log=found.update)), metrics, study, probabilities)
+    study = CellDataset(CellStore(store_of()), ["a", "b"], np.tile([0, 1, 1], 10), Split(rest, rest, np.arange(4), {}))
+    wandb_log.log_review(SimpleNamespace(experiment=SimpleNamespace(log=found.update)), metrics, study, probabilities)
     assert [image._caption for image in found["misclassified"]] == ["b taken for a (0.60)"]
     assert [image._caption for image in found["examples"]] == ["a", "b"]
     assert found["test/macro_f1"] == pytest.approx(metrics[0]["macro_f1"])

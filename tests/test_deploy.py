@@ -17,14 +17,16 @@ import torch
 from conftest import config_of, square_crop, start_python
 from PIL import Image
 
-from cellpatch import latency, review
-from cellpatch.claims import locked
-from cellpatch.export import export
-from cellpatch.network import restore
-from cellpatch.predict import predict
-from cellpatch.record import read_predictions, read_record, replace_record, update_record
-from cellpatch.study import find_store
-from cellpatch.training import train
+from cellpatch.cli import latency as latency_command
+from cellpatch.data.dataset import find_store
+from cellpatch.inference import latency
+from cellpatch.inference.export import export
+from cellpatch.inference.predict import predict
+from cellpatch.inference.restore import restore
+from cellpatch.runs import wandb_log
+from cellpatch.runs.locks import run_lock
+from cellpatch.runs.record import read_predictions, read_record, replace_record, update_record
+from cellpatch.runs.runner import train
 
 SMALL = [
     "model=cnn",
@@ -205,7 +207,7 @@ def test_an_export_without_the_store_is_compared_with_torch(run: Path, tmp_path:
 
 
 def test_an_export_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cellpatch.export.read_predictions", lambda run: (rows, probabilities + 0.01))
+    monkeypatch.setattr("cellpatch.inference.export.read_predictions", lambda run: (rows, probabilities + 0.01))
     rows, probabilities = read_predictions(run)
     with pytest.raises(ValueError, match="not written: its probabilities differ from .* by up to 0.01"):
         export(run, tmp_path / "out.onnx")
@@ -217,7 +219,7 @@ def test_a_large_model_is_two_files_or_none(run: Path, tmp_path: Path, monkeypat
     out = tmp_path / "out"
     out.mkdir()
     with monkeypatch.context() as patched:
-        patched.setattr("cellpatch.export.TOLERANCE", -1.0)
+        patched.setattr("cellpatch.inference.export.TOLERANCE", -1.0)
         with pytest.raises(ValueError, match="not written"):
             export(run, out / "large.onnx")
     assert not list(out.iterdir())
@@ -250,7 +252,7 @@ def test_stores_of_other_versions_do_not_matter(run: Path, tmp_path: Path) -> No
 
 def test_a_card_waits_for_who_writes_the_record(run: Path) -> None:
     options = [str(run), "--engines", "eager", "--seconds", "0.01", "--threads", "1"]
-    with locked(run.parent, read_record(run)["identity"]):
+    with run_lock(run.parent, read_record(run)["identity"]):
         process = start_python("-m", "cellpatch.latency", *options)
         with pytest.raises(subprocess.TimeoutExpired):
             process.communicate(timeout=25)
@@ -262,7 +264,7 @@ def test_a_card_waits_for_who_writes_the_record(run: Path) -> None:
 
 def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = read_record(run)
-    latency.main([str(run), "--engines", "eager,onnx", "--seconds", "0.02", "--threads", "1"])
+    latency_command.main([str(run), "--engines", "eager,onnx", "--seconds", "0.02", "--threads", "1"])
     record: dict[str, Any] = read_record(run)
     card = record.pop("latency")
     assert record == before
@@ -280,15 +282,15 @@ def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert 0 <= card["onnx_apart"] < 1e-5
     assert card["lacking"] == {}
     with pytest.raises(SystemExit, match="--threads must be >= 1, but got 0"):
-        latency.main([str(run), "--threads", "0"])
+        latency_command.main([str(run), "--threads", "0"])
     for options in (["--engines", "eager,magic"], ["--seconds", "inf"], ["--seconds", "nan"]):
         with pytest.raises(SystemExit, match="--engines must be of"):
-            latency.main([str(run), *options])
+            latency_command.main([str(run), *options])
 
 
 def test_what_is_no_run_keeps_no_other_from_its_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        latency.main([str(run.parent), str(run), "--engines", "eager", "--seconds", "0.01", "--threads", "1"])
+        latency_command.main([str(run.parent), str(run), "--engines", "eager", "--seconds", "0.01", "--threads", "1"])
     assert ended.value.code == 1
     assert "record.json cannot be read" in capsys.readouterr().err
     assert "latency" in read_record(run)
@@ -305,21 +307,21 @@ def test_a_card_goes_where_the_run_logged(tmp_path: Path) -> None:
     logger = {"_target_": "pytorch_lightning.loggers.WandbLogger", "project": "cellpatch", "offline": True}
     row = {"batch": 1, "ms": 4.25, "low": 4.0, "high": 4.5, "repeats": 9}
     card = {"hardware": {"processor": "abacus"}, "engines": {"eager": [row], "onnx": [row | {"ms": 2.0}]}}
-    review.log_latency(tmp_path, {"logger": logger, "model": {"name": "cnn"}}, card)
+    wandb_log.log_latency(tmp_path, {"logger": logger, "model": {"name": "cnn"}}, card)
     [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
     words, patience = (b"latency/eager_ms", b"latency/onnx_ms", b"4.25", b"abacus"), time.monotonic() + 30
     while not all(word in file.read_bytes() for word in words):  # W&B's own process may still be writing
         assert time.monotonic() < patience, file.read_bytes()
         time.sleep(0.1)
-    review.log_latency(tmp_path, {"logger": {}, "model": {"name": "cnn"}}, card)
+    wandb_log.log_latency(tmp_path, {"logger": {}, "model": {"name": "cnn"}}, card)
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
 
 
 def test_blur_that_came_later_goes_there_too(tmp_path: Path) -> None:
     logger = {"_target_": "pytorch_lightning.loggers.WandbLogger", "project": "cellpatch", "offline": True}
     row = {"kind": "post", "sigma": 1.6} | dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1", "ece"], 0.125)
-    review.log_conditions(tmp_path, {"logger": logger, "model": {"name": "cnn"}}, [row])
-    review.log_conditions(tmp_path, {"logger": {}, "model": {"name": "cnn"}}, [row])
+    wandb_log.log_conditions(tmp_path, {"logger": logger, "model": {"name": "cnn"}}, [row])
+    wandb_log.log_conditions(tmp_path, {"logger": {}, "model": {"name": "cnn"}}, [row])
     [table] = tmp_path.glob("wandb/offline-run-*/files/media/table/blur*.json")
     assert json.loads(table.read_text())["data"] == [["post", 1.6, 0.125, 0.125, 0.125, 0.125]]
 
@@ -343,11 +345,11 @@ def test_repeated_calls_are_timed() -> None:
 def test_compiled_is_timed_or_its_compiler_missed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, geometry = restore(run), latency.Geometry(16)
     monkeypatch.setattr(latency, "BATCHES", (2,))
-    card = latency.measure(network, geometry, ["compiled"], 0.01)
+    card = latency.measure_latency(network, geometry, ["compiled"], 0.01)
     assert [row["batch"] for row in card["engines"]["compiled"]] == [2]
     torch.compiler.reset()
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
-    card = latency.measure(network, geometry, ["compiled", "eager"], 0.01)
+    card = latency.measure_latency(network, geometry, ["compiled", "eager"], 0.01)
     assert "No working C++ compiler" in card["lacking"]["compiled"]
     assert list(card["engines"]) == ["eager"]

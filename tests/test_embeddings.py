@@ -12,12 +12,14 @@ from conftest import start_python
 from filelock import FileLock
 from torch import nn
 
-from cellpatch import embeddings
-from cellpatch.augment import DeviceAugment
-from cellpatch.data.store import CellStore
+from cellpatch.cli import features
+from cellpatch.data.augment import DeviceAugment
+from cellpatch.data.store.reader import CellStore
 from cellpatch.models.cnn import CNN
-from cellpatch.network import Network, inferring
-from cellpatch.optics import Optics
+from cellpatch.models.network import Network
+from cellpatch.optics.operator import Optics
+from cellpatch.probing import feature_cache
+from cellpatch.runtime.device import inference_mode
 
 
 def _network(side: int) -> Network:
@@ -26,9 +28,9 @@ def _network(side: int) -> Network:
 
 
 def _features(
-    store: CellStore, folder: Path, limit_gib: float = 1, dtype: embeddings.Dtype = "float32", **other: Any
+    store: CellStore, folder: Path, limit_gib: float = 1, dtype: feature_cache.Dtype = "float32", **other: Any
 ) -> np.ndarray:
-    cache = embeddings.Cache(folder, limit_gib, 128, torch.device("cpu"), dtype)
+    cache = feature_cache.Cache(folder, limit_gib, 128, torch.device("cpu"), dtype)
     cells = np.arange(len(store))
     return cache.features(lambda: _network(8), store, other.pop("name", "cnn"), {"weights": "w"}, cells, **other)
 
@@ -47,7 +49,7 @@ def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Pat
 
 def test_cells_are_inferred_without_gradients_and_in_32_bits() -> None:
     before = torch.backends.cudnn.allow_tf32
-    with inferring():
+    with inference_mode():
         assert torch.is_inference_mode_enabled()
         assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32 == before
@@ -61,7 +63,7 @@ def test_features_beyond_half_precision_are_refused(store_of: Callable[..., Path
         return network
 
     store = CellStore(store_of())
-    cache = embeddings.Cache(tmp_path / "e", 1, 128, torch.device("cpu"), "float16")
+    cache = feature_cache.Cache(tmp_path / "e", 1, 128, torch.device("cpu"), "float16")
     with pytest.raises(ValueError, match="not finite as float16: set data.loading.embedding_dtype=float32"):
         cache.features(loud, store, "loud", {}, np.arange(len(store)))
     assert not list((tmp_path / "e").glob("*/features.npy"))
@@ -81,7 +83,7 @@ def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path
 def test_a_view_s_draws_are_not_of_the_batch(store_of: Callable[..., Path], tmp_path: Path) -> None:
     store, view = CellStore(store_of(n=200)), (DeviceAugment(0.1, 0.1, 1), 0)
     whole = _features(store, tmp_path / "a", view=view)
-    cache = embeddings.Cache(tmp_path / "b", 1, 7, torch.device("cpu"))
+    cache = feature_cache.Cache(tmp_path / "b", 1, 7, torch.device("cpu"))
     parts = cache.features(lambda: _network(8), store, "cnn", {"weights": "w"}, np.arange(200), view)
     np.testing.assert_allclose(whole, parts, atol=1e-6)
     names = [next((tmp_path / folder).glob("[!.]*")).name for folder in "ab"]
@@ -112,7 +114,7 @@ def test_two_that_compute_at_once_stay_below_the_limit_together(
                 refused.append(1)
             yield start
 
-    monkeypatch.setattr(embeddings, "batches", batches)
+    monkeypatch.setattr(feature_cache, "batches", batches)
     assert _features(store, tmp_path / "e", limit_gib=15e3 / 2**30).nbytes == 9600
     assert refused == [1]
 
@@ -124,7 +126,7 @@ def test_altered_features_are_told(store_of: Callable[..., Path], tmp_path: Path
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    embeddings._open.cache_clear()
+    feature_cache._open.cache_clear()
     with pytest.raises(ValueError, match="checksum of features.npy differs"):
         _features(store, tmp_path / "e")
 
@@ -158,7 +160,7 @@ def test_another_version_embeds_again(
 ) -> None:
     store = CellStore(store_of())
     _features(store, tmp_path / "e")
-    monkeypatch.setattr(embeddings, "__version__", "9")
+    monkeypatch.setattr(feature_cache, "__version__", "9")
     _features(store, tmp_path / "e")
     assert len(list((tmp_path / "e").glob("*/features.npy"))) == 2
 
@@ -174,7 +176,7 @@ def test_every_setting_of_a_view_and_the_geometry_count(
     _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 1))
     monkeypatch.setattr(store, "geometry", replace(store.geometry, um_per_px=0.3))
     _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 0))
-    monkeypatch.setattr(embeddings.metadata, "version", lambda name: f"another {name}")
+    monkeypatch.setattr(feature_cache.metadata, "version", lambda name: f"another {name}")
     _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 0))
     assert len(list((tmp_path / "e").glob("[!.]*"))) == len(settings) + 3
 
@@ -188,8 +190,8 @@ def test_a_warm_folder_need_not_be_writable(
     def refuse(file: Path) -> FileLock:
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr(embeddings, "lock", refuse)
-    embeddings._open.cache_clear()
+    monkeypatch.setattr(feature_cache, "lock", refuse)
+    feature_cache._open.cache_clear()
     np.testing.assert_array_equal(_features(store, tmp_path / "e"), warm)
     with pytest.raises(ValueError, match=r"data.loading.embeddings_dir=.*cannot be written: Permission denied"):
         _features(store, tmp_path / "e", dtype="float16")
@@ -204,7 +206,7 @@ def test_a_damaged_key_is_told_with_its_place(store_of: Callable[..., Path], tmp
     _features(store, tmp_path / "e")
     [key] = (tmp_path / "e").glob("*/key.json")
     key.write_text(content, encoding="utf-8")
-    embeddings._open.cache_clear()
+    feature_cache._open.cache_clear()
     with pytest.raises(ValueError, match=rf"{key.parent}: key.json cannot be read .*: delete the folder"):
         _features(store, tmp_path / "e")
 
@@ -232,12 +234,12 @@ def test_what_a_killed_process_left_is_listed_and_cleared(
     left = entry.parent.with_name(f".{entry.parent.name}.123.tmp")
     left.mkdir()
     (left / "features.npy").write_bytes(bytes(1000))
-    embeddings.main([str(tmp_path / "e")])
+    features.main([str(tmp_path / "e")])
     assert f"{left.name}  (unfinished)" in capsys.readouterr().out
     with FileLock(tmp_path / "e" / f".{entry.parent.name.rpartition('-')[2]}.lock"):
-        embeddings.main([str(tmp_path / "e"), "--clear-all"])
+        features.main([str(tmp_path / "e"), "--clear-all"])
     assert f"left {left.name}: a process is at work on it" in capsys.readouterr().out
-    embeddings.main([str(tmp_path / "e"), "--clear-all"])
+    features.main([str(tmp_path / "e"), "--clear-all"])
     assert not left.exists()
 
 
@@ -248,9 +250,9 @@ def test_half_an_entry_is_listed_and_made_anew(
     whole = np.array(_features(store, tmp_path / "e"))
     [entry] = (tmp_path / "e").glob("*/features.npy")
     entry.unlink()
-    embeddings.main([str(tmp_path / "e")])
+    features.main([str(tmp_path / "e")])
     assert entry.parent.name in capsys.readouterr().out
-    embeddings._open.cache_clear()
+    feature_cache._open.cache_clear()
     np.testing.assert_array_equal(_features(store, tmp_path / "e"), whole)
 
 
@@ -273,7 +275,7 @@ def test_a_name_given_twice_and_a_link(tmp_path: Path, capsys: pytest.CaptureFix
     link.parent.mkdir()
     (real / "key.json").touch()
     link.symlink_to(real)
-    embeddings.main([str(link.parent), "--clear", link.name, link.name])
+    features.main([str(link.parent), "--clear", link.name, link.name])
     assert capsys.readouterr().out.count("deleted") == 1
     assert not link.is_symlink()
     assert (real / "key.json").exists(), "what a link points to is not ours"
@@ -283,7 +285,7 @@ def test_other_folders_are_never_cleared(tmp_path: Path) -> None:
     run = tmp_path / "cnn-scratch-cells-256-s0-0123456789ab"
     run.mkdir()
     (run / "record.json").touch()
-    embeddings.main([str(tmp_path), "--clear-all"])
+    features.main([str(tmp_path), "--clear-all"])
     assert (run / "record.json").exists()
 
 
@@ -294,10 +296,10 @@ def test_list_and_clear(store_of: Callable[..., Path], tmp_path: Path, capsys: p
     listed, _ = start_python("-m", "cellpatch.embeddings", str(tmp_path / "e")).communicate(timeout=300)
     names = [line.split()[-1] for line in listed.splitlines()[:2]]
     assert "2 entries" in listed
-    embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
+    features.main([str(tmp_path / "e"), "--clear", names[0]])
     assert f"deleted {names[0]}" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="has no"):
-        embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
-    embeddings.main([str(tmp_path / "e"), "--clear-all"])
+        features.main([str(tmp_path / "e"), "--clear", names[0]])
+    features.main([str(tmp_path / "e"), "--clear-all"])
     assert "0 entries" in capsys.readouterr().out
     assert not list((tmp_path / "e").glob("[!.]*"))

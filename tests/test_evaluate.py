@@ -14,15 +14,15 @@ from torchmetrics.functional.classification import (
     multiclass_matthews_corrcoef,
 )
 
-from cellpatch.evaluate import (
+from cellpatch.metrics.classification import (
     ECE_BINS,
     Costs,
     auroc,
     confusion,
     expected_calibration_error,
     fit_temperature,
-    measure,
     scale,
+    score_predictions,
     selective_accuracy,
 )
 
@@ -38,7 +38,7 @@ def _cells(seed: int, n: int = 200, k: int = 4) -> tuple[np.ndarray, np.ndarray]
 @given(seed=st.integers(0, 10**6))
 def test_equal_to_torchmetrics(seed: int) -> None:
     labels, probabilities = _cells(seed)
-    got = measure(labels, probabilities, list("abcd"), 1.0)
+    got = score_predictions(labels, probabilities, list("abcd"), 1.0)
     p, t = torch.from_numpy(probabilities), torch.from_numpy(labels)
     assert got["accuracy"] == pytest.approx(float(multiclass_accuracy(p, t, 4, average="micro")))
     assert got["balanced_accuracy"] == pytest.approx(float(multiclass_accuracy(p, t, 4, average="macro")))
@@ -56,7 +56,7 @@ def test_equal_to_torchmetrics(seed: int) -> None:
 def test_known_answers() -> None:
     labels = np.array([0, 0, 1, 1])
     sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9]], dtype=np.float32)
-    got = measure(labels, sure, ["a", "b"], 1.0)
+    got = score_predictions(labels, sure, ["a", "b"], 1.0)
     assert got["accuracy"] == 0.75
     assert got["per_class"]["a"]["precision"] == pytest.approx(2 / 3)
     assert got["per_class"]["b"]["recall"] == 0.5
@@ -66,7 +66,7 @@ def test_known_answers() -> None:
 def test_a_class_without_test_cells_is_left_out_of_the_means() -> None:
     labels = np.array([0, 0, 1])
     perfect = np.eye(3, dtype=np.float32)[labels]
-    got = measure(labels, perfect, ["a", "b", "absent"], 1.0)
+    got = score_predictions(labels, perfect, ["a", "b", "absent"], 1.0)
     assert got["macro_f1"] == got["balanced_accuracy"] == 1
     assert got["per_class"]["absent"] == {"n_test": 0, "precision": None, "recall": None, "f1": None}
 
@@ -74,7 +74,7 @@ def test_a_class_without_test_cells_is_left_out_of_the_means() -> None:
 def test_a_class_never_predicted_counts_as_zero() -> None:
     labels = np.array([0, 1])
     always_a = np.array([[0.9, 0.1], [0.9, 0.1]], dtype=np.float32)
-    got = measure(labels, always_a, ["a", "b"], 1.0)
+    got = score_predictions(labels, always_a, ["a", "b"], 1.0)
     assert got["per_class"]["b"]["f1"] == 0
     assert got["macro_f1"] == pytest.approx(1 / 3)
 
@@ -99,7 +99,7 @@ def test_temperature_is_what_made_a_model_too_sure() -> None:
 
 def test_temperature_moves_calibration_and_no_decision() -> None:
     labels, probabilities = _cells(3)
-    one, two = (measure(labels, probabilities, list("abcd"), t) for t in (1.0, 2.5))
+    one, two = (score_predictions(labels, probabilities, list("abcd"), t) for t in (1.0, 2.5))
     assert one["ece_scaled"] == pytest.approx(one["ece"], abs=1e-6)
     assert two["nll_scaled"] != pytest.approx(two["nll"])
     same = ("accuracy", "macro_f1", "ece", "nll", "brier", "auroc", "per_class")
@@ -120,9 +120,9 @@ def test_costs_count_confusions_among_the_named() -> None:
     costs = Costs(["x", "y"], 5.0)
     assert costs.error(labels, predicted, names) == pytest.approx((0 + 5 + 5 + 1 + 0) / 5)
     assert Costs([], 5.0).error(labels, predicted, names) == pytest.approx(3 / 5)
-    told = measure(labels, predicted, names, 1.0, costs)
+    told = score_predictions(labels, predicted, names, 1.0, costs)
     assert told["cost_weighted_error"] == costs.error(labels, predicted, names)
-    assert "cost_weighted_error" not in measure(labels, predicted, names, 1.0, Costs([], 5.0))
+    assert "cost_weighted_error" not in score_predictions(labels, predicted, names, 1.0, Costs([], 5.0))
     with pytest.raises(ValueError, match="data.costs.classes must be of .'x', 'y', 'z'., but has .'w'."):
         Costs(["w", "x"], 5.0).codes(names)
     for bad in (["x"], 5.0), ([], -1.0), ([], float("nan")):
@@ -135,6 +135,6 @@ def test_a_single_class_has_no_auroc() -> None:
 
 
 def test_impossible_truths_cost_much_but_stay_finite() -> None:
-    got = measure(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32), ["a", "b"], 0.5)
+    got = score_predictions(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32), ["a", "b"], 0.5)
     assert 40 < got["nll"] < 50
     assert np.isfinite(got["nll_scaled"])

@@ -9,28 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
-import matplotlib.image
-import numpy as np
-import pytest
-from conftest import ROOT
-from matplotlib.colors import to_rgb
-from simulated import CLASSES, OTHER_WAY, SKILLS, simulated
-from skimage.color import deltaE_ciede2000, rgb2lab
-
-from cellpatch.captions import on_axis
-from cellpatch.conditions import CLEAN, Condition
-from cellpatch.config import models
-from cellpatch.data.store import CellStore, Geometry
-from cellpatch.data.writer import StoreWriter
-from cellpatch.estimates import difference, over_seeds, paired
-from cellpatch.groups import data_sets, grouped
-from cellpatch.plotting import Drawing, draw_from, log_axis, look, look_at, new_figure, save, styled
-from cellpatch.publish import whole_or_absent
-from cellpatch.results import pack, read_results
-from cellpatch.stats import macro_f1
-from cellpatch.svg import as_svg
-
-sys.path.insert(0, str(ROOT / "experiments"))
 import figure2
 import figure3
 import figure4
@@ -44,11 +22,31 @@ import figure_input_side
 import figure_planner
 import figure_separability
 import figure_specimens
-import paper
+import make_all
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from simulated import CLASSES, OTHER_WAY, SKILLS, simulated
+from skimage.color import deltaE_ciede2000, rgb2lab
 
-FIGURES = paper.makers("figures")
+from cellpatch.analysis.estimates import difference, mean_over_seeds, paired
+from cellpatch.analysis.groups import data_sets, group_by_seed
+from cellpatch.analysis.results import pack, read_results
+from cellpatch.cli.figures import main_of_figure
+from cellpatch.config.schema import models
+from cellpatch.data.store.reader import CellStore, Geometry
+from cellpatch.data.store.writer import StoreWriter
+from cellpatch.figures.captions import axis_label
+from cellpatch.figures.plotting import Drawing, group_style, log_axis, model_style, new_figure, save, styled
+from cellpatch.figures.svg import to_svg
+from cellpatch.metrics.scores import macro_f1
+from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.runtime.atomic_io import atomic_directory
+
+FIGURES = make_all.makers("figures")
 RESULTS = simulated()
-GROUPS = grouped(RESULTS)
+GROUPS = group_by_seed(RESULTS)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -59,7 +57,7 @@ def _crops(tmp_path_factory: pytest.TempPathFactory) -> None:
     names = [f"c{i}" for i in range(n)]
     noise = np.random.default_rng(0).integers(0, 256, (n, 12, 12, 3), dtype=np.uint8)
     with (
-        whole_or_absent(root / "store") as folder,
+        atomic_directory(root / "store") as folder,
         StoreWriter(folder, CLASSES, Geometry(8, 2), {"kind": "test"}) as writer,
     ):
         labels = [CLASSES[i % len(CLASSES)] for i in range(n)]
@@ -87,7 +85,7 @@ def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_page_can_tell_each_value(name: str) -> None:
     drawing = FIGURES[name]("simulated", GROUPS)
-    root = ElementTree.fromstring(as_svg(drawing.figure, "one", drawing.caption))  # noqa: S314
+    root = ElementTree.fromstring(to_svg(drawing.figure, "one", drawing.caption))  # noqa: S314
     tips = [element for element in root.iter() if element.get("data-tip")]
     assert len(tips) >= 3
     assert all(tip.get("tabindex") == "0" and tip.get("aria-label") == tip.get("data-tip") for tip in tips)
@@ -111,17 +109,17 @@ def test_crossings_are_marked_where_the_simulation_has_them() -> None:
     real = [copy.deepcopy(run) for run in RESULTS]
     for run in real:
         run.record["data"]["source"]["synthetic"] = False
-    assert "1835 test cells of 30 specimens" in figure3.draw("simulated", grouped(real)).caption
+    assert "1835 test cells of 30 specimens" in figure3.draw("simulated", group_by_seed(real)).caption
     apart = simulated(skills={**SKILLS, ("customvit", "scratch", 40): (0.0, 0.05, 0.1)})
-    assert "it crosses none between limits that both have" in figure3.draw("simulated", grouped(apart)).caption
-    other_way = figure3.draw("simulated", grouped(simulated(skills=OTHER_WAY)))
+    assert "it crosses none between limits that both have" in figure3.draw("simulated", group_by_seed(apart)).caption
+    other_way = figure3.draw("simulated", group_by_seed(simulated(skills=OTHER_WAY)))
     assert re.search(r"customvit \(grey\), .*, is behind dinov2_s, linear_probe from \d+ \(\d+ to", other_way.caption)
     assert [line.get_marker() for line in other_way.figure.axes[1].lines][-1] == "v"
 
 
 def test_missing_runs_are_gaps_that_the_caption_names() -> None:
     results = [run for run in RESULTS if (run.about["model"], run.about["flag_limit"]) != ("cnn", 512)]
-    drawing = figure3.draw("simulated", grouped(results))
+    drawing = figure3.draw("simulated", group_by_seed(results))
     assert "No runs at 512: cnn." in drawing.caption
     lines = [line for line in drawing.figure.axes[0].lines if len(line.get_xdata()) == 4]
     assert [int(np.isnan(line.get_ydata()).sum()) for line in lines] == [1, 0]
@@ -130,31 +128,33 @@ def test_missing_runs_are_gaps_that_the_caption_names() -> None:
 def test_every_curve_has_its_gaps() -> None:
     """A limit, a sigma or a side that one lacks is no line across it, and the caption names it."""
     lacks = [run for run in RESULTS if (run.about["model"], run.about["flag_limit"]) != ("customvit", 512)]
-    drawing = figure_classes.draw("simulated", grouped(lacks))
+    drawing = figure_classes.draw("simulated", group_by_seed(lacks))
     assert "No runs at 512: customvit." in drawing.caption
     assert any(np.isnan(line.get_ydata()).sum() == 1 for line in drawing.figure.axes[0].lines)
     fewer = simulated(limits=(1024,))
     for run in fewer:
         if run.about["model"] == "cnn":
             run.confusions.pop(Condition("post", 0.8))
-    drawing = figure_blur.draw("simulated", grouped(fewer))
+    drawing = figure_blur.draw("simulated", group_by_seed(fewer))
     assert "Not evaluated at sigma 0.8: cnn." in drawing.caption
     sides = {("dinov2_s", "knn", side): (0.3, 0.2, 0.1) for side in (56, 112, 224)}
     results = simulated(limits=(256, 512), skills=sides)
     partial = [run for run in results if (run.about["flag_limit"], run.about["input_px"]) != (512, 112)]
-    drawing = figure_input_side.draw("simulated", grouped(partial))
+    drawing = figure_input_side.draw("simulated", group_by_seed(partial))
     assert "No runs with 112 px: dinov2_s, knn at 512." in drawing.caption
     only = {"cnn": 256, "customvit": 4096}
     elsewhere = [
         run for run in RESULTS if run.about["flag_limit"] == only.get(run.about["model"], run.about["flag_limit"])
     ]
-    assert "No runs at 4096: cnn." in figure_blur.draw("simulated", grouped(elsewhere)).caption
+    assert "No runs at 4096: cnn." in figure_blur.draw("simulated", group_by_seed(elsewhere)).caption
 
 
 def test_one_thing_has_one_name_in_all_figures() -> None:
     lone = [run for run in RESULTS if run.about["input_px"] != 224 or run.about["flag_limit"] == 256]
     for figure in (figure3, figure_blur):
-        names = [text.get_text() for text in figure.draw("simulated", grouped(lone)).figure.legends[0].get_texts()]
+        names = [
+            text.get_text() for text in figure.draw("simulated", group_by_seed(lone)).figure.legends[0].get_texts()
+        ]
         assert "dinov2_s, linear_probe, 56 px" in names, figure.__name__
 
 
@@ -164,7 +164,7 @@ def test_many_classes_tell_their_shares_too() -> None:
     for run in results:
         run.confusions.update({c: np.pad(of, ((0, 0), (0, 15), (0, 15))) for c, of in run.confusions.items()})
         run.record["classes"] = [*run.record["classes"], *(f"rare {i}" for i in range(15))]
-    svg = as_svg(figure_confusion.draw("simulated", grouped(results)).figure, "f", "words")
+    svg = to_svg(figure_confusion.draw("simulated", group_by_seed(results)).figure, "f", "words")
     assert "% of stroma were named epithelium" in svg
 
 
@@ -174,7 +174,7 @@ def test_a_figure_a_data_set(
     pack([*RESULTS[:12], *simulated(data="other")[:12]], tmp_path / "runs.parquet")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["figure3.py", "runs.parquet"])
-    draw_from(figure3.draw)
+    main_of_figure(figure3.draw)
     kinds = ("png", "pdf", "txt")
     told = capsys.readouterr().out.split()
     assert told == [f"figures/figure3-{data}.{kind}" for data in ("other", "simulated") for kind in kinds]
@@ -189,7 +189,7 @@ def test_cards_of_two_machines_are_not_compared() -> None:
     of_two = simulated(limits=(256,))
     of_two[0].record["latency"]["hardware"]["cores"] = 64
     with pytest.raises(ValueError, match="of different machines or threads"):
-        figure2.draw("simulated", grouped(of_two))
+        figure2.draw("simulated", group_by_seed(of_two))
 
 
 def test_the_planner_tells_what_the_simulation_was_made_with() -> None:
@@ -217,7 +217,7 @@ def test_what_cannot_be_drawn_says_what_to_do() -> None:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
         del run.record["latency"], run.record["features"]
-    groups = grouped([run for run in clean if run.about["input_px"] != 224])
+    groups = group_by_seed([run for run in clean if run.about["input_px"] != 224])
     for module, message in (
         (figure2, "no run has a card of latency"),
         (figure4, "no run was evaluated under blur: optics=blur"),
@@ -233,11 +233,11 @@ def test_what_cannot_be_drawn_says_what_to_do() -> None:
 
 def test_runs_that_differ_in_something_hidden_are_not_averaged() -> None:
     with pytest.raises(ValueError, match="runs that differ in more than"):
-        grouped([RESULTS[0], RESULTS[0]])
+        group_by_seed([RESULTS[0], RESULTS[0]])
     with pytest.raises(ValueError, match="on other test cells have no common mean"):
-        grouped([RESULTS[0], simulated(specimens=9)[1]])
+        group_by_seed([RESULTS[0], simulated(specimens=9)[1]])
     with pytest.raises(ValueError, match="runs on simulated have different test cells"):
-        data_sets(grouped([RESULTS[0], simulated(specimens=9)[20]]))
+        data_sets(group_by_seed([RESULTS[0], simulated(specimens=9)[20]]))
 
 
 def test_one_command_makes_all_that_the_runs_allow(
@@ -248,7 +248,7 @@ def test_one_command_makes_all_that_the_runs_allow(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["paper.py", "runs.parquet", "figures", "tables"])
     with pytest.raises(SystemExit, match="0"):
-        paper.main()
+        make_all.main()
     assert [
         line.partition(": ")[2].partition(":")[0] for line in capsys.readouterr().out.splitlines() if "not made" in line
     ] == ["figure_cells of simulated"]
@@ -256,7 +256,7 @@ def test_one_command_makes_all_that_the_runs_allow(
     assert len(list((tmp_path / "tables").glob("*.tex"))) > 5
     monkeypatch.setattr(sys, "argv", ["paper.py", "nothing.parquet", "figures"])
     with pytest.raises(SystemExit, match="error: nothing.parquet must be a folder of runs"):
-        paper.main()
+        make_all.main()
 
 
 def test_cells_shown_are_of_their_class_and_of_many_specimens() -> None:
@@ -277,9 +277,9 @@ def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: 
     for run in sharp:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
-    both = data_sets(grouped([*sharp, *simulated(limits=(256,), seeds=(0,), skills=few, data="blurred")]))
-    monkeypatch.setattr(paper, "makers", lambda _: {"figure_blur": figure_blur.draw})
-    told = dict(paper.make(both, "figures"))
+    both = data_sets(group_by_seed([*sharp, *simulated(limits=(256,), seeds=(0,), skills=few, data="blurred")]))
+    monkeypatch.setattr(make_all, "makers", lambda _: {"figure_blur": figure_blur.draw})
+    told = dict(make_all.make(both, "figures"))
     assert [file.name for file in told["figure_blur"]] == [
         f"figure_blur-blurred.{kind}" for kind in ("png", "pdf", "txt")
     ]
@@ -307,7 +307,7 @@ def test_no_runs_is_an_error(tmp_path: Path) -> None:
 
 def test_every_model_has_a_look_of_its_own() -> None:
     names = list(models())
-    styles = {name: look(name) for name in [*names, "gone"]}
+    styles = {name: model_style(name) for name in [*names, "gone"]}
     assert len({(style["color"], style["marker"]) for style in styles.values()}) == len(names) + 1
     scratch = [name for name, pretrained in models().items() if not pretrained]
     assert len({styles[name]["color"] for name in scratch}) == len(scratch) == 8
@@ -316,8 +316,8 @@ def test_every_model_has_a_look_of_its_own() -> None:
 @pytest.mark.parametrize(("adapt", "usual", "other"), [("scratch", 40, 64), ("linear_probe", 224, 56)])
 def test_another_input_side_is_hollow(adapt: str, usual: int, other: int) -> None:
     place = {"model": "cnn", "adapt": adapt, "optics": "via 40 px"}
-    assert "fillstyle" not in look_at(place | {"input_px": usual})
-    assert look_at(place | {"input_px": other})["fillstyle"] == "none"
+    assert "fillstyle" not in group_style(place | {"input_px": usual})
+    assert group_style(place | {"input_px": other})["fillstyle"] == "none"
 
 
 # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB
@@ -331,7 +331,7 @@ SEEN_BY = {
 @pytest.mark.parametrize("who", SEEN_BY)
 def test_colours_are_told_apart_by_colour_blind_readers(who: str) -> None:
     def seen(name: str) -> np.ndarray:
-        rgb = np.array(to_rgb(look(name)["color"]))
+        rgb = np.array(to_rgb(model_style(name)["color"]))
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         linear = (np.array(SEEN_BY[who]) @ linear).clip(0, 1)
         return rgb2lab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
@@ -345,7 +345,7 @@ def test_colours_are_told_apart_by_colour_blind_readers(who: str) -> None:
 def test_a_drawing_without_tips_is_a_page_s_too() -> None:
     drawing = figure_counts.draw("simulated", GROUPS)
     vars(drawing.figure).pop("_tips")
-    assert "data-tip" not in as_svg(drawing.figure, "two", Drawing("two", drawing.figure, "words").caption)
+    assert "data-tip" not in to_svg(drawing.figure, "two", Drawing("two", drawing.figure, "words").caption)
 
 
 @pytest.mark.parametrize(
@@ -376,10 +376,10 @@ def test_figure4_and_figure5_compare_models_at_the_same_sigmas() -> None:
     runs = simulated(limits=(4096,), seeds=(0,))
     some, last = runs[:-1], runs[-1]
     few = {c: counts for c, counts in last.confusions.items() if c.sigma < 1.6}
-    caption = figure4.draw("d", grouped([*some, dataclasses.replace(last, confusions=few)])).caption
+    caption = figure4.draw("d", group_by_seed([*some, dataclasses.replace(last, confusions=few)])).caption
     assert "of sigma 1.6" in caption
     assert "Not evaluated at that sigma: efficientnet_lite0, knn." in caption
-    caption = figure5.draw("d", grouped([*some, dataclasses.replace(last, confusions=few)])).caption
+    caption = figure5.draw("d", group_by_seed([*some, dataclasses.replace(last, confusions=few)])).caption
     assert "(post at 0, 0.4, 0.8, 1.6, 3.2; pre at 0, 0.4, 0.8, 1.6, 3.2)" in caption
     assert "Not evaluated at these sigmas: efficientnet_lite0, knn." in caption
 
@@ -388,7 +388,7 @@ def test_figure4_and_figure5_compare_models_at_the_same_sigmas() -> None:
         kept = [{c: counts for c, counts in run.confusions.items() if c != lacks} for run in runs]
         return [dataclasses.replace(run, confusions=own) for run, own in zip(runs, kept, strict=True)]
 
-    assert "of sigma 0.8" in figure4.draw("d", grouped(without("pre", 1.6))).caption
+    assert "of sigma 0.8" in figure4.draw("d", group_by_seed(without("pre", 1.6))).caption
 
 
 def test_a_model_trained_on_blur_stands_beside_its_clean_twin() -> None:
@@ -396,7 +396,7 @@ def test_a_model_trained_on_blur_stands_beside_its_clean_twin() -> None:
     trained = copy.deepcopy(runs)
     for run in trained:
         run.record["config"]["optics"]["train"] = [0.0, 3.2]
-    caption = figure5.draw("d", grouped([*runs, *trained])).figure
+    caption = figure5.draw("d", group_by_seed([*runs, *trained])).figure
     labels = [text.get_text() for text in caption.axes[0].get_yticklabels()]
     assert sorted(labels) == ["cnn\nvia 40 px", "cnn\nvia 40 px, trained on post and pre 0 to 3.2"]
 
@@ -408,7 +408,7 @@ def test_a_model_blurred_for_some_seeds_is_drawn_by_those_and_others_are_named()
             for condition in list(run.confusions)[1:]:
                 del run.confusions[condition]
     for figure in (figure4, figure5, figure_blur):
-        drawing = figure.draw("d", grouped(results))
+        drawing = figure.draw("d", group_by_seed(results))
         told = " ".join(
             text.get_text()
             for text in [*drawing.figure.axes[0].get_yticklabels(), *drawing.figure.legends[0].get_texts()]
@@ -419,7 +419,7 @@ def test_a_model_blurred_for_some_seeds_is_drawn_by_those_and_others_are_named()
 
 
 def test_one_test_specimen_gives_no_interval() -> None:
-    drawing = figure3.draw("d", grouped(simulated(limits=(256, 4096), specimens=1)))
+    drawing = figure3.draw("d", group_by_seed(simulated(limits=(256, 4096), specimens=1)))
     assert "no intervals: one test specimen says nothing of others." in drawing.caption
     assert "nan" not in drawing.caption
     tips = vars(drawing.figure)["_tips"].values()
@@ -429,7 +429,7 @@ def test_one_test_specimen_gives_no_interval() -> None:
 def test_a_figure_grows_with_its_legend() -> None:
     def height(n: int) -> float:
         skills = {(model, "scratch", 40): (0.1, 0.2, 0.1) for model in list(models())[:n]}
-        return figure2.draw("d", grouped(simulated(limits=(256,), skills=skills))).figure.get_figheight()
+        return figure2.draw("d", group_by_seed(simulated(limits=(256,), skills=skills))).figure.get_figheight()
 
     assert height(12) > height(3) + 0.3
 
@@ -439,13 +439,13 @@ def test_rounding_is_drawn_as_no_loss() -> None:
     results = simulated((256,), (0,), still)
     for result in results:
         result.confusions.update(dict.fromkeys(result.confusions, result.confusions[CLEAN]))
-    [axes] = figure5.draw("simulated", grouped(results)).figure.axes
+    [axes] = figure5.draw("simulated", group_by_seed(results)).figure.axes
     assert np.ptp(axes.get_xlim()) >= figure5.FLAT
 
 
 def test_a_long_name_leaves_room_for_the_figure() -> None:
-    assert on_axis("stroma") == "stroma"
-    lines = on_axis("intraepithelial CD103-positive CD8-positive T lymphocyte").split("\n")
+    assert axis_label("stroma") == "stroma"
+    lines = axis_label("intraepithelial CD103-positive CD8-positive T lymphocyte").split("\n")
     assert len(lines) == 2
     assert max(map(len, lines)) <= 26
     assert lines[1].endswith("…")
@@ -459,8 +459,10 @@ def test_characters_without_a_font_are_told(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_calibration_and_specimens_have_intervals_over_seeds() -> None:
-    assert over_seeds([0.30, 0.32]) == pytest.approx((0.31, 0.31 - 0.127062, 0.31 + 0.127062), abs=1e-4)  # t 12.7062
-    assert over_seeds([0.2, 0.4])[1:] == (0, 1), "no share is below 0 or above 1"
-    mean, low, high = over_seeds([0.2])
+    assert mean_over_seeds([0.30, 0.32]) == pytest.approx(
+        (0.31, 0.31 - 0.127062, 0.31 + 0.127062), abs=1e-4
+    )  # t 12.7062
+    assert mean_over_seeds([0.2, 0.4])[1:] == (0, 1), "no share is below 0 or above 1"
+    mean, low, high = mean_over_seeds([0.2])
     assert mean == 0.2
     assert np.isnan([low, high]).all()

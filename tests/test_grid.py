@@ -13,17 +13,19 @@ import pytest
 from conftest import ROOT, paired_sweeper
 from omegaconf import OmegaConf
 
-from cellpatch import claims, grid, publish, watch
-from cellpatch.grid import Outcome
+from cellpatch.runs import locks
+from cellpatch.runs.outcome import Outcome
+from cellpatch.runtime import atomic_io
+from cellpatch.sweeps import jobs, status
 
 JOBS = [["seed=0"], ["seed=1"], ["seed=2"]]
 
 
 def test_jobs_without_a_word_are_cut_off(tmp_path: Path) -> None:
-    with grid.begin(tmp_path, JOBS):
-        grid._write(tmp_path / "0001.json", Outcome("cnn-1", "trained", []))
+    with jobs.register_jobs(tmp_path, JOBS):
+        jobs._write(tmp_path / "0001.json", Outcome("cnn-1", "trained", []))
     (tmp_path / ".77.0002.json").write_text("")  # what a kill leaves of a file that was being replaced
-    assert grid.finish(tmp_path) == [
+    assert jobs.run_deferred_jobs(tmp_path) == [
         Outcome("seed=0", "cut off"),
         Outcome("cnn-1", "trained", []),
         Outcome("seed=2", "cut off"),
@@ -34,21 +36,21 @@ def test_an_outcome_that_finds_no_room_is_told_all_the_same(tmp_path: Path, monk
     def full(file: Path) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with grid.begin(tmp_path, JOBS[:1]):
-        monkeypatch.setattr(grid, "replacing", full)
-        grid._write(tmp_path / "0000.json", Outcome("cnn-1", "failed", ["no room"]))
-    assert grid.finish(tmp_path) == [Outcome("cnn-1", "failed", ["no room"])]
+    with jobs.register_jobs(tmp_path, JOBS[:1]):
+        monkeypatch.setattr(jobs, "atomic_write", full)
+        jobs._write(tmp_path / "0000.json", Outcome("cnn-1", "failed", ["no room"]))
+    assert jobs.run_deferred_jobs(tmp_path) == [Outcome("cnn-1", "failed", ["no room"])]
 
 
 def test_waiting_are_jobs_of_a_grid_that_somebody_is_at(tmp_path: Path) -> None:
     folder = tmp_path / ".hydra" / "now"
-    with grid.begin(folder, JOBS):
-        grid._write(folder / "0000.json", Outcome("cnn-1", "cut off"))
-        assert grid.waiting(tmp_path) == ["seed=1", "seed=2"]
-        shown = watch.states(tmp_path)
+    with jobs.register_jobs(folder, JOBS):
+        jobs._write(folder / "0000.json", Outcome("cnn-1", "cut off"))
+        assert jobs.pending_jobs(tmp_path) == ["seed=1", "seed=2"]
+        shown = status.states(tmp_path)
         assert shown["run"].tolist() == ["seed=1", "seed=2"]
         assert set(shown["state"]) == {"waiting"}
-    assert grid.waiting(tmp_path) == []
+    assert jobs.pending_jobs(tmp_path) == []
 
 
 def test_a_launcher_that_dies_leaves_a_summary(tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_a_launcher_that_dies_leaves_a_summary(tmp_path: Path) -> None:
             assert not vars(self), (
                 "submitit's launcher sends itself to its jobs, where nothing of ours can be unpickled"
             )
-            grid._write(tmp_path / "0000.json", Outcome("cnn-1", "trained"))
+            jobs._write(tmp_path / "0000.json", Outcome("cnn-1", "trained"))
             raise RuntimeError("a worker was killed")
 
     class Context:
@@ -68,28 +70,28 @@ def test_a_launcher_that_dies_leaves_a_summary(tmp_path: Path) -> None:
     sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     sweeper.validate_batch_is_legal = lambda batch: None
     assert sweeper.sweep(["seed=0,1"]) == [[]]
-    assert [outcome.state for outcome in grid.finish(tmp_path)] == ["trained", "cut off"]
+    assert [outcome.state for outcome in jobs.run_deferred_jobs(tmp_path)] == ["trained", "cut off"]
 
 
 def test_a_lock_is_seen_without_taking_it(tmp_path: Path) -> None:
     file = tmp_path / "a.lock"
-    assert not publish.held(file)
-    with publish.lock(file):
+    assert not atomic_io.is_locked(file)
+    with atomic_io.file_lock(file):
         file.chmod(0o400)
-        assert publish.held(file)
-    assert not publish.held(file)
+        assert atomic_io.is_locked(file)
+    assert not atomic_io.is_locked(file)
 
 
 def _claim(runs_dir: Path, known: float | None) -> Any:
-    return claims.claim(runs_dir, "cnn", "0123456789ab", True, known)
+    return locks.claim_run(runs_dir, "cnn", "0123456789ab", True, known)
 
 
 def test_who_waited_leaves_what_failed_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="first"), _claim(tmp_path, None):
         raise ValueError("first")
-    known = claims.failed_at(tmp_path, "cnn-0123456789ab")
+    known = locks.failed_at(tmp_path, "cnn-0123456789ab")
     assert known
-    with pytest.raises(claims.FailedMeanwhileError), _claim(tmp_path, None):
+    with pytest.raises(locks.ConcurrentFailureError), _claim(tmp_path, None):
         pass
     (tmp_path / ".progress").mkdir()
     for name in ("cnn-0123456789ab.ckpt", ".cnn-0123456789ab.ckpt"):
@@ -97,7 +99,7 @@ def test_who_waited_leaves_what_failed_meanwhile(tmp_path: Path) -> None:
     with _claim(tmp_path, known) as (folder, exists):
         assert not exists
         (folder / "record.json").write_text("{}")
-    assert claims.failed_at(tmp_path, "cnn-0123456789ab") is None
+    assert locks.failed_at(tmp_path, "cnn-0123456789ab") is None
     assert not list((tmp_path / ".progress").iterdir())
     with _claim(tmp_path, known) as (_, exists):
         assert exists

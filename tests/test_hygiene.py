@@ -14,10 +14,10 @@ import pytest
 from conftest import ROOT, config_of
 from pytorch_lightning import Trainer
 
-from cellpatch import record, runs
-from cellpatch.record import read_record
-from cellpatch.training import train
-from cellpatch.verify import verify
+from cellpatch.runs import record, table
+from cellpatch.runs.record import read_record
+from cellpatch.runs.runner import train
+from cellpatch.runs.verify import verify
 
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "trainer.max_epochs=1"]
 FolderMaker = Callable[..., Path]
@@ -71,12 +71,12 @@ def test_a_store_that_goes_away_is_prepared_again_or_missed(tmp_path: Path, fold
     train(first)
     shutil.rmtree(tmp_path / "stores")
     train(config_of(tmp_path, root, *SMALL_CNN, "flag_limit=8"))
-    assert len(runs.table(tmp_path / "runs")) == 2
+    assert len(table.table(tmp_path / "runs")) == 2
     shutil.rmtree(tmp_path / "stores")
     shutil.rmtree(root)
     with pytest.raises(ValueError, match="data.root"):
         train(config_of(tmp_path, root, *SMALL_CNN, "flag_limit=6"))
-    assert len(runs.table(tmp_path / "runs")) == 2
+    assert len(table.table(tmp_path / "runs")) == 2
     assert verify(tmp_path / "runs") == []
 
 

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cellpatch.data.images import ArrayPlane, SlidePlane, TiffPlane, _ome_um_per_px, open_plane, read_rgb
+from cellpatch.data.images.readers import ArrayReader, OpenSlideReader, TiffReader, _ome_um_per_px, open_slide, read_rgb
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_transparent_pixels_of_a_tile_are_outside(tmp_path: Path, rgb: np.ndarra
     rgba = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
     rgba[10:] = 0
     Image.fromarray(rgba).save(tmp_path / "tile.png")
-    plane = ArrayPlane(tmp_path / "tile.png")
+    plane = ArrayReader(tmp_path / "tile.png")
     assert plane.opaque(0, 0, 24, 10)
     assert not plane.opaque(0, 5, 4, 6)
 
@@ -103,18 +103,18 @@ def test_tiff_regions(tmp_path: Path, rgb: np.ndarray, planar: bool, tile: tuple
     data = np.moveaxis(rgb, -1, 0) if planar else rgb
     config = "separate" if planar else "contig"
     tifffile.imwrite(file, data, photometric="rgb", planarconfig=config, tile=tile, compression="zlib")
-    plane = open_plane(file)
-    assert isinstance(plane, TiffPlane)
+    plane = open_slide(file)
+    assert isinstance(plane, TiffReader)
     assert (plane.width, plane.height) == (24, 20)
     np.testing.assert_array_equal(plane.region(3, 5, 7, 9), rgb[5:14, 3:10])
 
 
 def test_grey_tiff_and_deep_tiff(tmp_path: Path, rgb: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "grey.tif", rgb[..., 0])
-    np.testing.assert_array_equal(TiffPlane(tmp_path / "grey.tif").region(0, 0, 24, 20)[..., 2], rgb[..., 0])
+    np.testing.assert_array_equal(TiffReader(tmp_path / "grey.tif").region(0, 0, 24, 20)[..., 2], rgb[..., 0])
     tifffile.imwrite(tmp_path / "deep.tif", rgb.astype(np.uint16), photometric="rgb")
     with pytest.raises(ValueError, match=r"deep.tif: must hold one 8-bit .* but got uint16"):
-        TiffPlane(tmp_path / "deep.tif")
+        TiffReader(tmp_path / "deep.tif")
 
 
 @pytest.mark.parametrize("photometric", ["palette", "miniswhite", "separated"])
@@ -128,16 +128,16 @@ def test_tiffs_of_other_colours_are_refused(tmp_path: Path, rgb: np.ndarray, pho
     else:
         tifffile.imwrite(file, rgb[..., 0], photometric="miniswhite")
     with pytest.raises(ValueError, match=f"odd.tif: must hold one 8-bit .* but got uint8 {photometric.upper()}"):
-        TiffPlane(file)
+        TiffReader(file)
 
 
 def test_a_tiff_in_strips_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rgb: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "strips.tif", rgb, photometric="rgb")
     tifffile.imwrite(tmp_path / "tiles.tif", rgb, photometric="rgb", tile=(16, 16))
-    monkeypatch.setattr("cellpatch.data.images.MAX_PIXELS", 100)
+    monkeypatch.setattr("cellpatch.data.images.readers.MAX_PIXELS", 100)
     with pytest.raises(ValueError, match=r"strips.tif: 24x20 pixels in strips, at most 100 are decoded whole"):
-        TiffPlane(tmp_path / "strips.tif")
-    assert TiffPlane(tmp_path / "tiles.tif").width == 24
+        TiffReader(tmp_path / "strips.tif")
+    assert TiffReader(tmp_path / "tiles.tif").width == 24
 
 
 @pytest.mark.parametrize(("size", "scale"), [("0", None), ("-1", None), ("0.5", 0.5)])
@@ -151,23 +151,23 @@ def test_broken_ome_metadata_names_the_file(tmp_path: Path, rgb: np.ndarray) -> 
     xml = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image><Pixels PhysicalSizeX="abc"/></Image></OME>'
     tifffile.imwrite(file, rgb, photometric="rgb", description=xml, metadata=None)
     with pytest.raises(ValueError, match=r"a.ome.tif: cannot be read as a TIFF"):
-        TiffPlane(file)
+        TiffReader(file)
 
 
 def test_broken_tiff(tmp_path: Path) -> None:
     (tmp_path / "broken.tif").write_bytes(b"II*\0garbage")
     with pytest.raises(ValueError, match=r"broken.tif: cannot be read"):
-        TiffPlane(tmp_path / "broken.tif")
+        TiffReader(tmp_path / "broken.tif")
 
 
 def test_ome_scale_is_read(tmp_path: Path, rgb: np.ndarray) -> None:
     metadata = {"axes": "YXS", "PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm"}
     tifffile.imwrite(tmp_path / "a.ome.tif", rgb, photometric="rgb", metadata=metadata)
-    assert TiffPlane(tmp_path / "a.ome.tif").um_per_px == pytest.approx(0.25)
+    assert TiffReader(tmp_path / "a.ome.tif").um_per_px == pytest.approx(0.25)
 
 
 def test_real_ome_tiff(ome_tiff: Path) -> None:
-    plane = open_plane(ome_tiff)
+    plane = open_slide(ome_tiff)
     whole = tifffile.imread(ome_tiff)
     whole = whole if whole.shape[-1] == 3 else np.moveaxis(whole, 0, -1)
     assert (plane.height, plane.width) == whole.shape[:2]
@@ -182,7 +182,7 @@ def test_openslide_reads_what_tifffile_reads(tmp_path: Path) -> None:
     with tifffile.TiffWriter(file) as writer:  # a generic tiled pyramid
         for level in (rgb, rgb[::2, ::2]):
             writer.write(level, photometric="rgb", tile=(64, 64), compression="zlib", metadata=None)
-    plane = SlidePlane(file)
+    plane = OpenSlideReader(file)
     assert (plane.width, plane.height) == (400, 300)
     np.testing.assert_array_equal(plane.region(33, 44, 50, 60), rgb[44:104, 33:83])
     assert plane.opaque(0, 0, 100, 100)

@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from cellpatch.memory import cells_at_a_time
+from cellpatch.runtime.device import inference_batch_size
 
 
 @pytest.mark.parametrize(("side", "cells"), [(40, 32), (112, 32), (224, 20), (518, 8)])
 def test_cells_at_a_time_on_a_cpu(side: int, cells: int) -> None:
-    assert cells_at_a_time(side, torch.device("cpu")) == cells
+    assert inference_batch_size(side, torch.device("cpu")) == cells
 
 
 def test_freed_blocks_are_kept() -> None:

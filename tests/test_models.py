@@ -11,16 +11,18 @@ from conftest import ROOT
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cellpatch.adapt import AllLayers, LastLayer, Lora, Schedule
-from cellpatch.checks import check_pair
-from cellpatch.classifier import Classifier
-from cellpatch.config import build, check, compose_config, without
+from cellpatch.config.instantiate import build, without
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
 from cellpatch.models.backbone import Backbone, Normalise, check_shapes, count_macs, count_parameters, trained_state
 from cellpatch.models.customvit import CustomViT
+from cellpatch.models.network import Network
 from cellpatch.models.nin import NIN
 from cellpatch.models.timm import TimmBackbone
-from cellpatch.network import Network
-from cellpatch.optics import Optics
+from cellpatch.optics.operator import Optics
+from cellpatch.runs.preflight import check_pair
+from cellpatch.training.adaptation import AllLayers, FineTuning, LastLayer, Lora
+from cellpatch.training.lightning_module import Classifier
 
 MODELS = [file.stem for file in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
 SCHEDULE: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.05, "warmup": 0.1, "batch_size": 4, "label_smoothing": 0.0}
@@ -129,7 +131,7 @@ def test_layers_are_all_parameters_from_input_to_output(backbone: Backbone) -> N
         assert any(".blocks." in name for name in backbone.layers()[-1])
 
 
-def _adaptations(model: dict[str, Any]) -> dict[str, Schedule]:
+def _adaptations(model: dict[str, Any]) -> dict[str, FineTuning]:
     if "weights" not in model:
         return {"scratch": build(without(_config(model["name"])["adapt"], "name"))}
     targets = model["recipe"]["lora_targets"]
@@ -207,7 +209,7 @@ def test_rates_fall_towards_the_input() -> None:
         (Lora, {"rank": 1, "alpha": 1, "dropout": 0.0, "targets": ["nothing"]}, "[Tt]arget modules .* not found"),
     ],
 )
-def test_bad_ways_of_adapting(kind: type[Schedule], setting: dict[str, Any], message: str) -> None:
+def test_bad_ways_of_adapting(kind: type[FineTuning], setting: dict[str, Any], message: str) -> None:
     backbone = stand_in(_config("dinov2_s")["model"])
     with pytest.raises(ValueError, match=message):
         kind(**SCHEDULE, **setting).prepare(backbone)

@@ -10,9 +10,16 @@ from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 from torch.nn.functional import interpolate, pad
 
-from cellpatch.conditions import CLEAN, Condition, Conditions
-from cellpatch.kernels import blur_matrix, disc_kernel, kornia_sigma, line_kernel
-from cellpatch.optics import DrawnOptics, Optics, axis_operator, beyond_margin, resize_matrix, to_pixels
+from cellpatch.optics.conditions import CLEAN, Condition, OpticsSettings
+from cellpatch.optics.kernels import blur_matrix, disc_kernel, kornia_sigma, line_kernel
+from cellpatch.optics.operator import (
+    Optics,
+    RandomOptics,
+    axis_operator,
+    reaches_beyond_margin,
+    resize_matrix,
+    to_pixels,
+)
 
 
 def _direct(
@@ -153,12 +160,12 @@ def test_on_a_cpu_the_operator_is_the_two_products_of_its_formula(cells: int) ->
 
 
 def test_where_borders_enter_is_known() -> None:
-    assert not beyond_margin(CLEAN, 40, 0)
+    assert not reaches_beyond_margin(CLEAN, 40, 0)
     for kind in ("pre", "post", "defocus", "motion"):
-        assert beyond_margin(Condition(kind, 0.4), 40, 0)
-        assert not beyond_margin(Condition(kind, 3.2), 40, 13)
-    assert beyond_margin(Condition("pre", 3.2), 80, 25)
-    assert not beyond_margin(Condition("defocus", 3.2), 80, 25)
+        assert reaches_beyond_margin(Condition(kind, 0.4), 40, 0)
+        assert not reaches_beyond_margin(Condition(kind, 3.2), 40, 13)
+    assert reaches_beyond_margin(Condition("pre", 3.2), 80, 25)
+    assert not reaches_beyond_margin(Condition("defocus", 3.2), 80, 25)
 
 
 def test_before_and_after_agree_where_there_is_nothing_to_alias() -> None:
@@ -194,7 +201,7 @@ def test_a_crop_of_any_side_sees_its_margin_and_no_border(crop: int, kind: str) 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_optics_are_of_full_precision_under_autocast_too(drawn: bool) -> None:
     optics: Any = Optics(20, 7, 40, 40, Condition("post", 1.6))
-    optics = DrawnOptics([optics]) if drawn else optics
+    optics = RandomOptics([optics]) if drawn else optics
     x = torch.rand(2, 3, 34, 34)
     with torch.autocast("cpu", torch.bfloat16):
         got = optics(x)
@@ -293,7 +300,7 @@ def test_drawn_optics_give_each_crop_one_of_them() -> None:
     steps = np.diff([np.log2(1 + condition.sigma) for condition in conditions[:8]])
     np.testing.assert_allclose(steps, steps[0])
     several = [Optics(60, 13, 40, 40, condition) for condition in conditions]
-    drawn = DrawnOptics(several)
+    drawn = RandomOptics(several)
     x = torch.rand(64, 3, 86, 86)
     torch.manual_seed(0)
     got = drawn(x)
@@ -307,7 +314,7 @@ def test_drawn_optics_give_each_crop_one_of_them() -> None:
 
 
 def test_sigma_in_micrometres() -> None:
-    conditions = Conditions("pre", [0.25, 1.0], "um", 40, "bilinear", [0.25, 0.5], ["pre"])
+    conditions = OpticsSettings("pre", [0.25, 1.0], "um", 40, "bilinear", [0.25, 0.5], ["pre"])
     assert conditions.each(10.0) == [CLEAN, Condition("pre", 1.0), Condition("pre", 4.0)]
     assert conditions.drawn(10.0)[-1].sigma == pytest.approx(2.0)
     with pytest.raises(ValueError, match="optics.unit=um needs the scale of the crops"):
@@ -335,8 +342,8 @@ def test_bad_arguments() -> None:
 
 def _conditions(
     kind: Any, sigma: Any, via: int | None = 40, train: Any = None, train_kind: Any = ("pre", "post")
-) -> Conditions:
-    return Conditions(kind, sigma, "px40", via, "bilinear", train, list(train_kind))
+) -> OpticsSettings:
+    return OpticsSettings(kind, sigma, "px40", via, "bilinear", train, list(train_kind))
 
 
 def test_conditions_are_every_kind_at_every_sigma_and_clean() -> None:

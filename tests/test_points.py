@@ -13,26 +13,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cellpatch.data import points
-from cellpatch.data.annotations import centroid, read_annotations
-from cellpatch.data.crops import cut
-from cellpatch.data.images import ArrayPlane
-from cellpatch.data.points import DROPPED, Points
-from cellpatch.data.store import CellStore, Geometry
+from cellpatch.data.images.crops import cut
+from cellpatch.data.images.readers import ArrayReader
+from cellpatch.data.sources import points
+from cellpatch.data.sources.annotations import centroid, read_annotations
+from cellpatch.data.sources.points import DROPPED, Points
+from cellpatch.data.store.reader import CellStore, Geometry
 
 RGB = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> ArrayPlane:
+def plane(tmp_path_factory: pytest.TempPathFactory) -> ArrayReader:
     file = tmp_path_factory.mktemp("plane") / "tile.png"
     Image.fromarray(RGB).save(file)
-    return ArrayPlane(file)
+    return ArrayReader(file)
 
 
 @settings(deadline=None)
 @given(x=st.integers(0, 79), y=st.integers(0, 59), crop=st.integers(4, 12), margin=st.integers(0, 5))
-def test_a_crop_is_a_slice_or_nothing(plane: ArrayPlane, x: int, y: int, crop: int, margin: int) -> None:
+def test_a_crop_is_a_slice_or_nothing(plane: ArrayReader, x: int, y: int, crop: int, margin: int) -> None:
     side = crop + 2 * margin
     left, top = x - side // 2, y - side // 2
     got = cut(plane, x, y, side, 1.0, "drop")
@@ -48,7 +48,7 @@ def test_a_crop_is_a_slice_or_nothing(plane: ArrayPlane, x: int, y: int, crop: i
 def test_a_coarser_scale_halves_the_image(tmp_path: Path) -> None:
     ramp = np.repeat(np.arange(80, dtype=np.uint8)[None, :, None] * 3, 60, axis=0).repeat(3, axis=2)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    crop = cut(ArrayPlane(tmp_path / "ramp.png"), 39.5, 29.5, 8, 2.0, "drop")
+    crop = cut(ArrayReader(tmp_path / "ramp.png"), 39.5, 29.5, 8, 2.0, "drop")
     assert crop is not None
     assert crop.shape == (8, 8, 3)  # covers columns 32 to 47, two by two
     expected = ramp[0, 32:48, 0].reshape(8, 2).mean(axis=1)
@@ -451,8 +451,8 @@ def test_real_endonuke(tmp_path: Path, endonuke: Path) -> None:
 def test_several_processes_cut_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = _tiles(tmp_path / "t")
     alone = _fill(tmp_path / "alone", _points(root))
-    monkeypatch.setattr("cellpatch.data.points._WORTH_PROCESSES", 0)
-    monkeypatch.setattr("cellpatch.data.points.available", lambda: 2)
+    monkeypatch.setattr("cellpatch.data.sources.points._WORTH_PROCESSES", 0)
+    monkeypatch.setattr("cellpatch.data.sources.points.available", lambda: 2)
     shared = _fill(tmp_path / "shared", _points(root))
     assert shared.manifest == alone.manifest
     (root / "tile2.png").write_bytes(b"no image")

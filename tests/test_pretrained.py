@@ -1,31 +1,34 @@
 """Runs of pretrained models, with the real weights that install as a package."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import blur_table
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, config_of
+from conftest import config_of
 
-from cellpatch import embeddings, probing, runs
-from cellpatch.conditions import Condition
-from cellpatch.config import build, check, compose_config
-from cellpatch.evaluate import measure
-from cellpatch.export import export
-from cellpatch.groups import grouped
-from cellpatch.network import open_backbone, restore, weights_fingerprint
-from cellpatch.optics import Optics
-from cellpatch.probe import LinearProbe
-from cellpatch.record import read_predictions, read_record, replace_record
-from cellpatch.results import read_results
-from cellpatch.study import open_store, open_study
-from cellpatch.training import train
-
-sys.path.insert(0, str(ROOT / "experiments"))
-import blur_table
+from cellpatch.analysis.groups import group_by_seed
+from cellpatch.analysis.results import read_results
+from cellpatch.config.instantiate import build
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
+from cellpatch.data.dataset import open_dataset, open_store
+from cellpatch.inference.export import export
+from cellpatch.inference.restore import restore
+from cellpatch.metrics.classification import score_predictions
+from cellpatch.models.network import open_backbone, weights_fingerprint
+from cellpatch.optics.conditions import Condition
+from cellpatch.optics.operator import Optics
+from cellpatch.probing import feature_cache
+from cellpatch.probing import fit as fit_module
+from cellpatch.probing.probes import LinearProbe
+from cellpatch.runs import identity as identity_module
+from cellpatch.runs import table as table_module
+from cellpatch.runs.record import read_predictions, read_record, replace_record
+from cellpatch.runs.runner import train
 
 FolderMaker = Callable[..., Path]
 BLUR = ["optics.kind=[pre,post]", "optics.sigma=[0.8,1.6]"]
@@ -59,7 +62,7 @@ def test_a_stored_run_gives_its_predictions_again(tmp_path: Path, folder_of_squa
 def test_a_run_of_an_earlier_version_is_restored(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     train(_config(tmp_path, folder_of_squares(20, 5)))
     [(run, record)] = _records(tmp_path)
-    record["config"]["augment"]["_target_"] = "cellpatch.augment.KorniaAugment"  # until 0.2
+    record["config"]["augment"]["_target_"] = "cellpatch.data.augment.KorniaAugment"  # until 0.2
     record["config"]["data"]["loading"]["_target_"] = "cellpatch.data.datamodule.Loading"  # where it was
     replace_record(run, record)
     assert restore(run).backbone.input_px == record["config"]["model"]["backbone"]["input_px"]
@@ -100,8 +103,8 @@ def test_one_pass_serves_limits_seeds_and_probes(
 ) -> None:
     root = folder_of_squares(20, 5)
     passes = []
-    compute = embeddings.Cache._compute
-    monkeypatch.setattr(embeddings.Cache, "_compute", lambda *a: (passes.append(1), compute(*a)))
+    compute = feature_cache.Cache._compute
+    monkeypatch.setattr(feature_cache.Cache, "_compute", lambda *a: (passes.append(1), compute(*a)))
     for adapt in ("linear_probe", "knn", "prototypes"):
         for override in ("flag_limit=4", "flag_limit=8", "seed=1"):
             train(_config(tmp_path, root, f"adapt={adapt}", override))
@@ -171,7 +174,7 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
     splits = {}
     for seed in (0, 1):
         plain = check(_config(tmp_path, root, f"seed={seed}", "flag_limit=5"))
-        splits[seed] = open_study(plain, open_store(plain["data"])).split
+        splits[seed] = open_dataset(plain, open_store(plain["data"])).split
     np.testing.assert_array_equal(splits[0].test, splits[1].test)
     np.testing.assert_array_equal(splits[0].validation, splits[1].validation)
     assert set(splits[0].train) != set(splits[1].train)
@@ -265,7 +268,7 @@ def test_a_run_outlives_the_folder_of_weights_that_it_was_given(
 def test_weights_that_change_while_a_run_waits_are_told(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cellpatch.training.weights_fingerprint", lambda model: "as it was before")
+    monkeypatch.setattr("cellpatch.runs.runner.weights_fingerprint", lambda model: "as it was before")
     for adapt in ("linear_probe", "ft_last"):
         with pytest.raises(
             ValueError, match="published weights of efficientnet_lite0 are now .*, not as it was before"
@@ -279,7 +282,7 @@ def test_identity_of_a_probe_is_of_what_it_reads(tmp_path: Path, folder_of_squar
     root = folder_of_squares(6, 3)
 
     def identity(*overrides: str) -> str:
-        return runs.identity(check(_config(tmp_path, root, *overrides)), "data", "weights")
+        return identity_module.identity(check(_config(tmp_path, root, *overrides)), "data", "weights")
 
     same = ["trainer.max_epochs=9", "augment=none", "model.recipe.lora_targets=[x]", "model.recipe.stain_gain=0.3"]
     assert {identity(override) for override in same} == {identity()}
@@ -314,17 +317,19 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
     for (kind, sigma), stored in by_condition[0].items():
         here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
         labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
-        again = {key: stored[key] for key in ("kind", "sigma")} | measure(
+        again = {key: stored[key] for key in ("kind", "sigma")} | score_predictions(
             labels, probabilities[here], record["classes"], record["temperature"]
         )
         assert again == stored
-    told = blur_table.summarise(grouped(read_results(tmp_path / "runs"))).set_index(["kind", "score", "what"])["value"]
+    told = blur_table.summarise(group_by_seed(read_results(tmp_path / "runs"))).set_index(["kind", "score", "what"])[
+        "value"
+    ]
     for (kind, sigma), row in by_condition[0].items():
         for score in ("accuracy", "macro_f1"):
             where = [("pre", score, "sigma 0"), ("post", score, "sigma 0")]
             where = where if kind == "none" else [(kind, score, f"sigma {sigma:g}")]
             assert [told[place] for place in where] == pytest.approx([row[score]] * len(where))
-    table = runs.table(tmp_path / "runs")
+    table = table_module.table(tmp_path / "runs")
     assert sorted(zip(table["kind"], table["sigma"], strict=True)) == sorted(conditions)
 
 
@@ -348,7 +353,7 @@ def test_an_evaluation_that_was_cut_off_is_made_again(
     train(_config(tmp_path, root))
     [(run, before)] = _records(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("cellpatch.record.seal", lambda record: 1 / 0)
+        patched.setattr("cellpatch.runs.record.seal", lambda record: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(_config(tmp_path, root, *BLUR))
     assert read_record(run) == before
@@ -362,8 +367,8 @@ def test_rounded_features_are_exported_and_the_backbone_is_opened_once(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    whole = probing.open_backbone
-    monkeypatch.setattr(probing, "open_backbone", lambda *a: (opened.append(1), whole(*a))[1])
+    whole = fit_module.open_backbone
+    monkeypatch.setattr(fit_module, "open_backbone", lambda *a: (opened.append(1), whole(*a))[1])
     train(_config(tmp_path, folder_of_squares(20, 5), "data.loading.embedding_dtype=float16", *BLUR))
     assert len(opened) == 1
     [(run, _)] = _records(tmp_path)

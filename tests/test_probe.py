@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler, normalize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cellpatch.logistic import fit_logistic, principal, standardise
-from cellpatch.probe import LinearProbe, NeighbourHead, Neighbours, Prototypes
+from cellpatch.probing.logistic import fit_logistic, principal, standardise
+from cellpatch.probing.probes import KNNHead, KNNProbe, LinearProbe, Prototypes
 
 Cells = tuple[Tensor, Tensor]
 
@@ -139,7 +139,7 @@ def test_a_constant_feature_does_no_harm() -> None:
 
 def test_neighbours_are_scikit_learns() -> None:
     train, validation, test = (_cells(n, 10, 3, seed) for n, seed in ((200, 0), (100, 1), (300, 2)))
-    head, chosen = Neighbours(ks=[7], temperature=0.1, views=0).fit(train, validation, 3)
+    head, chosen = KNNProbe(ks=[7], temperature=0.1, views=0).fit(train, validation, 3)
     theirs = KNeighborsClassifier(7, metric="euclidean", weights=lambda d: np.exp((1 - d**2 / 2) / 0.1))
     theirs.fit(normalize(train[0].numpy()), train[1].numpy())  # on the sphere, cosine is 1 - distance^2 / 2
     expected = theirs.predict_proba(normalize(test[0].numpy()))
@@ -149,7 +149,7 @@ def test_neighbours_are_scikit_learns() -> None:
 
 def test_k_is_chosen_among_what_there_is() -> None:
     train, validation = _cells(30, 10, 3, 0), _cells(100, 10, 3, 1)
-    _, chosen = Neighbours(ks=[1, 5, 1000], temperature=0.07, views=0).fit(train, validation, 3)
+    _, chosen = KNNProbe(ks=[1, 5, 1000], temperature=0.07, views=0).fit(train, validation, 3)
     assert set(chosen["tried"]) == {"1", "5", "30"}
 
 
@@ -174,8 +174,8 @@ def test_prototypes_are_the_nearest_centroid_of_directions() -> None:
         (LinearProbe, {"strengths": [0.0], "path_steps": 20, "patience": 1}),
         (LinearProbe, {"strengths": [1.0], "path_steps": 20, "patience": 0}),
         (LinearProbe, {"strengths": [1.0], "path_steps": 0, "patience": 1}),
-        (Neighbours, {"ks": [0], "temperature": 0.1}),
-        (Neighbours, {"ks": [1], "temperature": 0.0}),
+        (KNNProbe, {"ks": [0], "temperature": 0.1}),
+        (KNNProbe, {"ks": [1], "temperature": 0.0}),
         (Prototypes, {"temperatures": []}),
         (Prototypes, {"temperatures": [0.1], "views": -1}),
     ],
@@ -189,7 +189,7 @@ def test_bad_settings(kind: Any, setting: dict[str, Any]) -> None:
     "probe",
     [
         LinearProbe(strengths=[0.1], path_steps=20, patience=1, views=0),
-        Neighbours(ks=[3], temperature=0.07, views=0),
+        KNNProbe(ks=[3], temperature=0.07, views=0),
         Prototypes(temperatures=[0.1], views=0),
     ],
 )
@@ -202,7 +202,7 @@ def test_a_head_is_made_again_of_what_is_stored(probe: Any) -> None:
 
 def test_a_vote_is_exported_for_any_number_of_cells() -> None:
     x, labels = torch.rand(12, 5), torch.arange(12) % 3
-    head = NeighbourHead(x, labels, 3, 4, 0.1).eval()
+    head = KNNHead(x, labels, 3, 4, 0.1).eval()
     program = torch.export.export(head, (torch.rand(2, 5),), dynamic_shapes={"x": {0: torch.export.Dim("cells")}})
     new = torch.rand(7, 5)
     torch.testing.assert_close(program.module()(new), head(new))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cellpatch.data.processes import available, in_order
+from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 
 
 def _note(task: tuple[Path, int]) -> tuple[int, int]:
@@ -20,21 +20,21 @@ def _note(task: tuple[Path, int]) -> tuple[int, int]:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_results_are_in_order(tmp_path: Path, workers: int) -> None:
-    found = list(in_order(_note, ((tmp_path, i) for i in range(12)), workers))
+    found = list(ordered_parallel_map(_note, ((tmp_path, i) for i in range(12)), workers))
     assert [number for number, _ in found] == list(range(12))
     assert ({pid for _, pid in found} == {os.getpid()}) == (workers < 2)
 
 
 @pytest.mark.parametrize("ahead", [1, 5])
 def test_an_error_comes_through_and_what_is_left_is_not_done(tmp_path: Path, ahead: int) -> None:
-    results = in_order(_note, ((tmp_path, i) for i in range(13, 100)), 2, ahead)
+    results = ordered_parallel_map(_note, ((tmp_path, i) for i in range(13, 100)), 2, ahead)
     with pytest.raises(ValueError, match="thirteen"):
         next(results)
     assert len(list(tmp_path.iterdir())) <= 2 * ahead + 1
 
 
 def test_there_is_a_processor() -> None:
-    assert 1 <= available() <= (os.cpu_count() or 1)
+    assert 1 <= available_workers() <= (os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize("module", ["decoding", "crops"])

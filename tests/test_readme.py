@@ -9,13 +9,15 @@ import torch
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cellpatch.conditions import CLEAN
-from cellpatch.config import build, check, compose_config, models
-from cellpatch.groups import grouped
+from cellpatch.analysis.groups import group_by_seed
+from cellpatch.analysis.results import read_results
+from cellpatch.config.instantiate import build
+from cellpatch.config.schema import compose_config, models
+from cellpatch.config.validate import check
+from cellpatch.figures.tables import format_ci
+from cellpatch.metrics.scores import macro_f1
 from cellpatch.models.backbone import count_macs, count_parameters
-from cellpatch.results import read_results
-from cellpatch.stats import macro_f1
-from cellpatch.typeset import with_interval
+from cellpatch.optics.conditions import CLEAN
 
 README = (ROOT / "README.md").read_text()
 
@@ -80,12 +82,12 @@ def test_nothing_is_left_to_fill_in() -> None:
 
 def _kept(file: str) -> dict[str, dict[int | str, str]]:
     """Of packed runs, by what README calls them: macro-F1 at each limit, and seconds at 1024."""
-    groups = grouped(read_results(ROOT / "experiments" / "results" / file))
+    groups = group_by_seed(read_results(ROOT / "experiments" / "results" / file))
     kept: dict[str, dict[int | str, str]] = {}
     for group in groups:
         name = labelled_in_readme(group.place)
         row = kept.setdefault(name, {})
-        row[group.place["flag_limit"]] = with_interval(*group.estimate(CLEAN, macro_f1).summary())
+        row[group.place["flag_limit"]] = format_ci(*group.estimate(CLEAN, macro_f1).summary())
         if group.place["flag_limit"] == 1024:
             row["s"] = f"{min(run.record['seconds']['train'] for run in group.runs):.0f}"
         assert len(group.seeds) == 3, name

@@ -7,25 +7,23 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import compare_table
 import pytest
+import report
 from conftest import ROOT, config_of
 from playwright.sync_api import Browser, Page, sync_playwright
+from recommend import recommend
 from simulated import CLASSES, OTHER_WAY, SKILLS, simulated
 
-from cellpatch.conditions import Condition
-from cellpatch.curves import ends_in_words
-from cellpatch.groups import grouped
-from cellpatch.results import pack
-from cellpatch.training import train
-
-sys.path.insert(0, str(ROOT / "experiments"))
-import compare_table
-import report
-from recommend import recommend
+from cellpatch.analysis.curves import format_limit_range
+from cellpatch.analysis.groups import group_by_seed
+from cellpatch.analysis.results import pack
+from cellpatch.optics.conditions import Condition
+from cellpatch.runs.runner import train
 
 
 def test_the_choice_has_a_crossing_where_there_is_one() -> None:
-    sentences = recommend(grouped(simulated()))
+    sentences = recommend(group_by_seed(simulated()))
     assert sentences[0].startswith("At 4096 annotations per class customvit has the highest macro-F1, 0.7")
     assert sentences[0].endswith("It is ahead of every other model there.")
     found = re.match(
@@ -67,23 +65,23 @@ def test_the_choice_has_a_crossing_where_there_is_one() -> None:
 def test_the_choice_without_a_crossing(skill: tuple[float, float, float], words: str) -> None:
     wanted = [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]
     skills = {key: SKILLS[key] for key in wanted} | {wanted[0]: skill}
-    assert recommend(grouped(simulated(skills=skills)))[1].startswith(words)
+    assert recommend(group_by_seed(simulated(skills=skills)))[1].startswith(words)
 
 
 def test_the_choice_may_be_the_other_way_round() -> None:
     """Fine-tuned models can gain more with annotations than those from scratch."""
-    told = recommend(grouped(simulated(skills=OTHER_WAY)))[1]
+    told = recommend(group_by_seed(simulated(skills=OTHER_WAY)))[1]
     assert re.match(
         r"Below about \d+ annotations per class use customvit, above use dinov2_s, linear_probe \(cross", told
     )
     level = dict(zip(OTHER_WAY, [(0.28, 0.15, 0.1), (0.12, 0.33, 0.1)], strict=True))
-    told = recommend(grouped(simulated(skills=level)))[1]
+    told = recommend(group_by_seed(simulated(skills=level)))[1]
     assert re.match(r"Use dinov2_s, linear_probe from \d+ annotations per class on: there it is ahead of custom", told)
 
 
 def test_ends_of_a_crossing_that_are_not_known_are_no_numbers() -> None:
-    assert ends_in_words([256, 4096], 0, float("inf")) == "256 or fewer to more than 4096"
-    assert ends_in_words([256, 4096], 300.4, 900) == "300 to 900"
+    assert format_limit_range([256, 4096], 0, float("inf")) == "256 or fewer to more than 4096"
+    assert format_limit_range([256, 4096], 300.4, 900) == "300 to 900"
 
 
 def test_classes_without_a_test_cell_are_named() -> None:
@@ -91,7 +89,7 @@ def test_classes_without_a_test_cell_are_named() -> None:
     for run in results:
         for counts in run.confusions.values():
             counts[:, 2] = 0
-    told = recommend(grouped(results))
+    told = recommend(group_by_seed(results))
     assert f"Classes without a test cell, of which nothing is known: {CLASSES[2]}." in told
 
 
@@ -101,7 +99,7 @@ def test_what_the_runs_cannot_say_is_said() -> None:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
         run.record.pop("latency")
-    text = " ".join(recommend(grouped(results)))
+    text = " ".join(recommend(group_by_seed(results)))
     assert "Nothing is said of slides out of focus" in text
     assert "with one seed: how much another would differ is not in their intervals" in text
     assert "Classes with fewer than 50 test cells, or in fewer than 5 specimens, weigh as much in macro-F1" in text
@@ -111,26 +109,28 @@ def test_what_the_runs_cannot_say_is_said() -> None:
 
 def test_a_lone_model_is_ahead_of_none_and_one_limit_is_not_every_limit() -> None:
     alone = {key: skill for key, skill in SKILLS.items() if key[0] == "customvit"}
-    told = recommend(grouped(simulated(skills=alone)))
+    told = recommend(group_by_seed(simulated(skills=alone)))
     assert told[0].endswith(". No other model was run there.")
     assert any(re.search(r"Against sharp cells it changes by -0.* in customvit\.$", text) for text in told)
     both = {key: SKILLS[key] for key in [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]}
-    assert "at 4096, the only limit that both have" in recommend(grouped(simulated(limits=(4096,), skills=both)))[1]
+    assert (
+        "at 4096, the only limit that both have" in recommend(group_by_seed(simulated(limits=(4096,), skills=both)))[1]
+    )
     more = [
         run for run in simulated(skills=both) if run.about["model"] != "customvit" or run.about["flag_limit"] > 1000
     ]
-    assert "at 1024 and 4096, the only limits that both have" in recommend(grouped(more))[1]
+    assert "at 1024 and 4096, the only limits that both have" in recommend(group_by_seed(more))[1]
 
 
 def test_a_lead_of_one_seed_and_few_specimens_are_told() -> None:
-    told = recommend(grouped(simulated(limits=(4096,), seeds=(0,), specimens=12)))
+    told = recommend(group_by_seed(simulated(limits=(4096,), seeds=(0,), specimens=12)))
     assert "Behind it by one seed alone, which another may turn: " in told[0]
     assert "ahead of every other" not in told[0]
     assert told[1].startswith(
         "Between customvit and dinov2_s, linear_probe, 224 px these runs, of one seed each, do not"
     )
     assert any(text.startswith("Of 12 test specimens the intervals are too narrow") for text in told)
-    lone = recommend(grouped(simulated(limits=(256, 4096), specimens=1)))
+    lone = recommend(group_by_seed(simulated(limits=(256, 4096), specimens=1)))
     assert "Not told apart from it: " in lone[0]
     assert re.search(r"in macro-F1: at 256 [+-]0\.\d{3}; at 4096 [+-]0\.\d{3}\.", lone[1]), "and no nan"
     assert "No number here has an interval: one test specimen says nothing of others." in lone
@@ -138,7 +138,7 @@ def test_a_lead_of_one_seed_and_few_specimens_are_told() -> None:
 
 def test_below_a_limit_is_said_only_where_the_lead_is_sure() -> None:
     skills = {("customvit", "scratch", 40): (0.2, 0.35, 0.1), ("dinov2_s", "linear_probe", 224): (0.4, 0.15, 0.1)}
-    told = recommend(grouped(simulated(skills=skills)))[1]
+    told = recommend(group_by_seed(simulated(skills=skills)))[1]
     assert told.startswith("Train customvit from "), told
     assert "; below, these runs do not decide." in told
 
@@ -149,7 +149,7 @@ def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
         if run.about["model"] != "cnn":
             for kind in ("pre", "post"):
                 del run.confusions[Condition(kind, 3.2)]
-    [told] = [text for text in recommend(grouped(results)) if text.startswith("Out of focus")]
+    [told] = [text for text in recommend(group_by_seed(results)) if text.startswith("Out of focus")]
     assert told.startswith("Out of focus (sigma 1.6 after the resize, flag_limit 4096)")
 
 
@@ -164,7 +164,7 @@ def test_a_page_is_written_whatever_cards_and_names_there_are(tmp_path: Path) ->
     text = page.read_text()
     assert "Of milliseconds nothing is said: cards of latency are of different machines" in text
     assert r"CD8$^+$ $\x$" in text
-    assert compare_table.write("../a b/c", grouped(results), tmp_path / "tables")[0].parent == tmp_path / "tables"
+    assert compare_table.write("../a b/c", group_by_seed(results), tmp_path / "tables")[0].parent == tmp_path / "tables"
 
 
 def test_links_lead_from_the_page_to_the_records(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import config_of, start_python
 
-from cellpatch import stats
-from cellpatch.conditions import CLEAN, Condition
-from cellpatch.record import read_record
-from cellpatch.results import Result, pack, read_results
-from cellpatch.training import train
+from cellpatch.analysis.results import RunResult, pack, read_results
+from cellpatch.metrics import scores
+from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.runs.record import read_record
+from cellpatch.runs.runner import train
 
 
-def _result(run: str, root: str = "/home/someone/cells") -> Result:
+def _result(run: str, root: str = "/home/someone/cells") -> RunResult:
     rng = np.random.default_rng(len(run))
     config = {"data": {"name": "d", "root": root, "split": {"test": 0.2}, "files": [root, "points.csv"]}, "seed": 1}
     config |= {"model": {"name": "cnn", "backbone": {"input_px": 40}}, "adapt": {"name": "scratch"}, "flag_limit": 8}
@@ -25,7 +25,7 @@ def _result(run: str, root: str = "/home/someone/cells") -> Result:
     record = {"config": config, "classes": ["a", "b", "c"], "data": {"fingerprint": "f"}}
     record |= {"counts": {"train": {"a": 8, "b": 7}}}
     counts = {condition: rng.integers(0, 3, (4, 3, 3)) for condition in (CLEAN, Condition("pre", 1.6))}
-    return Result(run, record, ("s1", "s2", "s3", "s4"), counts)
+    return RunResult(run, record, ("s1", "s2", "s3", "s4"), counts)
 
 
 def test_packed_and_read_again(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_counts_of_real_runs_give_their_scores(tmp_path: Path, folder_of_squares
     for row in record["metrics"]:
         whole = result.confusions[Condition(row["kind"], row["sigma"])].sum(axis=0)
         assert whole.tolist() == row["confusion"]
-        assert stats.macro_f1(stats.tallies(whole)) == pytest.approx(row["macro_f1"])
-        assert stats.accuracy(stats.tallies(whole)) == pytest.approx(row["accuracy"])
+        assert scores.macro_f1(scores.class_counts(whole)) == pytest.approx(row["macro_f1"])
+        assert scores.accuracy(scores.class_counts(whole)) == pytest.approx(row["accuracy"])
     command = start_python("-m", "cellpatch.results", str(tmp_path / "none"), str(tmp_path / "x.parquet"))
     assert command.communicate()[1].startswith("error: ")
     assert command.returncode == 1

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.distributed import destroy_process_group, init_process_group
 from torch.multiprocessing import spawn
 
-from cellpatch.checkpoints import Resume
-from cellpatch.classifier import _random_state, _set_random_state
-from cellpatch.models.shared_norm import share_batch_norms
-from cellpatch.record import read_record
-from cellpatch.training import train
+from cellpatch.models.sync_batchnorm import sync_batchnorm
+from cellpatch.runs.record import read_record
+from cellpatch.runs.runner import train
+from cellpatch.training.callbacks import LastCheckpoint
+from cellpatch.training.lightning_module import _random_state, _set_random_state
 
 SMALL_VIT = ["model=customvit", "model.backbone.input_px=16", "model.backbone.token_px=4"]
 SMALL_VIT += ["model.backbone.stem_width=8", "model.backbone.dim=32", "model.backbone.depth=2"]
@@ -56,14 +56,14 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     root = folder_of_squares(20, 5)
     overrides = [*model, "trainer.max_epochs=4", *more]
     undisturbed = _run(tmp_path / "undisturbed", root, *overrides)
-    write = Resume.on_train_epoch_end
+    write = LastCheckpoint.on_train_epoch_end
 
-    def killed(self: Resume, trainer: Any, module: Any) -> None:
+    def killed(self: LastCheckpoint, trainer: Any, module: Any) -> None:
         write(self, trainer, module)
         if trainer.current_epoch + 1 == epoch:
             raise Killed
 
-    monkeypatch.setattr(Resume, "on_train_epoch_end", killed)
+    monkeypatch.setattr(LastCheckpoint, "on_train_epoch_end", killed)
     place = tmp_path / "killed"
     with pytest.raises(Killed):
         _run(place, root, *overrides, "trainer.resume=true")
@@ -137,7 +137,7 @@ def test_two_processes_train_as_one(
 def _normalise_share(rank: int, port: int, out: Path) -> None:
     init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     x, layers = _batch_and_layers()
-    share_batch_norms(layers)
+    sync_batchnorm(layers)
     mine = x[rank::2].clone().requires_grad_()
     y = layers(mine)
     (y.square() * torch.arange(y.numel()).reshape(y.shape)).sum().backward()

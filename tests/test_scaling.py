@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
-from cellpatch import scaling
+from cellpatch.analysis import scaling
 
 LIMITS = [256, 512, 1024, 2048, 4096]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cellpatch.data.store import CellStore, Geometry
-from cellpatch.data.writer import StoreWriter
-from cellpatch.publish import replacing, whole_or_absent, write_once
+from cellpatch.data.store.reader import CellStore, Geometry
+from cellpatch.data.store.writer import StoreWriter
+from cellpatch.runtime.atomic_io import atomic_directory, atomic_write, create_once
 
 CLASSES = ["a", "b"]
 
@@ -68,7 +68,7 @@ def test_fingerprint_is_of_the_content(store_of: Callable[..., Path]) -> None:
 
 def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "store"
-    with pytest.raises(KeyboardInterrupt), whole_or_absent(target) as folder:
+    with pytest.raises(KeyboardInterrupt), atomic_directory(target) as folder:
         (folder / "half").write_text("written")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -144,7 +144,7 @@ def _fill(folder: Path) -> None:
 
 def test_many_processes_one_writer(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=write_once, args=(tmp_path / "store", _fill)) for _ in range(6)]
+    workers = [context.Process(target=create_once, args=(tmp_path / "store", _fill)) for _ in range(6)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -157,11 +157,11 @@ def test_many_processes_one_writer(tmp_path: Path) -> None:
 def test_a_file_is_replaced_whole_or_kept(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     file.write_text("old")
-    with pytest.raises(RuntimeError), replacing(file) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(file) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert file.read_text() == "old"
-    with replacing(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text("new")
     assert file.read_text() == "new"
     assert list(tmp_path.iterdir()) == [file]
@@ -173,7 +173,7 @@ def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
     (left / "half").write_text("x")
     other = tmp_path / ".store2.99999.tmp"
     other.mkdir()
-    write_once(tmp_path / "store", _fill)
+    create_once(tmp_path / "store", _fill)
     assert not left.exists()
     assert other.exists()
 

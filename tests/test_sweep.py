@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
-from cellpatch.config import CONF, models
+from cellpatch.config.schema import CONF, models
 
 GRIDS = [{"model": "cnn,customvit", "adapt": "scratch"}, {"model": "uni", "adapt": "linear_probe,ft_all"}]
 

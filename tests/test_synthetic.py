@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score
 
-from cellpatch.data.store import CellStore
+from cellpatch.data.store.reader import CellStore
 from cellpatch.data.synthetic import CLASSES, plan_counts, render, render_specimen
 from cellpatch.data.synthetic.camera import jpeg
 from cellpatch.data.synthetic.cells import PAINTERS

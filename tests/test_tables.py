@@ -1,36 +1,32 @@
 """Tables from stored runs."""
 
-import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pytest
-from conftest import ROOT
-from simulated import OTHER_WAY, SKILLS, simulated
-
-from cellpatch.captions import labelled
-from cellpatch.conditions import CLEAN
-from cellpatch.config import compose_config
-from cellpatch.groups import grouped
-from cellpatch.results import pack, read_results
-from cellpatch.stats import macro_f1
-from cellpatch.typeset import write_table
-
-sys.path.insert(0, str(ROOT / "experiments"))
 import blur_table
 import compare_table
 import latency_table
+import make_all
 import models_table
-import paper
+import numpy as np
+import pandas as pd
+import pytest
 import recipes
 import scaling_table
+from simulated import OTHER_WAY, SKILLS, simulated
 
-GROUPS = grouped(simulated(limits=(256, 4096)))
+from cellpatch.analysis.groups import group_by_seed
+from cellpatch.analysis.labels import by_label
+from cellpatch.analysis.results import pack, read_results
+from cellpatch.config.schema import compose_config
+from cellpatch.figures.tables import write_table
+from cellpatch.metrics.scores import macro_f1
+from cellpatch.optics.conditions import CLEAN
+
+GROUPS = group_by_seed(simulated(limits=(256, 4096)))
 
 
 def test_one_specimen_has_no_interval() -> None:
-    summary = models_table.summarise(grouped(simulated(limits=(256,), specimens=1)))
+    summary = models_table.summarise(group_by_seed(simulated(limits=(256,), specimens=1)))
     assert set(models_table.shown(summary)["95 %"]) == {"-"}
 
 
@@ -48,7 +44,7 @@ def test_crossings_are_of_scratch_against_pretrained() -> None:
 def test_the_table_of_results_has_intervals_over_specimens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = [run for run in simulated(limits=(256, 4096)) if run.about["model"] in ("customvit", "dinov2_s")]
     pack(results, tmp_path / "runs.parquet")
-    groups = grouped(read_results(tmp_path / "runs.parquet"))
+    groups = group_by_seed(read_results(tmp_path / "runs.parquet"))
     files = models_table.write("simulated", groups, tmp_path / "tables")
     assert [file.name for file in files] == [f"models-simulated.{kind}" for kind in ("csv", "md", "tex")]
     assert "customvit overtakes dinov2_s, linear_probe (56 px) between 256 and 4096" in capsys.readouterr().out
@@ -63,9 +59,9 @@ def test_the_table_of_results_has_intervals_over_specimens(tmp_path: Path, capsy
     assert files[0].read_text() == (tmp_path / "again" / files[0].name).read_text()
 
 
-@pytest.mark.parametrize("name", paper.makers("tables"))
+@pytest.mark.parametrize("name", make_all.makers("tables"))
 def test_each_table_says_what_it_is_of(name: str, tmp_path: Path) -> None:
-    pages = [file for file in paper.makers("tables")[name]("sim", GROUPS, tmp_path) if file.suffix == ".md"]
+    pages = [file for file in make_all.makers("tables")[name]("sim", GROUPS, tmp_path) if file.suffix == ".md"]
     assert pages
     for page in pages:
         assert "1835 synthetic test cells of 30 specimens" in page.read_text()
@@ -89,17 +85,17 @@ def test_latex_and_markdown_keep_a_name_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_best_is_compared_with_each_other_model() -> None:
-    groups = grouped(simulated(limits=(4096,)))
+    groups = group_by_seed(simulated(limits=(4096,)))
     table = compare_table.summarise(groups).set_index("model")
     assert set(table["best"]) == {"customvit"}
     assert list(table["behind"]) == sorted(table["behind"])
-    scores = {label: group.estimate(CLEAN, macro_f1).mean for label, group in labelled(groups, groups).items()}
+    scores = {label: group.estimate(CLEAN, macro_f1).mean for label, group in by_label(groups, groups).items()}
     for model, row in table.iterrows():
         assert row["behind"] == pytest.approx(scores["customvit"] - scores[model])
         assert 0 < row["low"] < row["behind"] < row["high"]
         assert row["p"] <= row["p_holm"] < 0.01
     same = {(model, "scratch", 40): (0.2, 0.2, 0.1) for model in ("cnn", "resnet")}
-    [row] = compare_table.summarise(grouped(simulated(limits=(256,), skills=same))).to_dict("records")
+    [row] = compare_table.summarise(group_by_seed(simulated(limits=(256,), skills=same))).to_dict("records")
     assert row["low"] < 0 < row["high"]
     assert row["p_holm"] > 0.05
     with pytest.raises(ValueError, match="two models at the same flag_limit"):
@@ -107,7 +103,7 @@ def test_the_best_is_compared_with_each_other_model() -> None:
 
 
 def test_fits_and_crossings_are_those_of_the_simulation() -> None:
-    groups = grouped(simulated())
+    groups = group_by_seed(simulated())
     fits = scaling_table.fits(groups).set_index("model")
     row = fits.loc["customvit"]
     for name, true in (("floor", 0.05), ("gain", 0.60), ("exponent", 0.5)):
@@ -123,14 +119,14 @@ def test_fits_and_crossings_are_those_of_the_simulation() -> None:
 
 
 def test_a_pretrained_model_may_be_the_one_that_overtakes() -> None:
-    pairs = scaling_table.crossings(grouped(simulated(skills=OTHER_WAY)))
+    pairs = scaling_table.crossings(group_by_seed(simulated(skills=OTHER_WAY)))
     [row] = pairs.to_dict("records")
     assert row["ahead in the end"] == "dinov2_s, linear_probe"
     assert row["low"] < 256 * ((0.60 - 0.10) / (0.30 - 0.05)) ** 2 < row["high"]
 
 
 def test_blur_table_has_slopes_and_ends_of_leads() -> None:
-    groups = grouped(simulated(limits=(4096,)))
+    groups = group_by_seed(simulated(limits=(4096,)))
     table = blur_table.summarise(groups).set_index(["model", "input_px", "kind", "score", "what"])
     row = table.loc[("customvit", 40, "post", "accuracy", "slope")]
     assert row["low"] <= row["value"] <= row["high"]
@@ -153,15 +149,15 @@ def test_a_lead_is_told_of_the_sigmas_that_both_have() -> None:
     for condition in list(results[0].confusions):
         if condition.sigma in (0.4, 1.6):
             del results[0].confusions[condition]
-    groups = grouped(results)
+    groups = group_by_seed(results)
     assert len(blur_table.leads(groups, groups)) == 4
     for condition in list(results[0].confusions)[1:]:
         del results[0].confusions[condition]
-    assert blur_table.leads(grouped(results), grouped(results)).empty
+    assert blur_table.leads(group_by_seed(results), group_by_seed(results)).empty
 
 
 def test_a_single_specimen_has_no_interval() -> None:
-    summary = blur_table.summarise(grouped(simulated(limits=(256,), seeds=(0,), specimens=1)))
+    summary = blur_table.summarise(group_by_seed(simulated(limits=(256,), seeds=(0,), specimens=1)))
     assert summary[["low", "high"]].isna().all(axis=None)
     assert summary.loc[summary["what"] != "relative slope", "value"].notna().all()
 
@@ -172,7 +168,7 @@ def test_blur_table_needs_blur() -> None:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
     with pytest.raises(ValueError, match="no run was evaluated under blur"):
-        blur_table.write("simulated", grouped(results))
+        blur_table.write("simulated", group_by_seed(results))
 
 
 def test_no_model_gets_more_search_than_another() -> None:

@@ -19,24 +19,29 @@ from rich.console import Console
 from sklearn.metrics import confusion_matrix
 from torch import nn
 
-from cellpatch import claims, runs, watch
-from cellpatch.adapt import Scratch
-from cellpatch.classifier import Classifier, warm_cosine
-from cellpatch.conditions import Condition
-from cellpatch.config import build, check
+from cellpatch.cli import runs
+from cellpatch.config.instantiate import build
+from cellpatch.config.validate import check
 from cellpatch.data.datamodule import BatchIndices, CellData, class_weights
+from cellpatch.data.dataset import open_store
 from cellpatch.data.loading import Loading
 from cellpatch.data.splits import Split
-from cellpatch.data.store import CellStore
-from cellpatch.evaluate import measure
+from cellpatch.data.store.reader import CellStore
+from cellpatch.inference.restore import restore
+from cellpatch.metrics.classification import score_predictions
 from cellpatch.models.backbone import trained_state
 from cellpatch.models.cnn import CNN
-from cellpatch.network import Network, restore, weights_fingerprint
-from cellpatch.optics import DrawnOptics, Optics, to_pixels
-from cellpatch.record import read_predictions, read_record, replace_record
-from cellpatch.study import open_store
-from cellpatch.training import train
-from cellpatch.verify import differing, verify
+from cellpatch.models.network import Network, weights_fingerprint
+from cellpatch.optics.conditions import Condition
+from cellpatch.optics.operator import Optics, RandomOptics, to_pixels
+from cellpatch.runs import identity as identity_module
+from cellpatch.runs import locks, table
+from cellpatch.runs.record import read_predictions, read_record, replace_record
+from cellpatch.runs.runner import train
+from cellpatch.runs.verify import mismatched_metrics, verify
+from cellpatch.sweeps import status
+from cellpatch.training.adaptation import Scratch
+from cellpatch.training.lightning_module import Classifier, cosine_with_warmup
 
 FolderMaker = Callable[..., Path]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]
@@ -64,8 +69,9 @@ def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str,
     train(config)
     plain = check(config)
     store = open_store(plain["data"])
-    run = claims.find(
-        tmp_path / "runs", runs.identity(plain, store.manifest.fingerprint, weights_fingerprint(plain["model"]))
+    run = locks.find_run(
+        tmp_path / "runs",
+        identity_module.identity(plain, store.manifest.fingerprint, weights_fingerprint(plain["model"])),
     )
     assert run is not None
     return run, read_record(run)
@@ -116,7 +122,7 @@ def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[
     run, record, _ = finished
     rows, probabilities = read_predictions(run)
     labels = np.array([record["classes"].index(label) for label in rows["label"]])
-    assert {"kind": "none", "sigma": 0.0} | measure(
+    assert {"kind": "none", "sigma": 0.0} | score_predictions(
         labels, probabilities, record["classes"], record["temperature"]
     ) == record["metrics"][0]
     store = open_store(record["config"]["data"])
@@ -132,7 +138,7 @@ def test_a_run_that_exists_is_not_trained_again(finished: tuple[Path, dict[str, 
     before = (run / "record.json").stat().st_mtime_ns
     _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=2", "flag_limit=8", "data.name=other")
     assert (run / "record.json").stat().st_mtime_ns == before
-    assert len(runs.table(tmp_path / "runs")) == 1
+    assert len(table.table(tmp_path / "runs")) == 1
 
 
 def test_the_same_run_twice_is_the_same(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
@@ -147,7 +153,7 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
     root = folder_of_squares(6, 3)
 
     def identity(*overrides: str) -> str:
-        return runs.identity(check(_config(tmp_path, root, *overrides)), "data", None)
+        return identity_module.identity(check(_config(tmp_path, root, *overrides)), "data", None)
 
     same = ["runs_dir=elsewhere", "data.name=x", "data.loading.workers=5", "trainer.enable_progress_bar=false"]
     same += ["optics.kind=defocus", "optics.sigma=1.6", "optics.unit=um"]
@@ -171,8 +177,8 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
     same = {identity(*blurred, other) for other in ("optics.kind=defocus", "optics.train_kind=[post,pre]")}
     assert same == {identity(*blurred)}
     plain = check(_config(tmp_path, root))
-    assert runs.identity(plain, "other data", None) != identity()
-    assert runs.identity(plain, "data", "weights") != identity()
+    assert identity_module.identity(plain, "other data", None) != identity()
+    assert identity_module.identity(plain, "data", "weights") != identity()
 
 
 def test_training_with_blur_is_a_run_of_its_own_and_its_network_is_not_blurred(
@@ -193,7 +199,7 @@ def test_training_with_blur_is_a_run_of_its_own_and_its_network_is_not_blurred(
 def test_a_training_step_sees_the_drawn_blur() -> None:
     network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), Optics(8, 3, 8), nn.Linear(4, 2)).eval()
     blurred = Optics(8, 3, 8, condition=Condition("post", 4.0))
-    classifier = Classifier(network, 2, Scratch(**SCHEDULE), {}, None, DrawnOptics([blurred])).eval()
+    classifier = Classifier(network, 2, Scratch(**SCHEDULE), {}, None, RandomOptics([blurred])).eval()
     crops = torch.randint(0, 256, (6, 14, 14, 3), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     loss = classifier.training_step((crops, labels, labels), 0)
@@ -328,7 +334,7 @@ def test_table_and_csv(
     runs.main([str(tmp_path / "runs"), "--csv", str(tmp_path / "grid.csv")])
     out = capsys.readouterr().out
     assert "1 runs" in out
-    assert (tmp_path / "grid.csv").read_text().splitlines()[0] == ",".join(runs.COLUMNS)
+    assert (tmp_path / "grid.csv").read_text().splitlines()[0] == ",".join(table.COLUMNS)
     with pytest.raises(SystemExit, match="error: runs_dir must be a folder"):
         runs.main([str(tmp_path / "nowhere")])
     (finished[0] / "record.json").write_text("{")
@@ -359,7 +365,7 @@ def test_class_weights_are_scikit_learns() -> None:
 
 
 def test_warm_cosine() -> None:
-    factors = [warm_cosine(step, 100, 0.1) for step in range(100)]
+    factors = [cosine_with_warmup(step, 100, 0.1) for step in range(100)]
     assert np.argmax(factors) == 10
     assert factors[10] == 1
     assert (np.diff(factors[:11]) > 0).all()
@@ -410,7 +416,7 @@ def test_a_run_from_elsewhere_runs_nothing_but_ours(
     shutil.copytree(finished[0], run)
     assert restore(run)
     record = read_record(run)
-    for target in ("os.system", "cellpatch.embeddings.main", "cellpatch.config.build"):
+    for target in ("os.system", "cellpatch.cli.features.main", "cellpatch.config.instantiate.build"):
         record["config"]["model"]["backbone"] = {"_target_": target, "arguments": ["--clear-all"]}
         replace_record(run, record)
         with pytest.raises(ValueError, match=r"model.backbone._target_ must .*Backbone"):
@@ -431,7 +437,7 @@ def test_a_record_that_was_altered_is_refused(finished: tuple[Path, dict[str, An
         with pytest.raises(ValueError, match="record.json is not as this version wrote it"):
             restore(run)
         with pytest.raises(ValueError, match="record.json is not as this version wrote it"):
-            runs.table(tmp_path)
+            table.table(tmp_path)
 
 
 def test_costs_that_come_later_are_told_of_every_stored_condition(
@@ -484,7 +490,7 @@ def test_altered_runs_are_named(
     (copies["bare"] / "record.json").unlink()
     told = verify(tmp_path)
     named = ["ece_scaled at none 0", "nll_scaled at none 0", "brier_scaled at none 0"]
-    assert differing(copies["temperature"], finished[1] | {"temperature": 3.25}) == ["temperature", *named]
+    assert mismatched_metrics(copies["temperature"], finished[1] | {"temperature": 3.25}) == ["temperature", *named]
     assert len(told) == 4 + 1 + 1 + 4 + 1
     for name, message in (
         ("weights", "weights.safetensors is missing or not as"),
@@ -507,8 +513,8 @@ def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: P
         (tmp_path / f".{name}.77.tmp").mkdir()
     (tmp_path / ".failed").mkdir()
     (tmp_path / ".failed" / "broken-aaaaaaaaaaaa.log").write_text("ValueError: no")
-    with claims.locked(tmp_path, "0123456789ab"):
-        found = watch.states(tmp_path).set_index("run")
+    with locks.run_lock(tmp_path, "0123456789ab"):
+        found = status.states(tmp_path).set_index("run")
     assert found["state"].to_dict() == {
         "busy-0123456789ab": "running",
         "killed-ba9876543210": "cut off",
@@ -517,7 +523,7 @@ def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: P
     }
     assert found.loc[finished[0].name, "macro_f1"] == finished[1]["metrics"][0]["macro_f1"]
     console = Console(width=120, record=True)
-    watch.watch(tmp_path, console)
+    status.watch(tmp_path, console)
     text = console.export_text()
     assert "0 running, 2 cut off, 1 failed, 0 waiting, 1 done" in text
     assert "broken-aaaaaaaaaaaa" in text
@@ -546,14 +552,14 @@ def test_json_is_strict(finished: tuple[Path, dict[str, Any], Path]) -> None:
 def test_a_single_command_whose_run_fails_elsewhere_ends_with_an_error(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = claims.claim
+    claim = locks.claim_run
 
     def after_another(runs_dir: Path, name: str, *rest: Any) -> Any:
         with pytest.raises(ValueError, match="of the other"), claim(runs_dir, name, *rest):
             raise ValueError("of the other")
         return claim(runs_dir, name, *rest)
 
-    monkeypatch.setattr(claims, "claim", after_another)
+    monkeypatch.setattr(locks, "claim_run", after_another)
     with pytest.raises(ValueError, match="cnn-.* failed in another process meanwhile: give the command again"):
         train(_config(tmp_path, folder_of_squares(), *SMALL_CNN))
 

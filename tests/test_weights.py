@@ -14,14 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cellpatch.config import build, check, compose_config
+from cellpatch.config.instantiate import build
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
 from cellpatch.models import weights as weights_module
 from cellpatch.models.ctranspath import CTransPath
-from cellpatch.models.layouts import from_ctranspath, from_transformers_dinov2, in_order
+from cellpatch.models.network import open_backbone, weights_fingerprint
+from cellpatch.models.state_dict_converters import from_ctranspath, from_transformers_dinov2, in_order
 from cellpatch.models.timm import TimmBackbone
 from cellpatch.models.weights import Weights, fingerprint, read_tensors
-from cellpatch.network import open_backbone, weights_fingerprint
-from cellpatch.publish import sha256_of
+from cellpatch.runtime.atomic_io import sha256_of
 
 PLAIN = ([0.0] * 3, [1.0] * 3)
 

@@ -1,1 +1,1 @@
-"""From labelled cells on disk to batches."""
+"""From annotated images to batches of crops: sources, the cell store, splits, augmentation."""

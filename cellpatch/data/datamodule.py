@@ -11,12 +11,12 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cellpatch.augment import AlbumentationsAugment
+from cellpatch.data.augment import AlbumentationsAugment
 from cellpatch.data.loading import Loading
 from cellpatch.data.splits import Split
-from cellpatch.data.store import CellStore
+from cellpatch.data.store.reader import CellStore
 
-NO_CELL = -100  # label of what fills the share of a process that a last, small batch leaves without a cell
+IGNORE_INDEX = -100  # label of what fills the share of a process that a last, small batch leaves without a cell
 Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class index [b], place in the part [b]
 
 
@@ -55,7 +55,7 @@ class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
 _CPU = torch.device("cpu")
 
 
-class Part(Dataset[Batch]):
+class SplitPart(Dataset[Batch]):
     """One part of a split; indexing by an array gives a batch.
 
     A place -1 - p gives the cell p as NO_CELL. With `resident` the part's crops are held in one tensor on `device`,
@@ -91,7 +91,7 @@ class Part(Dataset[Batch]):
         if self.augment is not None:
             crops = torch.from_numpy(self.augment(crops.numpy(), zlib.crc32(places.tobytes(), self.seed)))
         labels = self.labels[place]
-        return crops, labels if counts.all() else torch.full_like(labels, NO_CELL), place
+        return crops, labels if counts.all() else torch.full_like(labels, IGNORE_INDEX), place
 
 
 class CellData(pl.LightningDataModule):
@@ -122,7 +122,7 @@ class CellData(pl.LightningDataModule):
         self.seed = seed
         self.loading = loading
         self.augment = augment
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, SplitPart] = {}
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train", self.split.train, self.batch_size, self.seed, self.augment)
@@ -144,12 +144,12 @@ class CellData(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer and augment is None else _CPU
         if name not in self._parts:
             resident, on = self._place(device)
-            self._parts[name] = Part(self.store, indices, self.labels[indices], resident, on, augment, self.seed)
+            self._parts[name] = SplitPart(self.store, indices, self.labels[indices], resident, on, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = BatchIndices(len(indices), batch_size, seed, rank, world_size)
         workers = self.loading.workers if augment is not None else 0
         return DataLoader(
-            self._parts[name], batch_size=None, sampler=batches, num_workers=workers, collate_fn=_as_it_is
+            self._parts[name], batch_size=None, sampler=batches, num_workers=workers, collate_fn=identity_collate
         )
 
     def _place(self, device: torch.device) -> tuple[bool, torch.device]:
@@ -167,7 +167,7 @@ def _free(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + held
 
 
-def _as_it_is(batch: Any) -> Any:
+def identity_collate(batch: Any) -> Any:
     """Instead of torch's default, which turns tuples into lists."""
     return batch
 

@@ -1,29 +1,6 @@
-"""Prepare a store ahead of training: python -m cellpatch.data.prepare data=folder data.root=DIR."""
+"""`python -m cellpatch.data.prepare`: the command of cellpatch/cli/prepare.py."""
 
-import hydra
-from omegaconf import DictConfig
-
-from cellpatch.command import guard
-from cellpatch.config import CONF, check, register
-
-register()
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(config: DictConfig) -> None:
-    guard(prepare_store, config)
-
-
-def prepare_store(config: DictConfig) -> None:
-    """Prepare the store of `config.data` and print what it holds."""
-    from cellpatch.study import open_store
-
-    store = open_store(check(config, "data")["data"])
-    manifest = store.manifest
-    print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}, dropped {manifest.dropped or 'none'}")
-    for name, count in manifest.counts.items():
-        print(f"  {name:30} {count}")
-
+import runpy
 
 if __name__ == "__main__":
-    main()
+    runpy.run_module("cellpatch.cli.prepare", run_name="__main__")

@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cellpatch.errors import BROKEN, UnavailableError
-from cellpatch.models.layouts import LAYOUTS
+from cellpatch.models.state_dict_converters import STATE_DICT_CONVERTERS
 from cellpatch.models.timm import TimmBackbone
-from cellpatch.publish import sha256_of
+from cellpatch.runtime.atomic_io import sha256_of
+from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS, UnavailableError
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Weights:
             told = f"{file}: its sha256 is not {expected}: another model's, truncated or altered"
             raise ValueError(f"{told}. {self._how()}")
         try:
-            tensors = LAYOUTS[self.layout](read_tensors(file), list(backbone.net.state_dict()))
+            tensors = STATE_DICT_CONVERTERS[self.layout](read_tensors(file), list(backbone.net.state_dict()))
             tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
             backbone.check_published(tensors)
             broken = [name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
@@ -151,7 +151,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError("holds more than tensors (a pickle can run code) or is no checkpoint: refused") from error
-    except BROKEN as error:
+    except CHECKPOINT_READ_ERRORS as error:
         raise ValueError(
             f"is no readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})"
         ) from error

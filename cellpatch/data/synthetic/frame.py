@@ -47,7 +47,7 @@ class Frame:
         return self.bank[grain, y : y + n, x : x + n]
 
     def draw(self, median: float, spread: float) -> float:
-        """Draw a positive number around `median` with log-sd VARIETY * `spread`, kept within 2 sd."""
+        """Draw a positive number around `median` with log-sd VARIETY * `pick_across_specimens`, kept within 2 sd."""
         z = min(max(float(self.rng.standard_normal()), -2.0), 2.0)
         return median * float(np.exp(VARIETY * spread * z))
 

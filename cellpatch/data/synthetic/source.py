@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from cellpatch.data.source import Source
-from cellpatch.data.store import Geometry
+from cellpatch.data.sources.source import Source
+from cellpatch.data.store.reader import Geometry
+from cellpatch.data.store.writer import StoreWriter
 from cellpatch.data.synthetic.plan import CLASSES, check_size
 from cellpatch.data.synthetic.specimen import render
-from cellpatch.data.writer import StoreWriter
 
 GEOMETRY = Geometry(crop_px=40, margin_px=13, um_per_px=0.25)  # the study's 10 um at 40x; margin for sigma 3.2
 

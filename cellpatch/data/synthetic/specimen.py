@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from cellpatch.data.processes import in_order
 from cellpatch.data.synthetic.camera import Camera, UInts, draw_camera, photograph
 from cellpatch.data.synthetic.cells import PAINTERS
 from cellpatch.data.synthetic.frame import Traits, draw_bank, draw_traits, open_frame
@@ -13,6 +12,7 @@ from cellpatch.data.synthetic.ground import paint_ground, paste
 from cellpatch.data.synthetic.plan import CLASSES, plan_counts
 from cellpatch.data.synthetic.stains import Floats, Staining, draw_staining
 from cellpatch.data.synthetic.tissue import Layout, lay_out
+from cellpatch.runtime.parallel import ordered_parallel_map
 
 Ints = NDArray[np.int64]
 Cut = tuple[UInts, Ints, Ints, Ints]
@@ -73,7 +73,7 @@ def render(
     plan = plan_counts(cells, specimens, seed)
     _check(plan[0], seed, 0, crop_px, margin_px, um_per_px)
     tasks = ((counts, seed, index, crop_px, margin_px, um_per_px) for index, counts in enumerate(plan))
-    return in_order(_render, tasks, workers)
+    return ordered_parallel_map(_render, tasks, workers)
 
 
 def _render(task: tuple[Ints, int, int, int, int, float]) -> tuple[int, UInts, Ints, Ints, Ints]:

@@ -1,0 +1,106 @@
+"""How a score grows with annotations: fitted curves, where one overtakes another, how many a target takes.
+
+Pure functions of rising flag_limits and of scores at them; a leading axis of bootstrap draws gives intervals.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from cellpatch.analysis.bootstrap import interval
+
+EXPONENTS = np.geomspace(0.0625, 2.0, 181)  # what fits are sought in, 2 % apart; published curves lie at 0.1 to 1
+LEAST_LIMITS = 4  # three parameters and one point to contradict them
+MAX_EXPONENT_RATIO = 5.0  # an exponent between a value and this many times it is not known
+MAX_EXTRAPOLATION = 4.0  # times the largest limit; beyond it no curve is believed
+
+Limits = Sequence[float]
+Scores = Float[np.ndarray, "*draws k"]
+
+
+def fit_power_law(limits: Limits, scores: Scores) -> Float[np.ndarray, "*draws 3"]:
+    """Least-squares (floor, gain, exponent) of 1 - score = floor + gain (limit / limits[0])^-exponent.
+
+    Floor and gain are at least 0, the exponent is the best of EXPONENTS (Hestness et al., arXiv 1712.00409).
+    """
+    errors = 1 - np.asarray(scores, np.float64)
+    powers = (np.asarray(limits, np.float64) / limits[0]) ** -EXPONENTS[:, None]  # [exponents, k]
+    centred = powers - powers.mean(axis=1, keepdims=True)
+    gain = np.maximum(errors @ centred.T / (centred**2).sum(axis=1), 0)
+    floor = errors.mean(axis=-1)[..., None] - gain * powers.mean(axis=1)
+    without_floor = errors @ powers.T / (powers**2).sum(axis=1)
+    gain, floor = np.where(floor < 0, without_floor, gain), np.maximum(floor, 0)
+    residuals = errors[..., None, :] - floor[..., None] - gain[..., None] * powers
+    best = (residuals**2).sum(axis=-1).argmin(axis=-1)[..., None]
+    found = [np.take_along_axis(each, best, axis=-1)[..., 0] for each in (floor, gain)]
+    return np.stack([*found, EXPONENTS[best[..., 0]]], axis=-1)
+
+
+def power_law(fit: Float[np.ndarray, "*draws 3"], first: float, limits: Limits) -> Scores:
+    """Scores of a fit at limits; `first` is the smallest limit that it was fitted to."""
+    floor, gain, exponent = (fit[..., i, None] for i in range(3))
+    return 1 - floor - gain * (np.asarray(limits, np.float64) / first) ** -exponent
+
+
+def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str | None:
+    """Why the data do not support a fit, or None.
+
+    Too few limits, no growth, an exponent that they leave open or that lies at an end of EXPONENTS, or scores farther
+    from the law than draws are from each other: than the 99th percentile of the draws' residuals less the mean's.
+    """
+    if len(limits) < LEAST_LIMITS:
+        return f"{len(limits)} limits, and a power law with a floor needs {LEAST_LIMITS}"
+    if np.isnan(draws).any():
+        return "no interval to judge it by"
+    if interval(draws[:, -1] - draws[:, 0])[0] <= 0:
+        return f"no growth beyond chance from {limits[0]:g} to {limits[-1]:g}"
+    drawn = fit_power_law(limits, draws)
+    low, high = interval(drawn[:, 2])
+    if high > MAX_EXPONENT_RATIO * low:
+        return f"the exponent may be anything from {low:.2g} to {high:.2g}"
+    if low <= EXPONENTS[0] or high >= EXPONENTS[-1]:
+        return f"the exponent lies at an end of those that are sought, {EXPONENTS[0]:.2g} to {EXPONENTS[-1]:.2g}"
+    mean = draws.mean(axis=0)
+    of_mean = mean - power_law(fit_power_law(limits, mean), limits[0], limits)
+    apart = np.square(draws - power_law(drawn, limits[0], limits) - of_mean).mean(axis=1)
+    off, chance = np.sqrt([np.square(of_mean).mean(), np.quantile(apart, 0.99)])
+    if off > chance:
+        return f"no power law goes through the scores: they lie {off:.2g} off, by chance at most {chance:.2g}"
+    return None
+
+
+def overtakes_at(limits: Limits, ahead: Float[np.ndarray, "*draws k"]) -> Float[np.ndarray, "*draws"]:
+    """The limit from which on a model stays ahead, linear in log2 between limits.
+
+    `ahead` is its score less the other's. 0 if it is ahead at every limit, infinity if it is not at the largest.
+    """
+    x = np.log2(np.asarray(limits, np.float64))
+    behind: Bool[np.ndarray, "*draws k"] = ahead <= 0
+    last = behind.shape[-1] - 1 - behind[..., ::-1].argmax(axis=-1)  # the last limit at which it is behind
+    left = np.minimum(last, len(x) - 2)
+    before, after = (np.take_along_axis(ahead, place[..., None], axis=-1)[..., 0] for place in (left, left + 1))
+    share = np.divide(-before, after - before, out=np.zeros(before.shape), where=after > before)
+    place = 2 ** (x[left] + share.clip(0, 1) * (x[left + 1] - x[left]))
+    place = np.where(~behind.any(axis=-1), 0.0, np.where(behind[..., -1], np.inf, place))
+    return np.where(np.isnan(ahead).any(axis=-1), np.nan, place)
+
+
+def limit_for(
+    limits: Limits, scores: Scores, target: float, fit: Float[np.ndarray, "*draws 3"] | None = None
+) -> Float[np.ndarray, "*draws"]:
+    """The flag_limit from which on the target is kept: between limits linear in log2, beyond them by a power law.
+
+    `fit` is the law, of `fit_power_law`. 0 if every limit reaches the target; infinity if none does and there is no
+    law or it does not reach it within FURTHEST times the largest limit.
+    """
+    passed = np.nextafter(target, -np.inf)  # who is ahead of it has the target
+    within = overtakes_at(limits, np.asarray(scores, np.float64) - passed)
+    if fit is None:
+        return within
+    floor, gain, exponent = np.moveaxis(fit, -1, 0)
+    room = 1 - target - floor
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beyond = np.where(room > 0, limits[0] * (gain / room) ** (1 / exponent), np.inf)
+    beyond = np.where(beyond > MAX_EXTRAPOLATION * limits[-1], np.inf, np.maximum(beyond, limits[-1]))
+    return np.where(np.isinf(within), beyond, within)

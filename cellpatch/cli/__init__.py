@@ -1,0 +1,1 @@
+"""Commands, one file each: argument parsing and printing."""

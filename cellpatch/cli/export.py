@@ -1,0 +1,25 @@
+"""Command export."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellpatch.inference.export import export
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m cellpatch.export", description="Export a run as ONNX.")
+    parser.add_argument("run", type=Path, help="a folder below runs_dir")
+    parser.add_argument("file", type=Path, help="what to write, ending in .onnx")
+    parser.add_argument("--weights", type=Path, help="where the published weights are now, if elsewhere than then")
+    options = parser.parse_args(arguments)
+    try:
+        told = export(options.run, options.file, options.weights)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB, {told}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Command pack."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cellpatch.analysis.results import pack, read_results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cellpatch.results", description="Pack runs into one small file.")
+    parser.add_argument("runs_dir", type=Path)
+    parser.add_argument("file", type=Path)
+    options = parser.parse_args()
+    try:
+        results = read_results(options.runs_dir)
+        pack(results, options.file)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"{len(results)} runs in {options.file}, {options.file.stat().st_size / 1e6:.2g} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Prepare a store ahead of training: python -m cellpatch.data.prepare data=folder data.root=DIR."""
+
+import hydra
+from omegaconf import DictConfig
+
+from cellpatch.cli.usage import exit_on_value_error
+from cellpatch.config.schema import CONF, register
+from cellpatch.config.validate import check
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(config: DictConfig) -> None:
+    exit_on_value_error(prepare_store, config)
+
+
+def prepare_store(config: DictConfig) -> None:
+    """Prepare the store of `config.data` and print what it holds."""
+    from cellpatch.data.dataset import open_store
+
+    store = open_store(check(config, "data")["data"])
+    manifest = store.manifest
+    print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}, dropped {manifest.dropped or 'none'}")
+    for name, count in manifest.counts.items():
+        print(f"  {name:30} {count}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From Hydra's config to an Experiment; no other room sees the config as a dict."""

@@ -1,0 +1,50 @@
+"""The schema of the top-level keys, and the checks that come before any work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@dataclass
+class Config:
+    """Top-level keys; an unknown one is an error, also with Hydra's `+`."""
+
+    model: dict[str, Any] = MISSING
+    data: dict[str, Any] = MISSING
+    adapt: dict[str, Any] = MISSING
+    augment: dict[str, Any] = MISSING
+    optics: dict[str, Any] = MISSING
+    flag_limit: int = MISSING
+    seed: int = MISSING
+    runs_dir: str = MISSING
+    weights_dir: str | None = None
+    retry_failed: bool = MISSING
+    dry_run: bool = MISSING
+    trainer: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+    experiment: str | None = None
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that conf/config.yaml uses."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """The config that train.py would get with these overrides."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def models() -> dict[str, bool]:
+    """The models of conf/model in the order of their names, and whether each brings published weights."""
+    files = sorted((CONF / "model").glob("*.yaml"))
+    return {file.stem: "weights" in OmegaConf.load(file) for file in files}

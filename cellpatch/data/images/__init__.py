@@ -1,0 +1,1 @@
+"""Images from disk: decoding, regions, crops."""

@@ -1,0 +1,86 @@
+"""Image files that are crops already: check each, stream them into a store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cellpatch.data.images.decoding import decode
+from cellpatch.data.store.reader import Geometry
+from cellpatch.data.store.writer import StoreWriter
+from cellpatch.runtime.error_collector import ErrorCollector
+
+_CHUNK = 64  # crops given to the writer together
+
+
+@dataclass(frozen=True)
+class CropFile:
+    """One crop on disk with its annotation; `where` is what an error should name."""
+
+    file: Path
+    cell_id: str
+    label: str
+    specimen: str
+    where: str
+    split: str | None = None
+
+
+def write_files(
+    folder: Path,
+    crops: list[CropFile],
+    classes: list[str],
+    source: dict[str, Any],
+    side_px: int | None,
+    margin_px: int,
+    um_per_px: float | None,
+) -> None:
+    """Fill a store's folder from crop files of one square side.
+
+    `side_px` None takes the side of the first readable file and refuses others; a number resizes all to it.
+    Raises one ValueError that lists every bad file.
+    """
+    problems = ErrorCollector()
+    decoded = decode([(crop.file, crop.where) for crop in crops], side_px, problems)
+    first = next(decoded, None)
+    if first is None:
+        problems.raise_if_any()
+        raise ValueError("there is no image to ingest")
+    side = first[1].shape[0]
+    if side <= 2 * margin_px:
+        raise ValueError(f"data.margin_px must leave a crop inside {side} px, but got {margin_px}")
+    if side - 2 * margin_px < 4:
+        raise ValueError(
+            f"{crops[first[0]].where}: is {side} px wide; a crop must have at least 4 px inside its margin"
+        )
+    geometry = Geometry(side - 2 * margin_px, margin_px, um_per_px)
+    with StoreWriter(folder, classes, geometry, source) as writer:
+        chunk = [(crops[first[0]], first[1])]
+        for i, rgb in decoded:
+            if rgb.shape[0] != side:
+                problems.add(
+                    f"{crops[i].where}: is {rgb.shape[0]} px wide, the first image {side} px; "
+                    f"set data.side_px to resize all"
+                )
+            elif not problems.messages:
+                chunk.append((crops[i], rgb))
+            if len(chunk) == _CHUNK:
+                _add(writer, chunk)
+                chunk = []
+        problems.raise_if_any()
+        if chunk:
+            _add(writer, chunk)
+
+
+def _add(writer: StoreWriter, chunk: list[tuple[CropFile, UInt8[np.ndarray, "s s 3"]]]) -> None:
+    files = [item[0] for item in chunk]
+    splits = [file.split for file in files]
+    writer.add(
+        np.stack([item[1] for item in chunk]),
+        cell_id=[file.cell_id for file in files],
+        label=[file.label for file in files],
+        specimen=[file.specimen for file in files],
+        source=[file.where for file in files],
+        split=None if splits[0] is None else splits,
+    )

@@ -1,0 +1,135 @@
+"""Source `npz`: arrays in the layout of MedMNIST, with their own train, validation and test parts."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8
+
+from cellpatch.data.sources.source import Source, files_fingerprint
+from cellpatch.data.store.reader import Geometry
+from cellpatch.data.store.writer import StoreWriter
+
+_PARTS = {"train": "train", "val": "validation", "test": "test"}
+_CHUNK = 4096
+
+
+class Npz(Source):
+    """`{train,val,test}_images` uint8 [n, s, s] or [n, s, s, 3] and `_labels` int [n] or [n, 1].
+
+    MedMNIST names no specimens: each image counts as its own, and its own parts are kept as the split.
+    `classes` names the label values 0, 1, ...; None uses the numbers. Nothing is unpickled.
+    """
+
+    def __init__(
+        self, file: str, classes: list[str] | None, um_per_px: float | None, licence: str, synthetic: bool
+    ) -> None:
+        self.file = Path(file)
+        if not self.file.is_file():
+            raise ValueError(f"data.file: no such file {file}")
+        self.classes = classes
+        self.um_per_px = um_per_px
+        self.licence = licence
+        self.synthetic = synthetic
+
+    def describe(self) -> dict[str, Any]:
+        return self._parameters() | {"files": files_fingerprint(self.file.parent, [self.file])}
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            "kind": "npz",
+            "synthetic": self.synthetic,
+            "specimens": "unknown: each image counts as its own",
+            "classes": self.classes,
+            "um_per_px": self.um_per_px,
+            "licence": self.licence,
+        }
+
+    def fill(self, folder: Path) -> None:
+        try:
+            with zipfile.ZipFile(self.file) as archive:
+                self._fill(folder, archive)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{self.file}: is no readable .npz ({error})") from error
+
+    def _fill(self, folder: Path, archive: zipfile.ZipFile) -> None:
+        labels = {part: self._labels(archive, part) for part in _PARTS}
+        highest = max(int(values.max()) for values in labels.values())
+        names = self.classes or [str(value) for value in range(highest + 1)]
+        if highest >= len(names):
+            raise ValueError(f"{self.file}: label {highest} has no name; data.classes names {len(names)}")
+        for part, values in labels.items():
+            count = _header(archive, self.file, f"{part}_images")[0]
+            if count != len(values):
+                raise ValueError(f"{self.file}: {part}_images has {count} rows, {part}_labels {len(values)}")
+        shape = _header(archive, self.file, "train_images")
+        if len(shape) not in (3, 4) or shape[1] != shape[2] or shape[3:] not in ((), (3,)):
+            raise ValueError(f"{self.file}: train_images must be [n, s, s] or [n, s, s, 3], but got {shape}")
+        geometry = Geometry(shape[1], 0, self.um_per_px)
+        with StoreWriter(folder, names, geometry, self._parameters()) as writer:
+            for part, split in _PARTS.items():
+                start = 0
+                for images in _stream(archive, self.file, f"{part}_images"):
+                    crops = np.repeat(images[..., None], 3, axis=3) if images.ndim == 3 else images
+                    ids = [f"{part}-{start + i}" for i in range(len(crops))]
+                    classes = [names[value] for value in labels[part][start : start + len(crops)]]
+                    writer.add(
+                        crops,
+                        cell_id=ids,
+                        label=classes,
+                        specimen=ids,
+                        source=[f"{self.file.name}:{cell}" for cell in ids],
+                        split=[split] * len(ids),
+                    )
+                    start += len(crops)
+
+    def _labels(self, archive: zipfile.ZipFile, part: str) -> Int[np.ndarray, " n"]:
+        chunks = list(_stream(archive, self.file, f"{part}_labels"))
+        values = np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
+        one_a_cell = values.size == len(values) > 0
+        if not one_a_cell or values.dtype.kind not in "iu" or values.min() < 0:
+            raise ValueError(
+                f"{self.file}: {part}_labels must be non-negative integers [n] or [n, 1] (one class a cell), "
+                f"but got {values.dtype} {values.shape}"
+            )
+        return values.ravel().astype(np.int64)
+
+
+def _open(archive: zipfile.ZipFile, file: Path, name: str) -> Any:
+    if f"{name}.npy" not in archive.namelist():
+        raise ValueError(f"{file}: lacks {name}; it has {archive.namelist()}")
+    return archive.open(f"{name}.npy")
+
+
+def _read_header(stream: Any, file: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject or fortran:
+        raise ValueError(f"{file}: {name} must be a plain C-ordered array, but got {dtype}")
+    if name.endswith("images") and dtype != np.uint8:
+        raise ValueError(f"{file}: {name} must be uint8, but got {dtype}")
+    return shape, dtype
+
+
+def _header(archive: zipfile.ZipFile, file: Path, name: str) -> tuple[int, ...]:
+    with _open(archive, file, name) as stream:
+        return _read_header(stream, file, name)[0]
+
+
+def _stream(
+    archive: zipfile.ZipFile, file: Path, name: str
+) -> Iterator[Shaped[np.ndarray, "n ..."] | UInt8[np.ndarray, "n ..."]]:
+    """Rows of one member in chunks: the archive is never unpacked whole."""
+    with _open(archive, file, name) as stream:
+        shape, dtype = _read_header(stream, file, name)
+        row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        for start in range(0, shape[0], _CHUNK):
+            n = min(_CHUNK, shape[0] - start)
+            data = stream.read(n * row_bytes)
+            if len(data) != n * row_bytes:
+                raise ValueError(f"{file}: {name} ends after row {start}")
+            yield np.frombuffer(data, dtype).reshape(n, *shape[1:])

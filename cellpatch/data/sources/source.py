@@ -1,0 +1,101 @@
+"""What every source is: something that describes itself and fills the folder of a store."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cellpatch.data.store.reader import FORMAT_VERSION
+from cellpatch.runtime.atomic_io import create_once
+
+log = logging.getLogger(__name__)
+
+
+class Source(ABC):
+    """One kind of input."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """All that determines the store's bytes."""
+
+    @abstractmethod
+    def fill(self, folder: Path) -> None:
+        """Write the store's files."""
+
+
+def prepare_store(source: Source, name: str, store_dir: Path) -> Path:
+    """Write the source's store unless it is there, and give its folder."""
+    target = store_path(source, name, store_dir)
+    if not target.exists():
+        log.info("preparing %s, once", target)
+    create_once(target, source.fill)
+    return target
+
+
+def store_path(source: Source, name: str, store_dir: Path) -> Path:
+    """The folder of the source's store.
+
+    Its name carries a hash of the source's description: another parameter or an edited input file is another store, so
+    a stale one is never used.
+    """
+    text = json.dumps([FORMAT_VERSION, source.describe()], sort_keys=True, default=str)
+    return store_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
+    """Hash of the files' places, sizes and times of change: moves when an input is edited."""
+    digest = hashlib.sha256()
+    ordered = sorted(files)
+    for file, place in zip(ordered, relative_paths(root, ordered), strict=True):
+        try:
+            stat = file.stat()
+            told = f"{stat.st_size}\0{stat.st_mtime_ns}"
+        except OSError:
+            told = "absent"
+        digest.update(f"{place}\0{told}\n".encode())
+    return digest.hexdigest()
+
+
+def relative_paths(root: Path, files: Iterable[Path]) -> Iterator[str]:
+    """Where each file lies below `root`, parts joined by `/`: `Path.relative_to` takes seconds for a study's files."""
+    prefix = len(str(root / "x")) - 1  # with the separator, which "" and "/" do not add
+    for file in files:
+        yield str(file)[prefix:].replace(os.sep, "/")
+
+
+def resolve_inside(root: Path, name: str, where: str) -> Path:
+    """The file `name` below `root`, in one spelling; raises ValueError if it points outside.
+
+    The check is of the path as written: a link that the user put below root may lead anywhere.
+    """
+    top = Path(os.path.abspath(root))  # noqa: PTH100 (resolve would follow links)
+    file = Path(os.path.abspath(top / name))  # noqa: PTH100
+    if not file.is_relative_to(top):
+        raise ValueError(f"{where}: {name!r} points outside {root}")
+    return root / file.relative_to(top)
+
+
+def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
+    """Compile `data.specimen_pattern`; raises ValueError if it is no regular expression or has no group."""
+    if pattern is None:
+        return None
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"data.specimen_pattern {pattern!r} is no regular expression: {error}") from error
+    if not regex.groups:
+        raise ValueError(f"data.specimen_pattern {pattern!r} needs a group in parentheses: the specimen")
+    return regex
+
+
+def folder_of(root: str | Path, key: str) -> Path:
+    """`root` as a Path; raises ValueError if it is no folder."""
+    path = Path(root)
+    if not path.is_dir():
+        raise ValueError(f"{key} must be a folder, but got {root}")
+    return path

@@ -1,0 +1,1 @@
+"""The cell store on disk: reader and writer."""

@@ -1,0 +1,123 @@
+"""The cell store: shards of uint8 crops, cells.parquet and manifest.json."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from jaxtyping import Int, UInt8
+
+from cellpatch.runtime.atomic_io import sha256_of
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Side and scale of a stored crop.
+
+    `crop_px` is the side that a model is meant to see, `margin_px` what lies around it on each side (it
+    feeds the blur), `um_per_px` the scale or None where the source does not know it.
+    """
+
+    crop_px: int
+    margin_px: int = 0
+    um_per_px: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.crop_px < 4 or self.margin_px < 0:
+            raise ValueError(
+                f"crop_px must be >= 4 and margin_px >= 0, but got crop_px={self.crop_px}, margin_px={self.margin_px}"
+            )
+
+    @property
+    def side_px(self) -> int:
+        return self.crop_px + 2 * self.margin_px
+
+    @property
+    def field_um(self) -> float | None:
+        return None if self.um_per_px is None else self.crop_px * self.um_per_px
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a store holds; `files` maps each file's name to its sha256."""
+
+    classes: list[str]
+    geometry: Geometry
+    cells: int
+    counts: dict[str, int]  # cells per class
+    dropped: dict[str, int]  # cells left out at ingest, per reason
+    source: dict[str, Any]  # kind, licence, whether synthetic, parameters
+    files: dict[str, str]
+    fingerprint: str  # of the cells alone: the same whatever the shards, the source's paths or the Parquet writer
+    format_version: int = FORMAT_VERSION
+
+
+class CellStore:
+    """A store on disk, opened read-only; crops come from the memory map by index.
+
+    Raises ValueError on another format version, a missing or altered file.
+    """
+
+    def __init__(self, root: Path, verify: bool = True) -> None:
+        self.root = root
+        self.manifest = read_manifest(root)
+        self.geometry = self.manifest.geometry
+        names = self.manifest.files if verify else ["cells.parquet"]
+        missing = [name for name in self.manifest.files if not (root / name).exists()]
+        if missing:
+            raise ValueError(f"store {root} lacks {missing}: delete the folder and prepare it again")
+        with ThreadPoolExecutor() as pool:
+            sums = dict(zip(names, pool.map(lambda name: sha256_of(root / name), names), strict=True))
+        altered = [name for name in names if sums[name] != self.manifest.files[name]]
+        if altered:
+            raise ValueError(
+                f"store {root}: the checksum of {altered} differs from manifest.json: "
+                "delete the folder and prepare it again"
+            )
+        self.cells: pd.DataFrame = pq.read_table(root / "cells.parquet").to_pandas()
+        codes = pd.Categorical(self.cells["class"], categories=self.manifest.classes).codes
+        self.labels: Int[np.ndarray, " n"] = codes.astype(np.int64)  # index into the manifest's classes
+        self._shard = self.cells["shard"].to_numpy()
+        self._row = self.cells["row"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @cached_property
+    def _maps(self) -> list[np.memmap]:
+        names = sorted(name for name in self.manifest.files if name.endswith(".npy"))
+        return [np.load(self.root / name, mmap_mode="r", allow_pickle=False) for name in names]
+
+    def crops(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b side side 3"]:
+        """Copy the crops of the given cells out of the memory map, in the order given."""
+        side = self.geometry.side_px
+        out = np.empty((len(indices), side, side, 3), np.uint8)
+        shards, rows = self._shard[indices], self._row[indices]
+        for shard in np.unique(shards):
+            here = np.flatnonzero(shards == shard)
+            out[here] = self._maps[shard][rows[here]]
+        return out
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read manifest.json; raises ValueError if it is absent, unreadable or of another format version."""
+    file = root / "manifest.json"
+    if not file.exists():
+        raise ValueError(f"{root} is not a cell store: it has no manifest.json")
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not readable as JSON: {error}") from error
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{file}: format version must be {FORMAT_VERSION}, but got {fields.get('format_version')}: "
+            "delete the folder and prepare it again"
+        )
+    return Manifest(**{**fields, "geometry": Geometry(**fields["geometry"])})

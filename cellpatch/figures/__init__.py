@@ -1,0 +1,1 @@
+"""Style, captions and tables of figures."""

@@ -1,0 +1,1 @@
+"""What a stored run is used for: prediction, export, latency, separability."""

@@ -1,0 +1,103 @@
+"""What a run's features know beside the class: the specimen, and how far classes lie apart.
+
+    python -m cellpatch.features RUN [RUN ...] [--weights FILE]
+
+It writes a card into each record.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cellpatch.data.dataset import need_store
+from cellpatch.inference.restore import restore
+from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.record import predictions_by_condition, read_record
+from cellpatch.runtime.device import inference_mode
+
+FOLDS = 5
+NEIGHBOURS = 10
+PER_CLASS = 200  # cells that separability looks at
+BATCH = 64
+
+
+def specimen_accuracy(features: Float[np.ndarray, "n d"], specimens: Int[np.ndarray, " n"]) -> tuple[float, float]:
+    """How often features name a cell's specimen, and how often its most frequent one would be right.
+
+    Logistic regression on standardised features, five-fold cross-validation over cells, of specimens with five cells
+    or more. Raises ValueError if there are fewer than two.
+    """
+    names, counts = np.unique(specimens, return_counts=True)
+    kept = np.isin(specimens, names[counts >= FOLDS])
+    if len(np.unique(specimens[kept])) < 2:
+        raise ValueError(
+            f"two specimens with {FOLDS} test cells are needed, but cells per specimen are {counts.tolist()}"
+        )
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    found = [
+        cross_val_score(model, features[kept], specimens[kept], cv=folds).mean()
+        for model in (make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)), DummyClassifier())
+    ]
+    return float(found[0]), float(found[1])
+
+
+def separability(
+    features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], specimens: Int[np.ndarray, " n"]
+) -> dict[int, float]:
+    """Of each class, the share of its cells' ten nearest neighbours from other specimens that are of the class.
+
+    By cosine, among as many cells of each class (at most PER_CLASS): no better than chance is one over the number of
+    classes. Of a cell whose class has fewer than ten cells in other specimens as many neighbours count as there are.
+    Classes with fewer than ten cells, or in one specimen alone, are left out; raises ValueError if none is left.
+    """
+    rng = np.random.default_rng(0)
+    counts = {code: int((labels == code).sum()) for code in np.unique(labels)}
+    codes = [c for c, n in counts.items() if n >= NEIGHBOURS and len(np.unique(specimens[labels == c])) > 1]
+    if not codes:
+        raise ValueError(f"a class with {NEIGHBOURS} test cells in two specimens is needed, but cells are {counts}")
+    each = min(PER_CLASS, *(counts[code] for code in codes), PER_CLASS)
+    chosen = np.concatenate([rng.choice(np.flatnonzero(labels == code), each, replace=False) for code in codes])
+    unit = features[chosen] / np.linalg.norm(features[chosen], axis=1, keepdims=True).clip(1e-12)
+    elsewhere = specimens[chosen][:, None] != specimens[chosen]
+    alike = labels[chosen][:, None] == labels[chosen]
+    near = np.where(elsewhere, unit @ unit.T, -np.inf)
+    neighbours = np.argsort(-near, axis=1)[:, :NEIGHBOURS]
+    asked = (alike & elsewhere).sum(axis=1).clip(max=NEIGHBOURS)
+    counted = np.arange(neighbours.shape[1]) < asked[:, None]
+    right = (np.take_along_axis(alike, neighbours, axis=1) & counted).sum(axis=1)
+    of_class = {int(code): (labels[chosen] == code) & (asked > 0) for code in codes}
+    return {code: float((right[cells] / asked[cells]).mean()) for code, cells in of_class.items() if cells.any()}
+
+
+def feature_card(run: Path, weights_file: Path | None = None) -> dict[str, Any]:
+    """Both, of a stored run's test cells; raises ValueError if the crops or the weights are not at hand."""
+    record = read_record(run)
+    store = need_store(record)
+    rows, labels, _ = predictions_by_condition(run)[CLEAN]
+    place = {name: i for i, name in enumerate(store.cells["cell_id"])}
+    index = np.array([place[name] for name in rows["cell_id"]])
+    network = restore(run, weights_file)
+    with inference_mode():
+        found = [
+            network.features(torch.from_numpy(store.crops(part)))
+            for part in np.array_split(index, len(index) // BATCH + 1)
+        ]
+    features = torch.cat(found).float().numpy()
+    specimens = np.unique(rows["specimen"].to_numpy(), return_inverse=True)[1]
+    right, chance = specimen_accuracy(features, specimens)
+    apart = separability(features, labels, specimens)
+    return {
+        "specimen_accuracy": right,
+        "specimen_chance": chance,
+        "separability": {record["classes"][code]: share for code, share in apart.items()},
+        "separability_chance": 1 / len(apart),
+        "n": len(index),
+    }

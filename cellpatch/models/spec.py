@@ -1,0 +1,67 @@
+"""What a model is before it is built: its name, its architecture, its published weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from cellpatch.models.backbone import Backbone
+from cellpatch.models.timm import TimmBackbone
+from cellpatch.models.weights import Weights, fingerprint
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model of conf/model: `create` builds its backbone with random values; `weights` are published ones, or None.
+
+    `key` is equal for equal architectures and arguments.
+    """
+
+    name: str
+    input_px: int
+    create: Callable[[], Backbone]
+    weights: Weights | None
+    key: str
+
+    @property
+    def pretrained(self) -> bool:
+        return self.weights is not None
+
+    def on_meta(self) -> Backbone:
+        """The backbone without memory: shapes alone."""
+        with torch.device("meta"):
+            return self.create()
+
+    def open(self, expected: str | None) -> Backbone:
+        """Build the backbone with its published weights, if it has any.
+
+        Raises ValueError if these are not the weights of the fingerprint `expected`: a file may be replaced while a run
+        waits.
+        """
+        backbone = self.create()
+        loaded = None
+        if self.weights is not None:
+            assert isinstance(backbone, TimmBackbone)
+            loaded = self.weights.load(backbone)
+        if loaded != expected:
+            raise ValueError(f"the published weights of {self.name} are now {loaded}, not {expected} as before")
+        return backbone
+
+    def weights_fingerprint(self) -> str | None:
+        """Fingerprint of the published weights, None without any; raises ValueError if they are absent or do not fit.
+
+        No network is built in memory for it.
+        """
+        if self.weights is None:
+            return None
+        stat = self.weights.locate().stat()
+        return _fingerprint(self, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # reading the weights takes seconds, and every job of a grid asks
+def _fingerprint(model: ModelSpec, size: int, modified_ns: int) -> str:
+    assert model.weights is not None
+    backbone = model.on_meta()
+    assert isinstance(backbone, TimmBackbone)
+    return fingerprint(model.weights.read(backbone))

@@ -1,0 +1,1 @@
+"""Blur and resize of crops as one linear operator."""

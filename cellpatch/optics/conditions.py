@@ -1,0 +1,138 @@
+"""Optical conditions: what a run is evaluated under, and what it is trained under."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2
+from typing import Literal
+
+STUDY_PX = 40  # sigma is in pixels of the study's 40x40 input
+Resize = Literal["bilinear", "bicubic", "area"]
+_MAX_PX = 4096  # of a side or a sigma: no cell is larger
+_LEVELS = 8  # sigmas per kind that training draws from
+
+
+@dataclass(frozen=True)
+class BlurKind:
+    """A kind of blur: where it is applied, and how many sigmas its kernel reaches.
+
+    `native`: Gaussian on the crop's own pixels, before the resize. `resized`: Gaussian on the resized image.
+    `kernel`: a two-dimensional convolution of native pixels.
+    """
+
+    applied: Literal["nowhere", "native", "resized", "kernel"]
+    reach_sigmas: float
+
+
+GAUSSIAN_RADIUS_SIGMAS = 4  # a Gaussian kernel's radius is ceil(4 sigma): no tail above 7e-5 is cut
+KINDS: dict[str, BlurKind] = {
+    "none": BlurKind("nowhere", 0.0),
+    "pre": BlurKind("native", GAUSSIAN_RADIUS_SIGMAS),
+    "post": BlurKind("resized", GAUSSIAN_RADIUS_SIGMAS),
+    "defocus": BlurKind("kernel", 2.0),  # a disc of radius 2 sigma
+    "motion": BlurKind("kernel", 3**0.5),  # a line of half length sqrt(3) sigma
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a crop went through: a `kind` of KINDS (none has sigma 0); sigma in pixels of the 40x40 input."""
+
+    kind: str
+    sigma: float
+
+    @property
+    def blur(self) -> BlurKind:
+        """What the kind does; raises ValueError for an unknown one."""
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, but got {self.kind!r}")
+        return KINDS[self.kind]
+
+    @property
+    def is_clean(self) -> bool:
+        return self == CLEAN
+
+    def sigma_px(self, side_px: int) -> float:
+        """Sigma in pixels of an image of the crop that is `side_px` wide."""
+        return self.sigma * side_px / STUDY_PX
+
+    def __str__(self) -> str:
+        return "clean" if self.is_clean else f"{self.kind} {self.sigma:g}"
+
+
+CLEAN = Condition("none", 0.0)
+
+
+@dataclass(frozen=True)
+class OpticsSettings:
+    """The conditions that a run is evaluated under, clean and each kind at each sigma, and what it is trained under.
+
+    `unit` of sigma is px40 (pixels of the 40x40 input) or um. `via_px` is a side that every crop is resized to first,
+    as the study's 40 px; null goes straight to the input. `train` is null, or the lowest and highest of the sigmas that
+    each training cell's blur is drawn from, of the kinds `train_kind`. Raises ValueError for an unknown kind, or a
+    sigma that is no number from 0 to 4096.
+    """
+
+    kind: str | list[str]
+    sigma: float | list[float]
+    unit: Literal["px40", "um"]
+    via_px: int | None
+    resize: Resize
+    train: list[float] | None
+    train_kind: list[Literal["pre", "post"]]
+
+    def __post_init__(self) -> None:
+        if self.via_px is not None and not 4 <= self.via_px <= _MAX_PX:
+            raise ValueError(f"optics.via_px must be null or 4 to {_MAX_PX}, but got {self.via_px}")
+        if not self._kinds or not set(self._kinds) <= set(KINDS):
+            raise ValueError(f"optics.kind must be of {', '.join(KINDS)}, but got {self.kind}")
+        if not self._sigmas or not all(0 <= sigma <= _MAX_PX for sigma in self._sigmas):
+            raise ValueError(f"optics.sigma must be 0 to {_MAX_PX}, but got {self.sigma}")
+        train = self.train
+        if train is not None and (len(train) != 2 or not 0 <= train[0] < train[1] <= _MAX_PX):
+            allowed = f"[LOW, HIGH] with 0 <= LOW < HIGH <= {_MAX_PX}"
+            raise ValueError(f"optics.train must be null or {allowed}, but got {train}")
+        if not self.train_kind or len(set(self.train_kind)) < len(self.train_kind):
+            raise ValueError(f"optics.train_kind must be of pre and post, each once, but got {self.train_kind}")
+
+    @property
+    def _kinds(self) -> list[str]:
+        return self.kind if isinstance(self.kind, list) else [self.kind]
+
+    @property
+    def _sigmas(self) -> list[float]:
+        return self.sigma if isinstance(self.sigma, list) else [self.sigma]
+
+    def evaluated(self, field_um: float | None) -> list[Condition]:
+        """Clean first, then every other condition once, by kind and sigma.
+
+        `field_um` is the width of a crop; raises ValueError if sigma is in micrometres and it is None.
+        """
+        asked = {(kind, self._in_px40(sigma, field_um)) for kind in self._kinds for sigma in self._sigmas}
+        return [CLEAN, *(Condition(kind, sigma) for kind, sigma in sorted(asked) if sigma > 0 and kind != "none")]
+
+    def trained(self, field_um: float | None) -> list[Condition]:
+        """What a training cell's condition is drawn from: each kind at sigmas evenly spaced in log2(1 + sigma)."""
+        if self.train is None:
+            return []
+        low, high = (log2(1 + self._in_px40(sigma, field_um)) for sigma in self.train)
+        sigmas = [2 ** (low + (high - low) * i / (_LEVELS - 1)) - 1 for i in range(_LEVELS)]
+        return [Condition(kind, sigma) for kind in sorted(self.train_kind) for sigma in sigmas]
+
+    def _in_px40(self, sigma: float, field_um: float | None) -> float:
+        if self.unit == "px40":
+            return float(sigma)
+        if field_um is None:
+            raise ValueError("optics.unit=um needs the scale of the crops: set data.um_per_px, or give sigma in px40")
+        return round(sigma * STUDY_PX / field_um, 6)
+
+
+def optics_label(
+    via_px: int | None, resize: Resize, train: Sequence[float] | None, train_kind: Sequence[str], unit: str
+) -> str:
+    """What lies between the crops and a model, in words: `via 40 px` as in the study."""
+    words = [f"via {via_px} px" if via_px else "straight"]
+    words += [resize] if resize != "bilinear" else []
+    if train is not None:
+        low, high = (f"{sigma:g}" for sigma in train)
+        words.append(f"trained on {' and '.join(sorted(train_kind))} {low} to {high}{' um' * (unit == 'um')}")
+    return ", ".join(words)

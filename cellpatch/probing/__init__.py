@@ -1,0 +1,1 @@
+"""Classifiers on cached features of a frozen backbone."""

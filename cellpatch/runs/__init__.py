@@ -1,0 +1,1 @@
+"""From an experiment to its stored run: identity, record, locks, runner, checks."""

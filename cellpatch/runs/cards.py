@@ -1,0 +1,64 @@
+"""Measurements that are added to a finished run's record: what a cell costs, what features know."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where something was computed: processor, its cores, torch's threads, the GPU if there is one."""
+
+    processor: str
+    cores: int | None
+    threads: int
+    gpu: str | None
+
+    def __str__(self) -> str:
+        return f"{self.gpu or self.processor}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+
+@dataclass(frozen=True)
+class BatchTiming:
+    """Milliseconds per cell at one batch size: median, quartiles and parts; `peak_mib` is memory until then."""
+
+    batch: int
+    ms: float
+    low: float
+    high: float
+    peak_mib: float
+    repeats: int | None = None
+    transfer_ms: float | None = None
+    optics_ms: float | None = None
+    forward_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class LatencyCard:
+    """What one cell costs on one machine: timings of each engine by rising batch, arithmetic, parameters.
+
+    `lacking` says why an engine was not timed. `onnx_apart` is the largest difference between probabilities of ONNX
+    Runtime and torch, on random crops.
+    """
+
+    hardware: Hardware
+    device: str
+    clock_mhz: float | None
+    parameters: int
+    mmac: float
+    engines: dict[str, list[BatchTiming]]
+    seconds: float | None = None
+    lacking: dict[str, str] = field(default_factory=dict)
+    onnx_apart: float | None = None
+
+
+@dataclass(frozen=True)
+class FeatureCard:
+    """How well features predict the specimen (batch effect), and how far classes lie apart; of `n` test cells.
+
+    Accuracies and shares are in [0, 1]; `..._chance` is what a guess reaches.
+    """
+
+    specimen_accuracy: float
+    specimen_chance: float
+    separability: dict[str, float]
+    separability_chance: float
+    n: int

@@ -1,0 +1,172 @@
+"""A finished run's record: what its record.json states, read and checked once."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from cellpatch.data.store.reader import Geometry
+from cellpatch.metrics.classification import Scores
+from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.runs import legacy
+from cellpatch.runs.cards import FeatureCard, Hardware, LatencyCard
+from cellpatch.runs.settings import Json, Settings, first_problem, parse_settings
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """Where the cells come from; `layout` is that of their annotations, where there is one."""
+
+    synthetic: bool
+    licence: str | None = None
+    layout: str | None = None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The cells of a run: a fingerprint of all of them, their source, the geometry of their crops."""
+
+    fingerprint: str
+    source: SourceFacts
+    geometry: Geometry | None = None  # versions before 0.3.0 did not state it
+
+
+@dataclass(frozen=True)
+class TrainingCode:
+    """The code that trained a run: its number, and a fingerprint of its source files."""
+
+    number: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Seconds of a run's parts; `all` is None for what was not timed as a whole."""
+
+    train: float
+    evaluate: float = 0.0
+    embed: float | None = None
+    all: float | None = None
+
+
+@dataclass(frozen=True)
+class GitState:
+    """Commit of the code, and whether it was changed since."""
+
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True)
+class ConditionScores:
+    """The scores of a run under one condition."""
+
+    condition: Condition
+    scores: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Everything that a run's record states.
+
+    `counts` are cells by part (train, validation, test) and class. `weights` is the fingerprint of the published
+    weights. `best_epoch`, `epochs` and `history` are None for probes, `probe` is what was chosen for one.
+    `training_code` is None for runs of 0.3.0 and before.
+    """
+
+    run: str
+    identity: str
+    cellpatch: str
+    settings: Settings
+    classes: list[str]
+    data: DataFacts
+    weights: str | None
+    counts: dict[str, dict[str, int]]
+    temperature: float
+    metrics: list[ConditionScores]
+    seconds: Seconds
+    files: dict[str, str] = field(default_factory=dict)
+    val_macro_f1: float | None = None
+    best_epoch: int | None = None
+    epochs: int | None = None
+    precision: str | None = None
+    history: list[dict[str, float]] | None = None
+    probe: Json | None = None
+    training_code: TrainingCode | None = None
+    hardware: Hardware | None = None
+    git: GitState | None = None
+    latency: LatencyCard | None = None
+    features: FeatureCard | None = None
+
+    @property
+    def n_train(self) -> int:
+        """Training cells of all classes."""
+        return sum(self.counts["train"].values())
+
+    @property
+    def clean(self) -> Scores:
+        """The scores on clean test cells."""
+        return next(row.scores for row in self.metrics if row.condition == CLEAN)
+
+
+def parse_record(stored: Json, where: str) -> Record:
+    """Check a whole record and give it typed, whichever version wrote it.
+
+    Raises ValueError that names `where`, the key and what came.
+    """
+    config = stored.get("config")
+    if not isinstance(config, dict):
+        raise ValueError(f"{where}: config must be an object, but got {type(config).__name__}")
+    if "training_code" not in stored:
+        config = legacy.to_current(config)
+    try:
+        return _ADAPTER.validate_python(
+            stored | {"settings": parse_settings(config, where), "metrics": _condition_scores(stored.get("metrics"))}
+        )
+    except ValidationError as error:
+        raise ValueError(f"{where}: {first_problem(error)}") from error
+
+
+def _condition_scores(rows: Any) -> Any:
+    """Each row's condition apart from its scores; what is no such row is left to be refused."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return rows
+    return [
+        {"condition": {"kind": row.get("kind"), "sigma": row.get("sigma")}, "scores": row} for row in rows
+    ]
+
+
+def metrics_row(row: ConditionScores) -> Json:
+    """A condition and its scores as one flat row of record.json."""
+    scores = cast(Json, _SCORES.dump_python(row.scores, by_alias=True))
+    if scores["cost_weighted_error"] is None:
+        del scores["cost_weighted_error"]
+    return {"kind": row.condition.kind, "sigma": row.condition.sigma, **scores}
+
+
+def seal(record: Mapping[str, Any]) -> str:
+    """A record as JSON with its checksum."""
+    return json.dumps({**record, "sha256": _checksum(record)}, indent=1, ensure_ascii=False)
+
+
+def unseal(text: str, where: str) -> Json:
+    """The record in a sealed text; raises ValueError with `where` if it was changed since."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} cannot be read ({error})") from error
+    if not isinstance(record, dict) or record.pop("sha256", None) != _checksum(record):
+        raise ValueError(f"{where} is not as it was written: it was changed, or an older version wrote it")
+    return record
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """sha256 of the content, whatever the order of its keys: it finds accidents, it does not stop a forger."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+_ADAPTER = TypeAdapter(Record)  # schemas, built once
+_SCORES = TypeAdapter(Scores)

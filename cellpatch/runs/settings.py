@@ -1,0 +1,104 @@
+"""The settings of a run as its record states them: plain values, components by their short names."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from cellpatch.metrics.classification import Costs
+from cellpatch.optics.conditions import Resize, optics_label
+from cellpatch.runs.coordinates import RunCoordinates
+
+Json = dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    input_px: int
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    name: str
+    backbone: BackboneSettings
+
+
+@dataclass(frozen=True)
+class LoadingSettings:
+    store_dir: str
+    embedding_dtype: Literal["float32", "float16"] = "float32"
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    name: str
+    split: Json
+    loading: LoadingSettings
+    costs: Costs = field(default_factory=lambda: Costs([], 2.0))
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    name: str
+    augmented_copies: int | None = None  # of a probe alone
+
+
+@dataclass(frozen=True)
+class OpticsPathSettings:
+    via_px: int | None
+    resize: Resize
+    train: list[float] | None
+    unit: Literal["px40", "um"]
+    train_kind: list[str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What readers of a run ask of its settings; `config` holds all of them, as plain JSON values."""
+
+    config: Json
+    model: ModelSettings
+    data: DataSettings
+    adapt: AdaptSettings
+    optics: OpticsPathSettings
+    flag_limit: int
+    seed: int
+    logger: Json = field(default_factory=dict)
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether a classifier was fitted to features of a frozen backbone."""
+        return self.adapt.augmented_copies is not None
+
+    @cached_property
+    def coordinates(self) -> RunCoordinates:
+        """The run's place in a grid."""
+        optics = self.optics
+        return RunCoordinates(
+            self.data.name,
+            self.model.name,
+            self.adapt.name,
+            self.model.backbone.input_px,
+            optics_label(optics.via_px, optics.resize, optics.train, optics.train_kind, optics.unit),
+            self.flag_limit,
+            self.seed,
+        )
+
+
+def parse_settings(config: Json, where: str) -> Settings:
+    """Check a stored config and give it typed; raises ValueError that names `where`, the key and what came."""
+    try:
+        return _ADAPTER.validate_python({**config, "config": config}, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{where}: config.{first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem of a failed validation: key, what is allowed, what came."""
+    found: Any = error.errors(include_url=False)[0]
+    key = ".".join(map(str, found["loc"]))
+    return f"{key}: {found['msg'][:1].lower()}{found['msg'][1:]}, but got {str(found['input'])[:80]!r}"
+
+
+_ADAPTER = TypeAdapter(Settings)  # built once: a schema, not state

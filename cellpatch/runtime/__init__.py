@@ -1,0 +1,1 @@
+"""What every room stands on: files and locks, processes, devices, progress, errors."""

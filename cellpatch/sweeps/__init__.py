@@ -1,0 +1,1 @@
+"""Jobs of a grid and their status."""

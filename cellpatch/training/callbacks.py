@@ -1,0 +1,84 @@
+"""What a training keeps of itself: its best epoch, and all that it takes to go on after a kill."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from cellpatch.models.backbone import trained_state
+from cellpatch.runtime.atomic_io import atomic_write
+
+_KEPT = ("score", "epoch", "tensors", "history", "resumed")
+
+
+class BestWeights(pl.Callback):
+    """Holds the averaged weights of the epoch with the best validation macro-F1, and the scores of all epochs.
+
+    Of equal scores the latest: few cells are soon all right, when training is far from done. `resumed` lists the
+    epochs that training went on with after a kill. Where several processes train, the first writes what it holds to
+    `shared`.
+    """
+
+    def __init__(self, shared: Path | None = None) -> None:
+        self.score = float("-inf")
+        self.epoch = -1
+        self.tensors: dict[str, Tensor] = {}
+        self.history: list[dict[str, float]] = []
+        self.resumed: list[int] = []
+        self._seconds = 0.0  # before a kill
+        self._since = time.perf_counter()
+        self._shared = shared
+
+    @property
+    def seconds(self) -> float:
+        """Since this was made, and what the epochs before a kill took."""
+        return self._seconds + time.perf_counter() - self._since
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        if trainer.current_epoch > 0:
+            self.resumed.append(trainer.current_epoch)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
+        score = float(trainer.callback_metrics["val_macro_f1"])
+        if score >= self.score:
+            self.score, self.epoch = score, trainer.current_epoch
+            kept = trained_state(module.average.network)
+            self.tensors = {name: value.to("cpu", copy=True) for name, value in kept.items()}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        self.history.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+    def teardown(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
+        if self._shared is not None and trainer.is_global_zero:
+            with atomic_write(self._shared) as temporary:
+                torch.save(self.state_dict(), temporary)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*_KEPT, "seconds")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update({name: state_dict[name] for name in _KEPT})
+        self._seconds, self._since = state_dict["seconds"], time.perf_counter()
+
+
+class LastCheckpoint(pl.callbacks.Checkpoint):
+    """Writes after each epoch all that it takes to go on with the next; the file is whole, or the one before."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        self._file.parent.mkdir(exist_ok=True)
+        temporary = self._file.with_name(f".{self._file.name}")  # the run's owner alone writes it
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(self._file)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["stopped"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        trainer.should_stop = checkpoint["stopped"]

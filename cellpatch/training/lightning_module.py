@@ -1,0 +1,206 @@
+"""The one LightningModule: how a network is trained by gradients."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from itertools import chain
+from math import cos, exp, pi
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from cellpatch.data.augment import DeviceAugment
+from cellpatch.data.datamodule import IGNORE_INDEX, Batch
+from cellpatch.models.backbone import load_trained, trained_state
+from cellpatch.models.network import Network
+from cellpatch.optics.operator import Optics, RandomOptics, to_pixels
+from cellpatch.training.adaptation import FineTuning
+
+
+class EMA:
+    """The exponential average of a network's trained tensors, in a copy of it that shares what is frozen.
+
+    The first update takes the tensors as they are; each later one keeps `keep` of the average. Counters are copied.
+    """
+
+    def __init__(self, network: Network, keep: float) -> None:
+        trained = trained_state(network)
+        tensors = chain(network.named_parameters(), network.named_buffers())
+        shared = {id(tensor): tensor for name, tensor in tensors if name not in trained}
+        self.network = deepcopy(network, shared).eval()
+        own = trained_state(self.network)
+        self._pairs = [(own[name], value) for name, value in trained.items() if not value.is_floating_point()]
+        floats = [name for name, value in trained.items() if value.is_floating_point()]
+        self._own, self._theirs = [own[name] for name in floats], [trained[name] for name in floats]
+        self._keep, self._begun = keep, False
+
+    def update(self) -> None:
+        """Take in the tensors as they are now."""
+        torch._foreach_lerp_(self._own, self._theirs, 1 - self._keep if self._begun else 1.0)
+        for own, value in self._pairs:
+            own.copy_(value)
+        self._begun = True
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from an average of before."""
+        load_trained(self.network, state)
+        self._begun = True
+
+
+class Classifier(pl.LightningModule):
+    """Train a network by gradients.
+
+    `rates` are the trained backbone parameters' shares of the learning rate; the head's is 1. `augment` and `optics`
+    (the network's, or one that draws a blur) are those of training, on the device. AdamW with a linear warm-up and a
+    cosine to zero; vectors (norms, biases) are not decayed. Validated and kept is an exponential average of the
+    weights. A checkpoint holds what is trained, not what is frozen. On several devices the loss and the scores
+    are those of the whole batch, whatever the processes' shares of it.
+    """
+
+    average: EMA
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: Network,
+        n_classes: int,
+        schedule: FineTuning,
+        rates: Mapping[str, float],
+        augment: DeviceAugment | None,
+        optics: Optics | RandomOptics,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.schedule = schedule
+        self.rates = {f"backbone.{name}": rate for name, rate in rates.items()}
+        self.augment = augment
+        self.optics = optics
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
+        self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=IGNORE_INDEX)
+        self.strict_loading = False  # a checkpoint's tensors are loaded by our own hook
+        self._begun: dict[str, Any] | None = None
+
+    @property
+    def _processes(self) -> int:
+        return self._trainer.world_size if self._trainer is not None else 1
+
+    def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
+        """Logits of stored crops."""
+        return self.network(crops)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        crops, labels, _ = batch
+        optics = self.optics
+        x = to_pixels(optics.trim(crops)) if self.augment is None else self.augment(crops, optics.needed_px)
+        logits = self.network.head(self.network.backbone(optics(x)))
+        loss = self._loss(logits, labels, self.schedule.label_smoothing)
+        n = self._count(labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
+        if self._processes == 1:
+            return loss
+        share = self._weight(labels)  # the gradients of the processes are averaged, their shares may differ
+        shares: Tensor = self.all_gather(share)  # type: ignore[assignment]
+        return loss * share / shares.mean()
+
+    def on_fit_start(self) -> None:
+        if self._processes > 1:
+            from cellpatch.models.sync_batchnorm import sync_batchnorm  # with timm, a second to import
+
+            sync_batchnorm(self.network)
+
+    def on_train_start(self) -> None:
+        over = self.schedule.average_over
+        steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
+        self.average = EMA(self.network, exp(-over / steps) if over else 0.0)
+        if self._processes > 1:  # each process draws its own augmentation
+            torch.manual_seed(hash((torch.initial_seed(), self.trainer.global_rank, self.trainer.current_epoch)))
+        if self._begun is not None:
+            self.average.load(self._begun["average"])
+            self._begun = None
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.average.update()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        crops, labels, _ = batch
+        logits = self.average.network(crops)
+        self.val_f1(logits, labels)
+        self.val_accuracy(logits, labels)
+        n = self._count(labels)
+        self.log("val_loss", self._loss(logits, labels, 0.0), batch_size=n, sync_dist=True)
+        self.log("val_macro_f1", self.val_f1, batch_size=n, prog_bar=True)
+        self.log("val_accuracy", self.val_accuracy, batch_size=n)
+
+    def _loss(
+        self, logits: Float[Tensor, "b classes"], labels: Int[Tensor, " b"], smoothing: float
+    ) -> Float[Tensor, ""]:
+        """Mean over the cells, each by its class's weight; of a share without a cell 0."""
+        settings: dict[str, Any] = {"weight": self.class_weights, "label_smoothing": smoothing}
+        if self._processes == 1:
+            return cross_entropy(logits, labels, **settings)
+        total = cross_entropy(logits, labels, **settings, ignore_index=IGNORE_INDEX, reduction="sum")
+        return total / self._weight(labels).clamp(min=1e-9)
+
+    def _weight(self, labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+        counted = labels != IGNORE_INDEX
+        return counted.sum().float() if self.class_weights is None else self.class_weights[labels[counted]].sum()
+
+    def _count(self, labels: Int[Tensor, " b"]) -> int:
+        return len(labels) if self._processes == 1 else int((labels != IGNORE_INDEX).sum())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {}
+        checkpoint["network"] = trained_state(self.network)
+        checkpoint["average"] = trained_state(self.average.network)
+        checkpoint["random"] = _random_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        load_trained(self.network, checkpoint["network"])
+        self._begun = checkpoint
+        if self._processes == 1:  # here and not later: the loader that is made next draws a number too
+            _set_random_state(checkpoint["random"], self.trainer.strategy.root_device)
+
+    def configure_optimizers(self) -> Any:
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((self.rates.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
+        schedule = self.schedule
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": members, "lr": rate * schedule.lr, "weight_decay": schedule.weight_decay * decayed}
+                for (rate, decayed), members in groups.items()
+            ]
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        cosine = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: cosine_with_warmup(step, steps, schedule.warmup)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    """Of torch's generators alone: nothing of training draws from others."""
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_device]
+
+
+def _set_random_state(state: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state[0].cpu())
+    if device.type == "cuda" and len(state) > 1:  # what was cut off may have run on a CPU
+        torch.cuda.set_rng_state(state[1].cpu(), device)
+
+
+def cosine_with_warmup(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear over the first `warmup` of the steps, then a cosine to zero."""
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + cos(pi * min(1.0, (step - rising) / max(1.0, steps - rising))))

@@ -1,0 +1,76 @@
+"""Which classes need more annotations? F1 of each class against flag_limit.
+
+    python experiments/figure_classes.py runs          # or: make figure_classes RUNS=runs
+
+Of two curves: the best model from scratch and the best pretrained one, by macro-F1 at their largest limit.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+
+from cellpatch.analysis.curves import best_of_both, learning_curves
+from cellpatch.analysis.groups import SeedGroup
+from cellpatch.analysis.labels import by_label
+from cellpatch.cli.figures import main_of_figure
+from cellpatch.figures.captions import axis_label, missing_runs_caption, sample_size_caption
+from cellpatch.figures.plotting import (
+    PAGE_MM,
+    Drawing,
+    add_title_and_legend,
+    draw_curve,
+    new_figure,
+    styled,
+    turn_ticks,
+)
+from cellpatch.figures.tables import format_ci
+from cellpatch.metrics.scores import class_f1
+from cellpatch.optics.conditions import CLEAN
+
+ACROSS = 4
+
+
+@styled
+def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
+    """A panel a class that has test cells, with their number and how many cells of it each limit trains on."""
+    leaders = best_of_both(by_label(learning_curves(groups), groups))
+    limits = sorted({limit for curve in leaders.values() for limit in curve.limits})
+    run = groups[0].runs[0]
+    true = next(iter(run.confusions.values())).sum(axis=(0, 2))
+    classes = [(code, name) for code, name in enumerate(run.record["classes"]) if true[code] > 0]
+    columns = min(ACROSS, len(classes))
+    rows = ceil(len(classes) / columns)
+    figure, axes = new_figure(PAGE_MM, 20 + 42 * rows, rows, columns, sharex=True, sharey=True)
+    for place, (code, name) in zip(axes, classes, strict=False):
+        for label, curve in leaders.items():
+            y, told_of = [(np.nan,) * 3] * len(limits), [""] * len(limits)
+            for group in curve.groups:
+                at, n = limits.index(group.place["flag_limit"]), group.runs[0].record["counts"]["train"].get(name, 0)
+                y[at] = group.estimate(CLEAN, class_f1(code)).summary()
+                told_of[at] = f"{name}, F1 {format_ci(*y[at])} with {n} cells of it"
+            draw_curve(place, limits, y, label, told_of, curve.place)
+        place.set_title(f"{axis_label(name)}, n = {true[code]}", fontsize=7)
+        place.set_xscale("log", base=2)
+    for place in axes[len(classes) :]:
+        place.set_visible(False)
+    axes[0].set_xticks(limits, list(map(str, limits)))
+    axes[0].minorticks_off()
+    for i, place in enumerate(axes[: len(classes)]):
+        if i % columns == 0:
+            place.set_ylabel("F1, test")
+        if i >= len(classes) - columns:
+            place.set_xlabel("flag_limit")
+            place.tick_params(labelbottom=True)
+        turn_ticks(place, len(limits) > 4)
+    add_title_and_legend(figure, data)
+    caption = f"F1 of each class against annotations per class, {data}; n: its test cells. "
+    caption += sample_size_caption([group for curve in leaders.values() for group in curve.groups])
+    there = {(label, limit) for label, curve in leaders.items() for limit in curve.limits}
+    absent = [name for name, n in zip(run.record["classes"], true, strict=True) if n == 0]
+    none = f" Without a test cell: {', '.join(absent)}." if absent else ""
+    return Drawing("figure_classes", figure, caption + missing_runs_caption(list(leaders), limits, there) + none)
+
+
+if __name__ == "__main__":
+    main_of_figure(draw)

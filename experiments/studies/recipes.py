@@ -1,0 +1,112 @@
+"""Which recipe suits each model that is trained from scratch? The same candidates for all, chosen on validation.
+
+    python experiments/recipes.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20
+    python experiments/recipes.py data.split.val_limit=64 flag_limit=64 trainer.max_epochs=20      # synthetic
+    python experiments/recipes.py                                            # what is chosen so far
+
+Each training adds a line to experiments/recipes.csv: the highest validation macro-F1 and its epoch, never a test
+score. What has its line is not trained again, so several processes can work on one list (`--models a,b` gives each
+its own). Chosen is the candidate with the highest mean over the data sets; conf/model holds it, and a test says so.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+from trial_log import TrialLog
+
+from cellpatch.config import schema
+from cellpatch.runs.record import read_record
+from cellpatch.runs.runner import train
+
+# Ours, around what is common for AdamW: the first is where we began, the others move several things at once.
+CANDIDATES = pd.DataFrame(
+    [
+        (1.0e-3, 0.05, 0.1, 0.05, 0.1),
+        (3.0e-3, 0.05, 0.1, 0.0, 0.1),
+        (3.0e-4, 0.05, 0.1, 0.0, 0.1),
+        (1.0e-3, 0.2, 0.2, 0.1, 0.2),
+        (3.0e-3, 0.01, 0.2, 0.1, 0.2),
+        (2.0e-3, 0.1, 0.05, 0.0, 0.05),
+    ],
+    columns=["lr", "weight_decay", "warmup", "drop_path", "stain_gain"],
+)
+LINES = TrialLog(Path(__file__).with_suffix(".csv"), ["data", "flag_limit", "epochs", "model", "candidate"])
+
+
+def scratch_models() -> list[str]:
+    """The models of conf/model that bring no weights."""
+    return [name for name, pretrained in schema.models().items() if not pretrained]
+
+
+def overrides_of(model: str, candidate: int) -> list[str]:
+    """Hydra's overrides for one candidate; drop path only where the model has it. Offset goes with gain, half of it."""
+    row = CANDIDATES.loc[candidate]
+    chosen = [f"model={model}", *(f"model.recipe.{key}={row[key]}" for key in ("lr", "weight_decay", "warmup"))]
+    chosen += [f"model.recipe.stain_gain={row.stain_gain}", f"model.recipe.stain_offset={row.stain_gain / 2}"]
+    plain = OmegaConf.load(schema.CONF / "model" / f"{model}.yaml")
+    for key in ("backbone.drop_path", "backbone.options.drop_path_rate"):
+        if OmegaConf.select(plain, key) is not None:
+            chosen.append(f"model.{key}={row.drop_path}")
+    return chosen
+
+
+def search(models: list[str], overrides: list[str]) -> None:
+    """Train each model with each candidate and add what validation said."""
+    jobs = (
+        ({"model": model, "candidate": candidate}, [*overrides, *overrides_of(model, candidate)])
+        for candidate in CANDIDATES.index
+        for model in models
+    )
+    for key, job in LINES.lacking(jobs):
+        with tempfile.TemporaryDirectory() as folder:
+            job.runs_dir = folder
+            train(job)
+            [file] = Path(folder).glob("*/record.json")
+            LINES.add(line_of(key, read_record(file.parent)))
+
+
+def line_of(key: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    line = key | CANDIDATES.loc[key["candidate"]].to_dict()
+    line |= {f"n_{part}": sum(record["counts"][part].values()) for part in ("train", "validation")}
+    line |= {"val_macro_f1": round(record["val_macro_f1"], 4), "best_epoch": record["best_epoch"]}
+    return line | {"seconds": round(record["seconds"]["train"])}
+
+
+def choose(lines: pd.DataFrame) -> pd.DataFrame:
+    """Mean validation macro-F1 per model (rows) and candidate (columns), over data sets that have every candidate.
+
+    Raises ValueError if a candidate has lines of several configs.
+    """
+    by = ["model", "data", "flag_limit", "epochs", "candidate"]
+    twice = lines[lines.duplicated(by, keep=False)]
+    if not twice.empty:
+        raise ValueError(f"{LINES.file.name} has lines of several configs; keep one of each:\n{twice.to_string()}")
+    table = lines.pivot_table(index=by[:-1], columns="candidate", values="val_macro_f1")
+    return table.dropna().groupby("model").mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python experiments/recipes.py", description="Search recipes on validation.")
+    parser.add_argument("overrides", nargs="*", help="as for train.py: data=... flag_limit=... trainer.max_epochs=...")
+    parser.add_argument("--models", default=",".join(scratch_models()), help="of these models, by commas")
+    options = parser.parse_args()
+    if options.overrides:
+        search(options.models.split(","), options.overrides)
+    try:
+        means = choose(LINES.read())
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if means.empty:
+        sys.exit("no data set has every candidate of a model yet")
+    print(means.round(4).to_string())
+    for model, candidate in means.idxmax(axis=1).items():
+        print(f"{model}: candidate {candidate}, {CANDIDATES.loc[candidate].to_dict()}")
+
+
+if __name__ == "__main__":
+    main()

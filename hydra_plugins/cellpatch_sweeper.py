@@ -1,0 +1,111 @@
+"""Hydra's basic sweeper for several grids in one experiment: no senseless pair of settings is among the jobs."""
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import CompactHydraException, HydraException
+
+from cellpatch.sweeps.jobs import register_jobs
+
+log = logging.getLogger(__name__)
+
+
+class PairedSweeper(BasicSweeper):
+    """The jobs of each of `grids`, one after the other; `params` and the command line vary in every one of them.
+
+    What the command line gives for a key of the grids picks among their values: `model=uni` leaves the jobs with it.
+    Raises CompactHydraException for a value that no grid has.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        grids: Sequence[dict[str, str]] = (),
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.grids = [dict(grid) for grid in grids]
+        self.jobs: list[list[str]] = []
+
+    def split_arguments(  # type: ignore[override]
+        self, overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        parser = OverridesParser.create()
+        grids = [
+            _values(parser.parse_overrides([f"{key}={value}" for key, value in grid.items()])) for grid in self.grids
+        ]
+        asked = _values(overrides)
+        for key in {key for grid in grids for key in grid} & asked.keys():
+            there = {value for grid in grids for value in grid.get(key, asked[key])}
+            if lacking := [value for value in asked[key] if value not in there]:
+                raise CompactHydraException(
+                    f"{', '.join(f'{key}={value}' for value in lacking)}: not in this experiment, whose grids have "
+                    f"{', '.join(sorted(there))}"
+                )
+        jobs = [job for grid in grids or [{}] for job in _jobs(grid, asked)]
+        if not jobs:
+            raise CompactHydraException("no job of this experiment has all that the command line asks for")
+        self.jobs = jobs
+        return list(self.split_overrides_to_chunks(jobs, max_batch_size))
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose jobs before any starts: so many that each value of each key is in one, since each takes 0.2 s."""
+        seen: set[str] = set()
+        few = []
+        for job in batch:
+            few += [] if seen.issuperset(job) else [job]
+            seen |= set(job)
+        super().validate_batch_is_legal(few)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """As Hydra's; but where the launcher itself ends, because a worker died, the grid's end is still told.
+
+        The jobs are listed in the grid's folder, whose lock is held meanwhile.
+        """
+        self.launcher = _Listed(self.launcher, self)  # type: ignore[assignment]
+        return super().sweep(arguments)
+
+
+class _Listed:
+    """A launcher as it is, for launchers send themselves to their workers, which know nothing of this module."""
+
+    def __init__(self, launcher: Any, sweeper: PairedSweeper) -> None:
+        self.launcher, self.sweeper = launcher, sweeper
+
+    def launch(self, batch: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
+        assert self.sweeper.config is not None
+        with register_jobs(Path(self.sweeper.config.hydra.sweep.dir), self.sweeper.jobs):
+            try:
+                return self.launcher.launch(batch, initial_job_idx=initial_job_idx)
+            except HydraException:
+                raise
+            except Exception:
+                log.exception("the launcher ended before its jobs did")
+                return []
+
+
+def _values(overrides: Sequence[Override]) -> dict[str, list[str]]:
+    """The values of each key; of a key given twice the last."""
+    found = {}
+    for override in overrides:
+        if not override.is_sweep_override():
+            values = [override.get_value_element_as_str()]
+        elif override.is_discrete_sweep():
+            values = list(override.sweep_string_iterator())
+        else:
+            raise CompactHydraException(f"{override.input_line}: a grid takes lists, ranges and globs, not intervals")
+        found[override.get_key_element()] = values
+    return found
+
+
+def _jobs(grid: dict[str, list[str]], asked: dict[str, list[str]]) -> Iterator[list[str]]:
+    picked = {key: [value for value in values if value in asked.get(key, values)] for key, values in grid.items()}
+    axes: dict[str, Any] = picked | {key: values for key, values in asked.items() if key not in grid}
+    for job in itertools.product(*axes.values()):
+        yield [f"{key}={value}" for key, value in zip(axes, job, strict=True)]
