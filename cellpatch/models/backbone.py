@@ -1,6 +1,8 @@
 """What every backbone is, and what all of them need."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,6 +42,20 @@ class Backbone(nn.Module):
             for _, part in frozen_parts(self):
                 part.eval()
         return self
+
+
+class PretrainableBackbone(Backbone):
+    """A backbone that published weights can be loaded into; `net` is the network that they were published for."""
+
+    net: Any
+
+    @abstractmethod
+    def check_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise ValueError unless the tensors are exactly those of the network as it was published."""
+
+    @abstractmethod
+    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load tensors that `check_published` accepts."""
 
 
 def check_shapes(backbone: Backbone) -> None:

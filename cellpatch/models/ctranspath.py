@@ -50,9 +50,9 @@ class CTransPath(TimmBackbone):
     by_stage = False
 
     def _create(self, architecture: str, options: dict[str, Any]) -> Any:
-        if self.input_px != self.published_px:
+        if self.input_px != self.pretrained_img_size:
             raise ValueError(
-                f"model.backbone.input_px must be {self.published_px}, but got {self.input_px}: {architecture} has "
+                f"model.backbone.input_px must be {self.pretrained_img_size}, but got {self.input_px}: {architecture} has "
                 "fixed windows of 7x7 tokens and no positions that could be resampled"
             )
         return super()._create(architecture, options | {"embed_layer": ConvStem})

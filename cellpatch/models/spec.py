@@ -1,13 +1,12 @@
 """What a model is before it is built: its name, its architecture, its published weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 
-from cellpatch.models.backbone import Backbone
-from cellpatch.models.timm import TimmBackbone
+from cellpatch.models.backbone import Backbone, PretrainableBackbone
 from cellpatch.models.weights import Weights, fingerprint
 
 
@@ -18,9 +17,9 @@ class ModelSpec:
     `key` is equal for equal architectures and arguments.
     """
 
-    name: str
+    name: str = field(compare=False)
     input_px: int
-    create: Callable[[], Backbone]
+    create: Callable[[], Backbone] = field(compare=False)
     weights: Weights | None
     key: str
 
@@ -42,7 +41,7 @@ class ModelSpec:
         backbone = self.create()
         loaded = None
         if self.weights is not None:
-            assert isinstance(backbone, TimmBackbone)
+            assert isinstance(backbone, PretrainableBackbone)
             loaded = self.weights.load(backbone)
         if loaded != expected:
             raise ValueError(f"the published weights of {self.name} are now {loaded}, not {expected} as before")
@@ -63,5 +62,5 @@ class ModelSpec:
 def _fingerprint(model: ModelSpec, size: int, modified_ns: int) -> str:
     assert model.weights is not None
     backbone = model.on_meta()
-    assert isinstance(backbone, TimmBackbone)
+    assert isinstance(backbone, PretrainableBackbone)
     return fingerprint(model.weights.read(backbone))

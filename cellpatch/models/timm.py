@@ -10,39 +10,38 @@ from jaxtyping import Float
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from cellpatch.models.backbone import Backbone, Normalise, check_fit
+from cellpatch.models.backbone import Normalise, PretrainableBackbone, check_fit
 
 
-class TimmBackbone(Backbone):
+class TimmBackbone(PretrainableBackbone):
     """One of timm's networks without its classifier.
 
-    `options` go to timm's constructor. `published_px` is the side that published weights were made for, null
+    `options` go to timm's constructor. `pretrained_img_size` is the side that published weights were made for, null
     for a network that takes any side; weights are loaded at that side and their position embeddings then
     resampled to `input_px` (bicubic, antialiased: timm's). `pooling` is the architecture's own, or
     `token_and_mean`: the class token joined to the mean of the patch tokens, registers left out. `strides`
-    sets the stride of named convolutions and `dropped` removes named layers: so a network made for 224 px
+    sets the stride of named convolutions and `removed_layers` removes named layers: so a network made for 224 px
     keeps a map of 5x5 at 40 px. Raises ValueError for an unknown architecture, option or layer, and for a
     side that the network cannot take.
     """
 
-    net: Any
     by_stage = True  # fine-tuning groups: a stage of a convolutional network; a ViT has blocks only
 
     def __init__(
         self,
         architecture: str,
         input_px: int,
-        published_px: int | None,
+        pretrained_img_size: int | None,
         pooling: Literal["own", "token_and_mean"],
         options: Mapping[str, Any],
         strides: Mapping[str, int],
-        dropped: Sequence[str],
+        removed_layers: Sequence[str],
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
         super().__init__()
         self.input_px = input_px
-        self.published_px = published_px
+        self.pretrained_img_size = pretrained_img_size
         self.pooling = pooling
         self.normalise = Normalise(mean, std)
         self.net = self._create(architecture, dict(options))
@@ -51,7 +50,7 @@ class TimmBackbone(Backbone):
             if not hasattr(layer, "stride") or stride < 1:
                 raise ValueError(f"model.backbone.strides are >= 1 of layers that have one, but got {name}: {stride}")
             layer.stride = (stride, stride)
-        for name in dropped:
+        for name in removed_layers:
             parent, _, leaf = name.rpartition(".")
             _layer(self.net, name)
             setattr(self.net.get_submodule(parent), leaf, nn.Identity())
@@ -67,7 +66,7 @@ class TimmBackbone(Backbone):
                 f"model.backbone.architecture is a name of timm's and options hold no {other_weights or 'weights'}: "
                 f"weights come through model.weights, but got {architecture}"
             )
-        if self.published_px is not None:
+        if self.pretrained_img_size is not None:
             options["img_size"] = self.input_px
         try:
             net = timm.create_model(architecture, num_classes=0, **options)
@@ -75,7 +74,7 @@ class TimmBackbone(Backbone):
             raise ValueError(f"model.backbone: timm cannot build {architecture} with {options}: {error}") from error
         if not hasattr(net, "head_hidden_size"):
             raise ValueError(f"model.backbone: {architecture} with {options} gives no features of one size")
-        if self.published_px is not None:
+        if self.pretrained_img_size is not None:
             self._check_side(architecture, net)
         return net
 
@@ -89,18 +88,18 @@ class TimmBackbone(Backbone):
 
     def check_published(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise ValueError unless the tensors are exactly those of the network at its published side."""
-        self._set_side(self.published_px)
+        self._set_side(self.pretrained_img_size)
         check_fit(self.net.state_dict(), tensors)
         self._set_side(self.input_px)
 
     def load_published(self, tensors: Mapping[str, Tensor]) -> None:
         """Load published weights that `check_published` let pass, then resample their positions to the input side."""
-        self._set_side(self.published_px)
+        self._set_side(self.pretrained_img_size)
         self.net.load_state_dict(tensors)
         self._set_side(self.input_px)
 
     def _set_side(self, side_px: int | None) -> None:
-        if self.published_px is not None and side_px is not None and self.published_px != self.input_px:
+        if self.pretrained_img_size is not None and side_px is not None and self.pretrained_img_size != self.input_px:
             self.net.set_input_size(img_size=(side_px, side_px))
 
     def _groups(self) -> list[list[str]]:
@@ -120,4 +119,4 @@ def _layer(net: nn.Module, name: str) -> Any:
     try:
         return net.get_submodule(name)
     except AttributeError as error:
-        raise ValueError(f"model.backbone.strides and dropped name layers of the network, but got {name}") from error
+        raise ValueError(f"model.backbone.strides and removed_layers name layers of the network, but got {name}") from error

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cellpatch.models.state_dict_converters import STATE_DICT_CONVERTERS
-from cellpatch.models.timm import TimmBackbone
+from cellpatch.models.backbone import PretrainableBackbone
 from cellpatch.runtime.atomic_io import sha256_of
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS, UnavailableError
 
@@ -55,7 +55,7 @@ class Weights:
             return self._from_hub(self.hub, self.hub_file)
         raise UnavailableError(f"the weights are not on this machine. {self._how()}")
 
-    def read(self, backbone: TimmBackbone) -> dict[str, Tensor]:
+    def read(self, backbone: PretrainableBackbone) -> dict[str, Tensor]:
         """The tensors under the backbone's names, in float32; the backbone may lie on the meta device.
 
         Raises ValueError that names the file: absent, unreadable, holding code, altered, not finite, or of other
@@ -77,7 +77,7 @@ class Weights:
             raise ValueError(f"{file}: {error}. {self._how()}") from error
         return tensors
 
-    def load(self, backbone: TimmBackbone) -> str:
+    def load(self, backbone: PretrainableBackbone) -> str:
         """Load into the backbone, every tensor and no other, and give the fingerprint of what was loaded."""
         tensors = self.read(backbone)
         backbone.load_published(tensors)
