@@ -19,6 +19,7 @@ class ModelSpec:
 
     name: str = field(compare=False)
     input_px: int
+    backbone_class: type[Backbone] = field(compare=False)
     create: Callable[[], Backbone] = field(compare=False)
     weights: Weights | None
     key: str

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cellpatch.models.state_dict_converters import STATE_DICT_CONVERTERS
 from cellpatch.models.backbone import PretrainableBackbone
+from cellpatch.models.state_dict_converters import STATE_DICT_CONVERTERS
 from cellpatch.runtime.atomic_io import sha256_of
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS, UnavailableError
 
