@@ -79,7 +79,7 @@ def _model(node: Mapping[str, Any], backbone: Component | None, weights: Weights
     if backbone is None:
         raise ValueError("model.backbone needs a _target_")
     key = json.dumps(node["backbone"], sort_keys=True)
-    create = partial(backbone.target, **backbone.arguments)
+    create = partial(backbone.target, **backbone.arguments)  # type: ignore[misc]
     return ModelSpec(node["name"], node["backbone"]["input_px"], backbone.target, create, weights, key)
 
 

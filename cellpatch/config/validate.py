@@ -176,7 +176,7 @@ def _check_arguments(place: str, target: type[Any], arguments: Mapping[str, Any]
 
 
 @lru_cache(maxsize=64)  # a schema takes milliseconds to build, and every job of a grid needs the same
-def _schema(target: type[Any]) -> type[BaseModel]:
+def _schema(target: Any) -> type[BaseModel]:
     parameters, hints = inspect.signature(target).parameters, _hints(target)
     definitions: dict[str, Any] = {
         name: (hint, ... if parameters[name].default is inspect.Parameter.empty else parameters[name].default)

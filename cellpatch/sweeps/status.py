@@ -25,7 +25,7 @@ def run_states(runs_dir: Path) -> pd.DataFrame:
     the folder is absent.
     """
     finished = finished_runs(runs_dir)
-    rows = []
+    rows: list[tuple[str, str, float | None, float | None]] = []
     for leftover in runs_dir.glob(".*.tmp"):
         name = re.sub(r"\.\d+\.tmp$", "", leftover.name[1:])
         state = "running" if is_locked(run_lock_path(runs_dir, name.rpartition("-")[2])) else "interrupted"
@@ -54,10 +54,9 @@ def states_table(states: pd.DataFrame, rows: int) -> Table:
     table = Table(title=", ".join(f"{n} {state}" for state, n in counts.items()))
     for column, side in (("run", "left"), ("state", "left"), ("minutes ago", "right"), ("macro-F1", "right")):
         table.add_column(column, justify=side)  # type: ignore[arg-type]
-    for row in states.head(rows).itertuples(index=False):
-        score = "" if pd.isna(row.macro_f1) else f"{row.macro_f1:.3f}"
-        minutes = "" if row.state == "waiting" else f"{row.minutes:.0f}"
-        table.add_row(escape(str(row.run)), str(row.state), minutes, score)
+    for run, state, minutes, score in states.head(rows).itertuples(index=False, name=None):
+        shown = "" if state == "waiting" else f"{minutes:.0f}"
+        table.add_row(escape(run), state, shown, "" if pd.isna(score) else f"{score:.3f}")
     return table
 
 
