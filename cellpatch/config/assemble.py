@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +78,7 @@ def _model(node: Mapping[str, Any], backbone: Component | None, weights: Weights
     if backbone is None:
         raise ValueError("model.backbone needs a _target_")
     key = json.dumps(node["backbone"], sort_keys=True)
-    create = partial(backbone.target, **backbone.arguments)  # type: ignore[misc]
-    return ModelSpec(node["name"], node["backbone"]["input_px"], backbone.target, create, weights, key)
+    return ModelSpec(node["name"], node["backbone"]["input_px"], backbone.target, backbone.arguments, weights, key)
 
 
 def _data(checked: CheckedConfig) -> DataSpec:

@@ -8,7 +8,7 @@ from cellpatch.models.spec import ModelSpec
 from cellpatch.optics.operator import OpticalPath
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
-from cellpatch.runs.features import cached_features
+from cellpatch.runs.fits import cached_features
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.training.adaptation import FineTuning
 

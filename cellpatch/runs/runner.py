@@ -13,20 +13,18 @@ from jaxtyping import Float
 from pydantic import JsonValue
 
 from cellpatch import __version__
-from cellpatch.data.augment import DeviceAugment
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.data.store.reader import CellStore
 from cellpatch.metrics.classification import Costs, fit_temperature, score_predictions
 from cellpatch.models.predictor import FitResult
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
-from cellpatch.probing.fit import ProbeFit
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.console import print_conditions, print_table
 from cellpatch.runs.dry_run import plan_run
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.experiment_code import code_differences, current_code
-from cellpatch.runs.features import cached_features
+from cellpatch.runs.fits import gradient_fit, probe_fit
 from cellpatch.runs.identity import identities, run_name
 from cellpatch.runs.locks import ConcurrentFailureError, RunFiles, claim_run
 from cellpatch.runs.outcome import Outcome, State
@@ -200,26 +198,11 @@ def _train(job: _Job, folder: Path) -> None:
 
 
 def _fit(job: _Job, dataset: CellDataset, folder: Path, logger: Any) -> FitResult:
-    experiment, adaptation = job.experiment, job.experiment.adaptation
-    if isinstance(adaptation, Probe):
-        augment = experiment.augment if isinstance(experiment.augment, DeviceAugment) else None
-        return ProbeFit(adaptation, cached_features(experiment, job.weights, dataset), augment).run(logger)
-    from cellpatch.training.fit import GradientFit  # Lightning takes seconds to import, probes do without
-
-    fit = GradientFit(
-        model=experiment.model,
-        weights=job.weights,
-        adaptation=adaptation,
-        dataset=dataset,
-        path=experiment.path(dataset.store.geometry),
-        blur=experiment.optics.trained(dataset.store.geometry.field_um),
-        augment=experiment.augment,
-        loading=experiment.data.loading,
-        trainer=experiment.trainer,
-        inference_batch=experiment.inference_batch,
-        seed=experiment.seed,
-    )
-    return fit.run(folder, logger, job.files.checkpoint if experiment.trainer.resume else None)
+    experiment = job.experiment
+    if isinstance(experiment.adaptation, Probe):
+        return probe_fit(experiment, job.weights, dataset).run(logger)
+    checkpoint = job.files.checkpoint if experiment.trainer.resume else None
+    return gradient_fit(experiment, job.weights, dataset).run(folder, logger, checkpoint)
 
 
 def _facts(
