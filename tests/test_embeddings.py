@@ -270,7 +270,7 @@ def test_two_that_clear_at_once_both_end_well(tmp_path: Path) -> None:
 
 
 def test_a_name_given_twice_and_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    real, link = tmp_path / "elsewhere" / "kept", tmp_path / "e" / "cnn-00000000000a"
+    real, link = tmp_path / "locked" / "kept", tmp_path / "e" / "cnn-00000000000a"
     real.mkdir(parents=True)
     link.parent.mkdir()
     (real / "key.json").touch()

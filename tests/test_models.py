@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from cellpatch.config.instantiate import build, without
 from conftest import ROOT
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cellpatch.config.instantiate import build, without
 from cellpatch.config.schema import compose_config
 from cellpatch.config.validate import check
 from cellpatch.models.backbone import Backbone, Normalise, check_shapes, count_macs, count_parameters, trained_state

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from cellpatch.config.instantiate import build
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cellpatch.config.instantiate import build
 from cellpatch.config.schema import compose_config
 from cellpatch.config.validate import check
 from cellpatch.models import weights as weights_module

@@ -17,7 +17,7 @@ from cellpatch.inference.latency import ENGINES, fastest_batch, measure_run
 from cellpatch.runs.cards import LatencyCard
 from cellpatch.runs.locks import run_lock
 from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.wandb_log import log_latency
+from cellpatch.runs.wandb_log import WandbSettings, log_latency
 
 
 def format_latency_card(name: str, card: LatencyCard) -> str:
@@ -72,7 +72,8 @@ def _measure_apart(folder: Path, engines: Sequence[str], options: argparse.Names
     run = StoredRun.open(folder)
     with run_lock(folder.parent, run.record.identity):
         run = StoredRun.open(folder).with_latency(card)
-    log_latency(folder, run.record.settings, card)
+    settings = run.record.settings
+    log_latency(folder, settings.model.name, WandbSettings.of(settings), card)
     return card
 
 

@@ -123,7 +123,7 @@ def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditio
     cells = store.cells.iloc[dataset.split.test]
     run = run.with_evaluation(cells, dataset.test_labels, Evaluated(predicted, scores), time.perf_counter() - started)
     print_conditions(run.name, scores)
-    log_conditions(run.folder, experiment.settings, experiment.logger, run.record.metrics)
+    log_conditions(run.folder, experiment.model.name, experiment.logger, run.record.metrics)
     return "evaluated"
 
 

@@ -92,19 +92,16 @@ def log_review(
     )
 
 
-def log_conditions(
-    folder: Path, settings: Settings, logger: WandbSettings | None, metrics: Sequence[ConditionScores]
-) -> None:
+def log_conditions(folder: Path, model: str, logger: WandbSettings | None, metrics: Sequence[ConditionScores]) -> None:
     """Send the table of all conditions of a run that was evaluated under more, as a run beside it of job type blur."""
-    with _beside(folder, settings, logger, "blur", {}) as opened:
+    with _beside(folder, logger, "blur", {"model": model}) as opened:
         if opened is not None:
             opened.experiment.log({"blur": _blur_table(metrics)})
 
 
-def log_latency(folder: Path, settings: Settings, card: LatencyCard) -> None:
+def log_latency(folder: Path, model: str, logger: WandbSettings | None, card: LatencyCard) -> None:
     """Send a stored run's latency card to where the run logged, as a run beside it of job type latency."""
-    logger = WandbSettings.of(settings)
-    with _beside(folder, settings, logger, "latency", {"hardware": asdict(card.hardware)}) as opened:
+    with _beside(folder, logger, "latency", {"model": model, "hardware": asdict(card.hardware)}) as opened:
         if opened is None:
             return
         import wandb
@@ -117,11 +114,9 @@ def log_latency(folder: Path, settings: Settings, card: LatencyCard) -> None:
 
 
 @contextmanager
-def _beside(
-    folder: Path, settings: Settings, logger: WandbSettings | None, job_type: str, facts: Mapping[str, Any]
-) -> Iterator[Any]:
+def _beside(folder: Path, logger: WandbSettings | None, job_type: str, facts: Mapping[str, Any]) -> Iterator[Any]:
     """The logger of a later measurement of a stored run, under the run's name; None without one."""
-    about = {"run": folder.name, "model": settings.model.name, **facts}
+    about = {"run": folder.name, **facts}
     with wandb_logger(logger, folder, folder.name, about, group=None, job_type=job_type) as opened:
         yield opened
 
