@@ -1,12 +1,9 @@
 """Published weights: read without running code, named as today, strict, and the forward pass of an independent build."""
 
-import json
 import pickle
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from small_models import arguments_of, with_arguments
 from torch import Tensor, nn
 
 from cellpatch.config.assemble import assemble
@@ -42,16 +40,6 @@ def _weights_of(name: str, *overrides: str) -> Weights:
 def _pixels_of(backbone: TimmBackbone) -> tuple[Tensor, Tensor]:
     """The mean and standard deviation that a backbone normalises with."""
     return backbone.normalise.mean, backbone.normalise.std
-
-
-def _small(spec: ModelSpec, arguments: dict[str, Any], options: dict[str, Any]) -> ModelSpec:
-    """The same model with other arguments of its backbone; `options` join those that it has."""
-    create = spec.create
-    assert isinstance(create, partial)
-    arguments = {**create.keywords, **arguments}
-    arguments["options"] = {**arguments["options"], **options}
-    key = json.dumps([spec.key, arguments], sort_keys=True, default=str)
-    return replace(spec, input_px=arguments["input_px"], create=partial(create.func, **arguments), key=key)
 
 
 def _vit(side: int, published: int, **options: Any) -> TimmBackbone:
@@ -175,7 +163,7 @@ def _by_hand(state: dict[str, Tensor], x: Tensor, heads: int, gated: bool, place
 def test_a_published_file_gives_the_features_of_a_vit_by_hand(tmp_path: Path, name: str) -> None:
     patch = 16 if name in ("uni", "prov_gigapath") else 14
     small = {"embed_dim": 48, "depth": 2, "num_heads": 3}
-    model = _small(_model(name), {"input_px": 3 * patch, "pretrained_img_size": 3 * patch}, small)
+    model = with_arguments(_model(name), {"input_px": 3 * patch, "pretrained_img_size": 3 * patch}, small)
     torch.manual_seed(0)
     backbone: Any = model.create().eval()
     published = _noisy(backbone.net)
@@ -237,8 +225,8 @@ def test_models_state_what_was_published(
     model = _model(name)
     weights = model.weights
     assert weights is not None
-    assert isinstance(model.create, partial)
-    assert (model.create.keywords["mean"], model.create.keywords["std"]) == pixels
+    arguments = arguments_of(model)
+    assert (arguments["mean"], arguments["std"]) == pixels
     assert (weights.licence, "gated" in weights.terms) == (licence, gated)
     assert (weights.layout, weights.hub) == (layout, hub)
 
@@ -494,7 +482,7 @@ def test_phikon_s_layout_equals_transformers_own_model(tmp_path: Path) -> None:
     assert "encoder.layer.0.attention.attention.query.weight" in load_file(tmp_path / "model.safetensors")
     model = _model("phikon_v2", f"model.weights.file={tmp_path}/model.safetensors")
     small = {"embed_dim": 32, "depth": 2, "num_heads": 2}
-    backbone = _open(_small(model, {"input_px": 64, "pretrained_img_size": 64}, small)).eval()
+    backbone = _open(with_arguments(model, {"input_px": 64, "pretrained_img_size": 64}, small)).eval()
     x = torch.rand(2, 3, 64, 64)
     mean, std = _pixels_of(backbone)
     with torch.no_grad():
