@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,9 @@ from cellpatch.models.predictor import FitFacts, FitResult, Predict
 from cellpatch.models.spec import ModelSpec
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath
-from cellpatch.probing.feature_cache import FeatureCache, FeatureRequest
-from cellpatch.probing.probes import Probe, ProbeFitted
+from cellpatch.probing.feature_cache import FeatureCache
+from cellpatch.probing.feature_key import FeatureRequest, View
+from cellpatch.probing.probes import FittedProbe, Probe
 from cellpatch.runtime.cache import LastResult
 
 
@@ -44,10 +45,8 @@ class CachedFeatures:
         """Opened when features are missing, once for all conditions."""
         return self.model.open(self.weights)
 
-    def __call__(
-        self, condition: Condition, cells: np.ndarray, view: tuple[DeviceAugment, int] | None = None
-    ) -> np.ndarray:
-        """Features [n, d] of cells of the store; `view` augments them, with a number that seeds its draws."""
+    def __call__(self, condition: Condition, cells: np.ndarray, view: View | None = None) -> np.ndarray:
+        """Features [n, d] of cells of the store, as they are or as an augmented copy."""
 
         def network() -> Network:
             return assemble_network(self._backbone, self.path.under(condition), nn.Identity())
@@ -57,13 +56,16 @@ class CachedFeatures:
             store=store,
             cells=np.arange(len(store)) if condition == CLEAN else cells,
             name=f"{self.model.name}-{self.name}",
-            backbone=self.model.key,
-            weights=self.weights,
-            path=self.path,
-            condition=condition,
+            content={
+                "backbone": self.model.key,
+                "weights": self.weights,
+                "via_px": self.path.via_px,
+                "resize": self.path.resize,
+                "condition": asdict(condition),
+            },
             view=view,
         )
-        features = self.cache.features(network, request)
+        features = self.cache.features(request, network)
         return features[cells] if condition == CLEAN else np.asarray(features)
 
     def make_predict_fn(self, head: nn.Module) -> Predict:
@@ -95,11 +97,11 @@ class ProbeFit:
         started = time.perf_counter()
         dataset, augment = self.features.dataset, self.augment
 
-        def part(cells: np.ndarray, views: Sequence[tuple[DeviceAugment, int] | None]) -> tuple[Tensor, Tensor]:
+        def part(cells: np.ndarray, views: Sequence[View | None]) -> tuple[Tensor, Tensor]:
             features = np.concatenate([self.features(CLEAN, cells, view) for view in views])
             return torch.from_numpy(features).float(), torch.from_numpy(np.tile(dataset.labels[cells], len(views)))
 
-        copies = [] if augment is None else [(augment, number) for number in range(self.probe.augmented_copies)]
+        copies = [] if augment is None else [View(augment, number) for number in range(self.probe.augmented_copies)]
         train = part(dataset.split.train, [None, *copies])
         validation = part(dataset.split.validation, [None])
         embedded = time.perf_counter()
@@ -116,7 +118,7 @@ class ProbeFit:
         )
 
 
-def _fit_once(probe: Probe, cells: list[Tensor], device: torch.device, n_classes: int) -> tuple[ProbeFitted, float]:
+def _fit_once(probe: Probe, cells: list[Tensor], device: torch.device, n_classes: int) -> tuple[FittedProbe, float]:
     """The head and what was chosen for it, and the seconds of the fit, which an earlier fit of equal cells may have
     taken: above its largest class a flag_limit takes all cells, whatever the seed.
     """
@@ -124,7 +126,7 @@ def _fit_once(probe: Probe, cells: list[Tensor], device: torch.device, n_classes
     for tensor in cells:
         digest.update(np.ascontiguousarray(tensor.numpy()).data)
 
-    def fit() -> tuple[ProbeFitted, float]:
+    def fit() -> tuple[FittedProbe, float]:
         started = time.perf_counter()
         x, labels, validation_x, validation_labels = (tensor.to(device) for tensor in cells)
         fitted = probe.fit((x, labels), (validation_x, validation_labels), n_classes)
@@ -134,4 +136,4 @@ def _fit_once(probe: Probe, cells: list[Tensor], device: torch.device, n_classes
 
 
 # The last fit of this process. Not functools.lru_cache: that would keep the features too, which may be gigabytes.
-_last_fit = LastResult[tuple[ProbeFitted, float]]()
+_last_fit = LastResult[tuple[FittedProbe, float]]()

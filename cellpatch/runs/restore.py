@@ -6,7 +6,7 @@ from cellpatch.models.network import Network, assemble_network
 from cellpatch.models.predictor import Predict, make_predict_fn
 from cellpatch.models.spec import ModelSpec
 from cellpatch.optics.operator import OpticalPath
-from cellpatch.probing.probes import Probe
+from cellpatch.probing.probes import Probe, ProbeChoice
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.fits import cached_features
 from cellpatch.runs.stored_run import StoredRun
@@ -24,7 +24,7 @@ def restore_network(run: StoredRun, model: ModelSpec, adaptation: FineTuning | P
     n_classes = len(record.classes)
     if isinstance(adaptation, Probe):
         tensors = {name.removeprefix("head."): tensor for name, tensor in state.items()}
-        head = adaptation.head(tensors, adaptation.choice(record.probe or {}), n_classes)
+        head = adaptation.head(tensors, ProbeChoice.from_json(record.probe or {}), n_classes)
         return assemble_network(model.open(record.weights), path.under(), head).eval()
     from cellpatch.training.fit import new_network  # Lightning takes seconds to import, probes do without
 

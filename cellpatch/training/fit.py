@@ -30,7 +30,7 @@ from cellpatch.optics.operator import OpticalPath, RandomOptics
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.callbacks import BestWeights, LastCheckpoint
-from cellpatch.training.lightning_module import Classifier
+from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.trainer_settings import TrainerSettings
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,8 @@ class GradientFit:
         weights = class_weights(dataset.labels[dataset.split.train], n_classes) if balanced else None
         optics = RandomOptics([self.path.under(each) for each in self.blur]) if self.blur else network.optics
         on_device = augment if isinstance(augment, DeviceAugment) else None
-        return data, Classifier(network, n_classes, self.adaptation, rates, on_device, optics, weights)
+        inputs = TrainingInput(on_device, optics)
+        return data, Classifier(network, n_classes, self.adaptation, rates, inputs, weights)
 
 
 def new_network(
