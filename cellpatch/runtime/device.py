@@ -6,7 +6,6 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -58,7 +57,7 @@ def inference_mode() -> Iterator[None]:
         yield
 
 
-def resolve_device(trainer: dict[str, Any]) -> torch.device:
+def resolve_device(accelerator: str) -> torch.device:
     """The device that Lightning's Trainer would take for the given settings, of those that cellpatch knows."""
-    on_gpu = trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if on_gpu else "cpu")
