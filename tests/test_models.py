@@ -45,7 +45,9 @@ def stand_in(model: ModelSpec) -> Any:
     if not model.pretrained:
         return model.create()
     arguments: Any = model.arguments
-    architecture, small, side = arguments["architecture"], {}, {}
+    architecture: str = arguments["architecture"]
+    small: dict[str, Any] = {}
+    side: dict[str, int] = {}
     if architecture.startswith("vit_"):
         small = {"embed_dim": 48, "depth": 3, "num_heads": 3}
         patch_px = arguments["options"].get("patch_size", 14 if "patch14" in architecture else 16)
