@@ -10,6 +10,7 @@ import pandas as pd
 
 from cellpatch.data.images.readers import SLIDE_SUFFIXES, SUFFIXES
 from cellpatch.data.sources.table_checks import check_coordinates, check_filled, read_table
+from cellpatch.runtime.json_types import Json
 
 _COLUMNS = ["image", "x", "y", "class"]
 
@@ -121,15 +122,16 @@ def _read_geojson(root: Path, points: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_COLUMNS, "where"])
 
 
-def _class_of(feature: dict[str, Any]) -> str:
+def _class_of(feature: Json) -> str:
     """The name of a QuPath classification: several names joined by ": ", "" if there is none."""
-    classification = (feature.get("properties") or {}).get("classification") or {}
+    properties: Any = feature.get("properties") or {}
+    classification = properties.get("classification") or {}
     if isinstance(classification, str):
         return classification
     return classification.get("name") or ": ".join(classification.get("names", []))
 
 
-def centres(geometry: dict[str, Any], where: str) -> Iterator[tuple[float, float]]:
+def centres(geometry: Json, where: str) -> Iterator[tuple[float, float]]:
     """Points of a GeoJSON geometry, or its polygons' centroids, in QuPath's pixel-edge coordinates.
 
     Raises ValueError on another geometry or malformed coordinates.

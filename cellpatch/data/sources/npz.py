@@ -40,14 +40,12 @@ class Npz(Source):
         return self._parameters() | {"files": files_fingerprint(self.file.parent, [self.file])}
 
     def _parameters(self) -> Json:
-        return {
+        fixed: Json = {
             "kind": "npz",
             "synthetic": self.synthetic,
             "specimens": "unknown: each image counts as its own",
-            "classes": self.classes,
-            "um_per_px": self.um_per_px,
-            "licence": self.licence,
         }
+        return fixed | {name: getattr(self, name) for name in ("classes", "um_per_px", "licence")}
 
     def fill(self, folder: Path) -> None:
         try:
@@ -101,7 +99,7 @@ class Npz(Source):
         return values.ravel().astype(np.int64)
 
 
-def _open(archive: zipfile.ZipFile, file: Path, name: str) -> Any:
+def _open(archive: zipfile.ZipFile, file: Path, name: str) -> Any:  # a zipfile.ZipExtFile; typeshed has IO[bytes]
     if f"{name}.npy" not in archive.namelist():
         raise ValueError(f"{file}: lacks {name}; it has {archive.namelist()}")
     return archive.open(f"{name}.npy")

@@ -6,7 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +55,15 @@ class CellRows:
     split: Sequence[str | None] | None = None
 
     def __getitem__(self, part: slice) -> "CellRows":
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return CellRows(**{name: None if column is None else column[part] for name, column in columns.items()})
+        return CellRows(
+            cell_id=self.cell_id[part],
+            label=self.label[part],
+            specimen=self.specimen[part],
+            source=self.source[part],
+            x=None if self.x is None else self.x[part],
+            y=None if self.y is None else self.y[part],
+            split=None if self.split is None else self.split[part],
+        )
 
 
 class StoreWriter:
@@ -118,9 +125,18 @@ class StoreWriter:
         cells = zip(rows.cell_id, rows.label, rows.specimen, splits, digests, strict=True)
         for cell_id, label, specimen, split, digest in cells:
             self._content.update(json.dumps([cell_id, label, specimen, split, digest.hex()]).encode())
-        columns = {"cell_id": rows.cell_id, "class": rows.label, "specimen": rows.specimen, "source": rows.source}
-        columns |= {"shard": np.full(n, len(self._files)), "row": np.arange(self._filled, self._filled + n)}
-        columns |= {"x": rows.x, "y": rows.y, "split": rows.split, "digest": digests}
+        columns: dict[str, Sequence[object] | np.ndarray | None] = {
+            "cell_id": rows.cell_id,
+            "class": rows.label,
+            "specimen": rows.specimen,
+            "shard": np.full(n, len(self._files)),
+            "row": np.arange(self._filled, self._filled + n),
+            "x": rows.x,
+            "y": rows.y,
+            "source": rows.source,
+            "split": rows.split,
+            "digest": digests,
+        }
         arrays = [
             pa.nulls(n, field.type) if columns[field.name] is None else pa.array(columns[field.name]).cast(field.type)
             for field in _CELLS

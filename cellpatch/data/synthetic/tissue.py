@@ -117,7 +117,7 @@ def lay_out(counts: Ints, border: float, rng: np.random.Generator) -> Layout:
 
 
 def _first_area(counts: Ints, plan: list[Structure]) -> float:
-    """Return the area (um^2) to try first: structures cover 60 % of theirs, a loose cell takes 85 um^2."""
+    """Return the area (um^2) to try first: structures cover 60 % of their share, a loose cell takes 85 um^2."""
     loose = [n for name, n in zip(CLASSES, counts, strict=True) if name not in _IN_STRUCTURES]
     return float(sum(np.pi * s.a * s.b for s in plan)) / 0.60 + 85.0 * max(float(sum(loose)), 4.0)
 
