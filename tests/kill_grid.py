@@ -131,7 +131,7 @@ def main() -> None:
 
     import torch
 
-    import cellpatch.training  # noqa: F401  here, and not in each start
+    import cellpatch.sweeps.train  # noqa: F401  here, and not in each start
     from cellpatch.runs.stored_run import StoredRun
 
     torch.set_num_threads(1)

@@ -67,7 +67,7 @@ def test_a_line_is_of_its_whole_config(tmp_path: Path) -> None:
 
     def lacking(*overrides: str) -> int:
         jobs = [({"variant": "whole", "seed": 0}, ["model=customvit", "seed=0", *overrides])]
-        found = [key for key, _ in lines.lacking(jobs)]
+        found = [key for key, _ in lines.missing(jobs)]
         for key in found:
             lines.add(key | {"score": 0.5})
         return len(found)

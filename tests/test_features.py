@@ -81,7 +81,7 @@ def test_the_card_of_a_run(
     separability_command.main([str(file.parent)])
     told = capsys.readouterr().out
     found = read_record(file.parent)["features"]
-    assert f"names the specimen in {100 * found['specimen_accuracy']:.1f} % (chance" in told
+    assert f"predicts the specimen of {100 * found['specimen_accuracy']:.1f} % of the cells (chance" in told
     assert set(found["separability"]) == {"red", "green", "blue"}
     assert found["n"] == read_record(file.parent)["metrics"][0]["n_test"]
     assert verify(tmp_path / "runs") == [], "the run is as it was written"

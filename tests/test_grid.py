@@ -47,7 +47,7 @@ def test_waiting_are_jobs_of_a_grid_that_somebody_is_at(tmp_path: Path) -> None:
     with jobs.register_jobs(folder, JOBS):
         jobs._write(folder / "0000.json", Outcome("cnn-1", "interrupted"))
         assert jobs.pending_jobs(tmp_path) == ["seed=1", "seed=2"]
-        shown = status.states(tmp_path)
+        shown = status.run_states(tmp_path)
         assert shown["run"].tolist() == ["seed=1", "seed=2"]
         assert set(shown["state"]) == {"waiting"}
     assert jobs.pending_jobs(tmp_path) == []
@@ -83,13 +83,17 @@ def test_a_lock_is_seen_without_taking_it(tmp_path: Path) -> None:
 
 
 def _claim(runs_dir: Path, known: float | None) -> Any:
-    return locks.claim_run(runs_dir, "cnn", "0123456789ab", True, known)
+    return locks.claim_run(_files(runs_dir), True, known)
+
+
+def _files(runs_dir: Path) -> locks.RunFiles:
+    return locks.RunFiles(runs_dir, "cnn", ["0123456789ab"])
 
 
 def test_who_waited_leaves_what_failed_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="first"), _claim(tmp_path, None):
         raise ValueError("first")
-    known = locks.failed_at(tmp_path, "cnn-0123456789ab")
+    known = _files(tmp_path).failed_at()
     assert known
     with pytest.raises(locks.ConcurrentFailureError), _claim(tmp_path, None):
         pass
@@ -99,7 +103,7 @@ def test_who_waited_leaves_what_failed_meanwhile(tmp_path: Path) -> None:
     with _claim(tmp_path, known) as (folder, exists):
         assert not exists
         (folder / "record.json").write_text("{}")
-    assert locks.failed_at(tmp_path, "cnn-0123456789ab") is None
+    assert _files(tmp_path).failed_at() is None
     assert not list((tmp_path / ".progress").iterdir())
     with _claim(tmp_path, known) as (_, exists):
         assert exists
@@ -108,7 +112,7 @@ def test_who_waited_leaves_what_failed_meanwhile(tmp_path: Path) -> None:
 def test_a_folder_without_a_record_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "cnn-0123456789ab").mkdir()
     with (
-        pytest.raises(ValueError, match="has no record.json: it is no whole run, move it away"),
+        pytest.raises(ValueError, match="has no record.json: it is no finished run, move it away"),
         _claim(tmp_path, None),
     ):
         raise AssertionError("nothing is to be trained")
@@ -119,12 +123,12 @@ def test_workers_end_with_who_started_them(tmp_path: Path) -> None:
     script.write_text(
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from cellpatch.data.processes import in_order\n"
+        "from cellpatch.runtime.parallel import ordered_parallel_map\n"
         "def sleep(place):\n"
         "    Path(place).write_text(str(os.getpid()))\n"
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
-        "    list(in_order(sleep, [sys.argv[1] + '/1', sys.argv[1] + '/2'], 2))\n"
+        "    list(ordered_parallel_map(sleep, [sys.argv[1] + '/1', sys.argv[1] + '/2'], 2))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment)

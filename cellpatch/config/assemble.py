@@ -87,6 +87,11 @@ def _data(checked: CheckedConfig) -> DataSpec:
 
 
 def _trainer(node: Mapping[str, Any]) -> TrainerSettings:
+    for name in ("devices", "max_epochs"):  # Lightning takes more, such as auto and lists
+        if type(node[name]) is not int:
+            raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {node[name]!r}")
+    if type(node["resume"]) is not bool:
+        raise ValueError(f"trainer.resume must be true or false, but got {node['resume']!r}")
     others = {key: value for key, value in node.items() if key not in _DECIDED}
     return TrainerSettings(
         max_epochs=node["max_epochs"],

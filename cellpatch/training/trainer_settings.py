@@ -30,7 +30,7 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         for name, value in (("devices", self.devices), ("max_epochs", self.max_epochs)):
-            if type(value) is not int or value < 1:
+            if value < 1:
                 raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {value!r}")
         if self.accelerator not in ACCELERATORS:
             raise ValueError(f"trainer.accelerator must be of {list(ACCELERATORS)}, but got {self.accelerator!r}")
@@ -38,8 +38,6 @@ class TrainerSettings:
             raise ValueError(f"trainer.precision must be of {list(PRECISIONS)}, but got {self.precision!r}")
         if self.precision == "16-mixed" and self.device.type == "cpu":  # Lightning would take bf16
             raise ValueError("trainer.precision=16-mixed needs a GPU, but this trains on the CPU: use bf16-mixed")
-        if type(self.resume) is not bool:
-            raise ValueError(f"trainer.resume must be true or false, but got {self.resume!r}")
         if self.device.type == "cuda" and self.devices > torch.cuda.device_count():
             raise ValueError(f"trainer.devices={self.devices}, but there are {torch.cuda.device_count()} GPUs")
 
