@@ -119,4 +119,6 @@ def _layer(net: nn.Module, name: str) -> Any:
     try:
         return net.get_submodule(name)
     except AttributeError as error:
-        raise ValueError(f"model.backbone.strides and removed_layers name layers of the network, but got {name}") from error
+        raise ValueError(
+            f"model.backbone.strides and removed_layers name layers of the network, but got {name}"
+        ) from error

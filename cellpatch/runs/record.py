@@ -134,9 +134,7 @@ def _condition_scores(rows: Any) -> Any:
     """Each row's condition apart from its scores; what is no such row is left to be refused."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return rows
-    return [
-        {"condition": {"kind": row.get("kind"), "sigma": row.get("sigma")}, "scores": row} for row in rows
-    ]
+    return [{"condition": {"kind": row.get("kind"), "sigma": row.get("sigma")}, "scores": row} for row in rows]
 
 
 def metrics_row(row: ConditionScores) -> Json:
