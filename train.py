@@ -14,13 +14,13 @@ from cellpatch.runs.outcome import format_outcome
 from cellpatch.sweeps.jobs import run_job
 
 register()
-# Our launchers' YAMLs have the names of the plugins' own on purpose: Hydra 1.3 takes those as schemas, and grumbles.
+# Launchers' YAMLs in conf/ have the names of the plugins' own on purpose: Hydra 1.3 takes those as schemas.
 warnings.filterwarnings("ignore", message=r"(?s).*is validated against ConfigStore schema")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> None:
-    from cellpatch.runs.runner import train  # torch and Lightning take seconds, --help should not
+    from cellpatch.sweeps.train import train  # torch and Lightning take seconds, --help should not
 
     if HydraConfig.get().mode == RunMode.RUN:
         outcome = exit_on_value_error(train, config)

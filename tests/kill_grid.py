@@ -101,7 +101,7 @@ def write_cells(root: Path) -> None:
 
 def compare(place: Path, calm: Path, n: int) -> int:
     """Every run is there once and equal to the undisturbed one, and nothing else is left; how many went on midway."""
-    from cellpatch.runs.record import read_record
+    from stored import read_record
 
     names = sorted(finished(calm))
     assert sorted(finished(place)) == names, "every run once"
@@ -132,7 +132,7 @@ def main() -> None:
     import torch
 
     import cellpatch.training  # noqa: F401  here, and not in each start
-    from cellpatch.runs.record import check_files
+    from cellpatch.runs.stored_run import StoredRun
 
     torch.set_num_threads(1)
     cells, calm, n = folder / "cells", folder / "undisturbed", len(LIMITS) * options.seeds
@@ -153,7 +153,7 @@ def main() -> None:
             now = finished(place)
             assert seen.items() <= now.items(), f"written again: {seen.items() - now.items()}"
             for name in now.keys() - seen.keys():
-                check_files(place / "runs" / name)
+                StoredRun.open(place / "runs" / name).check_files()
             seen = now
         do_whole(cells, place, options.seeds, logger)
         assert seen.items() <= finished(place).items(), "written again"

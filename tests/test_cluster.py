@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT
+from stored import read_record
 
-from cellpatch.runs import table
-from cellpatch.runs.record import read_record
+from cellpatch.runs.table import runs_table
 
 pytestmark = pytest.mark.cluster
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "adapt.batch_size=8"]
@@ -46,7 +46,7 @@ def grid(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> Grid:
 
 
 def _table(runs_dir: Path) -> pd.DataFrame:
-    return table.table(runs_dir).drop(columns="seconds")
+    return runs_table(runs_dir).drop(columns="seconds")
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "ray"])
@@ -112,7 +112,7 @@ def test_a_killed_worker_leaves_a_summary_and_the_same_command_goes_on(tmp_path:
     assert process.returncode == 1, told
     assert "the launcher ended before its jobs did" in told
     assert "3 jobs: " in told
-    assert "cut off" in told.rpartition("3 jobs: ")[2]
+    assert "interrupted" in told.rpartition("3 jobs: ")[2]
     again, _ = grid("runs", *long).communicate(timeout=400)
     assert len(_table(tmp_path / "runs")) == 3, again
     assert not list((tmp_path / "runs").glob(".*.tmp"))

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,23 @@ import pytest
 import torch
 from conftest import config_of, square_crop, start_python
 from PIL import Image
+from stored import read_predictions, read_record, replace_record
 
 from cellpatch.cli import latency as latency_command
 from cellpatch.data.dataset import find_store
 from cellpatch.inference import latency
 from cellpatch.inference.export import export
-from cellpatch.inference.predict import predict
+from cellpatch.inference.predict import PointOptions, predict
 from cellpatch.inference.restore import restore
+from cellpatch.metrics.classification import score_predictions
+from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs import wandb_log
+from cellpatch.runs.cards import BatchTiming, Hardware, LatencyCard
 from cellpatch.runs.locks import run_lock
-from cellpatch.runs.record import read_predictions, read_record, replace_record, update_record
-from cellpatch.runs.runner import train
+from cellpatch.runs.record import ConditionScores
+from cellpatch.runs.stored_run import StoredRun
+from cellpatch.runs.wandb_log import WandbSettings
+from cellpatch.sweeps.train import train
 
 SMALL = [
     "model=cnn",
@@ -60,7 +67,7 @@ def test_new_images_get_the_network_s_probabilities(run: Path, images: Path, tmp
     assert list(found["path"]) == sorted(f"slide {i % 2}/{i}.png" for i in range(7))
     crops = np.stack([np.asarray(Image.open(images / path)) for path in found["path"]])
     with torch.no_grad():
-        expected = restore(run)(torch.from_numpy(crops)).softmax(1).numpy()
+        expected = restore(run).network(torch.from_numpy(crops)).softmax(1).numpy()
     np.testing.assert_allclose(found[[f"p_{name}" for name in classes]], expected, atol=1e-6)
     assert list(found["class"]) == [classes[code] for code in expected.argmax(1)]
     np.testing.assert_allclose(found["probability"], expected.max(1), atol=1e-6)
@@ -88,7 +95,7 @@ def test_cells_are_cut_out_of_images_at_points(tmp_path: Path, folder_of_squares
 
     def found(points: pd.DataFrame, **how: Any) -> pd.DataFrame:
         points.to_csv(table, index=False)
-        return predict(file.parent, table, **how)
+        return predict(file.parent, table, points=PointOptions(**how))
 
     got = found(points, um_per_px=0.5)
     pd.testing.assert_frame_equal(got[["cell_id", "image", "x", "y"]], points.astype({"x": float, "y": float}))
@@ -160,7 +167,7 @@ def test_a_run_that_is_not_whole_is_refused(run: Path, images: Path, tmp_path: P
     else:
         run = tmp_path / "runs" / "none"
     told = (
-        "weights.safetensors is missing or not as the record says" if damage == "weights" else "record.json cannot be"
+        "weights.safetensors is missing or not as the record states" if damage == "weights" else "record.json cannot be"
     )
     with pytest.raises(ValueError, match=told):
         predict(run, images)
@@ -186,7 +193,7 @@ def test_an_onnx_file_gives_the_run_s_predictions(run: Path, tmp_path: Path) -> 
     rows, probabilities = read_predictions(run)
     assert f"the run's predictions of {len(rows)} test cells" in told
     session = onnxruntime.InferenceSession(file)
-    store = find_store(record)
+    store = find_store(tmp_path / "stores", record["data"]["fingerprint"])
     assert store is not None
     place = {cell: i for i, cell in enumerate(store.cells["cell_id"])}
     crops = store.crops(np.array([place[cell] for cell in rows["cell_id"]]))
@@ -207,8 +214,9 @@ def test_an_export_without_the_store_is_compared_with_torch(run: Path, tmp_path:
 
 
 def test_an_export_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cellpatch.inference.export.read_predictions", lambda run: (rows, probabilities + 0.01))
-    rows, probabilities = read_predictions(run)
+    clean = StoredRun.open(run).predictions[CLEAN]
+    moved = {CLEAN: clean._replace(probabilities=clean.probabilities + 0.01)}
+    monkeypatch.setattr(StoredRun, "predictions", moved)
     with pytest.raises(ValueError, match="not written: its probabilities differ from .* by up to 0.01"):
         export(run, tmp_path / "out.onnx")
     assert not list(tmp_path.glob("*.onnx"))
@@ -256,7 +264,7 @@ def test_a_card_waits_for_who_writes_the_record(run: Path) -> None:
         process = start_python("-m", "cellpatch.latency", *options)
         with pytest.raises(subprocess.TimeoutExpired):
             process.communicate(timeout=25)
-        update_record(run, note="an evaluation")
+        replace_record(run, read_record(run) | {"note": "an evaluation"})
         assert "latency" not in read_record(run)
     process.communicate(timeout=120)
     assert read_record(run).keys() >= {"latency", "note"}
@@ -269,7 +277,7 @@ def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) 
     card = record.pop("latency")
     assert record == before
     assert card["hardware"]["threads"] == 1
-    assert card["parameters"] == sum(p.numel() for p in restore(run).parameters())
+    assert card["parameters"] == sum(p.numel() for p in restore(run).network.parameters())
     for rows in card["engines"].values():
         assert rows[0]["batch"] == 1
         assert all(0 < row["low"] <= row["ms"] <= row["high"] and row["repeats"] >= 5 for row in rows)
@@ -300,28 +308,37 @@ def test_a_scale_for_crops_is_refused(run: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "crop.png")
     for settings in ({"um_per_px": 0.25}, {"border": "reflect"}):
         with pytest.raises(ValueError, match=r"holds crops, cut already: a scale and a border are for points"):
-            predict(run, tmp_path / "crop.png", **settings)
+            predict(run, tmp_path / "crop.png", points=PointOptions(**settings))
 
 
 def test_a_card_goes_where_the_run_logged(tmp_path: Path) -> None:
-    logger = {"_target_": "pytorch_lightning.loggers.WandbLogger", "project": "cellpatch", "offline": True}
-    row = {"batch": 1, "ms": 4.25, "low": 4.0, "high": 4.5, "repeats": 9}
-    card = {"hardware": {"processor": "abacus"}, "engines": {"eager": [row], "onnx": [row | {"ms": 2.0}]}}
-    wandb_log.log_latency(tmp_path, {"logger": logger, "model": {"name": "cnn"}}, card)
+    logger = WandbSettings({"project": "cellpatch", "offline": True})
+    row = BatchTiming(batch=1, ms=4.25, low=4.0, high=4.5, repeats=9, peak_mib=1.0)
+    card = LatencyCard(
+        hardware=Hardware("abacus", 2, 1, None),
+        device="cpu",
+        clock_mhz=None,
+        parameters=1,
+        mmac=1.0,
+        engines={"eager": [row], "onnx": [replace(row, ms=2.0)]},
+    )
+    wandb_log.log_latency(tmp_path, "cnn", logger, card)
     [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
     words, patience = (b"latency/eager_ms", b"latency/onnx_ms", b"4.25", b"abacus"), time.monotonic() + 30
     while not all(word in file.read_bytes() for word in words):  # W&B's own process may still be writing
         assert time.monotonic() < patience, file.read_bytes()
         time.sleep(0.1)
-    wandb_log.log_latency(tmp_path, {"logger": {}, "model": {"name": "cnn"}}, card)
+    wandb_log.log_latency(tmp_path, "cnn", None, card)
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
 
 
 def test_blur_that_came_later_goes_there_too(tmp_path: Path) -> None:
-    logger = {"_target_": "pytorch_lightning.loggers.WandbLogger", "project": "cellpatch", "offline": True}
-    row = {"kind": "post", "sigma": 1.6} | dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1", "ece"], 0.125)
-    wandb_log.log_conditions(tmp_path, {"logger": logger, "model": {"name": "cnn"}}, [row])
-    wandb_log.log_conditions(tmp_path, {"logger": {}, "model": {"name": "cnn"}}, [row])
+    logger = WandbSettings({"project": "cellpatch", "offline": True})
+    scores = score_predictions(np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]), ["a", "b"], 1.0)
+    eighth = dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1", "ece"], 0.125)
+    row = ConditionScores(Condition("post", 1.6), replace(scores, **eighth))
+    wandb_log.log_conditions(tmp_path, "cnn", logger, [row])
+    wandb_log.log_conditions(tmp_path, "cnn", None, [row])
     [table] = tmp_path.glob("wandb/offline-run-*/files/media/table/blur*.json")
     assert json.loads(table.read_text())["data"] == [["post", 1.6, 0.125, 0.125, 0.125, 0.125]]
 
@@ -335,21 +352,20 @@ def test_repeated_calls_are_timed() -> None:
     started = time.perf_counter()
     assert len(latency.repeat(lambda crops: None, np.zeros((1, 4, 4, 3), np.uint8), 60.0)) == 2000
     assert time.perf_counter() - started < 10, "calls of no length once took time that grew with their square"
-    rows = pd.DataFrame(
-        latency._time_batches({"whole": lambda crops: time.sleep(0.001)}, latency.Geometry(8), 0.2, False)
-    )
-    assert list(rows["batch"]) == [1, 4, 16, 64, 256]
-    assert latency.best(rows.to_dict("records"))["batch"] == 256
+    calls = latency.EngineCalls(lambda crops: time.sleep(0.001))
+    timings = latency.time_batches(calls, latency.Geometry(8), 0.2, False)
+    assert [timing.batch for timing in timings] == [1, 4, 16, 64, 256]
+    assert latency.fastest_batch(timings).batch == 256
 
 
 def test_compiled_is_timed_or_its_compiler_missed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, geometry = restore(run), latency.Geometry(16)
+    network, geometry = restore(run).network, latency.Geometry(16)
     monkeypatch.setattr(latency, "BATCHES", (2,))
     card = latency.measure_latency(network, geometry, ["compiled"], 0.01)
-    assert [row["batch"] for row in card["engines"]["compiled"]] == [2]
+    assert [row.batch for row in card.engines["compiled"]] == [2]
     torch.compiler.reset()
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
     card = latency.measure_latency(network, geometry, ["compiled", "eager"], 0.01)
-    assert "No working C++ compiler" in card["lacking"]["compiled"]
-    assert list(card["engines"]) == ["eager"]
+    assert "No working C++ compiler" in card.lacking["compiled"]
+    assert list(card.engines) == ["eager"]

@@ -17,22 +17,24 @@ from cellpatch.data.augment import DeviceAugment
 from cellpatch.data.store.reader import CellStore
 from cellpatch.models.cnn import CNN
 from cellpatch.models.network import Network
-from cellpatch.optics.operator import Optics
-from cellpatch.probing import feature_cache
+from cellpatch.optics.operator import OpticalPath
+from cellpatch.probing import feature_cache, feature_entries, feature_key
+from cellpatch.probing.feature_cache import FeatureCache
+from cellpatch.probing.feature_key import FeatureRequest, View
 from cellpatch.runtime.device import inference_mode
 
 
 def _network(side: int) -> Network:
     torch.manual_seed(0)
-    return Network(CNN(side, [4, 8], [0.5] * 3, [0.5] * 3), Optics(side, 0, side), nn.Identity()).eval()
+    return Network(CNN(side, [4, 8], [0.5] * 3, [0.5] * 3), OpticalPath(side, 0, side).under(), nn.Identity()).eval()
 
 
 def _features(
     store: CellStore, folder: Path, limit_gib: float = 1, dtype: feature_cache.Dtype = "float32", **other: Any
 ) -> np.ndarray:
-    cache = feature_cache.Cache(folder, limit_gib, 128, torch.device("cpu"), dtype)
-    cells = np.arange(len(store))
-    return cache.features(lambda: _network(8), store, other.pop("name", "cnn"), {"weights": "w"}, cells, **other)
+    cache = FeatureCache(folder, limit_gib, 128, torch.device("cpu"), dtype)
+    request = FeatureRequest(store, np.arange(len(store)), other.pop("name", "cnn"), {"weights": "w"}, **other)
+    return cache.features(request, lambda: _network(8))
 
 
 def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -40,7 +42,8 @@ def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Pat
     got = _features(store, tmp_path / "e")
     assert isinstance(got, np.memmap)
     with torch.no_grad():
-        expected = _network(8).features(torch.from_numpy(store.crops(np.arange(300))))
+        network = _network(8)
+        expected = network.features(network.pixels(torch.from_numpy(store.crops(np.arange(300)))))
     np.testing.assert_allclose(got, expected, atol=1e-6)
     half = _features(store, tmp_path / "e", dtype="float16")
     assert half.dtype == np.float16
@@ -63,28 +66,28 @@ def test_features_beyond_half_precision_are_refused(store_of: Callable[..., Path
         return network
 
     store = CellStore(store_of())
-    cache = feature_cache.Cache(tmp_path / "e", 1, 128, torch.device("cpu"), "float16")
+    cache = FeatureCache(tmp_path / "e", 1, 128, torch.device("cpu"), "float16")
     with pytest.raises(ValueError, match="not finite as float16: set data.loading.embedding_dtype=float32"):
-        cache.features(loud, store, "loud", {}, np.arange(len(store)))
+        cache.features(FeatureRequest(store, np.arange(len(store)), "loud", {}), loud)
     assert not list((tmp_path / "e").glob("*/features.npy"))
 
 
 def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path], tmp_path: Path) -> None:
     store = CellStore(store_of(n=40))
     augment = DeviceAugment(0.1, 0.1, 1)
-    one = _features(store, tmp_path / "a", view=(augment, 0))
+    one = _features(store, tmp_path / "a", view=View(augment, 0))
     torch.manual_seed(99)
-    again = _features(store, tmp_path / "b", view=(augment, 0))
-    other = _features(store, tmp_path / "a", view=(augment, 1))
+    again = _features(store, tmp_path / "b", view=View(augment, 0))
+    other = _features(store, tmp_path / "a", view=View(augment, 1))
     np.testing.assert_array_equal(one, again)
     assert not np.allclose(one, other)
 
 
 def test_a_view_s_draws_are_not_of_the_batch(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    store, view = CellStore(store_of(n=200)), (DeviceAugment(0.1, 0.1, 1), 0)
+    store, view = CellStore(store_of(n=200)), View(DeviceAugment(0.1, 0.1, 1), 0)
     whole = _features(store, tmp_path / "a", view=view)
-    cache = feature_cache.Cache(tmp_path / "b", 1, 7, torch.device("cpu"))
-    parts = cache.features(lambda: _network(8), store, "cnn", {"weights": "w"}, np.arange(200), view)
+    cache = FeatureCache(tmp_path / "b", 1, 7, torch.device("cpu"))
+    parts = cache.features(FeatureRequest(store, np.arange(200), "cnn", {"weights": "w"}, view), lambda: _network(8))
     np.testing.assert_allclose(whole, parts, atol=1e-6)
     names = [next((tmp_path / folder).glob("[!.]*")).name for folder in "ab"]
     assert names[0] == names[1], "nor is the entry's name"
@@ -110,11 +113,11 @@ def test_two_that_compute_at_once_stay_below_the_limit_together(
         for start in range(0, cells, batch):
             if start == batch:  # the first pass is half done
                 with pytest.raises(ValueError, match="more than data.loading.embeddings_gib"):
-                    _features(store, tmp_path / "e", limit_gib=15e3 / 2**30, view=(DeviceAugment(0.1, 0.1, 1), 0))
+                    _features(store, tmp_path / "e", limit_gib=15e3 / 2**30, view=View(DeviceAugment(0.1, 0.1, 1), 0))
                 refused.append(1)
             yield start
 
-    monkeypatch.setattr(feature_cache, "batches", batches)
+    monkeypatch.setattr(feature_cache, "batch_starts", batches)
     assert _features(store, tmp_path / "e", limit_gib=15e3 / 2**30).nbytes == 9600
     assert refused == [1]
 
@@ -126,7 +129,7 @@ def test_altered_features_are_told(store_of: Callable[..., Path], tmp_path: Path
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    feature_cache._open.cache_clear()
+    feature_entries.open_entry.cache_clear()
     with pytest.raises(ValueError, match="checksum of features.npy differs"):
         _features(store, tmp_path / "e")
 
@@ -135,7 +138,7 @@ def test_many_processes_ask_and_one_computes(store_of: Callable[..., Path], tmp_
     root = store_of()
     program = (
         "import sys; from pathlib import Path; from test_embeddings import _features; "
-        "from cellpatch import embeddings; from cellpatch.data.store import CellStore; import test_embeddings as t; "
+        "from cellpatch.data.store.reader import CellStore; import test_embeddings as t; "
         "build = t._network; t._network = lambda side: (print('built'), build(side))[1]; "
         "print(_features(CellStore(Path(sys.argv[1])), Path(sys.argv[2])).sum())"
     )
@@ -155,12 +158,12 @@ def test_names_stay_inside_the_folder_and_labels_do_not_count(store_of: Callable
     assert len(list((tmp_path / "e").glob("*/features.npy"))) == 1
 
 
-def test_another_version_embeds_again(
+def test_another_feature_code_embeds_again(
     store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = CellStore(store_of())
     _features(store, tmp_path / "e")
-    monkeypatch.setattr(feature_cache, "__version__", "9")
+    monkeypatch.setattr(feature_key, "FEATURE_CODE", feature_key.FEATURE_CODE + 1)
     _features(store, tmp_path / "e")
     assert len(list((tmp_path / "e").glob("*/features.npy"))) == 2
 
@@ -171,13 +174,13 @@ def test_every_setting_of_a_view_and_the_geometry_count(
     store = CellStore(store_of())
     settings = [(0.1, 0.1, 1), (0.2, 0.1, 1), (0.1, 0.2, 1), (0.1, 0.1, 2)]
     for each in settings:
-        _features(store, tmp_path / "e", view=(DeviceAugment(*each), 0))
+        _features(store, tmp_path / "e", view=View(DeviceAugment(*each), 0))
     assert len(list((tmp_path / "e").glob("[!.]*"))) == len(settings)
-    _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 1))
+    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 1))
     monkeypatch.setattr(store, "geometry", replace(store.geometry, um_per_px=0.3))
-    _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 0))
-    monkeypatch.setattr(feature_cache.metadata, "version", lambda name: f"another {name}")
-    _features(store, tmp_path / "e", view=(DeviceAugment(*settings[0]), 0))
+    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 0))
+    monkeypatch.setattr(feature_key.metadata, "version", lambda name: f"another {name}")
+    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 0))
     assert len(list((tmp_path / "e").glob("[!.]*"))) == len(settings) + 3
 
 
@@ -190,8 +193,8 @@ def test_a_warm_folder_need_not_be_writable(
     def refuse(file: Path) -> FileLock:
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr(feature_cache, "lock", refuse)
-    feature_cache._open.cache_clear()
+    monkeypatch.setattr(feature_cache, "file_lock", refuse)
+    feature_entries.open_entry.cache_clear()
     np.testing.assert_array_equal(_features(store, tmp_path / "e"), warm)
     with pytest.raises(ValueError, match=r"data.loading.embeddings_dir=.*cannot be written: Permission denied"):
         _features(store, tmp_path / "e", dtype="float16")
@@ -206,7 +209,7 @@ def test_a_damaged_key_is_told_with_its_place(store_of: Callable[..., Path], tmp
     _features(store, tmp_path / "e")
     [key] = (tmp_path / "e").glob("*/key.json")
     key.write_text(content, encoding="utf-8")
-    feature_cache._open.cache_clear()
+    feature_entries.open_entry.cache_clear()
     with pytest.raises(ValueError, match=rf"{key.parent}: key.json cannot be read .*: delete the folder"):
         _features(store, tmp_path / "e")
 
@@ -215,7 +218,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(store_of: Callable[..., Path], t
     root = store_of(n=300)
     program = (
         "import resource, signal, sys; from pathlib import Path; from test_embeddings import _features; "
-        "from cellpatch.data.store import CellStore; store = CellStore(Path(sys.argv[1])); "
+        "from cellpatch.data.store.reader import CellStore; store = CellStore(Path(sys.argv[1])); "
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
         "_features(store, Path(sys.argv[2]))"
     )
@@ -238,7 +241,7 @@ def test_what_a_killed_process_left_is_listed_and_cleared(
     assert f"{left.name}  (unfinished)" in capsys.readouterr().out
     with FileLock(tmp_path / "e" / f".{entry.parent.name.rpartition('-')[2]}.lock"):
         features.main([str(tmp_path / "e"), "--clear-all"])
-    assert f"left {left.name}: a process is at work on it" in capsys.readouterr().out
+    assert f"skipped {left.name}: in use by another process" in capsys.readouterr().out
     features.main([str(tmp_path / "e"), "--clear-all"])
     assert not left.exists()
 
@@ -252,7 +255,7 @@ def test_half_an_entry_is_listed_and_made_anew(
     entry.unlink()
     features.main([str(tmp_path / "e")])
     assert entry.parent.name in capsys.readouterr().out
-    feature_cache._open.cache_clear()
+    feature_entries.open_entry.cache_clear()
     np.testing.assert_array_equal(_features(store, tmp_path / "e"), whole)
 
 
@@ -270,7 +273,7 @@ def test_two_that_clear_at_once_both_end_well(tmp_path: Path) -> None:
 
 
 def test_a_name_given_twice_and_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    real, link = tmp_path / "elsewhere" / "kept", tmp_path / "e" / "cnn-00000000000a"
+    real, link = tmp_path / "locked" / "kept", tmp_path / "e" / "cnn-00000000000a"
     real.mkdir(parents=True)
     link.parent.mkdir()
     (real / "key.json").touch()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss
+from sklearn.metrics import brier_score_loss, log_loss
 from torch.nn.functional import cross_entropy, nll_loss
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
@@ -16,11 +16,14 @@ from torchmetrics.functional.classification import (
 
 from cellpatch.metrics.classification import (
     ECE_BINS,
+    ClassScores,
     Costs,
     auroc,
+    brier,
     confusion,
     expected_calibration_error,
     fit_temperature,
+    negative_log_likelihood,
     scale,
     score_predictions,
     selective_accuracy,
@@ -40,14 +43,14 @@ def test_equal_to_torchmetrics(seed: int) -> None:
     labels, probabilities = _cells(seed)
     got = score_predictions(labels, probabilities, list("abcd"), 1.0)
     p, t = torch.from_numpy(probabilities), torch.from_numpy(labels)
-    assert got["accuracy"] == pytest.approx(float(multiclass_accuracy(p, t, 4, average="micro")))
-    assert got["balanced_accuracy"] == pytest.approx(float(multiclass_accuracy(p, t, 4, average="macro")))
-    assert got["macro_f1"] == pytest.approx(float(multiclass_f1_score(p, t, 4, average="macro")))
-    assert got["ece"] == pytest.approx(float(multiclass_calibration_error(p, t, 4, n_bins=ECE_BINS)), abs=1e-6)
-    assert got["mcc"] == pytest.approx(float(multiclass_matthews_corrcoef(p, t, 4)), abs=1e-6)
-    assert got["auroc"] == pytest.approx(float(multiclass_auroc(p, t, 4, average="macro")), abs=1e-6)
-    assert got["nll"] == pytest.approx(float(nll_loss(p.double().log(), t)))
-    assert got["brier"] == pytest.approx(
+    assert got.accuracy == pytest.approx(float(multiclass_accuracy(p, t, 4, average="micro")))
+    assert got.balanced_accuracy == pytest.approx(float(multiclass_accuracy(p, t, 4, average="macro")))
+    assert got.macro_f1 == pytest.approx(float(multiclass_f1_score(p, t, 4, average="macro")))
+    assert got.ece == pytest.approx(float(multiclass_calibration_error(p, t, 4, n_bins=ECE_BINS)), abs=1e-6)
+    assert got.mcc == pytest.approx(float(multiclass_matthews_corrcoef(p, t, 4)), abs=1e-6)
+    assert got.auroc == pytest.approx(float(multiclass_auroc(p, t, 4, average="macro")), abs=1e-6)
+    assert got.nll == pytest.approx(float(nll_loss(p.double().log(), t)))
+    assert got.brier == pytest.approx(
         sum(brier_score_loss(labels == code, probabilities[:, code]) for code in range(4)), rel=1e-5
     )
     np.testing.assert_array_equal(confusion(labels, probabilities), multiclass_confusion_matrix(p, t, 4))
@@ -57,9 +60,9 @@ def test_known_answers() -> None:
     labels = np.array([0, 0, 1, 1])
     sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9]], dtype=np.float32)
     got = score_predictions(labels, sure, ["a", "b"], 1.0)
-    assert got["accuracy"] == 0.75
-    assert got["per_class"]["a"]["precision"] == pytest.approx(2 / 3)
-    assert got["per_class"]["b"]["recall"] == 0.5
+    assert got.accuracy == 0.75
+    assert got.per_class["a"].precision == pytest.approx(2 / 3)
+    assert got.per_class["b"].recall == 0.5
     assert expected_calibration_error(labels, sure) == pytest.approx(0.15)
 
 
@@ -67,16 +70,16 @@ def test_a_class_without_test_cells_is_left_out_of_the_means() -> None:
     labels = np.array([0, 0, 1])
     perfect = np.eye(3, dtype=np.float32)[labels]
     got = score_predictions(labels, perfect, ["a", "b", "absent"], 1.0)
-    assert got["macro_f1"] == got["balanced_accuracy"] == 1
-    assert got["per_class"]["absent"] == {"n_test": 0, "precision": None, "recall": None, "f1": None}
+    assert got.macro_f1 == got.balanced_accuracy == 1
+    assert got.per_class["absent"] == ClassScores(n_test=0, precision=None, recall=None, f1=None)
 
 
 def test_a_class_never_predicted_counts_as_zero() -> None:
     labels = np.array([0, 1])
     always_a = np.array([[0.9, 0.1], [0.9, 0.1]], dtype=np.float32)
     got = score_predictions(labels, always_a, ["a", "b"], 1.0)
-    assert got["per_class"]["b"]["f1"] == 0
-    assert got["macro_f1"] == pytest.approx(1 / 3)
+    assert got.per_class["b"].f1 == 0
+    assert got.macro_f1 == pytest.approx(1 / 3)
 
 
 @settings(max_examples=20, deadline=None)
@@ -100,10 +103,10 @@ def test_temperature_is_what_made_a_model_too_sure() -> None:
 def test_temperature_moves_calibration_and_no_decision() -> None:
     labels, probabilities = _cells(3)
     one, two = (score_predictions(labels, probabilities, list("abcd"), t) for t in (1.0, 2.5))
-    assert one["ece_scaled"] == pytest.approx(one["ece"], abs=1e-6)
-    assert two["nll_scaled"] != pytest.approx(two["nll"])
+    assert one.ece_scaled == pytest.approx(one.ece, abs=1e-6)
+    assert two.nll_scaled != pytest.approx(two.nll)
     same = ("accuracy", "macro_f1", "ece", "nll", "brier", "auroc", "per_class")
-    assert {key: one[key] for key in same} == {key: two[key] for key in same}
+    assert {key: getattr(one, key) for key in same} == {key: getattr(two, key) for key in same}
 
 
 def test_selective_accuracy_is_of_the_surest() -> None:
@@ -121,8 +124,8 @@ def test_costs_count_confusions_among_the_named() -> None:
     assert costs.error(labels, predicted, names) == pytest.approx((0 + 5 + 5 + 1 + 0) / 5)
     assert Costs([], 5.0).error(labels, predicted, names) == pytest.approx(3 / 5)
     told = score_predictions(labels, predicted, names, 1.0, costs)
-    assert told["cost_weighted_error"] == costs.error(labels, predicted, names)
-    assert "cost_weighted_error" not in score_predictions(labels, predicted, names, 1.0, Costs([], 5.0))
+    assert told.cost_weighted_error == costs.error(labels, predicted, names)
+    assert score_predictions(labels, predicted, names, 1.0, Costs([], 5.0)).cost_weighted_error is None
     with pytest.raises(ValueError, match="data.costs.classes must be of .'x', 'y', 'z'., but has .'w'."):
         Costs(["w", "x"], 5.0).codes(names)
     for bad in (["x"], 5.0), ([], -1.0), ([], float("nan")):
@@ -136,5 +139,35 @@ def test_a_single_class_has_no_auroc() -> None:
 
 def test_impossible_truths_cost_much_but_stay_finite() -> None:
     got = score_predictions(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32), ["a", "b"], 0.5)
-    assert 40 < got["nll"] < 50
-    assert np.isfinite(got["nll_scaled"])
+    assert 40 < got.nll < 50
+    assert np.isfinite(got.nll_scaled)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(2, 6))
+def test_calibration_metrics_equal_the_libraries_on_ordinary_inputs(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, codes = rng.integers(0, k, 300), list(range(k))
+    probabilities = rng.dirichlet(np.full(k, 3.0), 300)
+    assert negative_log_likelihood(labels, probabilities) == pytest.approx(
+        log_loss(labels, probabilities, labels=codes), rel=1e-9
+    )
+    assert brier(labels, probabilities) == pytest.approx(
+        brier_score_loss(labels, probabilities, labels=codes, scale_by_half=False), rel=1e-9
+    )
+    theirs = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(labels), k, n_bins=ECE_BINS)
+    assert expected_calibration_error(labels, probabilities) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_where_libraries_differ_ours_is_as_documented() -> None:
+    labels = np.array([0, 1])
+    impossible = np.array([[1.0, 0.0], [1.0, 0.0]], dtype=np.float32)
+    assert negative_log_likelihood(labels, impossible) == pytest.approx(-np.log(np.finfo(np.float32).tiny) / 2)
+    assert log_loss(labels, impossible) == pytest.approx(-np.log(np.finfo(np.float32).eps) / 2, rel=1e-3)
+    rounded = np.array([[np.nextafter(np.float32(1), np.float32(2)), 0.0], [0.2, 0.8]], dtype=np.float32)
+    assert expected_calibration_error(labels, rounded) == pytest.approx(0.1, abs=1e-6)
+    as_logits = multiclass_calibration_error(torch.from_numpy(rounded), torch.from_numpy(labels), 2, n_bins=ECE_BINS)
+    assert float(as_logits) > 0.2
+    assert brier(labels, rounded) == pytest.approx(0.04)
+    with pytest.raises(ValueError, match="greater than 1"):
+        brier_score_loss(labels, rounded, labels=[0, 1], scale_by_half=False)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import config_of
+from stored import read_record
 
 from cellpatch.cli import separability as separability_command
 from cellpatch.inference import separability
-from cellpatch.runs.record import read_record
-from cellpatch.runs.runner import train
 from cellpatch.runs.verify import verify
+from cellpatch.sweeps.train import train
 
 
 def _cells(n: int = 600) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:

@@ -26,9 +26,9 @@ def test_jobs_without_a_word_are_cut_off(tmp_path: Path) -> None:
         jobs._write(tmp_path / "0001.json", Outcome("cnn-1", "trained", []))
     (tmp_path / ".77.0002.json").write_text("")  # what a kill leaves of a file that was being replaced
     assert jobs.run_deferred_jobs(tmp_path) == [
-        Outcome("seed=0", "cut off"),
+        Outcome("seed=0", "interrupted"),
         Outcome("cnn-1", "trained", []),
-        Outcome("seed=2", "cut off"),
+        Outcome("seed=2", "interrupted"),
     ]
 
 
@@ -45,7 +45,7 @@ def test_an_outcome_that_finds_no_room_is_told_all_the_same(tmp_path: Path, monk
 def test_waiting_are_jobs_of_a_grid_that_somebody_is_at(tmp_path: Path) -> None:
     folder = tmp_path / ".hydra" / "now"
     with jobs.register_jobs(folder, JOBS):
-        jobs._write(folder / "0000.json", Outcome("cnn-1", "cut off"))
+        jobs._write(folder / "0000.json", Outcome("cnn-1", "interrupted"))
         assert jobs.pending_jobs(tmp_path) == ["seed=1", "seed=2"]
         shown = status.states(tmp_path)
         assert shown["run"].tolist() == ["seed=1", "seed=2"]
@@ -70,7 +70,7 @@ def test_a_launcher_that_dies_leaves_a_summary(tmp_path: Path) -> None:
     sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     sweeper.validate_batch_is_legal = lambda batch: None
     assert sweeper.sweep(["seed=0,1"]) == [[]]
-    assert [outcome.state for outcome in jobs.run_deferred_jobs(tmp_path)] == ["trained", "cut off"]
+    assert [outcome.state for outcome in jobs.run_deferred_jobs(tmp_path)] == ["trained", "interrupted"]
 
 
 def test_a_lock_is_seen_without_taking_it(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from conftest import ROOT, config_of
 from pytorch_lightning import Trainer
+from stored import read_record
 
-from cellpatch.runs import record, table
-from cellpatch.runs.record import read_record
-from cellpatch.runs.runner import train
+from cellpatch.runs import provenance
+from cellpatch.runs.table import runs_table
 from cellpatch.runs.verify import verify
+from cellpatch.sweeps.train import train
 
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "trainer.max_epochs=1"]
 FolderMaker = Callable[..., Path]
@@ -71,12 +72,12 @@ def test_a_store_that_goes_away_is_prepared_again_or_missed(tmp_path: Path, fold
     train(first)
     shutil.rmtree(tmp_path / "stores")
     train(config_of(tmp_path, root, *SMALL_CNN, "flag_limit=8"))
-    assert len(table.table(tmp_path / "runs")) == 2
+    assert len(runs_table(tmp_path / "runs")) == 2
     shutil.rmtree(tmp_path / "stores")
     shutil.rmtree(root)
     with pytest.raises(ValueError, match="data.root"):
         train(config_of(tmp_path, root, *SMALL_CNN, "flag_limit=6"))
-    assert len(table.table(tmp_path / "runs")) == 2
+    assert len(runs_table(tmp_path / "runs")) == 2
     assert verify(tmp_path / "runs") == []
 
 
@@ -102,8 +103,8 @@ def test_a_kill_leaves_the_repository_unlocked(monkeypatch: pytest.MonkeyPatch) 
         return run(command, **settings)
 
     monkeypatch.setattr(subprocess, "run", noted)
-    record.git_state.cache_clear()
-    record.git_state()
+    provenance.git_state.cache_clear()
+    provenance.git_state()
     assert commands
     assert all(command[:2] == ["git", "--no-optional-locks"] for command in commands)
 

@@ -8,55 +8,62 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import ROOT
+from small_models import arguments_of, with_arguments
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cellpatch.config.instantiate import build, without
-from cellpatch.config.schema import compose_config
-from cellpatch.config.validate import check
+from cellpatch.config.assemble import assemble
+from cellpatch.config.schema import compose_config, models
 from cellpatch.models.backbone import Backbone, Normalise, check_shapes, count_macs, count_parameters, trained_state
 from cellpatch.models.customvit import CustomViT
 from cellpatch.models.network import Network
 from cellpatch.models.nin import NIN
+from cellpatch.models.spec import ModelSpec
 from cellpatch.models.timm import TimmBackbone
-from cellpatch.optics.operator import Optics
-from cellpatch.runs.preflight import check_pair
+from cellpatch.optics.operator import OpticalPath
+from cellpatch.runs.experiment import Experiment
 from cellpatch.training.adaptation import AllLayers, FineTuning, LastLayer, Lora
-from cellpatch.training.lightning_module import Classifier
+from cellpatch.training.lightning_module import Classifier, TrainingInput
 
 MODELS = [file.stem for file in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
 SCHEDULE: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.05, "warmup": 0.1, "batch_size": 4, "label_smoothing": 0.0}
 SCHEDULE |= {"class_weights": "none", "average_over": 0, "patience": 3}
 
 
-def _config(name: str, *overrides: str) -> dict[str, Any]:
-    return check(compose_config([f"model={name}", *overrides]))
+def _assemble(name: str, *overrides: str) -> Experiment:
+    return assemble(compose_config([f"model={name}", *overrides]))
 
 
-def stand_in(model: dict[str, Any]) -> Backbone:
+def _recipe(name: str) -> dict[str, Any]:
+    config: Any = _assemble(name).settings.config
+    recipe: dict[str, Any] = config["model"]["recipe"]
+    return recipe
+
+
+def stand_in(model: ModelSpec) -> Any:
     """The model; a pretrained one small, without its weights and at a small side where it takes one."""
-    arguments = dict(model["backbone"])
-    if "weights" in model:
-        small: dict[str, Any] = {}
-        if arguments["architecture"].startswith("vit_"):
-            small = {"embed_dim": 48, "depth": 3, "num_heads": 3}
-            patch_px = arguments["options"].get("patch_size", 14 if "patch14" in arguments["architecture"] else 16)
-            arguments |= {"input_px": 3 * patch_px, "published_px": 4 * patch_px}
-        elif arguments["architecture"].startswith("swin_"):
-            small = {"embed_dim": 16, "depths": (1, 1, 1, 2), "num_heads": (1, 2, 2, 4)}
-        else:
-            arguments["input_px"] = 64
-        arguments["options"] = {**arguments["options"], **small}
-    return build(arguments)
+    if not model.pretrained:
+        return model.create()
+    arguments = arguments_of(model)
+    architecture, small, side = arguments["architecture"], {}, {}
+    if architecture.startswith("vit_"):
+        small = {"embed_dim": 48, "depth": 3, "num_heads": 3}
+        patch_px = arguments["options"].get("patch_size", 14 if "patch14" in architecture else 16)
+        side = {"input_px": 3 * patch_px, "pretrained_img_size": 4 * patch_px}
+    elif architecture.startswith("swin_"):
+        small = {"embed_dim": 16, "depths": (1, 1, 1, 2), "num_heads": (1, 2, 2, 4)}
+    else:
+        side = {"input_px": 64}
+    return with_arguments(model, side, small).create()
 
 
 @pytest.fixture(params=MODELS)
-def model(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return _config(request.param)["model"]
+def model(request: pytest.FixtureRequest) -> ModelSpec:
+    return _assemble(request.param).model
 
 
 @pytest.fixture
-def backbone(model: dict[str, Any]) -> Backbone:
+def backbone(model: ModelSpec) -> Backbone:
     return _shaken(stand_in(model))
 
 
@@ -69,22 +76,22 @@ def _shaken(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def test_names_and_recipe(model: dict[str, Any]) -> None:
-    assert model["name"] in MODELS
+def test_names_and_recipe(model: ModelSpec) -> None:
+    assert model.name in MODELS
     stain = {"stain_gain", "stain_offset"}
-    if "weights" in model:
-        assert set(model["recipe"]) == stain | {"lora_targets"}
-        assert model["weights"]["licence"]
-        assert model["weights"]["terms"]
+    if model.weights is not None:
+        assert set(_recipe(model.name)) == stain | {"lora_targets"}
+        assert model.weights.licence
+        assert model.weights.terms
     else:
-        assert set(model["recipe"]) == stain | {"lr", "weight_decay", "warmup"}
-        assert model["backbone"]["input_px"] == 40
+        assert set(_recipe(model.name)) == stain | {"lr", "weight_decay", "warmup"}
+        assert model.input_px == 40
 
 
-def test_a_model_brings_its_way_of_adapting(model: dict[str, Any]) -> None:
-    expected = "linear_probe" if "weights" in model else "scratch"
-    assert _config(model["name"])["adapt"]["name"] == expected
-    assert _config(model["name"], "adapt=knn")["adapt"]["name"] == "knn"
+def test_a_model_brings_its_way_of_adapting(model: ModelSpec) -> None:
+    expected = "linear_probe" if model.pretrained else "scratch"
+    assert _assemble(model.name).settings.adapt.name == expected
+    assert compose_config([f"model={model.name}", "adapt=knn"]).adapt.name == "knn"
 
 
 def test_features_are_finite_of_the_promised_size(backbone: Backbone) -> None:
@@ -95,9 +102,9 @@ def test_features_are_finite_of_the_promised_size(backbone: Backbone) -> None:
         assert torch.isfinite(features).all()
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if "weights" not in _config(name)["model"]])
+@pytest.mark.parametrize("name", [name for name, pretrained in models().items() if not pretrained])
 def test_a_map_of_five_is_left_at_forty_pixels(name: str) -> None:
-    backbone = build(_config(name)["model"]["backbone"]).eval()
+    backbone: Any = _assemble(name).model.create().eval()
     x = torch.rand(1, 3, 40, 40)
     if isinstance(backbone, TimmBackbone):
         _, channels, rows, columns = backbone.net.forward_features(x).shape
@@ -131,10 +138,12 @@ def test_layers_are_all_parameters_from_input_to_output(backbone: Backbone) -> N
         assert any(".blocks." in name for name in backbone.layers()[-1])
 
 
-def _adaptations(model: dict[str, Any]) -> dict[str, FineTuning]:
-    if "weights" not in model:
-        return {"scratch": build(without(_config(model["name"])["adapt"], "name"))}
-    targets = model["recipe"]["lora_targets"]
+def _adaptations(model: ModelSpec) -> dict[str, FineTuning]:
+    if not model.pretrained:
+        scratch = _assemble(model.name).adaptation
+        assert isinstance(scratch, FineTuning)
+        return {"scratch": scratch}
+    targets = _recipe(model.name)["lora_targets"]
     return {
         "ft_last": LastLayer(**SCHEDULE, block_rate=0.1),
         "ft_all": AllLayers(**SCHEDULE, layer_decay=0.5),
@@ -143,9 +152,9 @@ def _adaptations(model: dict[str, Any]) -> dict[str, FineTuning]:
 
 
 def test_lora_s_settings_reach_its_layers() -> None:
-    model = _config("dinov2_s")["model"]
+    model = _assemble("dinov2_s").model
     backbone = stand_in(model)
-    Lora(**SCHEDULE, rank=2, alpha=6, dropout=0.25, targets=["qkv"]).prepare(backbone)
+    Lora(**SCHEDULE, rank=2, alpha=6, dropout=0.25, targets=["qkv"]).freeze_and_scale_lr(backbone)
     layers = [module for module in backbone.modules() if hasattr(module, "lora_A")]
     assert len(layers) == sum(name.endswith("qkv") for name, _ in stand_in(model).named_modules()) > 0
     for layer in layers:
@@ -154,15 +163,15 @@ def test_lora_s_settings_reach_its_layers() -> None:
         assert layer.lora_A["default"].weight.shape[0] == 2
 
 
-def test_a_fit_moves_what_is_trained_and_nothing_else(model: dict[str, Any], tmp_path: Path) -> None:
+def test_a_fit_moves_what_is_trained_and_nothing_else(model: ModelSpec, tmp_path: Path) -> None:
     crops = torch.randint(0, 256, (6, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = (crops, torch.tensor([0, 1, 2, 0, 1, 2]), torch.arange(6))
     for name, schedule in _adaptations(model).items():
         torch.manual_seed(0)
         backbone = _shaken(stand_in(model))
-        rates = schedule.prepare(backbone)
-        network = Network(backbone, Optics(16, 0, backbone.input_px), nn.Linear(backbone.num_features, 3))
-        classifier = Classifier(network, 3, schedule, rates, None, network.optics)
+        rates = schedule.freeze_and_scale_lr(backbone)
+        network = Network(backbone, OpticalPath(16, 0, backbone.input_px).under(), nn.Linear(backbone.num_features, 3))
+        classifier = Classifier(network, 3, schedule, rates, TrainingInput(None, network.optics))
         before = {key: value.clone() for key, value in network.state_dict().items()}
         names = {id(p): key for key, p in network.named_parameters()}
         trainer = pl.Trainer(  # LoRA's second matrix starts at zero, so its first moves in the second step
@@ -188,13 +197,13 @@ def test_a_fit_moves_what_is_trained_and_nothing_else(model: dict[str, Any], tmp
 
 
 def test_rates_fall_towards_the_input() -> None:
-    backbone = stand_in(_config("dinov2_s")["model"])
-    rates = AllLayers(**SCHEDULE, layer_decay=0.5).prepare(backbone)
+    backbone = stand_in(_assemble("dinov2_s").model)
+    rates = AllLayers(**SCHEDULE, layer_decay=0.5).freeze_and_scale_lr(backbone)
     assert len(backbone.layers()) == 4
     assert rates["net.norm.weight"] == rates["net.blocks.2.attn.qkv.weight"] == 1
     assert rates["net.blocks.0.norm1.bias"] == 0.25
     assert rates["net.patch_embed.proj.weight"] == rates["net.pos_embed"] == 0.125
-    last = LastLayer(**SCHEDULE, block_rate=0.1).prepare(backbone)
+    last = LastLayer(**SCHEDULE, block_rate=0.1).freeze_and_scale_lr(backbone)
     assert {name.split(".")[1] for name in last} == {"blocks", "norm"}
     assert set(last.values()) == {0.1}
     assert not any(".blocks.0." in name or ".blocks.1." in name for name in last)
@@ -210,14 +219,14 @@ def test_rates_fall_towards_the_input() -> None:
     ],
 )
 def test_bad_ways_of_adapting(kind: type[FineTuning], setting: dict[str, Any], message: str) -> None:
-    backbone = stand_in(_config("dinov2_s")["model"])
+    backbone = stand_in(_assemble("dinov2_s").model)
     with pytest.raises(ValueError, match=message):
-        kind(**SCHEDULE, **setting).prepare(backbone)
+        kind(**SCHEDULE, **setting).freeze_and_scale_lr(backbone)
 
 
 def test_docstrings_state_the_cost() -> None:
     for name in ("cnn", "nin", "customvit"):
-        backbone = build(_config(name)["model"]["backbone"])
+        backbone = _assemble(name).model.create()
         stated = re.search(r"([\d.]+) M parameters,\s+(\d+) MMAC", type(backbone).__doc__ or "")
         assert stated, "the docstring must state parameters and MACs of the default configuration"
         assert float(stated[1]) == round(count_parameters(backbone) / 1e6, 2)
@@ -274,29 +283,29 @@ def test_customvit_positions_matter(token_px: int) -> None:
         (
             "dinov2_s",
             ["model.backbone.input_px=48"],
-            r"multiple of its patches' 14 px, two at least \(28, 42, 56.*got 48",
+            r"multiple of its patches' 14 px, at least two patches \(28, 42, 56.*got 48",
         ),
-        ("uni", ["model.backbone.input_px=16"], "multiple of its patches' 16 px, two at least"),
+        ("uni", ["model.backbone.input_px=16"], "multiple of its patches' 16 px, at least two patches"),
         ("ctranspath", ["model.backbone.input_px=112"], "must be 224, but got 112: .* fixed windows"),
         ("resnet", ["model.backbone.architecture=resnet1"], "timm cannot build resnet1"),
         ("resnet", ["+model.backbone.options.typo=1"], "timm cannot build resnet18 with .*typo"),
-        ("resnet", ["+model.backbone.strides.conv9=1"], "name layers of the network, but got conv9"),
-        ("resnet", ["model.backbone.dropped=[pool]"], "name layers of the network, but got pool"),
+        ("resnet", ["+model.backbone.strides.conv9=1"], "must name layers of the network, but got conv9"),
+        ("resnet", ["model.backbone.removed_layers=[pool]"], "must name layers of the network, but got pool"),
         ("resnet", ["model.backbone.pooling=token_and_mean"], "resnet18 has no class token"),
     ],
 )
 def test_what_an_architecture_cannot_take(name: str, overrides: list[str], message: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=message):
-        build(_config(name, *overrides)["model"]["backbone"])
+        _assemble(name, *overrides).model.create()
 
 
 def test_a_layer_can_be_dropped() -> None:
-    backbone = build(_config("resnet", "model.backbone.dropped=[maxpool]")["model"]["backbone"])
+    backbone: Any = _assemble("resnet", "model.backbone.removed_layers=[maxpool]").model.create()
     assert backbone.net.forward_features(torch.rand(1, 3, 40, 40)).shape[-1] == 10
 
 
 def test_token_and_mean_leaves_registers_out() -> None:
-    backbone = stand_in(_config("virchow2")["model"]).eval()
+    backbone = stand_in(_assemble("virchow2").model).eval()
     assert isinstance(backbone, TimmBackbone)
     x = torch.rand(2, 3, backbone.input_px, backbone.input_px)
     tokens = backbone.net.forward_features((x - backbone.normalise.mean) / backbone.normalise.std)
@@ -316,18 +325,19 @@ def test_a_backbone_that_gives_no_features_is_refused_before_any_work() -> None:
         (["model=cnn", "model.backbone.input_px=4"], "model.backbone cannot take an input of 4 px"),
         (
             ["model=resnet", "model.backbone.strides.conv1=0"],
-            "strides are >= 1 of layers that have one, but got conv1: 0",
+            "strides must be >= 1 and of layers with a stride, but got conv1: 0",
         ),
-        (["model=resnet", "+model.backbone.strides.bn1=3"], "strides are >= 1 of layers that have one, but got bn1: 3"),
+        (
+            ["model=resnet", "+model.backbone.strides.bn1=3"],
+            "strides must be >= 1 and of layers with a stride, but got bn1: 3",
+        ),
         (["model=customvit", "model.backbone.drop_path=1.5"], r"drop_path must be in \[0, 1\), but got 1.5"),
         (["model=nin", "model.backbone.widths=[0,1,2]"], "widths must be three > 0"),
     ):
-        plain = check(compose_config(overrides))
         with pytest.raises(ValueError, match=message):
-            check_pair(plain, build(without(plain["adapt"], "name")))
+            assemble(compose_config(overrides))
 
 
 def test_every_model_at_its_own_side_gives_its_features() -> None:
     for name in MODELS:
-        with torch.device("meta"):
-            check_shapes(build(_config(name)["model"]["backbone"]))
+        check_shapes(_assemble(name).model.on_meta())

@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate, pad
 from cellpatch.optics.conditions import CLEAN, Condition, OpticsSettings
 from cellpatch.optics.kernels import blur_matrix, disc_kernel, kornia_sigma, line_kernel
 from cellpatch.optics.operator import (
+    OpticalPath,
     Optics,
     RandomOptics,
     axis_operator,
@@ -20,6 +21,29 @@ from cellpatch.optics.operator import (
     resize_matrix,
     to_pixels,
 )
+
+
+def _optics(
+    crop: int,
+    margin: int,
+    target: int,
+    via: int | None = None,
+    condition: Condition = CLEAN,
+    resize: Any = "bilinear",
+) -> Optics:
+    return OpticalPath(crop, margin, target, via, resize).under(condition)
+
+
+def _axis(
+    crop: int,
+    margin: int,
+    target: int,
+    via: int | None,
+    kind: str = "none",
+    sigma: float = 0.0,
+    resize: Any = "bilinear",
+) -> torch.Tensor:
+    return axis_operator(OpticalPath(crop, margin, target, via, resize), Condition(kind, sigma))
 
 
 def _direct(
@@ -81,7 +105,7 @@ def test_equals_the_direct_chain(
     assume(_fits(crop, margin, via or target, kind, sigma))
     x = torch.rand(2, 3, crop + 2 * margin, crop + 2 * margin, generator=torch.Generator().manual_seed(crop))
     condition = CLEAN if kind == "none" else Condition(kind, sigma)
-    got = Optics(crop, margin, target, via, condition, how)(x)
+    got = _optics(crop, margin, target, via, condition, how)(x)
     expected = _direct(x.double(), crop, margin, target, via, condition.kind, condition.sigma, how)
     expected = expected.clamp(0, 1) if how == "bicubic" else expected
     torch.testing.assert_close(got, expected.float(), atol=1e-5, rtol=0)
@@ -111,7 +135,7 @@ def test_a_blurred_point_is_as_wide_as_asked(sigma: float) -> None:
 def test_levels_of_the_study_are_as_wide_as_asked_on_crops_of_20_px(kind: str, sigma: float) -> None:
     x = torch.zeros(1, 3, 46, 46)
     x[..., 23, 23] = 1
-    clean, blurred = (Optics(20, 13, 40, 40, c)(x)[0, 0].double() for c in (CLEAN, Condition(kind, sigma)))
+    clean, blurred = (_optics(20, 13, 40, 40, c)(x)[0, 0].double() for c in (CLEAN, Condition(kind, sigma)))
     places = torch.arange(40, dtype=torch.float64)
 
     def variance(image: torch.Tensor) -> float:
@@ -131,7 +155,7 @@ def test_from_a_pixel_on_kornias_sigma_is_the_asked_one() -> None:
 def test_sigma_zero_is_exactly_the_identity() -> None:
     assert torch.equal(blur_matrix(31, 0.0), torch.eye(31, dtype=torch.float64))
     for kind in ("pre", "post"):
-        assert torch.equal(axis_operator(80, 26, 40, 40, kind, 0.0), axis_operator(80, 26, 40, 40))
+        assert torch.equal(_axis(80, 26, 40, 40, kind, 0.0), _axis(80, 26, 40, 40))
 
 
 @settings(max_examples=60, deadline=None)
@@ -140,39 +164,39 @@ def test_operators_keep_constants_and_commute_with_flips(
     crop: int, margin: int, via: int | None, kind: str, sigma: float, how: Any, target: int
 ) -> None:
     assume(_fits(crop, margin, via or target, kind, sigma))
-    whole = axis_operator(crop, margin, target, via, kind, sigma, how)
+    whole = _axis(crop, margin, target, via, kind, sigma, how)
     torch.testing.assert_close(whole.sum(1), torch.ones(target), atol=1e-5, rtol=0)
     torch.testing.assert_close(whole.flip(0).flip(1), whole, atol=1e-6, rtol=0)
 
 
 def test_an_operator_is_made_once() -> None:
-    assert axis_operator(40, 13, 40, 40, "pre", 1.6) is axis_operator(40, 13, 40, 40, "pre", 1.6)
-    optics = Optics(40, 0, 40, 40, Condition("pre", 1.6))
+    assert _axis(40, 13, 40, 40, "pre", 1.6) is _axis(40, 13, 40, 40, "pre", 1.6)
+    optics = _optics(40, 0, 40, 40, Condition("pre", 1.6))
     optics.operator.zero_()
-    assert axis_operator(40, 0, 40, 40, "pre", 1.6).any()
+    assert _axis(40, 0, 40, 40, "pre", 1.6).any()
 
 
 @pytest.mark.parametrize("cells", [0, 1, 64])
 def test_on_a_cpu_the_operator_is_the_two_products_of_its_formula(cells: int) -> None:
-    optics = Optics(33, 13, 40, 56, Condition("post", 0.8))
+    optics = _optics(33, 13, 40, 56, Condition("post", 0.8))
     x = torch.rand(cells, 3, optics.needed_px, optics.needed_px)
     torch.testing.assert_close(optics(x), optics.operator @ x @ optics.operator.T, atol=1e-6, rtol=0)
 
 
 def test_where_borders_enter_is_known() -> None:
-    assert not reaches_beyond_margin(CLEAN, 40, 0)
+    assert not reaches_beyond_margin(CLEAN, OpticalPath(40, 0, 40))
     for kind in ("pre", "post", "defocus", "motion"):
-        assert reaches_beyond_margin(Condition(kind, 0.4), 40, 0)
-        assert not reaches_beyond_margin(Condition(kind, 3.2), 40, 13)
-    assert reaches_beyond_margin(Condition("pre", 3.2), 80, 25)
-    assert not reaches_beyond_margin(Condition("defocus", 3.2), 80, 25)
+        assert reaches_beyond_margin(Condition(kind, 0.4), OpticalPath(40, 0, 40))
+        assert not reaches_beyond_margin(Condition(kind, 3.2), OpticalPath(40, 13, 40))
+    assert reaches_beyond_margin(Condition("pre", 3.2), OpticalPath(80, 25, 40))
+    assert not reaches_beyond_margin(Condition("defocus", 3.2), OpticalPath(80, 25, 40))
 
 
 def test_before_and_after_agree_where_there_is_nothing_to_alias() -> None:
     axis = torch.arange(80 + 52) * 2 * torch.pi / 40  # waves of 20 px of the resized image
     x = (0.5 + 0.25 * torch.sin(axis)[:, None] + 0.2 * torch.cos(axis)[None]).expand(1, 3, -1, -1)
-    before, after = (Optics(80, 26, 40, 40, Condition(kind, 1.6))(x) for kind in ("pre", "post"))
-    clean = Optics(80, 26, 40, 40)(x)
+    before, after = (_optics(80, 26, 40, 40, Condition(kind, 1.6))(x) for kind in ("pre", "post"))
+    clean = _optics(80, 26, 40, 40)(x)
     assert (before - after).abs().max() < 0.002
     assert (clean - after).abs().max() > 0.02
 
@@ -182,8 +206,8 @@ def test_no_reflected_border_enters_while_the_margin_suffices() -> None:
     crop, margin = slide[..., 107:193, 107:193], 13  # 60 px and 13 around them
     for kind in ("pre", "post"):
         sigma = 0.999 * margin / 4 / 60 * 40  # a radius of the margin
-        inside = Optics(60, margin, 60, None, Condition(kind, sigma))(crop)
-        whole = Optics(60, 120, 60, None, Condition(kind, sigma))(slide)
+        inside = _optics(60, margin, 60, None, Condition(kind, sigma))(crop)
+        whole = _optics(60, 120, 60, None, Condition(kind, sigma))(slide)
         torch.testing.assert_close(inside, whole, atol=1e-6, rtol=0)
 
 
@@ -194,13 +218,13 @@ def test_a_crop_of_any_side_sees_its_margin_and_no_border(crop: int, kind: str) 
     n = crop // 2  # the margin; a blur and a filter reach less
     here = slide[..., 2 * crop - n : 3 * crop + n, 2 * crop - n : 3 * crop + n]
     condition = Condition(kind, 0.0 if kind == "none" else 1.6)
-    whole = Optics(crop, 2 * crop, 40, 40, condition)(slide)
-    torch.testing.assert_close(Optics(crop, n, 40, 40, condition)(here), whole, atol=2e-5, rtol=0)
+    whole = _optics(crop, 2 * crop, 40, 40, condition)(slide)
+    torch.testing.assert_close(_optics(crop, n, 40, 40, condition)(here), whole, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_optics_are_of_full_precision_under_autocast_too(drawn: bool) -> None:
-    optics: Any = Optics(20, 7, 40, 40, Condition("post", 1.6))
+    optics: Any = _optics(20, 7, 40, 40, Condition("post", 1.6))
     optics = RandomOptics([optics]) if drawn else optics
     x = torch.rand(2, 3, 34, 34)
     with torch.autocast("cpu", torch.bfloat16):
@@ -212,7 +236,7 @@ def test_optics_are_of_full_precision_under_autocast_too(drawn: bool) -> None:
 def test_bicubic_stays_between_black_and_white() -> None:
     x = torch.zeros(1, 3, 20, 20)
     x[..., 10:] = 1
-    found = Optics(20, 0, 40, 40, resize="bicubic")(x)
+    found = _optics(20, 0, 40, 40, resize="bicubic")(x)
     assert found.min() == 0
     assert found.max() == 1
 
@@ -222,17 +246,17 @@ def test_resize_is_pillows(source: int, target: int) -> None:
     crop = np.random.default_rng(0).random((source, source), dtype=np.float32)
     pillow = np.asarray(Image.fromarray(crop).resize((target, target), Image.Resampling.BILINEAR))
     x = torch.from_numpy(crop).expand(1, 3, -1, -1)
-    np.testing.assert_allclose(Optics(source, 0, target)(x)[0, 0], pillow, atol=1e-5)
+    np.testing.assert_allclose(_optics(source, 0, target)(x)[0, 0], pillow, atol=1e-5)
 
 
 def test_at_its_own_side_a_crop_is_untouched() -> None:
     x = torch.rand(2, 3, 66, 66)
-    assert torch.equal(Optics(40, 13, 40)(x), x[..., 13:53, 13:53])
+    assert torch.equal(_optics(40, 13, 40)(x), x[..., 13:53, 13:53])
 
 
 @pytest.mark.parametrize(("crop", "margin", "read"), [(40, 13, 40), (20, 7, 22), (33, 0, 33)])
 def test_trimming_takes_away_what_is_not_read(crop: int, margin: int, read: int) -> None:
-    optics = Optics(crop, margin, 40)
+    optics = _optics(crop, margin, 40)
     crops = torch.randint(0, 256, (2, crop + 2 * margin, crop + 2 * margin, 3), dtype=torch.uint8)
     trimmed = optics.trim(crops)
     assert trimmed.shape[1] == read
@@ -248,7 +272,7 @@ def test_constants_stay() -> None:
 def test_resizes_are_torchs(how: Any, source: int, target: int) -> None:
     x = torch.rand(1, 3, source, source)
     expected = interpolate(x, (target, target), mode=how, antialias=how != "area")
-    torch.testing.assert_close(Optics(source, 0, target, resize=how)(x), expected.clamp(0, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(_optics(source, 0, target, resize=how)(x), expected.clamp(0, 1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kernel", [disc_kernel, line_kernel])
@@ -277,29 +301,29 @@ def test_a_disc_is_even_and_a_line_is_straight() -> None:
 @pytest.mark.parametrize(("kind", "kernel"), [("defocus", disc_kernel), ("motion", line_kernel)])
 def test_defocus_and_motion_are_convolutions_of_native_pixels(kind: str, kernel: Any) -> None:
     crops = torch.randint(0, 256, (2, 86, 86, 3), dtype=torch.uint8)
-    optics = Optics(60, 13, 40, 40, Condition(kind, 1.6))
+    optics = _optics(60, 13, 40, 40, Condition(kind, 1.6))
     weights = kernel(2.4).numpy()
     blurred = np.stack(
         [[convolve(plane, weights, mode="mirror") for plane in crop] for crop in to_pixels(crops).numpy()]
     )
-    expected = Optics(60, 13, 40, 40)(torch.from_numpy(blurred).float())
+    expected = _optics(60, 13, 40, 40)(torch.from_numpy(blurred).float())
     torch.testing.assert_close(optics(to_pixels(crops)), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(optics(to_pixels(optics.trim(crops))), expected, atol=1e-5, rtol=0)
     with pytest.raises(
         ValueError,
         match=r"optics (defocus|motion) 40 \(in pixels of 40x40\): a blur of sigma 60 px has a kernel of .* px, but crop and margin have only 86 px",
     ):
-        Optics(60, 13, 40, 40, Condition(kind, 40.0))
+        _optics(60, 13, 40, 40, Condition(kind, 40.0))
 
 
 def test_drawn_optics_give_each_crop_one_of_them() -> None:
-    conditions = _conditions(["pre", "post"], 0.0, train=[0.0, 3.2]).drawn(None)
+    conditions = _conditions(["pre", "post"], 0.0, train=[0.0, 3.2]).trained(None)
     assert conditions[0] == Condition("post", 0.0)
     assert conditions[-1].kind == "pre"
     assert conditions[-1].sigma == pytest.approx(3.2)
     steps = np.diff([np.log2(1 + condition.sigma) for condition in conditions[:8]])
     np.testing.assert_allclose(steps, steps[0])
-    several = [Optics(60, 13, 40, 40, condition) for condition in conditions]
+    several = [_optics(60, 13, 40, 40, condition) for condition in conditions]
     drawn = RandomOptics(several)
     x = torch.rand(64, 3, 86, 86)
     torch.manual_seed(0)
@@ -315,29 +339,29 @@ def test_drawn_optics_give_each_crop_one_of_them() -> None:
 
 def test_sigma_in_micrometres() -> None:
     conditions = OpticsSettings("pre", [0.25, 1.0], "um", 40, "bilinear", [0.25, 0.5], ["pre"])
-    assert conditions.each(10.0) == [CLEAN, Condition("pre", 1.0), Condition("pre", 4.0)]
-    assert conditions.drawn(10.0)[-1].sigma == pytest.approx(2.0)
+    assert conditions.evaluated(10.0) == [CLEAN, Condition("pre", 1.0), Condition("pre", 4.0)]
+    assert conditions.trained(10.0)[-1].sigma == pytest.approx(2.0)
     with pytest.raises(ValueError, match="optics.unit=um needs the scale of the crops"):
-        conditions.each(None)
+        conditions.evaluated(None)
 
 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="margin_px must be >= 0, but got -1"):
-        axis_operator(8, -1, 8, None)
-    with pytest.raises(ValueError, match="kind must be of none, pre, post, defocus, motion, but got 'soft'"):
-        axis_operator(8, 1, 8, None, "soft", 1.0)
+        _axis(8, -1, 8, None)
+    with pytest.raises(ValueError, match="kind must be one of none, pre, post, defocus, motion, but got 'soft'"):
+        _axis(8, 1, 8, None, "soft", 1.0)
     for sigma in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="sigma must be finite and >= 0"):
             blur_matrix(8, sigma)
     with pytest.raises(
         ValueError, match="a blur of sigma 7 px has a kernel of 57 px, but crop and margin have only 52 px"
     ):
-        axis_operator(40, 6, 40, 40, "pre", 7.0)
+        _axis(40, 6, 40, 40, "pre", 7.0)
     with pytest.raises(ValueError, match="sides must be >= 1 px"):
         resize_matrix(8, 0)
     for side in (6, 11):
         with pytest.raises(ValueError, match=rf"takes crops of 8 \+ 2n px, but got {side}"):
-            Optics(8, 2, 8)(torch.zeros(1, 3, side, side))
+            _optics(8, 2, 8)(torch.zeros(1, 3, side, side))
 
 
 def _conditions(
@@ -347,10 +371,10 @@ def _conditions(
 
 
 def test_conditions_are_every_kind_at_every_sigma_and_clean() -> None:
-    assert _conditions(["pre", "post"], 0.0).each(None) == [CLEAN]
+    assert _conditions(["pre", "post"], 0.0).evaluated(None) == [CLEAN]
     blurred = [Condition("post", 0.4), Condition("post", 1.6), Condition("pre", 0.4), Condition("pre", 1.6)]
-    assert _conditions(["pre", "post"], [1.6, 0, 0.4, 1.6]).each(None) == [CLEAN, *blurred]
-    assert _conditions("none", 1.6).each(None) == [CLEAN]
+    assert _conditions(["pre", "post"], [1.6, 0, 0.4, 1.6]).evaluated(None) == [CLEAN, *blurred]
+    assert _conditions("none", 1.6).evaluated(None) == [CLEAN]
 
 
 @pytest.mark.parametrize(

@@ -9,26 +9,26 @@ import numpy as np
 import pytest
 import torch
 from conftest import config_of
+from stored import read_predictions, read_record, replace_record
 
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.results import read_results
-from cellpatch.config.instantiate import build
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
-from cellpatch.config.validate import check
-from cellpatch.data.dataset import open_dataset, open_store
+from cellpatch.data.dataset import find_store, open_dataset, open_store
+from cellpatch.data.store.reader import CellStore
 from cellpatch.inference.export import export
 from cellpatch.inference.restore import restore
 from cellpatch.metrics.classification import score_predictions
-from cellpatch.models.network import open_backbone, weights_fingerprint
+from cellpatch.models.spec import ModelSpec
 from cellpatch.optics.conditions import Condition
-from cellpatch.optics.operator import Optics
+from cellpatch.optics.operator import OpticalPath
 from cellpatch.probing import feature_cache
-from cellpatch.probing import fit as fit_module
 from cellpatch.probing.probes import LinearProbe
 from cellpatch.runs import identity as identity_module
 from cellpatch.runs import table as table_module
-from cellpatch.runs.record import read_predictions, read_record, replace_record
-from cellpatch.runs.runner import train
+from cellpatch.runs.record import ConditionScores, metrics_row
+from cellpatch.sweeps.train import train
 
 FolderMaker = Callable[..., Path]
 BLUR = ["optics.kind=[pre,post]", "optics.sigma=[0.8,1.6]"]
@@ -38,6 +38,18 @@ ADAPTS = ["linear_probe", "knn", "prototypes", "ft_last", "ft_all", "lora"]
 def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
     fixed = ["model=efficientnet_lite0", "model.backbone.input_px=48", "trainer.max_epochs=2"]
     return config_of(tmp_path, root, *fixed, *overrides)
+
+
+def _store(record: dict[str, Any]) -> CellStore:
+    store = find_store(Path(record["config"]["data"]["loading"]["store_dir"]), record["data"]["fingerprint"])
+    assert store is not None
+    return store
+
+
+def _weights_file(*overrides: str) -> Path:
+    weights = assemble(compose_config(["model=efficientnet_lite0", *overrides])).model.weights
+    assert weights is not None
+    return weights.locate()
 
 
 def _records(tmp_path: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -51,28 +63,19 @@ def test_a_stored_run_gives_its_predictions_again(tmp_path: Path, folder_of_squa
     assert run.name.startswith(f"efficientnet_lite0-{adapt}-folder-")
     assert len(record["weights"]) == 16
     rows, probabilities = read_predictions(run)
-    store = open_store(record["config"]["data"])
+    store = _store(record)
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
-    again = restore(run)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
+    again = restore(run).network(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
     np.testing.assert_allclose(again, probabilities, atol=1e-4)
     size = (run / "weights.safetensors").stat().st_size
     assert size < 5e6 or adapt == "ft_all", "frozen weights are not stored again"
-
-
-def test_a_run_of_an_earlier_version_is_restored(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
-    train(_config(tmp_path, folder_of_squares(20, 5)))
-    [(run, record)] = _records(tmp_path)
-    record["config"]["augment"]["_target_"] = "cellpatch.data.augment.KorniaAugment"  # until 0.2
-    record["config"]["data"]["loading"]["_target_"] = "cellpatch.data.datamodule.Loading"  # where it was
-    replace_record(run, record)
-    assert restore(run).backbone.input_px == record["config"]["model"]["backbone"]["input_px"]
 
 
 def test_squares_are_told_by_frozen_features(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     train(_config(tmp_path, folder_of_squares(60, 10)))
     [(_, record)] = _records(tmp_path)
     assert record["metrics"][0]["macro_f1"] > 0.95
-    assert record["probe"]["strength"] in record["config"]["adapt"]["strengths"]
+    assert record["probe"]["strength"] in record["config"]["adapt"]["l2_grid"]
     assert record["best_epoch"] is None
 
 
@@ -81,7 +84,7 @@ def test_frozen_batch_norm_does_not_move_in_fit(tmp_path: Path, folder_of_square
     for adapt in ("ft_last", "ft_all"):
         train(_config(tmp_path, root, f"adapt={adapt}"))
     for run, record in _records(tmp_path):
-        network = restore(run)
+        network = restore(run).network
         published = _published()
         moved = {
             name
@@ -94,8 +97,8 @@ def test_frozen_batch_norm_does_not_move_in_fit(tmp_path: Path, folder_of_square
 
 
 def _published() -> dict[str, torch.Tensor]:
-    model = check(compose_config(["model=efficientnet_lite0"]))["model"]
-    return open_backbone(model, weights_fingerprint(model)).state_dict()
+    model = assemble(compose_config(["model=efficientnet_lite0"])).model
+    return model.open(model.weights_fingerprint()).state_dict()
 
 
 def test_one_pass_serves_limits_seeds_and_probes(
@@ -119,7 +122,7 @@ def test_one_pass_serves_limits_seeds_and_probes(
     label.rename(root / "green" / "specimen0_was_red")  # one specimen's labels are corrected
     train(_config(tmp_path, root, "seed=3"))
     assert len(passes) == 5, "another name is none; other labels in another order of cells are"
-    published = build(check(_config(tmp_path, root))["model"]["weights"]).locate()
+    published = _weights_file()
     other = torch.load(published, weights_only=True)
     other["_conv_stem.weight"] += 1e-3
     torch.save(other, tmp_path / "other.pth")
@@ -154,7 +157,7 @@ def test_augmented_views_join_the_training_cells(
     fit = LinearProbe.fit
     monkeypatch.setattr(LinearProbe, "fit", lambda *a: (fitted.append(a[1]), fit(*a))[1])
     train(_config(tmp_path, root))
-    train(_config(tmp_path, root, "adapt.views=2"))
+    train(_config(tmp_path, root, "adapt.augmented_copies=2"))
     (cells, labels), (viewed, their_labels) = fitted
     assert len(labels) > 10
     np.testing.assert_array_equal(their_labels, labels.repeat(3))
@@ -173,8 +176,8 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
     root = folder_of_squares(40, 8)
     splits = {}
     for seed in (0, 1):
-        plain = check(_config(tmp_path, root, f"seed={seed}", "flag_limit=5"))
-        splits[seed] = open_dataset(plain, open_store(plain["data"])).split
+        data = assemble(_config(tmp_path, root, f"seed={seed}", "flag_limit=5")).data
+        splits[seed] = open_dataset(open_store(data), data.split, 5, seed).split
     np.testing.assert_array_equal(splits[0].test, splits[1].test)
     np.testing.assert_array_equal(splits[0].validation, splits[1].validation)
     assert set(splits[0].train) != set(splits[1].train)
@@ -190,7 +193,7 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
         ),
         (["adapt=lora", "adapt.targets=[nothing]"], "[Tt]arget modules .* not found"),
         (["optics.train=[0,1]"], "optics.train=.0.0, 1.0. needs gradients, but adapt=linear_probe trains on features"),
-        (["adapt.views=1", "augment=none"], "adapt.views=1 needs augment=device"),
+        (["adapt.augmented_copies=1", "augment=none"], "adapt.augmented_copies=1 needs augment=device"),
         (["adapt=ft_all", "adapt.layer_decay=2"], "adapt.layer_decay must be in"),
         (["+model.backbone.options.checkpoint_path=x.pth"], "options hold no .*checkpoint_path.*weights come through"),
         (["model.backbone.architecture=hf-hub:x/y"], "weights come through model.weights, but got hf-hub"),
@@ -219,7 +222,7 @@ def test_a_scratch_adaptation_of_published_weights_is_refused(tmp_path: Path, fo
 def test_restoring_needs_the_same_published_weights(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     train(_config(tmp_path, folder_of_squares(20, 5)))
     [(run, record)] = _records(tmp_path)
-    published = build(record["config"]["model"]["weights"]).locate()
+    published = _weights_file()
     elsewhere = tmp_path / "moved.pth"
     elsewhere.write_bytes(published.read_bytes())
     assert restore(run, elsewhere)
@@ -240,7 +243,7 @@ def test_a_run_is_evaluated_after_its_published_weights_moved(
 ) -> None:
     root = folder_of_squares(20, 5)
     old, new = tmp_path / "old.pth", tmp_path / "new.pth"
-    old.write_bytes(build(check(_config(tmp_path, root))["model"]["weights"]).locate().read_bytes())
+    old.write_bytes(_weights_file().read_bytes())
     train(_config(tmp_path, root, f"adapt={adapt}", f"model.weights.file={old}"))
     old.rename(new)
     train(_config(tmp_path, root, f"adapt={adapt}", f"model.weights.file={new}", *BLUR))
@@ -268,7 +271,7 @@ def test_a_run_outlives_the_folder_of_weights_that_it_was_given(
 def test_weights_that_change_while_a_run_waits_are_told(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cellpatch.runs.runner.weights_fingerprint", lambda model: "as it was before")
+    monkeypatch.setattr(ModelSpec, "weights_fingerprint", lambda model: "as it was before")
     for adapt in ("linear_probe", "ft_last"):
         with pytest.raises(
             ValueError, match="published weights of efficientnet_lite0 are now .*, not as it was before"
@@ -282,11 +285,11 @@ def test_identity_of_a_probe_is_of_what_it_reads(tmp_path: Path, folder_of_squar
     root = folder_of_squares(6, 3)
 
     def identity(*overrides: str) -> str:
-        return identity_module.identity(check(_config(tmp_path, root, *overrides)), "data", "weights")
+        return identity_module.identity(assemble(_config(tmp_path, root, *overrides)).settings, "data", "weights")
 
     same = ["trainer.max_epochs=9", "augment=none", "model.recipe.lora_targets=[x]", "model.recipe.stain_gain=0.3"]
     assert {identity(override) for override in same} == {identity()}
-    assert identity("adapt.views=1") != identity("adapt.views=1", "augment.shift_px=1")
+    assert identity("adapt.augmented_copies=1") != identity("adapt.augmented_copies=1", "augment.shift_px=1")
     assert identity("adapt=ft_last") != identity("adapt=ft_last", "trainer.max_epochs=9")
 
 
@@ -317,10 +320,8 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
     for (kind, sigma), stored in by_condition[0].items():
         here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
         labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
-        again = {key: stored[key] for key in ("kind", "sigma")} | score_predictions(
-            labels, probabilities[here], record["classes"], record["temperature"]
-        )
-        assert again == stored
+        scores = score_predictions(labels, probabilities[here], record["classes"], record["temperature"])
+        assert metrics_row(ConditionScores(Condition(kind, sigma), scores)) == stored
     told = blur_table.summarise(group_by_seed(read_results(tmp_path / "runs"))).set_index(["kind", "score", "what"])[
         "value"
     ]
@@ -329,7 +330,7 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
             where = [("pre", score, "sigma 0"), ("post", score, "sigma 0")]
             where = where if kind == "none" else [(kind, score, f"sigma {sigma:g}")]
             assert [told[place] for place in where] == pytest.approx([row[score]] * len(where))
-    table = table_module.table(tmp_path / "runs")
+    table = table_module.runs_table(tmp_path / "runs")
     assert sorted(zip(table["kind"], table["sigma"], strict=True)) == sorted(conditions)
 
 
@@ -338,9 +339,9 @@ def test_blur_of_a_probe_is_that_of_its_network(tmp_path: Path, folder_of_square
     [(run, record)] = _records(tmp_path)
     rows, probabilities = read_predictions(run)
     here = ((rows["kind"] == "pre") & (rows["sigma"] == 1.6)).to_numpy()
-    store = open_store(record["config"]["data"])
-    network = restore(run)
-    network.optics = Optics(store.geometry.crop_px, 0, 48, 40, Condition("pre", 1.6))
+    store = _store(record)
+    network = restore(run).network
+    network.optics = OpticalPath(store.geometry.crop_px, 0, 48, 40).under(Condition("pre", 1.6))
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"][here]))
     again = network(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
     np.testing.assert_allclose(again, probabilities[here], atol=1e-4)
@@ -353,7 +354,7 @@ def test_an_evaluation_that_was_cut_off_is_made_again(
     train(_config(tmp_path, root))
     [(run, before)] = _records(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("cellpatch.runs.record.seal", lambda record: 1 / 0)
+        patched.setattr("cellpatch.runs.stored_run.seal", lambda record: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(_config(tmp_path, root, *BLUR))
     assert read_record(run) == before
@@ -367,8 +368,8 @@ def test_rounded_features_are_exported_and_the_backbone_is_opened_once(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    whole = fit_module.open_backbone
-    monkeypatch.setattr(fit_module, "open_backbone", lambda *a: (opened.append(1), whole(*a))[1])
+    whole = ModelSpec.open
+    monkeypatch.setattr(ModelSpec, "open", lambda *a: (opened.append(1), whole(*a))[1])
     train(_config(tmp_path, folder_of_squares(20, 5), "data.loading.embedding_dtype=float16", *BLUR))
     assert len(opened) == 1
     [(run, _)] = _records(tmp_path)
@@ -383,7 +384,7 @@ def test_an_altered_run_is_not_evaluated(tmp_path: Path, folder_of_squares: Fold
     content = bytearray((run / name).read_bytes())
     content[-1] ^= 1
     (run / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name} is missing or not as the record says"):
+    with pytest.raises(ValueError, match=f"{name} is missing or not as the record states"):
         train(_config(tmp_path, root, *BLUR))
 
 

@@ -16,8 +16,9 @@ from sklearn.preprocessing import StandardScaler, normalize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cellpatch.probing.logistic import fit_logistic, principal, standardise
-from cellpatch.probing.probes import KNNHead, KNNProbe, LinearProbe, Prototypes
+from cellpatch.probing.heads import KNNHead
+from cellpatch.probing.logistic import fit_logistic, principal_components, standardise
+from cellpatch.probing.probes import KNNProbe, LinearProbe, ProbeChoice, Prototypes
 
 Cells = tuple[Tensor, Tensor]
 
@@ -57,30 +58,34 @@ def test_a_few_steps_suffice_whatever_the_features_spread() -> None:
 def test_linear_probe_is_scikit_learns_within_two_tenths_of_a_point() -> None:
     train, validation, test = (_cells(n, 64, 5, seed, 4.0) for n, seed in ((600, 0), (500, 1), (4000, 2)))
     strengths = [1.0, 0.1, 0.01, 1e-3]
-    head, chosen = LinearProbe(strengths=strengths, path_steps=20, patience=4, views=0).fit(train, validation, 5)
+    head, chosen = LinearProbe(l2_grid=strengths, path_steps=20, patience=4, augmented_copies=0).fit(
+        train, validation, 5
+    )
     scaler = StandardScaler().fit(train[0])
     theirs = {}
     for strength in strengths:
         model = LogisticRegression(C=1 / (strength * 600), max_iter=5000, tol=1e-6)
         theirs[strength] = model.fit(scaler.transform(train[0]), train[1])
     accuracy = float((head(test[0]).argmax(1) == test[1]).float().mean())
-    expected = theirs[chosen["strength"]].score(scaler.transform(test[0]), test[1])
+    expected = theirs[chosen.strength].score(scaler.transform(test[0]), test[1])
     assert abs(accuracy - expected) <= 0.002
     assert 0.5 < expected < 0.95
-    assert chosen["tried"][str(chosen["strength"])] == max(chosen["tried"].values())
+    assert chosen.tried[str(chosen.strength)] == max(chosen.tried.values())
     predicted = head(validation[0]).argmax(1)
-    assert chosen["val_macro_f1"] == f1_score(validation[1], predicted, average="macro"), "of the head that is kept"
+    assert chosen.val_macro_f1 == f1_score(validation[1], predicted, average="macro"), "of the head that is kept"
 
 
 def test_strength_is_chosen_on_validation_and_the_path_ends_early() -> None:
     train, validation = _cells(60, 200, 3, 0, 6.0), _cells(400, 200, 3, 1, 6.0)
     strengths = [100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5]
-    _, whole = LinearProbe(strengths=strengths, path_steps=20, patience=99, views=0).fit(train, validation, 3)
-    _, short = LinearProbe(strengths=strengths[::-1], path_steps=20, patience=2, views=0).fit(train, validation, 3)
-    assert len(whole["tried"]) == len(strengths)
-    assert len(short["tried"]) < len(strengths)
-    assert list(short["tried"]) == list(whole["tried"])[: len(short["tried"])]
-    assert whole["tried"][str(whole["strength"])] == max(whole["tried"].values())
+    _, whole = LinearProbe(l2_grid=strengths, path_steps=20, patience=99, augmented_copies=0).fit(train, validation, 3)
+    _, short = LinearProbe(l2_grid=strengths[::-1], path_steps=20, patience=2, augmented_copies=0).fit(
+        train, validation, 3
+    )
+    assert len(whole.tried) == len(strengths)
+    assert len(short.tried) < len(strengths)
+    assert list(short.tried) == list(whole.tried)[: len(short.tried)]
+    assert whole.tried[str(whole.strength)] == max(whole.tried.values())
 
 
 def test_a_rare_class_does_not_end_the_path_before_it_began() -> None:
@@ -93,11 +98,11 @@ def test_a_rare_class_does_not_end_the_path_before_it_began() -> None:
         return x[kept], labels[kept]
 
     _, chosen = probe.fit(unbalanced(0), unbalanced(1), 2)
-    _, whole = LinearProbe(strengths=probe.strengths, path_steps=20, patience=99, views=0).fit(
+    _, whole = LinearProbe(l2_grid=probe.l2_grid, path_steps=20, patience=99, augmented_copies=0).fit(
         unbalanced(0), unbalanced(1), 2
     )
-    assert whole["tried"]["100.0"] < 0.6 < max(whole["tried"].values())
-    assert chosen["val_macro_f1"] == whole["val_macro_f1"]
+    assert whole.tried["100.0"] < 0.6 < max(whole.tried.values())
+    assert chosen.val_macro_f1 == whole.val_macro_f1
 
 
 def _few(n: int, seed: int) -> torch.Tensor:
@@ -111,7 +116,7 @@ def _few(n: int, seed: int) -> torch.Tensor:
 def test_principal_axes_of_few_kinds_of_cells(n: int) -> None:
     for seed in range(12 if n == 8 else 2):
         x = _few(n, seed)
-        along, axes = principal(x)
+        along, axes = principal_components(x)
         assert along.shape == (n, min(n, 1280))
         np.testing.assert_allclose(along @ axes.T, x, atol=1e-4)
         np.testing.assert_allclose(axes.T @ axes, np.eye(axes.shape[1]), atol=1e-4)
@@ -121,7 +126,7 @@ def test_principal_axes_of_few_kinds_of_cells(n: int) -> None:
 
 def test_a_probe_of_fewer_cells_than_features_is_scikit_learns() -> None:
     (x, labels), (others, _) = _cells(40, 300, 3, seed=1), _cells(200, 300, 3, seed=2)
-    head, _ = LinearProbe(strengths=[0.1], path_steps=10, patience=3, views=0).fit((x, labels), (x, labels), 3)
+    head, _ = LinearProbe(l2_grid=[0.1], path_steps=10, patience=3, augmented_copies=0).fit((x, labels), (x, labels), 3)
     x_, mean, std = standardise(x)
     expected = LogisticRegression(C=1 / (0.1 * len(x)), tol=1e-8, max_iter=10000).fit(x_.numpy(), labels.numpy())
     with torch.no_grad():
@@ -132,71 +137,71 @@ def test_a_probe_of_fewer_cells_than_features_is_scikit_learns() -> None:
 def test_a_constant_feature_does_no_harm() -> None:
     x, labels = _cells(100, 6, 3, 0, 0.5)
     x[:, 2] = 4.0
-    head, _ = LinearProbe(strengths=[0.1], path_steps=20, patience=1, views=0).fit((x, labels), (x, labels), 3)
+    head, _ = LinearProbe(l2_grid=[0.1], path_steps=20, patience=1, augmented_copies=0).fit((x, labels), (x, labels), 3)
     assert torch.isfinite(head(x)).all()
     assert (head(x).argmax(1) == labels).float().mean() > 0.9
 
 
 def test_neighbours_are_scikit_learns() -> None:
     train, validation, test = (_cells(n, 10, 3, seed) for n, seed in ((200, 0), (100, 1), (300, 2)))
-    head, chosen = KNNProbe(ks=[7], temperature=0.1, views=0).fit(train, validation, 3)
+    head, chosen = KNNProbe(ks=[7], temperature=0.1, augmented_copies=0).fit(train, validation, 3)
     theirs = KNeighborsClassifier(7, metric="euclidean", weights=lambda d: np.exp((1 - d**2 / 2) / 0.1))
     theirs.fit(normalize(train[0].numpy()), train[1].numpy())  # on the sphere, cosine is 1 - distance^2 / 2
     expected = theirs.predict_proba(normalize(test[0].numpy()))
     np.testing.assert_allclose(head(test[0]).softmax(1).numpy(), expected, atol=1e-3)
-    assert chosen["k"] == 7
+    assert chosen.k == 7
 
 
 def test_k_is_chosen_among_what_there_is() -> None:
     train, validation = _cells(30, 10, 3, 0), _cells(100, 10, 3, 1)
-    _, chosen = KNNProbe(ks=[1, 5, 1000], temperature=0.07, views=0).fit(train, validation, 3)
-    assert set(chosen["tried"]) == {"1", "5", "30"}
+    _, chosen = KNNProbe(ks=[1, 5, 1000], temperature=0.07, augmented_copies=0).fit(train, validation, 3)
+    assert set(chosen.tried) == {"1", "5", "30"}
 
 
 def test_prototypes_are_the_nearest_centroid_of_directions() -> None:
     train, validation, test = (_cells(n, 10, 3, seed) for n, seed in ((200, 0), (100, 1), (300, 2)))
-    head, chosen = Prototypes(temperatures=[0.01, 0.1, 1.0], views=0).fit(train, validation, 3)
+    head, chosen = Prototypes(temperatures=[0.01, 0.1, 1.0], augmented_copies=0).fit(train, validation, 3)
     directions = normalize(train[0].numpy())
     centroid = NearestCentroid().fit(directions, train[1].numpy())
     nearest = normalize(test[0].numpy()) @ normalize(centroid.centroids_).T
     np.testing.assert_array_equal(head(test[0]).argmax(1).numpy(), nearest.argmax(1))
     losses = {
-        t: float(torch.nn.functional.cross_entropy(head(validation[0]) * chosen["temperature"] / t, validation[1]))
+        t: float(torch.nn.functional.cross_entropy(head(validation[0]) * chosen.temperature / t, validation[1]))
         for t in (0.01, 0.1, 1.0)
     }
-    assert chosen["temperature"] == min(losses, key=lambda t: losses[t])
+    assert chosen.temperature == min(losses, key=lambda t: losses[t])
 
 
 @pytest.mark.parametrize(
     ("kind", "setting"),
     [
-        (LinearProbe, {"strengths": [], "path_steps": 20, "patience": 1}),
-        (LinearProbe, {"strengths": [0.0], "path_steps": 20, "patience": 1}),
-        (LinearProbe, {"strengths": [1.0], "path_steps": 20, "patience": 0}),
-        (LinearProbe, {"strengths": [1.0], "path_steps": 0, "patience": 1}),
+        (LinearProbe, {"l2_grid": [], "path_steps": 20, "patience": 1}),
+        (LinearProbe, {"l2_grid": [0.0], "path_steps": 20, "patience": 1}),
+        (LinearProbe, {"l2_grid": [1.0], "path_steps": 20, "patience": 0}),
+        (LinearProbe, {"l2_grid": [1.0], "path_steps": 0, "patience": 1}),
         (KNNProbe, {"ks": [0], "temperature": 0.1}),
         (KNNProbe, {"ks": [1], "temperature": 0.0}),
         (Prototypes, {"temperatures": []}),
-        (Prototypes, {"temperatures": [0.1], "views": -1}),
+        (Prototypes, {"temperatures": [0.1], "augmented_copies": -1}),
     ],
 )
 def test_bad_settings(kind: Any, setting: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="adapt.(strengths|ks|temperatures) must be"):
-        kind(**{"views": 0, **setting})
+    with pytest.raises(ValueError, match="adapt.(l2_grid|ks|temperatures) must be"):
+        kind(**{"augmented_copies": 0, **setting})
 
 
 @pytest.mark.parametrize(
     "probe",
     [
-        LinearProbe(strengths=[0.1], path_steps=20, patience=1, views=0),
-        KNNProbe(ks=[3], temperature=0.07, views=0),
-        Prototypes(temperatures=[0.1], views=0),
+        LinearProbe(l2_grid=[0.1], path_steps=20, patience=1, augmented_copies=0),
+        KNNProbe(ks=[3], temperature=0.07, augmented_copies=0),
+        Prototypes(temperatures=[0.1], augmented_copies=0),
     ],
 )
 def test_a_head_is_made_again_of_what_is_stored(probe: Any) -> None:
     train, validation = _cells(50, 8, 3, 0), _cells(50, 8, 3, 1)
     head, chosen = probe.fit(train, validation, 3)
-    again = probe.head(dict(head.state_dict()), chosen, 3)
+    again = probe.head(dict(head.state_dict()), ProbeChoice.from_json(chosen.as_json()), 3)
     torch.testing.assert_close(again(validation[0]), head(validation[0]))
 
 
@@ -206,3 +211,13 @@ def test_a_vote_is_exported_for_any_number_of_cells() -> None:
     program = torch.export.export(head, (torch.rand(2, 5),), dynamic_shapes={"x": {0: torch.export.Dim("cells")}})
     new = torch.rand(7, 5)
     torch.testing.assert_close(program.module()(new), head(new))
+
+
+def test_a_choice_is_stored_under_the_keys_of_a_record() -> None:
+    choice = ProbeChoice(strength=0.1, val_macro_f1=0.5, tried={"0.1": 0.5})
+    assert choice.as_json() == {"strength": 0.1, "val_macro_f1": 0.5, "tried": {"0.1": 0.5}}
+    assert ProbeChoice.from_json(choice.as_json()) == choice
+    assert ProbeChoice.from_json({"k": 5, "val_macro_f1": 1}) == ProbeChoice(k=5, val_macro_f1=1)
+    for stored, message in (({"k": 5}, "val_macro_f1"), ({"k": "5", "val_macro_f1": 0.5}, "k")):
+        with pytest.raises(ValueError, match=rf"probe: .*\n{message}\n"):
+            ProbeChoice.from_json(stored)

@@ -19,7 +19,7 @@ from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.results import pack
 from cellpatch.optics.conditions import Condition
-from cellpatch.runs.runner import train
+from cellpatch.sweeps.train import train
 
 
 def test_the_choice_has_a_crossing_where_there_is_one() -> None:

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import config_of, start_python
+from stored import read_record
 
 from cellpatch.analysis.results import RunResult, pack, read_results
 from cellpatch.metrics import scores
 from cellpatch.optics.conditions import CLEAN, Condition
-from cellpatch.runs.record import read_record
-from cellpatch.runs.runner import train
+from cellpatch.sweeps.train import train
 
 
 def _result(run: str, root: str = "/home/someone/cells") -> RunResult:

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import config_of
+from stored import read_record
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.distributed import destroy_process_group, init_process_group
 from torch.multiprocessing import spawn
 
 from cellpatch.models.sync_batchnorm import sync_batchnorm
-from cellpatch.runs.record import read_record
-from cellpatch.runs.runner import train
+from cellpatch.sweeps.train import train
 from cellpatch.training.callbacks import LastCheckpoint
 from cellpatch.training.lightning_module import _random_state, _set_random_state
 

@@ -17,29 +17,30 @@ from conftest import config_of
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import confusion_matrix
+from stored import read_predictions, read_record, replace_record
 from torch import nn
 
 from cellpatch.cli import runs
-from cellpatch.config.instantiate import build
-from cellpatch.config.validate import check
+from cellpatch.config.assemble import assemble
 from cellpatch.data.datamodule import BatchIndices, CellData, class_weights
-from cellpatch.data.dataset import open_store
+from cellpatch.data.dataset import find_store
 from cellpatch.data.loading import Loading
 from cellpatch.data.splits import Split
 from cellpatch.data.store.reader import CellStore
 from cellpatch.inference.restore import restore
-from cellpatch.metrics.classification import score_predictions
+from cellpatch.metrics.classification import Costs, score_predictions
 from cellpatch.models.backbone import trained_state
 from cellpatch.models.cnn import CNN
-from cellpatch.models.network import Network, weights_fingerprint
-from cellpatch.optics.conditions import Condition
-from cellpatch.optics.operator import Optics, RandomOptics, to_pixels
+from cellpatch.models.network import Network
+from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.optics.operator import OpticalPath, RandomOptics, to_pixels
 from cellpatch.runs import identity as identity_module
-from cellpatch.runs import locks, table
-from cellpatch.runs.record import read_predictions, read_record, replace_record
-from cellpatch.runs.runner import train
+from cellpatch.runs import locks, runner, table
+from cellpatch.runs.record import ConditionScores, metrics_row
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.verify import mismatched_metrics, verify
 from cellpatch.sweeps import status
+from cellpatch.sweeps.train import train
 from cellpatch.training.adaptation import Scratch
 from cellpatch.training.lightning_module import Classifier, cosine_with_warmup
 
@@ -65,15 +66,7 @@ def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
 
 
 def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
-    config = _config(tmp_path, root, *overrides)
-    train(config)
-    plain = check(config)
-    store = open_store(plain["data"])
-    run = locks.find_run(
-        tmp_path / "runs",
-        identity_module.identity(plain, store.manifest.fingerprint, weights_fingerprint(plain["model"])),
-    )
-    assert run is not None
+    run = tmp_path / "runs" / train(_config(tmp_path, root, *overrides)).run
     return run, read_record(run)
 
 
@@ -122,14 +115,14 @@ def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[
     run, record, _ = finished
     rows, probabilities = read_predictions(run)
     labels = np.array([record["classes"].index(label) for label in rows["label"]])
-    assert {"kind": "none", "sigma": 0.0} | score_predictions(
-        labels, probabilities, record["classes"], record["temperature"]
-    ) == record["metrics"][0]
-    store = open_store(record["config"]["data"])
+    scores = score_predictions(labels, probabilities, record["classes"], record["temperature"])
+    assert metrics_row(ConditionScores(CLEAN, scores)) == record["metrics"][0]
+    store = find_store(Path(record["config"]["data"]["loading"]["store_dir"]), record["data"]["fingerprint"])
+    assert store is not None
     cells = store.cells.set_index("cell_id", drop=False)
     assert (cells.loc[rows["cell_id"], "class"].astype(str).to_numpy() == rows["label"].astype(str)).all()
     index = np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"]))
-    again = restore(run)(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
+    again = restore(run).network(torch.from_numpy(store.crops(index))).softmax(1).detach().numpy()
     np.testing.assert_allclose(again, probabilities, atol=1e-5)
 
 
@@ -138,7 +131,7 @@ def test_a_run_that_exists_is_not_trained_again(finished: tuple[Path, dict[str, 
     before = (run / "record.json").stat().st_mtime_ns
     _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=2", "flag_limit=8", "data.name=other")
     assert (run / "record.json").stat().st_mtime_ns == before
-    assert len(table.table(tmp_path / "runs")) == 1
+    assert len(table.runs_table(tmp_path / "runs")) == 1
 
 
 def test_the_same_run_twice_is_the_same(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
@@ -153,7 +146,7 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
     root = folder_of_squares(6, 3)
 
     def identity(*overrides: str) -> str:
-        return identity_module.identity(check(_config(tmp_path, root, *overrides)), "data", None)
+        return identity_module.identity(assemble(_config(tmp_path, root, *overrides)).settings, "data", None)
 
     same = ["runs_dir=elsewhere", "data.name=x", "data.loading.workers=5", "trainer.enable_progress_bar=false"]
     same += ["optics.kind=defocus", "optics.sigma=1.6", "optics.unit=um"]
@@ -176,9 +169,10 @@ def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: Folde
     blurred = ["optics.train=[0,1]"]
     same = {identity(*blurred, other) for other in ("optics.kind=defocus", "optics.train_kind=[post,pre]")}
     assert same == {identity(*blurred)}
-    plain = check(_config(tmp_path, root))
-    assert identity_module.identity(plain, "other data", None) != identity()
-    assert identity_module.identity(plain, "data", "weights") != identity()
+    settings = assemble(_config(tmp_path, root)).settings
+    assert identity_module.identity(settings, "other data", None) != identity()
+    assert identity_module.identity(settings, "data", "weights") != identity()
+    assert identity_module.identity(settings, "data", None, code=2) != identity()
 
 
 def test_training_with_blur_is_a_run_of_its_own_and_its_network_is_not_blurred(
@@ -192,13 +186,13 @@ def test_training_with_blur_is_a_run_of_its_own_and_its_network_is_not_blurred(
     assert sharp != run
     assert [row["kind"] for row in record["metrics"]] == ["none"]
     assert (sharp / "weights.safetensors").read_bytes() != (run / "weights.safetensors").read_bytes()
-    assert torch.equal(restore(run).optics.operator, restore(sharp).optics.operator)
+    assert torch.equal(restore(run).network.optics.operator, restore(sharp).network.optics.operator)
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 def test_a_training_step_sees_the_drawn_blur() -> None:
-    network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), Optics(8, 3, 8), nn.Linear(4, 2)).eval()
-    blurred = Optics(8, 3, 8, condition=Condition("post", 4.0))
+    network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), OpticalPath(8, 3, 8).under(), nn.Linear(4, 2)).eval()
+    blurred = OpticalPath(8, 3, 8).under(Condition("post", 4.0))
     classifier = Classifier(network, 2, Scratch(**SCHEDULE), {}, None, RandomOptics([blurred])).eval()
     crops = torch.randint(0, 256, (6, 14, 14, 3), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
@@ -376,7 +370,7 @@ def test_warm_cosine() -> None:
 
 @pytest.mark.parametrize("over", [1, 4, 0])
 def test_what_is_validated_is_the_weights_exponential_average(over: int) -> None:
-    network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), Optics(8, 0, 8), nn.Linear(4, 2))
+    network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), OpticalPath(8, 0, 8).under(), nn.Linear(4, 2))
     classifier = Classifier(network, 2, Scratch(**SCHEDULE | {"average_over": over}), {}, None, network.optics)
     trainer = SimpleNamespace(num_training_batches=5, max_epochs=4, world_size=1)
     classifier.trainer = trainer  # type: ignore[assignment]
@@ -416,11 +410,12 @@ def test_a_run_from_elsewhere_runs_nothing_but_ours(
     shutil.copytree(finished[0], run)
     assert restore(run)
     record = read_record(run)
-    for target in ("os.system", "cellpatch.cli.features.main", "cellpatch.config.instantiate.build"):
-        record["config"]["model"]["backbone"] = {"_target_": target, "arguments": ["--clear-all"]}
-        replace_record(run, record)
-        with pytest.raises(ValueError, match=r"model.backbone._target_ must .*Backbone"):
-            restore(run)
+    for target in ("os.system", "cellpatch.cli.features.main", "cellpatch.config.assemble.assemble"):
+        for key in ("component", "_target_"):
+            record["config"]["model"]["backbone"] = {key: target, "input_px": 16, "arguments": ["--clear-all"]}
+            replace_record(run, record)
+            with pytest.raises(ValueError, match=r"model.backbone: no component"):
+                restore(run)
 
 
 def test_a_record_that_was_altered_is_refused(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
@@ -434,10 +429,10 @@ def test_a_record_that_was_altered_is_refused(finished: tuple[Path, dict[str, An
     altered += [{key: value for key, value in whole.items() if key != gone} for gone in ("files", "sha256")]
     for record in (*altered, [], "text"):
         file.write_text(json.dumps(record))
-        with pytest.raises(ValueError, match="record.json is not as this version wrote it"):
+        with pytest.raises(ValueError, match="record.json is not as it was written"):
             restore(run)
-        with pytest.raises(ValueError, match="record.json is not as this version wrote it"):
-            table.table(tmp_path)
+        with pytest.raises(ValueError, match="record.json is not as it was written"):
+            table.runs_table(tmp_path)
 
 
 def test_costs_that_come_later_are_told_of_every_stored_condition(
@@ -451,7 +446,7 @@ def test_costs_that_come_later_are_told_of_every_stored_condition(
     assert record["config"]["data"]["costs"]["factor"] == 3
     assert len(record["metrics"]) == 5
     rows, probabilities = read_predictions(run)
-    costs = build(record["config"]["data"]["costs"])
+    costs = Costs(record["config"]["data"]["costs"]["classes"], 3.0)
     for row in record["metrics"]:
         here = ((rows["kind"] == row["kind"]) & (rows["sigma"] == row["sigma"])).to_numpy()
         labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
@@ -463,10 +458,10 @@ def test_a_run_whose_files_are_gone_does_not_count_as_there(tmp_path: Path, fold
     root = folder_of_squares(20, 5)
     run, _ = _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1")
     (run / "predictions.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="predictions.parquet is missing or not as the record says"):
+    with pytest.raises(ValueError, match="predictions.parquet is missing or not as the record states"):
         read_predictions(run)
     (run / "weights.safetensors").unlink()
-    with pytest.raises(ValueError, match="is missing or not as the record says"):
+    with pytest.raises(ValueError, match="is missing or not as the record states"):
         _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1")
 
 
@@ -490,11 +485,11 @@ def test_altered_runs_are_named(
     (copies["bare"] / "record.json").unlink()
     told = verify(tmp_path)
     named = ["ece_scaled at none 0", "nll_scaled at none 0", "brier_scaled at none 0"]
-    assert mismatched_metrics(copies["temperature"], finished[1] | {"temperature": 3.25}) == ["temperature", *named]
+    assert mismatched_metrics(StoredRun.open(copies["temperature"])) == ["temperature", *named]
     assert len(told) == 4 + 1 + 1 + 4 + 1
     for name, message in (
         ("weights", "weights.safetensors is missing or not as"),
-        ("record", "record.json is not as this version wrote it"),
+        ("record", "record.json is not as it was written"),
         ("config", "its identity is"),
         ("scores", "macro_f1 at none 0 is not what its predictions give"),
         ("bare", "record.json cannot be read"),
@@ -514,10 +509,10 @@ def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: P
     (tmp_path / ".failed").mkdir()
     (tmp_path / ".failed" / "broken-aaaaaaaaaaaa.log").write_text("ValueError: no")
     with locks.run_lock(tmp_path, "0123456789ab"):
-        found = status.states(tmp_path).set_index("run")
+        found = status.run_states(tmp_path).set_index("run")
     assert found["state"].to_dict() == {
         "busy-0123456789ab": "running",
-        "killed-ba9876543210": "cut off",
+        "killed-ba9876543210": "interrupted",
         "broken-aaaaaaaaaaaa": "failed",
         finished[0].name: "done",
     }
@@ -525,7 +520,7 @@ def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: P
     console = Console(width=120, record=True)
     status.watch(tmp_path, console)
     text = console.export_text()
-    assert "0 running, 2 cut off, 1 failed, 0 waiting, 1 done" in text
+    assert "0 running, 2 interrupted, 1 failed, 0 waiting, 1 done" in text
     assert "broken-aaaaaaaaaaaa" in text
 
 
@@ -554,12 +549,12 @@ def test_a_single_command_whose_run_fails_elsewhere_ends_with_an_error(
 ) -> None:
     claim = locks.claim_run
 
-    def after_another(runs_dir: Path, name: str, *rest: Any) -> Any:
-        with pytest.raises(ValueError, match="of the other"), claim(runs_dir, name, *rest):
+    def after_another(*arguments: Any) -> Any:
+        with pytest.raises(ValueError, match="of the other"), claim(*arguments):
             raise ValueError("of the other")
-        return claim(runs_dir, name, *rest)
+        return claim(*arguments)
 
-    monkeypatch.setattr(locks, "claim_run", after_another)
+    monkeypatch.setattr(runner, "claim_run", after_another)
     with pytest.raises(ValueError, match="cnn-.* failed in another process meanwhile: give the command again"):
         train(_config(tmp_path, folder_of_squares(), *SMALL_CNN))
 

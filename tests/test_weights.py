@@ -12,24 +12,34 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from small_models import arguments_of, with_arguments
 from torch import Tensor, nn
 
-from cellpatch.config.instantiate import build
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
-from cellpatch.config.validate import check
-from cellpatch.models import weights as weights_module
 from cellpatch.models.ctranspath import CTransPath
-from cellpatch.models.network import open_backbone, weights_fingerprint
+from cellpatch.models.spec import ModelSpec
 from cellpatch.models.state_dict_converters import from_ctranspath, from_transformers_dinov2, in_order
 from cellpatch.models.timm import TimmBackbone
-from cellpatch.models.weights import Weights, fingerprint, read_tensors
+from cellpatch.models.weights import Weights, failed_downloads, fingerprint, read_tensors
 from cellpatch.runtime.atomic_io import sha256_of
 
 PLAIN = ([0.0] * 3, [1.0] * 3)
 
 
-def _model(name: str, *overrides: str) -> dict[str, Any]:
-    return check(compose_config([f"model={name}", *overrides]))["model"]
+def _model(name: str, *overrides: str) -> ModelSpec:
+    return assemble(compose_config([f"model={name}", *overrides])).model
+
+
+def _weights_of(name: str, *overrides: str) -> Weights:
+    weights = _model(name, *overrides).weights
+    assert weights is not None
+    return weights
+
+
+def _pixels_of(backbone: TimmBackbone) -> tuple[Tensor, Tensor]:
+    """The mean and standard deviation that a backbone normalises with."""
+    return backbone.normalise.mean, backbone.normalise.std
 
 
 def _vit(side: int, published: int, **options: Any) -> TimmBackbone:
@@ -37,8 +47,8 @@ def _vit(side: int, published: int, **options: Any) -> TimmBackbone:
     return TimmBackbone("vit_large_patch16_224", side, published, "own", small, {}, [], *PLAIN)
 
 
-def _open(model: dict[str, Any]) -> Any:
-    return open_backbone(model, weights_fingerprint(model))
+def _open(model: ModelSpec) -> Any:
+    return model.open(model.weights_fingerprint())
 
 
 def _noisy(module: nn.Module) -> dict[str, Tensor]:
@@ -104,11 +114,11 @@ def _published_vit(
 )
 def test_published_names_and_shapes_are_taken_and_no_others(name: str, shape: Any) -> None:
     with torch.device("meta"):
-        backbone = build(_model(name)["backbone"])
+        backbone: Any = _model(name).create()
         tensors = {key: torch.empty(sides) for key, sides in _published_vit(*shape).items()}
     backbone.check_published(tensors)
     tensors["blocks.0.ls1.gamma"] = tensors["norm.bias"][:-1]
-    with pytest.raises(ValueError, match=r"other shapes 1: .*blocks.0.ls1.gamma"):
+    with pytest.raises(ValueError, match=r"1 of other shapes: .*blocks.0.ls1.gamma"):
         backbone.check_published(tensors)
 
 
@@ -153,17 +163,16 @@ def _by_hand(state: dict[str, Tensor], x: Tensor, heads: int, gated: bool, place
 def test_a_published_file_gives_the_features_of_a_vit_by_hand(tmp_path: Path, name: str) -> None:
     patch = 16 if name in ("uni", "prov_gigapath") else 14
     small = {"embed_dim": 48, "depth": 2, "num_heads": 3}
-    arguments = _model(name)["backbone"] | {"input_px": 3 * patch, "published_px": 3 * patch}
-    arguments["options"] = {**arguments["options"], **small}
+    model = with_arguments(_model(name), {"input_px": 3 * patch, "pretrained_img_size": 3 * patch}, small)
     torch.manual_seed(0)
-    backbone = build(arguments).eval()
+    backbone: Any = model.create().eval()
     published = _noisy(backbone.net)
     save_file(published, tmp_path / "w.safetensors")
     _weights(tmp_path / "w.safetensors").load(backbone)
     registers = {"uni2_h": 8, "virchow2": 4, "h_optimus_0": 4}.get(name, 0)
     assert published.get("reg_token", torch.empty(1, 0, 48)).shape[1] == registers
     x = torch.rand(2, 3, 3 * patch, 3 * patch)
-    mean, std = (torch.tensor(arguments[key]).view(3, 1, 1) for key in ("mean", "std"))
+    mean, std = _pixels_of(backbone)
     gated = name not in ("uni", "dinov2_s")
     with torch.no_grad():
         tokens = _by_hand(published, (x - mean) / std, 3, gated, published["pos_embed"].shape[1])
@@ -214,22 +223,24 @@ def test_models_state_what_was_published(
     name: str, pixels: Any, licence: str, gated: bool, layout: str, hub: str | None
 ) -> None:
     model = _model(name)
-    weights = model["weights"]
-    assert (model["backbone"]["mean"], model["backbone"]["std"]) == pixels
-    assert (weights["licence"], "gated" in weights["terms"]) == (licence, gated)
-    assert (weights["layout"], weights["hub"]) == (layout, hub)
+    weights = model.weights
+    assert weights is not None
+    arguments = arguments_of(model)
+    assert (arguments["mean"], arguments["std"]) == pixels
+    assert (weights.licence, "gated" in weights.terms) == (licence, gated)
+    assert (weights.layout, weights.hub) == (layout, hub)
 
 
 def test_in_a_folder_each_model_finds_the_file_of_its_name(tmp_path: Path) -> None:
     given = f"weights_dir={tmp_path}"
     (tmp_path / "dinov2_s.safetensors").touch()
-    assert _model("dinov2_s", given)["weights"]["file"] == str(tmp_path / "dinov2_s.safetensors")
-    assert _model("dinov2_s", given, "model.weights.file=w.pth")["weights"]["file"] == "w.pth"
-    assert _model("efficientnet_lite0", given)["weights"]["file"] is None, "a package has them"
-    assert "weights" not in _model("cnn", given)
+    assert _weights_of("dinov2_s", given).file == str(tmp_path / "dinov2_s.safetensors")
+    assert _weights_of("dinov2_s", given, "model.weights.file=w.pth").file == "w.pth"
+    assert _weights_of("efficientnet_lite0", given).file is None, "a package has them"
+    assert _model("cnn", given).weights is None
     (tmp_path / "uni.bin").symlink_to(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"there is no file .*uni.bin"):
-        build(_model("uni", given)["weights"]).locate()
+        _weights_of("uni", given).locate()
     (tmp_path / "dinov2_s.pt").touch()
     with pytest.raises(ValueError, match=r"must hold one file of dinov2_s, but got .*dinov2_s.safetensors.*\.pt"):
         _model("dinov2_s", given)
@@ -324,7 +335,7 @@ def test_other_names_and_shapes_are_listed(tmp_path: Path) -> None:
     state |= {"extra": torch.zeros(1), "norm.weight": torch.zeros(7)}
     save_file(state, file)
     message = (
-        r"lacks 1: \['norm.bias'\]; has too much 1: \['extra'\]; has other shapes 1: .*norm.weight \[7\] instead of"
+        r"1 missing: \['norm.bias'\]; 1 unexpected: \['extra'\]; 1 of other shapes: .*norm.weight \[7\] instead of"
     )
     with pytest.raises(ValueError, match=message):
         _weights(file).load(_vit(64, 64))
@@ -340,7 +351,7 @@ def test_other_numbers_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
     state = _noisy(_vit(64, 64).net)
     state["norm.bias"] = state["norm.bias"].to(dtype)
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=rf"has other numbers 1: \['norm.bias {dtype} instead of torch.float32'\]"):
+    with pytest.raises(ValueError, match=rf"1 of other types: \['norm.bias {dtype} instead of torch.float32'\]"):
         _weights(tmp_path / "w.pth").load(_vit(64, 64))
 
 
@@ -401,7 +412,7 @@ def test_the_hub_s_cache_is_used_and_its_absence_told(tmp_path: Path, monkeypatc
     assert not asked, "what could not be had is asked for once in a process"
     monkeypatch.undo()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(weights_module, "_unavailable", {})
+    failed_downloads.clear()
     assert weights.locate() == snapshot / "model.safetensors"
 
 
@@ -430,7 +441,7 @@ def test_gated_weights_name_the_licence(monkeypatch: pytest.MonkeyPatch) -> None
         raise GatedRepoError.__new__(GatedRepoError)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    weights = build(_model("uni")["weights"])
+    weights = _weights_of("uni")
     with pytest.raises(
         ValueError,
         match=r"MahmoodLab/UNI is gated: not logged in, or without access.*pytorch_model.bin.*gated: ask.*Licence: CC BY-NC-ND 4.0",
@@ -471,12 +482,12 @@ def test_phikon_s_layout_equals_transformers_own_model(tmp_path: Path) -> None:
     assert "encoder.layer.0.attention.attention.query.weight" in load_file(tmp_path / "model.safetensors")
     model = _model("phikon_v2", f"model.weights.file={tmp_path}/model.safetensors")
     small = {"embed_dim": 32, "depth": 2, "num_heads": 2}
-    model["backbone"] |= {"input_px": 64, "published_px": 64, "options": model["backbone"]["options"] | small}
+    backbone = _open(with_arguments(model, {"input_px": 64, "pretrained_img_size": 64}, small)).eval()
     x = torch.rand(2, 3, 64, 64)
-    mean, std = (torch.tensor(model["backbone"][key]).view(3, 1, 1) for key in ("mean", "std"))
+    mean, std = _pixels_of(backbone)
     with torch.no_grad():
         expected = theirs((x - mean) / std).last_hidden_state[:, 0]
-        torch.testing.assert_close(_open(model).eval()(x), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(backbone(x), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_unknown_name_in_phikon_s_layout_is_not_swallowed() -> None:
@@ -527,10 +538,10 @@ def test_ctranspath_s_published_layout_equals_torchvision_s_swin(tmp_path: Path)
     backbone = _open(model).eval()
     assert isinstance(backbone, CTransPath)
     x = torch.rand(1, 3, 224, 224)
-    mean, std = (torch.tensor(model["backbone"][key]).view(3, 1, 1) for key in ("mean", "std"))
+    mean, std = _pixels_of(backbone)
     with torch.no_grad():
         torch.testing.assert_close(backbone(x), theirs((x - mean) / std), atol=2e-4, rtol=1e-4)
-    assert weights_fingerprint(model) == fingerprint(from_ctranspath(published, []))
+    assert model.weights_fingerprint() == fingerprint(from_ctranspath(published, []))
 
 
 def test_ctranspath_s_own_checksum_is_asked_for(tmp_path: Path) -> None:
@@ -550,7 +561,7 @@ def test_efficientnet_lite0_names_a_cat_and_a_cup_of_coffee() -> None:
     import skimage.data
     from timm.data import ImageNetInfo
 
-    weights: Weights = build(_model("efficientnet_lite0")["weights"])
+    weights = _weights_of("efficientnet_lite0")
     full = timm.create_model("tf_efficientnet_lite0").eval()
     full.load_state_dict(in_order(read_tensors(weights.locate()), list(full.state_dict())))
     backbone = _open(_model("efficientnet_lite0")).eval()
@@ -584,7 +595,7 @@ def test_dinov2_s_equals_timm_s_own_features(dinov2_file: Path, side: int, tmp_p
 
 def test_dinov2_s_fingerprint_is_of_the_file_not_of_the_side(dinov2_file: Path) -> None:
     marks = {
-        weights_fingerprint(_model("dinov2_s", f"model.weights.file={dinov2_file}", f"model.backbone.input_px={side}"))
+        _model("dinov2_s", f"model.weights.file={dinov2_file}", f"model.backbone.input_px={side}").weights_fingerprint()
         for side in (56, 112)
     }
     assert marks == {fingerprint({name: t.float() for name, t in load_file(dinov2_file).items()})}

@@ -1,4 +1,4 @@
-"""Command export."""
+"""Export a stored run as ONNX: python -m cellpatch.export RUN OUT.onnx [--weights FILE]."""
 
 import argparse
 import sys
@@ -12,13 +12,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m cellpatch.export", description="Export a run as ONNX.")
     parser.add_argument("run", type=Path, help="a folder below runs_dir")
     parser.add_argument("file", type=Path, help="what to write, ending in .onnx")
-    parser.add_argument("--weights", type=Path, help="where the published weights are now, if elsewhere than then")
+    parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
     options = parser.parse_args(arguments)
     try:
-        told = export(options.run, options.file, options.weights)
+        comparison = export(options.run, options.file, options.weights)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB, {told}")
+    print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB, {comparison}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Command predict."""
+"""Classify new cells with a stored run: python -m cellpatch.predict RUN SOURCE [--out predictions.csv]."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from cellpatch.data.images.crops import Border
-from cellpatch.inference.predict import predict
+from cellpatch.inference.predict import PointOptions, predict
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.device import tune_malloc
 
@@ -17,15 +17,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="a folder below runs_dir")
     parser.add_argument("source", type=Path, help="an image, a folder of images, or a table: `path`, or image, x, y")
     parser.add_argument("--out", type=Path, default=Path("predictions.csv"))
-    parser.add_argument("--weights", type=Path, help="where the published weights are now, if elsewhere than then")
+    parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
     parser.add_argument("--um-per-px", type=float, help="scale of images with points, where they do not state it")
     parser.add_argument("--border", choices=get_args(Border), default="drop", help="of points too near to an edge")
     options = parser.parse_args(arguments)
     tune_malloc()
     try:
-        if options.um_per_px is not None and not 0 < options.um_per_px < float("inf"):
-            raise ValueError(f"--um-per-px must be finite and > 0, but got {options.um_per_px}")
-        table = predict(options.run, options.source, options.weights, options.um_per_px, options.border)
+        points = PointOptions(options.um_per_px, options.border)
+        table = predict(options.run, options.source, options.weights, points)
         with atomic_write(options.out) as temporary:
             table.to_csv(temporary, index=False)
     except (ValueError, OSError) as error:

@@ -5,9 +5,6 @@ from omegaconf import DictConfig
 
 from cellpatch.cli.usage import exit_on_value_error
 from cellpatch.config.schema import CONF, register
-from cellpatch.config.validate import check
-
-register()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -17,9 +14,10 @@ def main(config: DictConfig) -> None:
 
 def prepare_store(config: DictConfig) -> None:
     """Prepare the store of `config.data` and print what it holds."""
+    from cellpatch.config.assemble import assemble_data
     from cellpatch.data.dataset import open_store
 
-    store = open_store(check(config, "data")["data"])
+    store = open_store(assemble_data(config))
     manifest = store.manifest
     print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}, dropped {manifest.dropped or 'none'}")
     for name, count in manifest.counts.items():
@@ -27,4 +25,5 @@ def prepare_store(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    register()
     main()

@@ -1,4 +1,4 @@
-"""Command runs."""
+"""Print a grid of runs, verify them, or watch them: python -m cellpatch.runs RUNS_DIR [--csv FILE|--verify|--watch]."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cellpatch.runs.table import table
+from cellpatch.runs.table import runs_table
 from cellpatch.runtime.atomic_io import atomic_write
 
 
@@ -17,37 +17,45 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="check every run's record, files, identity and metrics instead"
     )
-    parser.add_argument("--watch", action="store_true", help="show what is running, cut off, failed and done instead")
+    parser.add_argument("--watch", action="store_true", help="show what runs, was interrupted, failed or is done")
     options = parser.parse_args(arguments)
     try:
         if options.watch:
-            from cellpatch.sweeps.status import watch  # it reads what this module writes
-
-            watch(options.runs_dir, Console())
-            return
-        if options.verify:
-            from cellpatch.runs.verify import (
-                run_folders,
-                verify,  # they read what this module writes
-            )
-
-            problems, checked = verify(options.runs_dir), len(run_folders(options.runs_dir))
-            print(
-                "\n".join([*problems, f"{checked} runs in {options.runs_dir}, {len(problems)} things not as written"])
-            )
-            sys.exit(1 if problems else 0)
-        grid = table(options.runs_dir)
+            _watch(options.runs_dir)
+        elif options.verify:
+            sys.exit(1 if _verify(options.runs_dir) else 0)
+        else:
+            _print(options.runs_dir, options.csv)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         return
-    print(grid.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    print(f"{grid['run'].nunique()} runs in {options.runs_dir}")
-    for file in sorted((options.runs_dir / ".failed").glob("[!.]*.log")):
+
+
+def _watch(runs_dir: Path) -> None:
+    from cellpatch.sweeps.status import watch  # Hydra takes a second to import
+
+    watch(runs_dir, Console())
+
+
+def _verify(runs_dir: Path) -> int:
+    from cellpatch.runs.verify import run_folders, verify  # SciPy takes half a second to import
+
+    problems = verify(runs_dir)
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    print("\n".join([*problems, f"{len(run_folders(runs_dir))} runs in {runs_dir}, {count} found"]))
+    return len(problems)
+
+
+def _print(runs_dir: Path, csv: Path | None) -> None:
+    table = runs_table(runs_dir)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print(f"{table['run'].nunique()} runs in {runs_dir}")
+    for file in sorted((runs_dir / ".failed").glob("[!.]*.log")):
         print(f"failed: {file.stem}: {file.read_text(encoding='utf-8').splitlines()[-1]}")
-    if options.csv:
-        with atomic_write(options.csv) as temporary:
-            grid.to_csv(temporary, index=False)
+    if csv:
+        with atomic_write(csv) as temporary:
+            table.to_csv(temporary, index=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Command separability."""
+"""Measure what runs' features know: python -m cellpatch.features RUN [RUN ...] [--weights FILE].
+
+Each run's card is written into its record.
+"""
 
 import argparse
 import sys
@@ -6,25 +9,25 @@ from pathlib import Path
 
 from cellpatch.inference.separability import feature_card
 from cellpatch.runs.locks import run_lock
-from cellpatch.runs.record import read_record, update_record
+from cellpatch.runs.stored_run import StoredRun
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m cellpatch.features", description="What features of runs know.")
     parser.add_argument("runs", type=Path, nargs="+", help="folders below runs_dir")
-    parser.add_argument("--weights", type=Path, help="where the published weights are now, if elsewhere than then")
+    parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
     options = parser.parse_args(arguments)
-    for run in options.runs:
+    for folder in options.runs:
         try:
-            found = feature_card(run, options.weights)
-            with run_lock(run.parent, read_record(run)["identity"]):
-                update_record(run, features=found)
+            card = feature_card(folder, options.weights)
+            with run_lock(folder.parent, StoredRun.open(folder).record.identity):
+                StoredRun.open(folder).with_features(card)
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
-        specimen = f"names the specimen in {100 * found['specimen_accuracy']:.1f} %"
-        told = ", ".join(f"{name} {share:.2f}" for name, share in found["separability"].items())
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in card.separability.items())
         print(
-            f"{run.name}: {specimen} (chance {100 * found['specimen_chance']:.1f} %); neighbours of the class: {told}"
+            f"{folder.name}: predicts the specimen of {100 * card.specimen_accuracy:.1f} % of the cells "
+            f"(chance {100 * card.specimen_chance:.1f} %); neighbours of the class: {shares}"
         )
 
 

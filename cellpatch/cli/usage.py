@@ -1,4 +1,4 @@
-"""What our commands say: their usage, what the user has to mend, the files that they made."""
+"""What train.py prints for --help, and how commands end on a user's error."""
 
 import re
 import sys
@@ -9,24 +9,12 @@ from typing import TypeVar
 
 from omegaconf import DictConfig
 
-Done = TypeVar("Done")
-
-
-def exit_on_value_error(work: Callable[[DictConfig], Done], config: DictConfig) -> Done:
-    """Do the work; a ValueError, or Ctrl-C, ends the command with its message, without a stack of calls."""
-    try:
-        return work(config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-
-
-INTERRUPTED = "interrupted: the same command goes on where it stopped"
+Result = TypeVar("Result")
+INTERRUPTED = "interrupted: the same command continues where it stopped"
 _USAGE = """\
 usage: python train.py [-m] [GROUP=NAME ...] [KEY=VALUE ...]
 
-Train one model, or with -m a grid: each of several values, by commas, with each.
+Train one model, or with -m a grid: every combination of values that are separated by commas.
 
     python train.py model=cnn data=folder data.root=DIR
     python train.py -m model=customvit flag_limit=256,1024,16384
@@ -44,8 +32,18 @@ Keys, as in conf/config.yaml:
 """
 
 
+def exit_on_value_error(work: Callable[[DictConfig], Result], config: DictConfig) -> Result:
+    """Do the work; a ValueError, or Ctrl-C, ends the command with its message, without a traceback."""
+    try:
+        return work(config)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
 def usage(conf: Path) -> str:
-    """What --help says, of the YAML files in `conf`; Hydra's own lists them a second long and leaves out comments."""
+    """The text of --help, from the YAML files in `conf`: Hydra's own takes a second and leaves out comments."""
     names: dict[str, list[str]] = {}
     for file in sorted(conf.glob("*/**/*.yaml")):
         group = file.parent.relative_to(conf).as_posix()
@@ -53,8 +51,8 @@ def usage(conf: Path) -> str:
             names.setdefault(group, []).append(file.stem)
     width = max(map(len, names)) + 4
     groups = [
-        textwrap.fill(" ".join(of), 100, initial_indent=f"  {group}".ljust(width), subsequent_indent=" " * width)
-        for group, of in names.items()
+        textwrap.fill(" ".join(choices), 100, initial_indent=f"  {group}".ljust(width), subsequent_indent=" " * width)
+        for group, choices in names.items()
     ]
     keys = re.findall(r"^(\w+: .*)$", (conf / "config.yaml").read_text(encoding="utf-8"), re.M)
     return _USAGE.format(groups="\n".join(groups), keys="\n".join(f"  {line}" for line in keys))

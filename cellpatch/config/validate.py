@@ -1,35 +1,110 @@
-"""Checks that come before any work."""
+"""Checks of a config before any work: every key, every type, every component."""
 
 import importlib
 import inspect
-from collections.abc import Iterator
-from dataclasses import fields
-from functools import cache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_type_hints
 
-from beartype import BeartypeConf
-from beartype.door import is_bearable
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from cellpatch.config.instantiate import without
+from cellpatch.config.names import NAMES, name_of, path_of
 from cellpatch.config.schema import CONF, Config
 
-# Where a `_target_` may stand, and what its class must be or derive from: it is code that a YAML or a record runs.
-PLACES = {
-    "model.backbone": ("cellpatch.models.backbone.Backbone",),
-    "model.weights": ("cellpatch.models.weights.Weights",),
-    "data": ("cellpatch.data.sources.source.Source",),
-    "data.split": ("cellpatch.data.splits.BySpecimen",),
-    "data.loading": ("cellpatch.data.loading.Loading",),
-    "data.costs": ("cellpatch.metrics.classification.Costs",),
-    "adapt": ("cellpatch.training.adaptation.FineTuning", "cellpatch.probing.probes.Probe"),
-    "augment": ("cellpatch.data.augment.DeviceAugment", "cellpatch.data.augment.AlbumentationsAugment"),
-    "optics": ("cellpatch.optics.conditions.OpticsSettings",),
-    "trainer": ("pytorch_lightning.Trainer",),
-    "logger": ("pytorch_lightning.loggers.WandbLogger",),
+# Keys beside a component's arguments: labels, and nested nodes.
+BESIDE = {
+    "model": {"name", "backbone", "weights", "recipe"},
+    "model.recipe": {"lr", "weight_decay", "warmup", "stain_gain", "stain_offset", "lora_targets"},
+    "data": {"name", "split", "loading", "costs"},
+    "adapt": {"name"},
+    "trainer": {"resume"},
 }
+RENAMED = {  # keys of 0.3.0
+    "model.backbone.published_px": "model.backbone.pretrained_img_size",
+    "model.backbone.dropped": "model.backbone.removed_layers",
+    "adapt.strengths": "adapt.l2_grid",
+    "adapt.views": "adapt.augmented_copies",
+}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A class of NAMES and checked arguments for it."""
+
+    target: type[Any]
+    arguments: Mapping[str, Any]
+
+    def build(self) -> Any:
+        return self.target(**self.arguments)
+
+
+@dataclass(frozen=True)
+class CheckedConfig:
+    """A config whose every key was checked: its components by place, and all values as a record states them."""
+
+    components: Mapping[str, Component]
+    values: dict[str, Any]
+
+    def build(self, place: str) -> Any:
+        """The component at a place; None where there is none."""
+        return self.components[place].build() if place in self.components else None
+
+
+def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
+    """Check every key and type of a config, or of one of its parts, and import what it names.
+
+    Raises ValueError that names the key: a missing value, an unknown key, a component that is not in NAMES, a value of
+    another type than the component's signature states.
+    """
+    values = _resolved(config)
+    unknown = sorted(set(values) - {field.name for field in fields(Config)})
+    if unknown:  # Hydra's + adds them whatever the schema says
+        raise ValueError(f"unknown key {', '.join(unknown)}; allowed are {[field.name for field in fields(Config)]}")
+    values["data"]["name"] = _folder_name(values["data"]["name"])
+    for key, lowest in (("seed", 0), ("flag_limit", 1)):
+        if values[key] < lowest:
+            raise ValueError(f"{key} must be >= {lowest}, but got {values[key]}")
+    weights = values["model"].get("weights")
+    if values.get("weights_dir") is not None and weights is not None and weights["file"] is None:
+        weights["file"] = _weights_file(values["model"]["name"], Path(values["weights_dir"]))
+    components = {}
+    for place, node in list(_nodes(values, "")):
+        if part is not None and place.partition(".")[0] != part:
+            continue  # checking a place imports what it names
+        if place == "trainer" and node == _shipped_trainer():
+            del node["_target_"]  # Lightning takes seconds to import, and probes do without
+            node["component"] = "lightning"
+            continue
+        component = _check_node(place, node)
+        if component is not None:
+            components[place] = component
+    return CheckedConfig(components, values)
+
+
+def check_component(place: str, node: Mapping[str, Any]) -> Component:
+    """A component as a record states it: a short name and arguments; raises ValueError as `check` does."""
+    arguments = {key: value for key, value in node.items() if key not in {"component", *BESIDE.get(place, ())}}
+    target = _locate(place, path_of(place, node.get("component")))
+    return Component(target, _check_arguments(place, target, arguments))
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ValueError(f"these keys need a value: {', '.join(f'{key}=...' for key in missing)}")
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    except InterpolationKeyError as error:
+        absent = str(error.msg).splitlines()[0]
+        model, adapt = config.model.get("name"), config.adapt.get("name")
+        raise ValueError(
+            f"{error.full_key} refers to a key that model={model} does not define ({absent}): "
+            f"is adapt={adapt} intended?"
+        ) from error
 
 
 def _folder_name(name: Any) -> str:
@@ -40,148 +115,99 @@ def _folder_name(name: Any) -> str:
     return text
 
 
-def check(config: DictConfig, part: str | None = None) -> dict[str, Any]:
-    """Resolve the config to plain values after checking every key and type in it, or in one of its parts.
-
-    Raises ValueError that names the key: a missing value, an untrusted `_target_`, a key that the target's
-    signature lacks, or a value of another type than its annotation.
-    """
-    try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise ValueError(f"these keys need a value: {', '.join(f'{key}=...' for key in missing)}")
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    except InterpolationKeyError as error:
-        chosen = " ".join(f"{key}={config[key].get('name')}" for key in ("model", "adapt"))
-        told = str(error.msg).splitlines()[0]
-        raise ValueError(
-            f"{error.full_key} is taken from another key that this config lacks ({told}): does {chosen} make sense?"
-        ) from error
-    plain["data"]["name"] = _folder_name(plain["data"]["name"])
-    if plain["seed"] < 0:
-        raise ValueError(f"seed must be >= 0, but got {plain['seed']}")
-    unknown = sorted(set(plain) - {field.name for field in fields(Config)})
-    if unknown:  # Hydra's + adds them whatever the schema says
-        raise ValueError(f"unknown key {', '.join(unknown)}; allowed are {[field.name for field in fields(Config)]}")
-    if plain["flag_limit"] < 1:
-        raise ValueError(f"flag_limit must be >= 1, but got {plain['flag_limit']}")
-    weights = plain["model"].get("weights")
-    if plain.get("weights_dir") is not None and weights is not None and weights["file"] is None:
-        weights["file"] = _file_of(plain["model"]["name"], Path(plain["weights_dir"]))
-    for place, node in _nodes(plain, ""):
-        asked = part is None or place.partition(".")[0] == part  # checking a place imports what it names
-        if asked and (place != "trainer" or node != _shipped_trainer()):  # Lightning is seconds, and probes do without
-            _check_node(place, node)
-    return plain
-
-
-def _file_of(model: str, weights_dir: Path) -> str | None:
-    """The one file there that is named after the model; None if there is none: other places may have its weights."""
+def _weights_file(model: str, weights_dir: Path) -> str | None:
+    """The one file there that is named after the model; None without one: other sources may have its weights."""
     if not weights_dir.is_dir():
         raise ValueError(f"weights_dir must be a folder, but got {weights_dir}")
-    files = [weights_dir / f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin")]
-    found = [str(file) for file in files if file.exists() or file.is_symlink()]
-    if len(found) > 1:
-        raise ValueError(f"weights_dir must hold one file of {model}, but got {found}")
-    return found[0] if found else None
-
-
-# Keys beside a target's arguments: labels and nested nodes, which train.py reads itself.
-_BESIDE = {
-    "model": {"name", "backbone", "weights", "recipe"},
-    "model.recipe": {"lr", "weight_decay", "warmup", "stain_gain", "stain_offset", "lora_targets"},
-    "data": {"name", "split", "loading", "costs"},
-    "adapt": {"name"},
-    "trainer": {"resume"},
-}
-
-
-@cache
-def _shipped_trainer() -> dict[str, Any]:
-    return OmegaConf.to_container(OmegaConf.load(CONF / "trainer" / "default.yaml"))  # type: ignore[return-value]
+    candidates = [weights_dir / f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin")]
+    files = [str(file) for file in candidates if file.exists() or file.is_symlink()]
+    if len(files) > 1:
+        raise ValueError(f"weights_dir must hold one file of {model}, but got {files}")
+    return files[0] if files else None
 
 
 def _nodes(node: dict[Any, Any], place: str) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Every node that is checked by itself: groups, components, and keys beside components."""
     for key, value in node.items():
-        here = f"{place}.{key}" if place else str(key)
+        path = f"{place}.{key}" if place else str(key)
         if isinstance(value, dict):
-            if not place or "_target_" in value or here in _BESIDE:
-                yield here, value
-            yield from _nodes(value, here)
+            if not place or "_target_" in value or path in BESIDE:
+                yield path, value
+            yield from _nodes(value, path)
         elif isinstance(value, list):
-            yield from _nodes(dict(enumerate(value)), here)
+            yield from _nodes(dict(enumerate(value)), path)
 
 
-def _check_node(place: str, node: dict[str, Any]) -> None:
-    arguments = without(node, "_target_", *_BESIDE.get(place, ()))
+def _check_node(place: str, node: dict[str, Any]) -> Component | None:
+    """Check a node in place: `_target_` becomes `component`, whole numbers become floats where floats are meant."""
+    beside = BESIDE.get(place, set())
+    arguments = {key: value for key, value in node.items() if key not in {"_target_", *beside}}
+    for key in arguments:
+        if f"{place}.{key}" in RENAMED:
+            raise ValueError(f"{place}.{key} has another name now: {RENAMED[f'{place}.{key}']}")
     if "_target_" not in node:
-        allowed: list[str] = sorted(_BESIDE.get(place, ()))
-        hints: dict[str, Any] = {}
-        open_ended = False
-    else:
-        target = _locate(place, node["_target_"])
-        parameters = inspect.signature(target).parameters
-        allowed = [name for name in parameters if name != "self"]
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        hints = _hints(target)
-    for key, value in arguments.items():
-        if key not in allowed and not open_ended:
-            raise ValueError(f"unknown key {place}.{key}; allowed are {', '.join(allowed)}")
-        if key in hints and not (is_bearable(value, hints[key], conf=_NUMBERS) and _flags_fit(value, hints[key])):
-            raise ValueError(f"{place}.{key} must be {_readable(hints[key])}, but got {value!r}")
-        if key in hints and float in (kinds := _kinds(hints[key])) and not kinds & {int, Any}:
-            node[key] = _as_floats(value)
+        if arguments:
+            raise ValueError(f"unknown key {place}.{min(arguments)}; allowed are {', '.join(sorted(beside))}")
+        return None
+    name = name_of(place, node["_target_"])
+    target = _locate(place, node.pop("_target_"))
+    checked = _check_arguments(place, target, arguments)
+    node.update(checked)
+    node["component"] = name
+    return Component(target, checked)
 
 
-def _kinds(hint: Any) -> set[Any]:
-    return {hint}.union(*map(_kinds, get_args(hint)))
+def _check_arguments(place: str, target: type[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as pydantic accepts them for the signature, in strict mode: true is no number, 1.0 no whole one."""
+    parameters = inspect.signature(target).parameters
+    allowed = [name for name in parameters if name != "self"]
+    unknown = [key for key in arguments if key not in allowed]
+    if unknown and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        raise ValueError(f"unknown key {place}.{unknown[0]}; allowed are {', '.join(allowed)}")
+    hints = _hints(target)
+    try:
+        values = _schema(target)(**{key: value for key, value in arguments.items() if key in hints})
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        if key not in arguments:
+            raise ValueError(f"{place}.{key} is missing") from error
+        raise ValueError(f"{place}.{key} must be {_readable(hints[key])}, but got {arguments[key]!r}") from error
+    return {key: getattr(values, key) if key in hints else value for key, value in arguments.items()}
 
 
-def _as_floats(value: Any) -> Any:
-    """0 and 0.0 are one setting where a number need not be whole, and so one run."""
-    if isinstance(value, list):
-        return [_as_floats(each) for each in value]
-    return float(value) if type(value) is int else value
+@lru_cache(maxsize=64)  # a schema takes milliseconds to build, and every job of a grid needs the same
+def _schema(target: Any) -> type[BaseModel]:
+    parameters, hints = inspect.signature(target).parameters, _hints(target)
+    definitions: dict[str, Any] = {
+        name: (hint, ... if parameters[name].default is inspect.Parameter.empty else parameters[name].default)
+        for name, hint in hints.items()
+        if name in parameters
+    }
+    settings = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=(), validate_default=False)
+    return create_model(target.__name__, __config__=settings, **definitions)
 
 
 def _hints(target: type[Any]) -> dict[str, Any]:
     try:
-        return get_type_hints(target.__init__)
+        hints = get_type_hints(target.__init__)
     except NameError:  # a library's annotation that exists for type checkers only
         return {}
-
-
-def _flags_fit(value: Any, hint: Any) -> bool:
-    """Whether true and false stand only where they may: to Python they are numbers, in YAML a slip."""
-    if isinstance(value, list):
-        return all(_flags_fit(each, hint) for each in value)
-    return not isinstance(value, bool) or hint in (bool, Any) or any(_flags_fit(value, arg) for arg in get_args(hint))
-
-
-_NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int is a float, as in YAML
+    return {name: hint for name, hint in hints.items() if name != "return"}
 
 
 def _readable(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
-def _locate(place: str, name: Any) -> type[Any]:
-    """The class at a place; nothing outside our namespace and the libraries of PLACES is even imported."""
-    bases = PLACES.get(place)
-    if bases is None:
-        raise ValueError(f"{place} takes no _target_, but got {name!r}; they stand at {', '.join(PLACES)}")
-    kinds = " or ".join(bases)
-    if not isinstance(name, str) or not (name.startswith("cellpatch.") or name in bases):
-        raise ValueError(f"{place}._target_ must be {kinds}, or derive from it in cellpatch, but got {name!r}")
-    target = _import(place, name)
-    if not (inspect.isclass(target) and {_import(place, base) for base in bases} & set(target.__mro__)):
-        raise ValueError(f"{place}._target_ must derive from {kinds}, but got {name!r}")
+@lru_cache(maxsize=1)  # the file does not change under a command
+def _shipped_trainer() -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "trainer" / "default.yaml")))
+
+
+def _locate(place: str, path: str) -> type[Any]:
+    """The class of an import path that NAMES lists at a place: nothing else is imported."""
+    assert path in NAMES[place], path
+    module, _, attribute = path.rpartition(".")
+    target = getattr(importlib.import_module(module), attribute)
+    assert inspect.isclass(target), path
     return target
-
-
-def _import(place: str, name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{place}._target_: there is no {name} ({error})") from error

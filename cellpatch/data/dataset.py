@@ -1,26 +1,40 @@
-"""The cells of a study: an open store, its classes, its split."""
+"""The cells of a run: an open store, its classes, its split."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from cellpatch.config.instantiate import build, without
+from cellpatch.data.loading import Loading
 from cellpatch.data.sources.source import Source, prepare_store, store_path
 from cellpatch.data.splits import BySpecimen, Split
 from cellpatch.data.store.reader import CellStore, read_manifest
-from cellpatch.runtime.cache import Last
+from cellpatch.metrics.classification import Costs
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class DataSpec:
+    """Cells before they are read: a name for people, the source, and how they are split, loaded and weighed."""
+
+    name: str
+    source: Source
+    split: BySpecimen
+    loading: Loading
+    costs: Costs
+
+    @property
+    def store_dir(self) -> Path:
+        return Path(self.loading.store_dir)
+
+
+@dataclass(frozen=True)
 class CellDataset:
-    """The classes of a study, each cell's index among them (-1 where dropped), and the split."""
+    """The classes that are studied, each cell's index among them (-1 where its class is dropped), and the split."""
 
     store: CellStore
     classes: list[str]
@@ -32,55 +46,37 @@ class CellDataset:
         return self.labels[self.split.test]
 
 
-def open_store(data: dict[str, Any]) -> CellStore:
-    """The store of a data config, prepared if it is absent; opened once in a process."""
-    return _open(prepare_store(_source(data), data["name"], Path(data["loading"]["store_dir"])))
+def open_store(data: DataSpec) -> CellStore:
+    """The store of these cells, prepared if it is absent."""
+    return _open(prepare_store(data.source, data.name, data.store_dir))
 
 
-def find_prepared(data: dict[str, Any]) -> CellStore | None:
-    """The store of a data config if it is prepared, else None."""
-    root = store_path(_source(data), data["name"], Path(data["loading"]["store_dir"]))
+def find_prepared(data: DataSpec) -> CellStore | None:
+    """The store of these cells if it is prepared, else None."""
+    root = store_path(data.source, data.name, data.store_dir)
     return _open(root) if root.exists() else None
 
 
-def _source(data: dict[str, Any]) -> Source:
-    return build(without(data, "name", "split", "loading", "costs"))
-
-
+@lru_cache(maxsize=1)  # opening checks gigabytes by checksum, and every job of a grid opens the same store
 def _open(root: Path) -> CellStore:
-    return _opened.get(root, lambda: CellStore(root))
+    return CellStore(root)
 
 
-_opened = Last[CellStore]()
-
-
-def find_store(record: Mapping[str, Any]) -> CellStore | None:
-    """The store that holds the cells of a run, if it is where the run had it; prepares nothing."""
-    store_dir = Path(record["config"]["data"]["loading"]["store_dir"])
+def find_store(store_dir: Path, fingerprint: str) -> CellStore | None:
+    """The store in a folder that holds the cells of a fingerprint; prepares nothing."""
     for file in sorted(store_dir.glob("[!.]*/manifest.json")):
         try:
-            found = read_manifest(file.parent).fingerprint
+            present = read_manifest(file.parent).fingerprint
         except ValueError as error:
-            log.warning("%s is passed over: %s", file.parent.name, error)
+            log.warning("skipped %s: %s", file.parent.name, error)
             continue
-        if found == record["data"]["fingerprint"]:
+        if present == fingerprint:
             return CellStore(file.parent)
     return None
 
 
-def need_store(record: Mapping[str, Any]) -> CellStore:
-    """As `find_store`; raises ValueError if it is not there."""
-    store = find_store(record)
-    if store is None:
-        store_dir = record["config"]["data"]["loading"]["store_dir"]
-        run = record["run"]
-        raise ValueError(f"{run}: no store in {store_dir} holds its cells: the command that trained it prepares one")
-    return store
-
-
-def open_dataset(plain: dict[str, Any], store: CellStore) -> CellDataset:
-    """Split the store's cells as the config says."""
-    by_specimen: BySpecimen = build(plain["data"]["split"])
+def open_dataset(store: CellStore, by_specimen: BySpecimen, flag_limit: int, seed: int) -> CellDataset:
+    """Split a store's cells; `seed` draws which of them a flag_limit takes."""
     classes = by_specimen.keep(store.manifest.classes)
     code = {name: i for i, name in enumerate(classes)}
     labels = np.array([code.get(name, -1) for name in store.cells["class"].astype(str)])
@@ -90,8 +86,8 @@ def open_dataset(plain: dict[str, Any], store: CellStore) -> CellDataset:
         store.cells["specimen"].astype(str).to_numpy(),
         store.cells["digest"].to_numpy(dtype="S16"),
         classes,
-        plain["flag_limit"],
+        flag_limit,
         None if given.isna().all() else given.to_numpy(),
-        plain["seed"],
+        seed,
     )
     return CellDataset(store, classes, labels, split)

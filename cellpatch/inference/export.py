@@ -1,15 +1,14 @@
 """Export a stored run as one ONNX file: native uint8 crops in, class probabilities out.
 
-python -m cellpatch.export RUN OUT.onnx [--weights FILE]
-
 Optics, normalisation and softmax are inside. Needs the extra `export` (onnx, onnxscript, onnxruntime). The file is kept
-only if ONNX Runtime's probabilities are those of the run: on its test cells where its store is at hand, else on random
-crops. Its metadata names run, classes, side and scale.
+only if ONNX Runtime's probabilities equal those of the run: on its test cells where its store is at hand, else on
+random crops. Its metadata names run, classes, side and scale.
 """
 
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ from torch import Tensor, nn
 
 from cellpatch.data.dataset import find_store
 from cellpatch.data.store.reader import Geometry
-from cellpatch.inference.predict import probabilities_of
-from cellpatch.inference.restore import geometry_of, restore
+from cellpatch.inference.restore import RestoredRun, predict_probabilities, restore
 from cellpatch.models.network import Network
-from cellpatch.runs.record import read_predictions, read_record
+from cellpatch.optics.conditions import CLEAN
 
 TOLERANCE = 1e-4  # largest difference of a probability that an export may have
 _CELLS = 256  # test cells that are compared
-_AT_A_TIME = 32
+_RANDOM_CROPS = 64
+_BATCH = 32
 
 
 class Deployed(nn.Module):
@@ -43,34 +42,41 @@ class Deployed(nn.Module):
 
 
 def export(run: Path, file: Path, weights_file: Path | None = None) -> str:
-    """Write the file, whole or not at all, and tell what it was compared with and how far they differ.
+    """Write the file, whole or not at all; reports what it was compared with and how far they differ.
 
     Tensors of a model above 1.5 GB go into a second file beside it, FILE.data. Raises ValueError for a run that cannot
     be restored, or if a probability differs by more than TOLERANCE.
     """
     if file.suffix != ".onnx":
         raise ValueError(f"the file's name must end in .onnx, but got {file}")
-    network, record = restore(run, weights_file).cpu(), read_record(run)
-    geometry = geometry_of(record)
-    facts = {"run": run.name, "cellpatch": record["cellpatch"], "classes": json.dumps(record["classes"])}
+    restored = restore(run, weights_file)
+    network, record = restored.network.cpu(), restored.stored.record
+    metadata = {
+        "run": run.name,
+        "cellpatch": record.cellpatch,
+        "classes": json.dumps(record.classes),
+        "geometry": json.dumps(asdict(restored.geometry)),
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
-        made = Path(folder) / file.name  # the second file is found by its name
-        save_onnx(network, geometry, made, facts | {"geometry": json.dumps(record["data"]["geometry"])})
-        crops, expected, what = _reference(run, record, network, geometry)
-        session = open_session(made)
-        parts = [session.run(None, {"crops": part})[0] for part in np.array_split(crops, ceil(len(crops) / _AT_A_TIME))]
-        got = np.concatenate(parts)
-        apart = float(np.abs(got - expected).max())
-        if not apart <= TOLERANCE:
-            raise ValueError(f"{file}: not written: its probabilities differ from {what} by up to {apart:.2g}")
-        for part in sorted(Path(folder).iterdir(), key=lambda part: part == made):
+        temporary = Path(folder) / file.name  # the second file is found by its name
+        save_onnx(network, restored.geometry, temporary, metadata)
+        reference = _reference(restored)
+        session = open_session(temporary)
+        parts = np.array_split(reference.crops, ceil(len(reference.crops) / _BATCH))
+        exported = np.concatenate([session.run(None, {"crops": part})[0] for part in parts])
+        difference = float(np.abs(exported - reference.probabilities).max())
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{file}: not written: its probabilities differ from {reference.description} by up to {difference:.2g}"
+            )
+        for part in sorted(Path(folder).iterdir(), key=lambda part: part == temporary):
             part.replace(file.with_name(part.name))
-    return f"compared with {what}: probabilities differ by at most {apart:.1e}"
+    return f"compared with {reference.description}: probabilities differ by at most {difference:.1e}"
 
 
-def save_onnx(network: Network, geometry: Geometry, file: Path, facts: Mapping[str, str]) -> None:
-    """Write `Deployed` of the network, on the CPU, with `facts` as metadata; the number of cells is free.
+def save_onnx(network: Network, geometry: Geometry, file: Path, metadata: Mapping[str, str]) -> None:
+    """Write `Deployed` of the network, on the CPU; the number of cells is free.
 
     Raises ValueError if the extra `export` is not installed.
     """
@@ -88,7 +94,7 @@ def save_onnx(network: Network, geometry: Geometry, file: Path, facts: Mapping[s
         output_names=["probabilities"],
         verbose=False,
     )
-    program.model.metadata_props.update(facts)
+    program.model.metadata_props.update(metadata)
     program.save(file)
 
 
@@ -101,21 +107,29 @@ def open_session(file: Path, threads: int = 0) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def _reference(
-    run: Path, record: dict[str, Any], network: Network, geometry: Geometry
-) -> tuple[UInt8[np.ndarray, "b side side 3"], Float[np.ndarray, "b classes"], str]:
-    """Crops, their probabilities, and what these are."""
-    store = find_store(record)
+@dataclass(frozen=True)
+class _Reference:
+    """Crops, the probabilities that an export must give for them, and where these come from."""
+
+    crops: UInt8[np.ndarray, "b side side 3"]
+    probabilities: Float[np.ndarray, "b classes"]
+    description: str
+
+
+def _reference(restored: RestoredRun) -> _Reference:
+    stored, network = restored.stored, restored.network
+    settings = stored.record.settings
+    store = find_store(Path(settings.data.loading.store_dir), stored.record.data.fingerprint)
     if store is None:
-        side = geometry.side_px
-        crops = np.random.default_rng(0).integers(0, 256, (64, side, side, 3), dtype=np.uint8)
-        return crops, probabilities_of(network, crops), "torch on 64 random crops (the run's store is not here)"
-    rows, probabilities = read_predictions(run)
-    clean = np.flatnonzero(rows["kind"] == "none")[:_CELLS]
-    place = {cell: i for i, cell in enumerate(store.cells["cell_id"])}
-    crops = store.crops(np.array([place[cell] for cell in rows["cell_id"].iloc[clean]]))
-    kept = record["config"]["data"]["loading"]["embedding_dtype"]
-    if "views" in record["config"]["adapt"] and kept != "float32":
-        told = f"torch on {len(clean)} test cells (the run's own features were rounded to {kept})"
-        return crops, probabilities_of(network, crops), told
-    return crops, probabilities[clean], f"the run's predictions of {len(clean)} test cells"
+        side = restored.geometry.side_px
+        crops = np.random.default_rng(0).integers(0, 256, (_RANDOM_CROPS, side, side, 3), dtype=np.uint8)
+        source = f"torch on {_RANDOM_CROPS} random crops (the run's store is not here)"
+        return _Reference(crops, predict_probabilities(network, crops), source)
+    rows, _, probabilities = stored.predictions[CLEAN]
+    index = {cell: i for i, cell in enumerate(store.cells["cell_id"])}
+    crops = store.crops(np.array([index[cell] for cell in rows["cell_id"].iloc[:_CELLS]]))
+    dtype = settings.data.loading.embedding_dtype
+    if settings.is_probe and dtype != "float32":
+        source = f"torch on {len(crops)} test cells (the run's own features were rounded to {dtype})"
+        return _Reference(crops, predict_probabilities(network, crops), source)
+    return _Reference(crops, probabilities[:_CELLS], f"the run's predictions of {len(crops)} test cells")

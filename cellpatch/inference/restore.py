@@ -1,55 +1,59 @@
-"""A stored run's network."""
+"""A stored run made ready for new crops."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from omegaconf import OmegaConf
-from safetensors.torch import load_file
+from jaxtyping import Float, UInt8
 
-from cellpatch.config.instantiate import build, without
-from cellpatch.config.validate import check
+from cellpatch.config.assemble import assemble_stored
 from cellpatch.data.store.reader import Geometry
-from cellpatch.models.backbone import load_trained
-from cellpatch.models.network import Network, build_optics, open_backbone
-from cellpatch.probing.probes import Probe
-from cellpatch.runs.record import check_files, read_record
-from cellpatch.training.adaptation import FineTuning
-from cellpatch.training.fit import new_network
+from cellpatch.models.network import Network
+from cellpatch.optics.operator import OpticalPath
+from cellpatch.runs.restore import restore_network
+from cellpatch.runs.stored_run import StoredRun
+from cellpatch.runtime.device import inference_mode
 
 
-def geometry_of(record: dict[str, Any]) -> Geometry:
-    """The geometry of the crops that a stored run takes; raises ValueError if an earlier version did not state it."""
-    if "geometry" not in record["data"]:
-        raise ValueError(f"{record['run']}: its record does not state the crops' geometry: train it with this version")
-    return Geometry(**record["data"]["geometry"])
+@dataclass(frozen=True, eq=False)
+class RestoredRun:
+    """A stored run's network, as it was evaluated, for crops of the geometry that its record states."""
+
+    stored: StoredRun
+    network: Network
+    geometry: Geometry
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Names of the classes, in the order of the probabilities."""
+        return np.array(self.stored.record.classes)
 
 
-def restore(run: Path, weights_file: Path | None = None) -> Network:
-    """The network of a stored run, as it was evaluated, for crops of the geometry that the record states.
+def restore(folder: Path, weights_file: Path | None = None) -> RestoredRun:
+    """Restore a stored run; `weights_file` is where its published weights are, if they have moved since training.
 
-    `weights_file` is where the published weights are now, if elsewhere than then. Raises ValueError if they are
-    absent or others than the run's, if its files are not as the record says, or its config builds what is not ours.
+    Raises ValueError if they are absent or others than the run's, if a file of the run is not as its record states, or
+    if the record names what is no component of cellpatch.
     """
-    check_files(run)
-    record = read_record(run)
-    config = record["config"] | {"augment": {}, "weights_dir": None}  # neither is part of what was trained
-    plain, n_classes = check(OmegaConf.create(config)), len(record["classes"])
-    geometry = geometry_of(record)
-    if weights_file is not None:
-        if "weights" not in plain["model"]:
-            raise ValueError(f"{run}: was trained from scratch: it has no published weights to look for")
-        plain["model"]["weights"]["file"] = str(weights_file)
-    adaptation: FineTuning | Probe = build(without(plain["adapt"], "name"))
-    state = load_file(run / "weights.safetensors")
-    if isinstance(adaptation, FineTuning):
-        network, _ = new_network(plain, adaptation, record["weights"], geometry, n_classes)
-        try:
-            load_trained(network, state)
-        except ValueError as error:
-            raise ValueError(f"{run}: weights.safetensors {error}") from error
-    else:
-        backbone = open_backbone(plain["model"], record["weights"])
-        head = adaptation.head({name.removeprefix("head."): t for name, t in state.items()}, record["probe"], n_classes)
-        network = Network(backbone, build_optics(plain, geometry), head).to(memory_format=torch.channels_last)
-    return network.eval()
+    stored = StoredRun.open(folder)
+    record = stored.record
+    if record.data.geometry is None:
+        raise ValueError(f"{folder}: its record does not state the crops' geometry: train it with this version")
+    try:
+        model, adaptation, optics = assemble_stored(record.settings, weights_file)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    geometry = record.data.geometry
+    path = OpticalPath(geometry.crop_px, geometry.margin_px, model.input_px, optics.via_px, optics.resize)
+    return RestoredRun(stored, restore_network(stored, model, adaptation, path), geometry)
+
+
+@inference_mode()
+def predict_probabilities(
+    network: Network, crops: UInt8[np.ndarray, "b side side 3"]
+) -> Float[np.ndarray, "b classes"]:
+    """Probabilities of stored crops, float32, on the device that the network is on."""
+    device = next(network.parameters()).device
+    return network(torch.from_numpy(crops).to(device)).softmax(dim=1).cpu().numpy()

@@ -1,12 +1,6 @@
-"""What a run's features know beside the class: the specimen, and how far classes lie apart.
-
-    python -m cellpatch.features RUN [RUN ...] [--weights FILE]
-
-It writes a card into each record.
-"""
+"""What a run's features know beside the class: the specimen, and how far classes lie apart."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +11,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cellpatch.data.dataset import need_store
 from cellpatch.inference.restore import restore
 from cellpatch.optics.conditions import CLEAN
-from cellpatch.runs.record import predictions_by_condition, read_record
+from cellpatch.runs.cards import FeatureCard
+from cellpatch.runs.stored_run import require_store
 from cellpatch.runtime.device import inference_mode
 
 FOLDS = 5
@@ -30,7 +24,7 @@ BATCH = 64
 
 
 def specimen_accuracy(features: Float[np.ndarray, "n d"], specimens: Int[np.ndarray, " n"]) -> tuple[float, float]:
-    """How often features name a cell's specimen, and how often its most frequent one would be right.
+    """Accuracy of predicting a cell's specimen from features, and that of always naming the most frequent one.
 
     Logistic regression on standardised features, five-fold cross-validation over cells, of specimens with five cells
     or more. Raises ValueError if there are fewer than two.
@@ -42,11 +36,11 @@ def specimen_accuracy(features: Float[np.ndarray, "n d"], specimens: Int[np.ndar
             f"two specimens with {FOLDS} test cells are needed, but cells per specimen are {counts.tolist()}"
         )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    found = [
+    accuracies = [
         cross_val_score(model, features[kept], specimens[kept], cv=folds).mean()
         for model in (make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)), DummyClassifier())
     ]
-    return float(found[0]), float(found[1])
+    return float(accuracies[0]), float(accuracies[1])
 
 
 def separability(
@@ -77,27 +71,27 @@ def separability(
     return {code: float((right[cells] / asked[cells]).mean()) for code, cells in of_class.items() if cells.any()}
 
 
-def feature_card(run: Path, weights_file: Path | None = None) -> dict[str, Any]:
+def feature_card(folder: Path, weights_file: Path | None = None) -> FeatureCard:
     """Both, of a stored run's test cells; raises ValueError if the crops or the weights are not at hand."""
-    record = read_record(run)
-    store = need_store(record)
-    rows, labels, _ = predictions_by_condition(run)[CLEAN]
-    place = {name: i for i, name in enumerate(store.cells["cell_id"])}
-    index = np.array([place[name] for name in rows["cell_id"]])
-    network = restore(run, weights_file)
+    restored = restore(folder, weights_file)
+    record, network = restored.stored.record, restored.network
+    store = require_store(record)
+    rows, labels, _ = restored.stored.predictions[CLEAN]
+    index_of = {name: i for i, name in enumerate(store.cells["cell_id"])}
+    cells = np.array([index_of[name] for name in rows["cell_id"]])
     with inference_mode():
-        found = [
-            network.features(torch.from_numpy(store.crops(part)))
-            for part in np.array_split(index, len(index) // BATCH + 1)
+        parts = [
+            network.features(network.pixels(torch.from_numpy(store.crops(part))))
+            for part in np.array_split(cells, len(cells) // BATCH + 1)
         ]
-    features = torch.cat(found).float().numpy()
+    features = torch.cat(parts).float().numpy()
     specimens = np.unique(rows["specimen"].to_numpy(), return_inverse=True)[1]
-    right, chance = specimen_accuracy(features, specimens)
-    apart = separability(features, labels, specimens)
-    return {
-        "specimen_accuracy": right,
-        "specimen_chance": chance,
-        "separability": {record["classes"][code]: share for code, share in apart.items()},
-        "separability_chance": 1 / len(apart),
-        "n": len(index),
-    }
+    accuracy, chance = specimen_accuracy(features, specimens)
+    shares = separability(features, labels, specimens)
+    return FeatureCard(
+        specimen_accuracy=accuracy,
+        specimen_chance=chance,
+        separability={record.classes[code]: share for code, share in shares.items()},
+        separability_chance=1 / len(shares),
+        n=len(cells),
+    )

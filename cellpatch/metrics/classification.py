@@ -1,4 +1,8 @@
-"""Metrics of stored predictions: pure functions of labels and probabilities."""
+"""Metrics of stored predictions: pure functions of labels and probabilities.
+
+Accuracy, F1, MCC and AUROC are scikit-learn's. The calibration metrics are ours, because stored scores must stay equal
+to 1e-6 on hard inputs; their docstrings say where libraries differ.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +13,16 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 ECE_BINS = 15  # equal-width bins of the highest probability, as in Guo et al., arXiv 1706.04599
-_LEAST = np.finfo(np.float32).tiny  # what a probability of zero counts as in a logarithm
+_MIN_PROBABILITY = np.finfo(np.float32).tiny  # stands in for a probability of zero in a logarithm
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What an error costs: `factor` for a confusion among the named classes, 1 for any other; no class: not told."""
+    """What an error costs: `factor` for a confusion among `classes`, 1 for any other error.
+
+    Without classes the cost-weighted error is not reported. Raises ValueError for a single class, or a factor that is
+    below 1 or not finite.
+    """
 
     classes: list[str]
     factor: float
@@ -27,7 +35,7 @@ class Costs:
             )
 
     def codes(self, classes: Sequence[str]) -> list[int]:
-        """Places of the named classes; raises ValueError if one is not of the study's."""
+        """Indices of the named classes among `classes`; raises ValueError for an unknown name."""
         unknown = sorted(set(self.classes) - set(classes))
         if unknown:
             raise ValueError(f"data.costs.classes must be of {list(classes)}, but has {unknown}")
@@ -36,7 +44,7 @@ class Costs:
     def error(
         self, labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], classes: Sequence[str]
     ) -> float:
-        """Mean cost of a cell; raises ValueError as `codes`."""
+        """Mean cost per cell; raises ValueError as `codes`."""
         costly, predicted = self.codes(classes), probabilities.argmax(axis=1)
         among = np.isin(labels, costly) & np.isin(predicted, costly)
         return float(np.where(predicted == labels, 0.0, np.where(among, self.factor, 1.0)).mean())
@@ -44,7 +52,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one class, in [0, 1]; None where it has no test cell, precision also where it was never predicted."""
+    """Scores of one class, in [0, 1].
+
+    All are None for a class without test cells. Precision is also None for a class that was never predicted.
+    """
 
     n_test: int
     precision: float | None
@@ -54,12 +65,13 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one condition, in [0, 1] but `mcc` in [-1, 1], `brier` in [0, 2], `nll` in nats.
+    """Scores under one condition.
 
-    Means over classes (balanced accuracy, macro-F1, macro AUROC one against the rest) cover the classes that have a
-    test cell. `ece`, `nll` and `brier` are of the probabilities as they are, `..._scaled` after temperature scaling.
-    `accuracy_at_80` is that of the 80 % of the cells with the highest confidence. `cost_weighted_error` is None unless
-    costs name classes. Rows of `confusion` are true classes, columns predicted ones.
+    All are in [0, 1] but `mcc` in [-1, 1], `brier` in [0, 2] and `nll` in nats. Balanced accuracy, macro-F1 and AUROC
+    (one against the rest) are means over the classes that have a test cell; `auroc` is None with a single one. `ece`,
+    `nll` and `brier` use the probabilities as they are, `..._scaled` those after temperature scaling. `accuracy_at_80`
+    covers the 80 % of the cells with the highest confidence. `cost_weighted_error` is None unless costs name classes.
+    Rows of `confusion` are true classes, columns are predicted ones.
     """
 
     n_test: int
@@ -89,7 +101,7 @@ def score_predictions(
     costs: Costs | None = None,
 ) -> Scores:
     """Scores of one condition's predictions; `temperature` was fitted on clean validation cells."""
-    from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support  # a second to import
+    from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support  # takes a second to import
 
     predicted = probabilities.argmax(axis=1)
     codes = np.arange(len(classes))
@@ -127,7 +139,10 @@ def score_predictions(
 
 
 def auroc(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
-    """Mean over the present classes of the area under the ROC curve, one against the rest; NaN for a single class."""
+    """Area under the ROC curve, one class against the rest, as a mean over the classes that have a cell; in [0, 1].
+
+    NaN if only one class has cells.
+    """
     from sklearn.metrics import roc_auc_score
 
     present = np.unique(labels)
@@ -137,40 +152,51 @@ def auroc(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n cla
 
 
 def negative_log_likelihood(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
-    """Mean of -log p of the true class, in nats; a probability of zero counts as the least positive float."""
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(chosen, _LEAST)).mean())
+    """Mean of -log p of the true class, in nats; p is at least the smallest normal 32-bit float (1.2e-38).
+
+    scikit-learn's `log_loss` clips at the resolution of the type instead, 1.2e-7 in 32 bits: an impossible true class
+    costs 16 nats there and 87 here, and probabilities of 1e-30 are all equal. It also warns if rows do not sum to 1.
+    """
+    of_true_class = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(of_true_class, _MIN_PROBABILITY)).mean())
 
 
 def brier(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
-    """Mean squared distance of the probabilities to the truth, summed over classes; in [0, 2] (Brier, 1950)."""
-    truth = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities.astype(np.float64) - truth) ** 2).sum(axis=1).mean())
+    """Mean squared distance of the probabilities to the one-hot label, summed over classes; in [0, 2] (Brier, 1950).
+
+    scikit-learn's `brier_score_loss` gives equal numbers. It warns if 32-bit rows do not sum exactly to 1, and raises
+    for a probability that rounding lifted above 1.
+    """
+    one_hot = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities.astype(np.float64) - one_hot) ** 2).sum(axis=1).mean())
 
 
 def selective_accuracy(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], coverage: float
 ) -> float:
-    """Accuracy of the share `coverage` of the cells that the model is surest of; ties keep their order."""
+    """Accuracy on the share `coverage` of the cells with the highest confidence, one cell at least.
+
+    Ties keep the order of the cells.
+    """
     kept = np.argsort(-probabilities.max(axis=1), kind="stable")[: max(1, round(coverage * len(labels)))]
     return float((probabilities[kept].argmax(axis=1) == labels[kept]).mean())
 
 
 def fit_temperature(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
-    """The temperature in [0.05, 20] with the least negative log likelihood (Guo et al., arXiv 1706.04599)."""
-    from scipy.optimize import minimize_scalar  # half a second, and reading a config does without
+    """The temperature in [0.05, 20] with the lowest negative log likelihood (Guo et al., arXiv 1706.04599)."""
+    from scipy.optimize import minimize_scalar  # takes half a second to import, and reading a config does not need it
 
-    found = minimize_scalar(
-        lambda log: negative_log_likelihood(labels, scale(probabilities, float(np.exp(log)))),
+    minimum = minimize_scalar(
+        lambda log_t: negative_log_likelihood(labels, scale(probabilities, float(np.exp(log_t)))),
         bounds=(np.log(0.05), np.log(20)),
         method="bounded",
     )
-    return float(np.exp(found.x))
+    return float(np.exp(minimum.x))
 
 
 def scale(probabilities: Float[np.ndarray, "n classes"], temperature: float) -> Float[np.ndarray, "n classes"]:
-    """Probabilities after their logits were divided by a temperature > 0: p^(1/t), normalised."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
+    """Probabilities whose logits are divided by a temperature > 0: p^(1/t), normalised to a sum of 1."""
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _MIN_PROBABILITY)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -178,18 +204,23 @@ def scale(probabilities: Float[np.ndarray, "n classes"], temperature: float) -> 
 def expected_calibration_error(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = ECE_BINS
 ) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by cells; in [0, 1]."""
+    """Mean gap between confidence and accuracy over equal-width bins, weighted by cells; in [0, 1].
+
+    Formula: Guo et al., arXiv 1706.04599. torchmetrics' `multiclass_calibration_error` differs in three ways. It sums
+    in 32 bits. It puts a confidence on a bin's border into the bin that rounding in 32 bits gives. It takes all
+    probabilities for logits if rounding lifted one of them above 1.
+    """
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, weights=confidence - correct, minlength=bins)
+    bin_of_cell = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(bin_of_cell, weights=confidence - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
 
 
 def confusion(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
 ) -> Int[np.ndarray, "classes classes"]:
-    """Counts; rows are true classes, columns predicted ones."""
+    """Number of cells; rows are true classes, columns are predicted ones."""
     from sklearn.metrics import confusion_matrix
 
     codes = np.arange(probabilities.shape[1])

@@ -1,4 +1,7 @@
-"""Scores of class counts, and counts by specimen."""
+"""Scores from class counts, and confusion matrices by specimen.
+
+Arrays of counts may have leading axes (runs, bootstrap draws); the functions keep them.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,10 +10,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
-ClassCounts = Float[np.ndarray, "*draws 3 classes"] | Int[np.ndarray, "*draws 3 classes"]  # right, true, named
+# Per class, along the second last axis: correctly predicted cells, true cells, predicted cells.
+ClassCounts = Float[np.ndarray, "*draws 3 classes"] | Int[np.ndarray, "*draws 3 classes"]
 
 
-Score = Callable[[ClassCounts], Float[np.ndarray, "*draws"]]  # accuracy, macro_f1
+Score = Callable[[ClassCounts], Float[np.ndarray, "*draws"]]  # accuracy, macro_f1, class_f1(code)
 
 
 def confusions_by_specimen(
@@ -19,40 +23,40 @@ def confusions_by_specimen(
     specimens: Shaped[np.ndarray, " n"] | pd.Series,
     n_classes: int,
 ) -> Int[np.ndarray, "specimens classes classes"]:
-    """One confusion matrix a specimen, in the order of their sorted names; rows are true classes."""
-    code, names = pd.factorize(specimens)  # of categories in the order of their first cells, not sorted
-    place = np.argsort(np.argsort(np.asarray(names, str)))
+    """One confusion matrix per specimen, in the order of their sorted names; rows are true classes."""
+    code, names = pd.factorize(specimens)  # codes of categories follow the order of their first cells, unsorted
+    rank = np.argsort(np.argsort(np.asarray(names, str)))
     shape = (len(names), n_classes, n_classes)
-    flat = np.ravel_multi_index((place[code], labels, predicted), shape)
+    flat = np.ravel_multi_index((rank[code], labels, predicted), shape)
     return np.bincount(flat, minlength=np.prod(shape)).reshape(shape)
 
 
 def class_counts(confusions: Shaped[np.ndarray, "*some classes classes"]) -> Shaped[np.ndarray, "*some 3 classes"]:
-    """Of confusion matrices the cells of each class that were rightly named so, that are so, and that were named so."""
-    right = np.diagonal(confusions, axis1=-2, axis2=-1)
-    return np.stack([right, confusions.sum(axis=-1), confusions.sum(axis=-2)], axis=-2)
+    """For each class of confusion matrices: correctly predicted cells, true cells, predicted cells."""
+    correct = np.diagonal(confusions, axis1=-2, axis2=-1)
+    return np.stack([correct, confusions.sum(axis=-1), confusions.sum(axis=-2)], axis=-2)
 
 
 def accuracy(counts: ClassCounts) -> Float[np.ndarray, "*draws"]:
-    """Share of the cells that were rightly named."""
-    right, true, _ = np.moveaxis(counts.sum(axis=-1), -1, 0)
-    return np.asarray(right / true)
+    """Share of correctly predicted cells, in [0, 1]."""
+    correct, true, _ = np.moveaxis(counts.sum(axis=-1), -1, 0)
+    return np.asarray(correct / true)
 
 
 def macro_f1(counts: ClassCounts) -> Float[np.ndarray, "*draws"]:
-    """Mean F1 over the classes that have a true cell, as in a run's record."""
-    right, true, named = np.moveaxis(counts, -2, 0)
-    f1 = np.divide(2 * right, true + named, out=np.zeros(right.shape), where=true + named > 0)
+    """Mean F1 over the classes that have a true cell, as in a run's record; in [0, 1]."""
+    correct, true, predicted = np.moveaxis(counts, -2, 0)
+    f1 = np.divide(2 * correct, true + predicted, out=np.zeros(correct.shape), where=true + predicted > 0)
     return np.asarray(np.where(true > 0, f1, 0).sum(axis=-1) / (true > 0).sum(axis=-1))
 
 
-@cache
+@cache  # a cache: equal classes must give the same function, because the analysis caches results by score function
 def class_f1(code: int) -> Score:
-    """F1 of one class: 0 where it is neither there nor named."""
+    """F1 of one class, in [0, 1]; 0 if it has neither true nor predicted cells."""
 
     def score(counts: ClassCounts) -> Float[np.ndarray, "*draws"]:
-        right, true, named = np.moveaxis(counts[..., code], -1, 0)
-        both = true + named
-        return np.asarray(np.divide(2.0 * right, both, out=np.zeros(both.shape), where=both > 0))
+        correct, true, predicted = np.moveaxis(counts[..., code], -1, 0)
+        total = true + predicted
+        return np.asarray(np.divide(2.0 * correct, total, out=np.zeros(total.shape), where=total > 0))
 
     return score

@@ -1,4 +1,4 @@
-"""What every backbone is, and what all of them need."""
+"""The contract of a backbone, and functions that work on any of them."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,19 +13,19 @@ from torch.utils.flop_counter import FlopCounterMode
 class Backbone(nn.Module):
     """Maps [b, 3, input_px, input_px] in [0, 1] to features [b, num_features].
 
-    Frozen parameters get no gradient, and a module without a trained parameter stays in eval mode whatever
-    `train` says: its batch norms keep their statistics.
+    Frozen parameters get no gradient. A module without trained parameters stays in eval mode when `train` is called,
+    so its batch norms keep their statistics.
     """
 
     input_px: int
     num_features: int
 
     def layers(self) -> list[list[str]]:
-        """Names of the parameters from input to output, in the groups that fine-tuning treats alike."""
+        """Names of the parameters from input to output, one list per layer of layer-wise fine-tuning."""
         layers: list[list[str]] = []
         for names in self._groups():
             if layers and all(self.get_parameter(name).ndim < 2 for name in names):
-                layers[-1] += names  # a closing norm belongs to the block before it
+                layers[-1] += names  # a final norm belongs to the block before it
             else:
                 layers.append(names)
         return layers
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
 
 
 class PretrainableBackbone(Backbone):
-    """A backbone that published weights can be loaded into; `net` is the network that they were published for."""
+    """A backbone that can load published weights; `net` is the network that they were published for."""
 
     net: Any
 
@@ -59,25 +59,25 @@ class PretrainableBackbone(Backbone):
 
 
 def check_shapes(backbone: Backbone) -> None:
-    """Raise ValueError unless the backbone, which lies on the meta device, maps its input to [b, num_features]."""
-    side, wanted = backbone.input_px, (2, backbone.num_features)
+    """Raise ValueError unless a backbone on the meta device maps its input to [b, num_features]."""
+    side, expected = backbone.input_px, (2, backbone.num_features)
     try:
-        found = backbone.eval()(torch.empty(2, 3, side, side, device="meta")).shape
+        shape = backbone.eval()(torch.empty(2, 3, side, side, device="meta")).shape
     except RuntimeError as error:
         raise ValueError(f"model.backbone cannot take an input of {side} px: {error}") from error
-    if found != wanted:
-        raise ValueError(f"model.backbone must give features {wanted} of two cells, but gives {tuple(found)}")
+    if shape != expected:
+        raise ValueError(f"model.backbone must map two cells to features {expected}, but gives {tuple(shape)}")
 
 
 def freeze_all_but(backbone: Backbone, trained: set[str]) -> None:
-    """Let gradients reach the named parameters only."""
+    """Require gradients for the named parameters only."""
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad = name in trained
     backbone.train(backbone.training)
 
 
 def frozen_parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The largest submodules (or `module` itself) that have parameters, none of them trained."""
+    """Names and modules of the largest submodules (or `module` itself) that have only frozen parameters."""
     parameters = list(module.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         yield name, module
@@ -87,40 +87,42 @@ def frozen_parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Mo
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state less what is frozen: all that training can have changed."""
-    frozen = tuple(f"{name}." if name else "" for name, _ in frozen_parts(module))
-    still = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    """The state without frozen tensors: everything that training can change."""
+    prefixes = tuple(f"{name}." if name else "" for name, _ in frozen_parts(module))
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     state = module.state_dict()
-    return {name: value for name, value in state.items() if not name.startswith(frozen) and name not in still}
+    return {name: value for name, value in state.items() if not name.startswith(prefixes) and name not in frozen}
 
 
 def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put back what `trained_state` gave; raises ValueError for more, less or other shapes than it gives."""
+    """Load what `trained_state` returned; raises ValueError if names, shapes or types differ from it."""
     check_fit(trained_state(module), state)
     module.load_state_dict(state, strict=False)
 
 
-def check_fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError that lists the first differences unless the tensors have the wanted names, shapes and kinds.
+def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError that lists the first differences unless the tensors have the expected names, shapes and types.
 
-    Kinds are real, complex and whole numbers: 16 bits or 32 make no difference.
+    Types are real, complex and whole numbers; their precision may differ.
     """
-    lacking = [name for name in wanted if name not in tensors]
-    strange = [name for name in tensors if name not in wanted]
-    shapes = [
-        f"{name} {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
-        for name in wanted
-        if name in tensors and tensors[name].shape != wanted[name].shape
-    ]
-    kinds = [
-        f"{name} {tensors[name].dtype} instead of {wanted[name].dtype}"
-        for name in wanted
-        if name in tensors and _kind(tensors[name]) != _kind(wanted[name])
-    ]
-    problems = {"lacks": lacking, "has too much": strange, "has other shapes": shapes, "has other numbers": kinds}
+    shared = [name for name in expected if name in tensors]
+    problems = {
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
+        "of other shapes": [
+            f"{name} {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
+            for name in shared
+            if tensors[name].shape != expected[name].shape
+        ],
+        "of other types": [
+            f"{name} {tensors[name].dtype} instead of {expected[name].dtype}"
+            for name in shared
+            if _kind(tensors[name]) != _kind(expected[name])
+        ],
+    }
     if any(problems.values()):
-        told = "; ".join(f"{what} {len(names)}: {names[:5]}" for what, names in problems.items() if names)
-        raise ValueError(f"does not fit the architecture: it {told}")
+        listed = "; ".join(f"{len(names)} {what}: {names[:5]}" for what, names in problems.items() if names)
+        raise ValueError(f"does not fit the architecture: tensors {listed}")
 
 
 def _kind(tensor: Tensor) -> tuple[bool, bool]:
@@ -145,14 +147,14 @@ class Normalise(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable and frozen parameters."""
+    """Number of all parameters, trained and frozen."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_macs(backbone: Backbone) -> int:
-    """Multiply-accumulates of one forward pass of one input (convolutions and matrix products).
+    """Multiply-accumulates of a forward pass of one cell (convolutions and matrix products).
 
-    A backbone on the meta device is counted without memory or arithmetic.
+    On the meta device it needs neither memory nor arithmetic.
     """
     was_training = backbone.training
     backbone.eval()

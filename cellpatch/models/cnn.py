@@ -1,4 +1,4 @@
-"""A plain convolutional network: the floor that a larger model has to beat."""
+"""A small convolutional network: the baseline that a larger model has to beat."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,9 @@ from cellpatch.models.backbone import Backbone, Normalise
 class CNN(Backbone):
     """Stages of two 3x3 convolutions, each stage ending in a 2x2 max pool, then the mean over the map.
 
-    With widths 32, 64, 128, 256 at 40x40: 1.17 M parameters, 82 MMAC; the map before pooling is 5x5.
-    The study names a "CNN" without its shape [P]; this shape is our choice [O]. Raises ValueError without widths > 0.
+    With widths 32, 64, 128, 256 at 40x40: 1.17 M parameters, 82 MMAC; the map before the mean is 5x5.
+    arXiv 2603.04081 names a "CNN" without its shape; this shape is our choice. Raises ValueError unless there is at
+    least one width and all are > 0.
     """
 
     def __init__(
@@ -24,7 +25,7 @@ class CNN(Backbone):
     ) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
-            raise ValueError(f"widths must name at least one, each > 0, but got {list(widths)}")
+            raise ValueError(f"widths must have at least one value, each > 0, but got {list(widths)}")
         self.input_px = input_px
         self.num_features = widths[-1]
         self.normalise = Normalise(mean, std)

@@ -11,7 +11,8 @@ from cellpatch.models.timm import TimmBackbone
 class ConvStem(nn.Module):
     """Two 3x3 convolutions of stride 2 and a 1x1 convolution in place of Swin's 4x4 patch embedding.
 
-    The signature is what timm's Swin gives its patch embedding; tensors are named as in the published file.
+    The parameters are those that timm's Swin passes to its patch embedding. Tensors have the names of the published
+    file.
     """
 
     def __init__(
@@ -45,14 +46,14 @@ class ConvStem(nn.Module):
 
 
 class CTransPath(TimmBackbone):
-    """Swin-T with `ConvStem`; its windows are fixed, so its input side is the published one."""
+    """Swin-T with `ConvStem`. Its windows are fixed, so the input side must be the published one."""
 
     by_stage = False
 
     def _create(self, architecture: str, options: dict[str, Any]) -> Any:
         if self.input_px != self.pretrained_img_size:
             raise ValueError(
-                f"model.backbone.input_px must be {self.pretrained_img_size}, but got {self.input_px}: {architecture} has "
-                "fixed windows of 7x7 tokens and no positions that could be resampled"
+                f"model.backbone.input_px must be {self.pretrained_img_size}, but got {self.input_px}: "
+                f"{architecture} has fixed windows of 7x7 tokens and no positions to resample"
             )
         return super()._create(architecture, options | {"embed_layer": ConvStem})

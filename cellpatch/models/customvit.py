@@ -1,17 +1,17 @@
-"""CustomViT: a Vision Transformer for cells of 40x40 pixels (arXiv 2603.04081 names it; its shape is ours).
+"""CustomViT: a Vision Transformer for cells of 40x40 pixels. arXiv 2603.04081 names it; its shape is our choice.
 
-What differs from a textbook ViT (Dosovitskiy et al., arXiv 2010.11929), and why:
+How it differs from a textbook ViT (Dosovitskiy et al., arXiv 2010.11929), and why:
 
-* Four 3x3 and 7x7 convolutions make tokens of 8 px that overlap (Xiao et al., arXiv 2106.14881): edges and colour are
-  local, and a few thousand cells are too few to learn that from linear patches. Of all that was tried this counts most.
-* Tokens of 8 px (2 um at 0.25 um/px) instead of 16: a 40x40 input in 16-px tokens is 6 tokens. Smaller ones, of 4 or
-  5 px, cost two to three and a half times as much and were better on no more than one of two data sets.
-* A depthwise 3x3 convolution over the token grid inside each MLP (Li et al., LocalViT, arXiv 2104.05707): a
-  token sees its neighbours before attention has learnt to.
-* Position = row + column: 10 vectors instead of 25 to learn.
+* Four 3x3 and 7x7 convolutions make overlapping tokens of 8 px (Xiao et al., arXiv 2106.14881). Edges and colour are
+  local, and a few thousand cells are too few to learn that from linear patches. This change has the largest effect.
+* Tokens of 8 px (2 um at 0.25 um/px) instead of 16: a 40x40 input has only 6 tokens of 16 px. Tokens of 4 or 5 px cost
+  two to three and a half times as much and were better on at most one of two data sets.
+* A depthwise 3x3 convolution over the token grid inside each MLP (Li et al., LocalViT, arXiv 2104.05707). A token sees
+  its neighbours before attention has learnt to.
+* Position = row + column: 10 learnt vectors instead of 25.
 * Mean over the tokens instead of a class token: every token gets a gradient from the first step.
 
-docs/customvit.md has what each of these is worth in real runs.
+docs/customvit.md reports the effect of each change in real runs.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from cellpatch.models.backbone import Backbone, Normalise
 
 
 class Stem(nn.Module):
-    """Four convolutions, the second (for even tokens) and the last with strides.
+    """Four convolutions; the last has a stride, and so has the second if the token side is even.
 
     Maps [b, 3, h, w] to [b, h / token, w / token, dim].
     """
@@ -64,7 +64,7 @@ class Attention(nn.Module):
 
 
 class LocalMLP(nn.Module):
-    """An MLP whose hidden layer is a map: its depthwise 3x3 convolution is added before the activation."""
+    """An MLP that adds a depthwise 3x3 convolution of its hidden layer, as a map, before the activation."""
 
     def __init__(self, dim: int, side: int) -> None:
         super().__init__()
@@ -96,12 +96,12 @@ class CustomViT(Backbone):
     """Convolutional stem, pre-norm blocks with local MLPs, mean of the tokens.
 
     With dim 128, depth 4, 4 heads, tokens of 8 px at 40x40: 1.27 M parameters, 54 MMAC.
-    Raises ValueError if the tokens do not tile the input, or the heads do not divide dim.
+    Raises ValueError if the tokens do not tile the input, the heads do not divide dim, or a value is out of range.
     """
 
     stem: nn.Module
 
-    def __init__(
+    def __init__(  # its parameters are the keys of conf/model/customvit.yaml
         self,
         input_px: int,
         token_px: int,

@@ -9,12 +9,12 @@ from cellpatch.models.backbone import Backbone, Normalise
 
 
 class NIN(Backbone):
-    """Three stages of one spatial convolution and two 1x1 convolutions, a small network at each place.
+    """Three stages of one spatial convolution and two 1x1 convolutions: a small network at each pixel.
 
-    The paper's CIFAR network has these sides (5, 5, 3) and three times the width, max and average pooling
-    between the stages, dropout, and no batch norm, which we add. With widths 64, 96, 128 at 40x40:
-    0.33 M parameters, 104 MMAC; the map before the mean is 10x10. The study names a "NIN" without its
-    shape [P]; this shape is our choice [O].
+    Kernel sides (5, 5, 3), dropout, and max and average pooling between the stages are those of the CIFAR network of
+    arXiv 1312.4400. That network is three times as wide and has no batch norm, which we add. With widths 64, 96, 128 at
+    40x40: 0.33 M parameters, 104 MMAC; the map before the mean is 10x10. arXiv 2603.04081 names a "NIN" without its
+    shape; this shape is our choice. Raises ValueError unless there are three widths > 0 and dropout is in [0, 1).
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """What a model is before it is built: its name, its architecture, its published weights."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -12,20 +13,25 @@ from cellpatch.models.weights import Weights, fingerprint
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model of conf/model: `create` builds its backbone with random values; `weights` are published ones, or None.
+    """A model of conf/model: the class of its backbone with arguments; `weights` are published ones, or None.
 
-    `key` is equal for equal architectures and arguments.
+    `key` is equal for equal classes and arguments.
     """
 
     name: str = field(compare=False)
     input_px: int
-    create: Callable[[], Backbone] = field(compare=False)
+    backbone_class: type[Backbone] = field(compare=False)
+    arguments: Mapping[str, Any] = field(compare=False)
     weights: Weights | None
     key: str
 
     @property
     def pretrained(self) -> bool:
         return self.weights is not None
+
+    def create(self) -> Backbone:
+        """The backbone with random values."""
+        return self.backbone_class(**self.arguments)
 
     def on_meta(self) -> Backbone:
         """The backbone without memory: shapes alone."""

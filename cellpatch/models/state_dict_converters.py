@@ -1,4 +1,4 @@
-"""From the names that tensors have in a published file to timm's names of today: pure functions."""
+"""Rename the tensors of a published file to the names that today's timm uses: pure functions."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,28 +9,28 @@ from torch import Tensor
 Tensors = dict[str, Tensor]
 
 
-def from_timm(tensors: Mapping[str, Tensor], wanted: Sequence[str]) -> Tensors:
-    """timm's own names, less a classifier where none is wanted."""
+def from_timm(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
+    """timm's own names; drops a classifier that is not among `names`."""
     classifier = re.compile(r"(head|fc|classifier|head\.fc)\.(weight|bias)$")
-    return {name: tensor for name, tensor in tensors.items() if name in wanted or not classifier.match(name)}
+    return {name: tensor for name, tensor in tensors.items() if name in names or not classifier.match(name)}
 
 
-def in_order(tensors: Mapping[str, Tensor], wanted: Sequence[str]) -> Tensors:
-    """The wanted tensors under other names, in the same order; a classifier (weight, bias) may follow."""
-    if len(tensors) - len(wanted) not in (0, 2):
-        raise ValueError(f"has {len(tensors)} tensors instead of {len(wanted)} and at most a classifier's 2")
-    return dict(zip(wanted, tensors.values(), strict=False))
+def in_order(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
+    """The tensors of `names` in the same order under other names; drops a classifier (weight, bias) that may follow."""
+    if len(tensors) - len(names) not in (0, 2):
+        raise ValueError(f"has {len(tensors)} tensors instead of {len(names)} and at most a classifier's 2")
+    return dict(zip(names, tensors.values(), strict=False))
 
 
-def from_ctranspath(tensors: Mapping[str, Tensor], wanted: Sequence[str]) -> Tensors:
+def from_ctranspath(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
     """Names of timm 0.5.4, with which CTransPath was published.
 
-    A stage's down-sampling then closed the stage and now opens the next one; masks and indices of the
-    windows were stored and are now computed; a classifier is left out.
+    In 0.5.4 a stage's down-sampling ended the stage; today it begins the next one. Masks and indices of the windows
+    were stored; today they are computed. A classifier is dropped.
     """
     computed = re.compile(r".*(attn_mask|relative_position_index)$|head\.")
     return {
-        re.sub(r"^layers\.(\d+)\.downsample", lambda found: f"layers.{int(found[1]) + 1}.downsample", name): tensor
+        re.sub(r"^layers\.(\d+)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", name): tensor
         for name, tensor in tensors.items()
         if not computed.match(name)
     }
@@ -47,24 +47,25 @@ _DINOV2 = [
 ]
 
 
-def from_transformers_dinov2(tensors: Mapping[str, Tensor], wanted: Sequence[str]) -> Tensors:
-    """Names of Hugging Face's Dinov2Model; its query, key and value are one matrix here, its mask token is unused."""
-    named: Tensors = {}
+def from_transformers_dinov2(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
+    """Names of Hugging Face's Dinov2Model; joins query, key and value into one matrix and drops the mask token."""
+    renamed: Tensors = {}
     for published, tensor in tensors.items():
         name = published
         for pattern, replacement in _DINOV2:
             name = re.sub(pattern, replacement, name)
         if name != "embeddings.mask_token":
-            named[name] = tensor
-    for name in list(named):
+            renamed[name] = tensor
+    for name in list(renamed):
         if ".attention.attention.query." in name:
             parts = [name.replace("query", part) for part in ("query", "key", "value")]
-            if all(part in named for part in parts):
-                whole = name.replace("attention.attention.query", "attn.qkv")
-                named[whole] = torch.cat([named.pop(part) for part in parts])
-    return named
+            if all(part in renamed for part in parts):
+                joined = name.replace("attention.attention.query", "attn.qkv")
+                renamed[joined] = torch.cat([renamed.pop(part) for part in parts])
+    return renamed
 
 
+# By the `layout` of Weights.
 STATE_DICT_CONVERTERS: dict[str, Callable[[Mapping[str, Tensor], Sequence[str]], Tensors]] = {
     "timm": from_timm,
     "in_order": in_order,

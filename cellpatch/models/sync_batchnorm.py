@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics are those of the whole batch that several processes share."""
+"""Batch normalisation with statistics of the whole batch that several processes share."""
 
 from functools import partial
 from typing import Any
@@ -12,11 +12,11 @@ from torch.nn.functional import batch_norm
 
 
 def sync_batchnorm(network: nn.Module) -> None:
-    """Let every batch normalisation of the network take its statistics over all processes; in place, names stay.
+    """Make every batch normalisation of the network compute its statistics over all processes; in place, names stay.
 
-    As `torch.nn.SyncBatchNorm`, but on CPUs too, and it keeps the activation that timm's networks have in the layer,
-    which torch's own conversion drops. Each process must hold a share of every batch; shares may differ in size. A
-    batch of fewer cells than processes counts a cell more than once.
+    `torch.nn.SyncBatchNorm` and the layers of `timm.layers.convert_sync_batchnorm` raise for tensors on a CPU. torch's
+    conversion also drops the activation that timm's networks have inside the layer. Each process must hold a share of
+    every batch; the shares may differ in size. A batch of fewer cells than processes counts a cell more than once.
     """
     for layer in network.modules():
         if isinstance(layer, BatchNormAct2d):
@@ -26,7 +26,7 @@ def sync_batchnorm(network: nn.Module) -> None:
 
 
 class _Total(torch.autograd.Function):
-    """The sum over all processes, and so is its gradient."""
+    """The sum over all processes; its gradient is the sum of the gradients of all processes."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:

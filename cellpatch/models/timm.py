@@ -16,18 +16,17 @@ from cellpatch.models.backbone import Normalise, PretrainableBackbone, check_fit
 class TimmBackbone(PretrainableBackbone):
     """One of timm's networks without its classifier.
 
-    `options` go to timm's constructor. `pretrained_img_size` is the side that published weights were made for, null
-    for a network that takes any side; weights are loaded at that side and their position embeddings then
-    resampled to `input_px` (bicubic, antialiased: timm's). `pooling` is the architecture's own, or
-    `token_and_mean`: the class token joined to the mean of the patch tokens, registers left out. `strides`
-    sets the stride of named convolutions and `removed_layers` removes named layers: so a network made for 224 px
-    keeps a map of 5x5 at 40 px. Raises ValueError for an unknown architecture, option or layer, and for a
-    side that the network cannot take.
+    `options` go to timm's constructor. `pretrained_img_size` is the side of the published weights, null for a network
+    that takes any side. Weights are loaded at that side; then timm resamples their position embeddings to
+    `input_px` (bicubic, antialiased). `pooling` is the architecture's own, or `token_and_mean`: the class token joined
+    to the mean of the patch tokens, without registers. `strides` sets the stride of named convolutions, and
+    `removed_layers` replaces named layers by the identity. Both keep a map of 5x5 at 40 px in networks for 224 px.
+    Raises ValueError for an unknown architecture, option or layer, and for a side that the network cannot take.
     """
 
-    by_stage = True  # fine-tuning groups: a stage of a convolutional network; a ViT has blocks only
+    by_stage = True  # a layer of fine-tuning is a stage of a convolutional network; a ViT has blocks only
 
-    def __init__(
+    def __init__(  # its parameters are the keys of conf/model/*.yaml
         self,
         architecture: str,
         input_px: int,
@@ -48,7 +47,9 @@ class TimmBackbone(PretrainableBackbone):
         for name, stride in strides.items():
             layer = _layer(self.net, name)
             if not hasattr(layer, "stride") or stride < 1:
-                raise ValueError(f"model.backbone.strides are >= 1 of layers that have one, but got {name}: {stride}")
+                raise ValueError(
+                    f"model.backbone.strides must be >= 1 and of layers with a stride, but got {name}: {stride}"
+                )
             layer.stride = (stride, stride)
         for name in removed_layers:
             parent, _, leaf = name.rpartition(".")
@@ -59,12 +60,12 @@ class TimmBackbone(PretrainableBackbone):
         self.num_features = self.net.head_hidden_size * (2 if pooling == "token_and_mean" else 1)
 
     def _create(self, architecture: str, options: dict[str, Any]) -> Any:
-        other_weights = sorted({"pretrained", "checkpoint_path", "cache_dir"} & options.keys())
-        other_weights += [key for key in options if key.startswith("pretrained_cfg")]
-        if other_weights or not re.fullmatch(r"[\w.]+", architecture):
+        weight_options = sorted({"pretrained", "checkpoint_path", "cache_dir"} & options.keys())
+        weight_options += [key for key in options if key.startswith("pretrained_cfg")]
+        if weight_options or not re.fullmatch(r"[\w.]+", architecture):
             raise ValueError(
-                f"model.backbone.architecture is a name of timm's and options hold no {other_weights or 'weights'}: "
-                f"weights come through model.weights, but got {architecture}"
+                f"model.backbone.architecture must be a name of timm's whose options hold no "
+                f"{weight_options or 'weights'}, but got {architecture}: weights come through model.weights"
             )
         if self.pretrained_img_size is not None:
             options["img_size"] = self.input_px
@@ -73,7 +74,7 @@ class TimmBackbone(PretrainableBackbone):
         except (RuntimeError, TypeError, AssertionError) as error:
             raise ValueError(f"model.backbone: timm cannot build {architecture} with {options}: {error}") from error
         if not hasattr(net, "head_hidden_size"):
-            raise ValueError(f"model.backbone: {architecture} with {options} gives no features of one size")
+            raise ValueError(f"model.backbone: {architecture} with {options} has no fixed number of features")
         if self.pretrained_img_size is not None:
             self._check_side(architecture, net)
         return net
@@ -82,8 +83,8 @@ class TimmBackbone(PretrainableBackbone):
         patch_px = net.patch_embed.patch_size[0]
         if self.input_px % patch_px or self.input_px < 2 * patch_px:
             raise ValueError(
-                f"model.backbone.input_px of {architecture} must be a multiple of its patches' {patch_px} px, two at "
-                f"least ({', '.join(str(n * patch_px) for n in range(2, 9))} ...), but got {self.input_px}"
+                f"model.backbone.input_px of {architecture} must be a multiple of its patches' {patch_px} px, at least "
+                f"two patches ({', '.join(str(n * patch_px) for n in range(2, 9))} ...), but got {self.input_px}"
             )
 
     def check_published(self, tensors: Mapping[str, Tensor]) -> None:
@@ -93,7 +94,7 @@ class TimmBackbone(PretrainableBackbone):
         self._set_side(self.input_px)
 
     def load_published(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load published weights that `check_published` let pass, then resample their positions to the input side."""
+        """Load published weights that `check_published` accepts, then resample their positions to the input side."""
         self._set_side(self.pretrained_img_size)
         self.net.load_state_dict(tensors)
         self._set_side(self.input_px)

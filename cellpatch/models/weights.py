@@ -1,4 +1,4 @@
-"""Published weights: where they come from, what they are called there, and a fingerprint of what was loaded."""
+"""Published weights: where they come from, how to read them safely, and their fingerprint."""
 
 import hashlib
 import importlib.util
@@ -15,20 +15,46 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cellpatch.models.state_dict_converters import STATE_DICT_CONVERTERS
 from cellpatch.models.backbone import PretrainableBackbone
+from cellpatch.models.state_dict_converters import STATE_DICT_CONVERTERS
 from cellpatch.runtime.atomic_io import sha256_of
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS, UnavailableError
 
 
+class _FailedDownloads:
+    """Files that the hub did not deliver, each with the reason.
+
+    A cache, because a failed request takes 20 s and every job of a grid makes the same one. It lives as long as the
+    process; a file that is delivered is never in it.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: dict[tuple[str, str], str] = {}
+
+    def raise_if_known(self, hub: str, hub_file: str) -> None:
+        """Raise UnavailableError for a file that was not delivered before."""
+        reason = self._reasons.get((hub, hub_file))
+        if reason is not None:
+            raise UnavailableError(reason)
+
+    def add(self, hub: str, hub_file: str, reason: str) -> None:
+        self._reasons[hub, hub_file] = reason
+
+    def clear(self) -> None:
+        self._reasons.clear()
+
+
+failed_downloads = _FailedDownloads()
+
+
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights of a pretrained model are, and on which terms.
+    """Where the weights of a pretrained model are, and under which terms.
 
-    They are looked for in this order: `file` (safetensors, or a .pth or .bin that opens without running
-    code), `package` (MODULE/FILE inside an installed Python package, whose distribution `install` names),
-    `hub` (Hugging Face's cache, then the hub) under `hub_file`. `layout` says whose names the tensors have.
-    The file's sha256 is checked where `sha256` gives it, and where the hub's cache does (it names large files by it).
+    Sources in order: `file` (safetensors, or a .pth or .bin that opens without running code), `package` (MODULE/FILE
+    inside an installed Python package, whose distribution `install` names), and `hub_file` of `hub` (Hugging Face's
+    cache, then the hub). `layout` names the convention of the tensors' names. The file's sha256 is checked if `sha256`
+    gives it, or if the hub's cache does: it names large files by their checksum.
     """
 
     file: str | None
@@ -42,30 +68,33 @@ class Weights:
     terms: str
 
     def locate(self) -> Path:
-        """The file on this machine, fetched from the hub if need be; raises ValueError that says how to get it."""
+        """The file on this machine, downloaded from the hub if necessary.
+
+        Raises UnavailableError, a ValueError, that says how to get the file.
+        """
         if self.file is not None:
             if not Path(self.file).is_file():
-                raise UnavailableError(f"model.weights.file: there is no file {self.file}. {self._how()}")
+                raise UnavailableError(f"model.weights.file: there is no file {self.file}. {self._instructions()}")
             return Path(self.file)
         if self.package is not None:
-            found = _in_package(self.package)
-            if found is not None:
-                return found
+            packaged = _in_package(self.package)
+            if packaged is not None:
+                return packaged
         if self.hub is not None and self.hub_file is not None:
             return self._from_hub(self.hub, self.hub_file)
-        raise UnavailableError(f"the weights are not on this machine. {self._how()}")
+        raise UnavailableError(f"the weights are not on this machine. {self._instructions()}")
 
     def read(self, backbone: PretrainableBackbone) -> dict[str, Tensor]:
         """The tensors under the backbone's names, in float32; the backbone may lie on the meta device.
 
-        Raises ValueError that names the file: absent, unreadable, holding code, altered, not finite, or of other
-        names and shapes than the backbone's at its published side.
+        Raises ValueError that names the file if it is missing, unreadable, altered, or contains code. Raises it too
+        for values that are not finite, and for names and shapes that differ from the backbone's at its published side.
         """
         file = self.locate()
         expected = self.sha256 or _sha256_in_cache(file)
         if expected is not None and sha256_of(file) != expected.lower():
-            told = f"{file}: its sha256 is not {expected}: another model's, truncated or altered"
-            raise ValueError(f"{told}. {self._how()}")
+            problem = f"{file}: its sha256 is not {expected}: another model's, truncated or altered"
+            raise ValueError(f"{problem}. {self._instructions()}")
         try:
             tensors = STATE_DICT_CONVERTERS[self.layout](read_tensors(file), list(backbone.net.state_dict()))
             tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
@@ -74,27 +103,25 @@ class Weights:
             if broken:
                 raise ValueError(f"has values that are not finite in {broken[:5]}")
         except ValueError as error:
-            raise ValueError(f"{file}: {error}. {self._how()}") from error
+            raise ValueError(f"{file}: {error}. {self._instructions()}") from error
         return tensors
 
     def load(self, backbone: PretrainableBackbone) -> str:
-        """Load into the backbone, every tensor and no other, and give the fingerprint of what was loaded."""
+        """Load all tensors into the backbone and return their fingerprint; raises ValueError as `read`."""
         tensors = self.read(backbone)
         backbone.load_published(tensors)
         return fingerprint(tensors)
 
     def _from_hub(self, hub: str, hub_file: str) -> Path:
-        """From the cache or the hub; what could not be had is asked for once in a process, as that takes 20 s."""
-        known = _unavailable.get((hub, hub_file))
-        if known is not None:
-            raise UnavailableError(known)
+        """From Hugging Face's cache or the hub; asks for a missing file once per process."""
+        failed_downloads.raise_if_known(hub, hub_file)
         try:
-            return self._fetch(hub, hub_file)
+            return self._download(hub, hub_file)
         except UnavailableError as error:
-            _unavailable[hub, hub_file] = str(error)
+            failed_downloads.add(hub, hub_file, str(error))
             raise
 
-    def _fetch(self, hub: str, hub_file: str) -> Path:
+    def _download(self, hub: str, hub_file: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import HF_HUB_CACHE
         from huggingface_hub.errors import GatedRepoError, HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined]
@@ -106,14 +133,16 @@ class Weights:
         try:
             return Path(hf_hub_download(hub, hub_file))
         except GatedRepoError as error:
-            raise UnavailableError(f"{hub} is gated: not logged in, or without access. {self._how()}") from error
-        except (HTTPError, OSError) as error:  # a broken connection, a wrong token, a cache that cannot be written
-            told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            message = f"{hub} is gated: not logged in, or without access. {self._instructions()}"
+            raise UnavailableError(message) from error
+        except (HTTPError, OSError) as error:  # a broken connection, a wrong token, a cache that is not writable
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UnavailableError(
-                f"{hub} is not in the hub's cache, {HF_HUB_CACHE}, and cannot be fetched ({told}). {self._how()}"
+                f"{hub} is not in the hub's cache, {HF_HUB_CACHE}, and cannot be fetched ({reason}). "
+                f"{self._instructions()}"
             ) from error
 
-    def _how(self) -> str:
+    def _instructions(self) -> str:
         ways = []
         if self.install is not None:
             ways.append(f"pip install {self.install}")
@@ -124,14 +153,11 @@ class Weights:
         return f"To get them: {', or '.join(ways)} ({self.terms}). Licence: {self.licence}"
 
 
-_unavailable: dict[tuple[str, str], str] = {}
-
-
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Named tensors of a safetensors file or a torch checkpoint, read without running code from it.
+    """Named tensors of a safetensors file or a torch checkpoint; runs no code from the file.
 
-    A checkpoint that keeps them one level down, under `model`, `state_dict` or `teacher`, is unwrapped.
-    Raises ValueError if the file cannot be opened, is truncated, no checkpoint, or a pickle with code.
+    Unwraps a checkpoint that keeps them one level down, under `model`, `state_dict` or `teacher`. Raises ValueError
+    if the file does not open, is truncated, is no checkpoint, or is a pickle with code.
     """
     try:
         with file.open("rb") as stream:
@@ -142,7 +168,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise ValueError("is git's pointer to a large file, not the file: fetch it with git lfs pull")
     if start.lstrip().startswith(b"<"):
         raise ValueError("is a page of a web site, not the file")
-    if file.suffix.lower() == ".safetensors" or start[8:10] == b'{"':  # whatever it is called
+    if file.suffix.lower() == ".safetensors" or start[8:10] == b'{"':  # whatever its name
         try:
             return load_file(file)
         except SafetensorError as error:
@@ -170,7 +196,7 @@ def _is_named_tensor(item: tuple[Any, Any]) -> bool:
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and values, in the order of the names; the first 16 digits."""
+    """The first 16 digits of a sha256 over names, types, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -180,13 +206,13 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _sha256_in_cache(file: Path) -> str | None:
-    """The checksum that Hugging Face's cache names a large file by, None for any other file."""
+    """The checksum in the name of a large file in Hugging Face's cache; None for any other file."""
     blob = file.resolve()
     return blob.name if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
 
 
-def _in_package(place: str) -> Path | None:
-    module, _, inside = place.partition("/")
+def _in_package(resource: str) -> Path | None:
+    module, _, inside = resource.partition("/")
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None

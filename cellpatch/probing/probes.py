@@ -1,63 +1,110 @@
-"""Classifiers on the features of a frozen backbone: what is chosen is chosen on validation cells."""
+"""Classifiers on the features of a frozen backbone; validation cells decide their settings."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import JsonValue, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from cellpatch.metrics.scores import class_counts, macro_f1
-from cellpatch.probing.logistic import Features, Labels, fit_logistic, principal, standardise, unstandardise
+from cellpatch.probing.heads import KNNHead, PrototypeHead
+from cellpatch.probing.logistic import (
+    ClassIndices,
+    FeatureMatrix,
+    fit_logistic,
+    principal_components,
+    standardise,
+    unstandardise,
+)
 
-Cells = tuple[Features, Labels]
-Others = tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]
+Setting = TypeVar("Setting", int, float)
+TrainingCells = tuple[FeatureMatrix, ClassIndices]
+ValidationCells = tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeChoice:
+    """What validation cells decided: one of `strength` (L2), `k` and `temperature`, and the macro-F1 reached with it.
+
+    `tried` is the macro-F1 of each setting, in the order of the trials. It is None where a loss decides.
+    """
+
+    strength: float | None = None
+    k: int | None = None
+    temperature: float | None = None
+    val_macro_f1: float
+    tried: Mapping[str, float] | None = None
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """As a run's record stores it, under `probe`."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, JsonValue]) -> "ProbeChoice":
+        """What `as_json` returned; raises ValueError that names a missing key or a value of another type."""
+        try:
+            return _CHOICE.validate_json(json.dumps(stored), strict=True)  # as Python, strict takes no dict
+        except ValidationError as error:
+            raise ValueError(f"probe: {error}") from error
+
+
+_CHOICE = TypeAdapter(ProbeChoice)  # built once: a schema, not state
+
+
+class FittedProbe(NamedTuple):
+    """A head that maps [b, d] features to [b, classes] logits, and what was chosen for it."""
+
+    head: nn.Module
+    choice: ProbeChoice
 
 
 class Probe(ABC):
-    """What is fitted to the features of a frozen backbone; `views` augmented copies join each training cell."""
+    """A classifier on features of a frozen backbone; `augmented_copies` of each training cell join the cell itself."""
 
     pretrained: ClassVar[bool] = True
-    views: int
+    augmented_copies: int
 
     @abstractmethod
-    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
-        """A head, [b, d] features to [b, classes] logits, and what was chosen for it."""
+    def fit(self, train: TrainingCells, validation: ValidationCells, n_classes: int) -> FittedProbe:
+        """Fit on training cells and choose on validation cells."""
 
     @abstractmethod
-    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
-        """The head again, of its tensors and what was chosen."""
+    def head(self, state: Mapping[str, Tensor], choice: ProbeChoice, n_classes: int) -> nn.Module:
+        """The head again, from its tensors and what was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe(Probe):
-    """Multinomial logistic regression on standardised features; its L2 strength is the best of `strengths`.
+    """Multinomial logistic regression on standardised features, with the best L2 penalty of `l2_grid`.
 
-    A strength s adds s/2 times the squared norm of the weights to the mean loss: scikit-learn's
-    C = 1 / (s n). The path goes from the strongest to the weakest, each fit of a few steps starting from the last,
-    and ends when, after a first rise, `patience` strengths brought no better validation macro-F1; the chosen one is
-    fitted to the end. Each fit on the path is of `path_steps` steps at most. `views` augmented copies of each training
-    cell join the cell itself.
+    A penalty s adds s/2 times the squared norm of the weights to the mean loss: scikit-learn's C = 1 / (s n). The path
+    goes from the strongest to the weakest penalty. Each fit starts from the last one and takes at most `path_steps`
+    steps. After a first rise the path ends when `patience` penalties bring no better validation macro-F1. The chosen
+    penalty is then fitted to convergence. Raises ValueError for a value out of its range.
     """
 
-    strengths: list[float]
+    l2_grid: list[float]
     path_steps: int
     patience: int
-    views: int
+    augmented_copies: int
 
     def __post_init__(self) -> None:
-        if not self.strengths or min(self.strengths) <= 0 or min(self.patience, self.path_steps) < 1 or self.views < 0:
+        least = min(self.patience, self.path_steps)
+        if not self.l2_grid or min(self.l2_grid) <= 0 or least < 1 or self.augmented_copies < 0:
             raise ValueError(
-                f"adapt.strengths must be > 0, path_steps and patience >= 1 and views >= 0, "
-                f"but got {self.strengths}, {self.path_steps}, {self.patience} and {self.views}"
+                f"adapt.l2_grid must be > 0, path_steps and patience >= 1 and augmented_copies >= 0, "
+                f"but got {self.l2_grid}, {self.path_steps}, {self.patience} and {self.augmented_copies}"
             )
 
-    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+    def fit(self, train: TrainingCells, validation: ValidationCells, n_classes: int) -> FittedProbe:
         standardised, mean, std = standardise(train[0])
-        x, axes = principal(standardised)
+        x, axes = principal_components(standardised)
         weights = {}
 
         def head_of(weight: Tensor) -> nn.Linear:
@@ -65,15 +112,16 @@ class LinearProbe(Probe):
 
         def candidates() -> Iterable[tuple[float, nn.Module]]:
             weight = x.new_zeros(n_classes, x.shape[1] + 1)
-            for strength in sorted(self.strengths, reverse=True):
-                weights[strength] = weight = fit_logistic(x, train[1], weight, strength, self.path_steps)
-                yield strength, head_of(weight)
+            for l2 in sorted(self.l2_grid, reverse=True):
+                weights[l2] = weight = fit_logistic(x, train[1], weight, l2, self.path_steps)
+                yield l2, head_of(weight)
 
-        (strength, _), _, tried = _choose(candidates(), validation, self.patience)
-        head = head_of(fit_logistic(x, train[1], weights[strength], strength))
-        return head, {"strength": strength, "val_macro_f1": _macro_f1(head, validation), "tried": tried}
+        best = _select(candidates(), validation, self.patience)
+        head = head_of(fit_logistic(x, train[1], weights[best.setting], best.setting))
+        score = _macro_f1(head, validation)
+        return FittedProbe(head, ProbeChoice(strength=best.setting, val_macro_f1=score, tried=best.tried))
 
-    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
+    def head(self, state: Mapping[str, Tensor], choice: ProbeChoice, n_classes: int) -> nn.Module:
         linear = nn.Linear(state["weight"].shape[1], n_classes)
         linear.load_state_dict(dict(state))
         return linear
@@ -83,47 +131,51 @@ class LinearProbe(Probe):
 class KNNProbe(Probe):
     """The vote of the k most similar training cells (cosine), weighted by exp(similarity / temperature).
 
-    k is the best of `ks`; the weights are those of Wu et al., arXiv 1805.01978 (there k 200, temperature 0.07).
+    k is the best of `ks`. The weights are those of Wu et al., arXiv 1805.01978, who use k 200 and temperature 0.07.
+    Raises ValueError for a value out of its range.
     """
 
     ks: list[int]
     temperature: float
-    views: int
+    augmented_copies: int
 
     def __post_init__(self) -> None:
-        if not self.ks or min(self.ks) < 1 or self.temperature <= 0 or self.views < 0:
+        if not self.ks or min(self.ks) < 1 or self.temperature <= 0 or self.augmented_copies < 0:
             raise ValueError(
-                f"adapt.ks must be >= 1, temperature > 0 and views >= 0, "
-                f"but got {self.ks}, {self.temperature} and {self.views}"
+                f"adapt.ks must be >= 1, temperature > 0 and augmented_copies >= 0, "
+                f"but got {self.ks}, {self.temperature} and {self.augmented_copies}"
             )
 
-    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+    def fit(self, train: TrainingCells, validation: ValidationCells, n_classes: int) -> FittedProbe:
         usable = sorted({min(k, len(train[1])) for k in self.ks})
         heads = ((k, KNNHead(*train, n_classes, k, self.temperature)) for k in usable)
-        best, score, tried = _choose(heads, validation, len(usable))
-        return best[1], {"k": best[0], "val_macro_f1": score, "tried": tried}
+        best = _select(heads, validation, len(usable))
+        return FittedProbe(best.head, ProbeChoice(k=best.setting, val_macro_f1=best.score, tried=best.tried))
 
-    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
-        return KNNHead(state["directions"], state["labels"], n_classes, chosen["k"], self.temperature)
+    def head(self, state: Mapping[str, Tensor], choice: ProbeChoice, n_classes: int) -> nn.Module:
+        assert choice.k is not None
+        return KNNHead(state["directions"], state["labels"], n_classes, choice.k, self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prototypes(Probe):
-    """The class whose mean direction is nearest (cosine); the softmax's temperature is the best of `temperatures`.
+    """The class whose mean direction is nearest (cosine), with the best softmax temperature of `temperatures`.
 
-    The temperature moves no decision, so it is the one with the lowest validation loss.
+    The temperature changes no prediction, so the lowest validation loss decides. Raises ValueError for a value out of
+    its range.
     """
 
     temperatures: list[float]
-    views: int
+    augmented_copies: int
 
     def __post_init__(self) -> None:
-        if not self.temperatures or min(self.temperatures) <= 0 or self.views < 0:
+        if not self.temperatures or min(self.temperatures) <= 0 or self.augmented_copies < 0:
             raise ValueError(
-                f"adapt.temperatures must be > 0 and views >= 0, but got {self.temperatures} and {self.views}"
+                f"adapt.temperatures must be > 0 and augmented_copies >= 0, "
+                f"but got {self.temperatures} and {self.augmented_copies}"
             )
 
-    def fit(self, train: Cells, validation: Others, n_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+    def fit(self, train: TrainingCells, validation: ValidationCells, n_classes: int) -> FittedProbe:
         directions = normalize(train[0], dim=1)
         members = one_hot(train[1], n_classes).to(directions)
         means = normalize(members.T @ directions, dim=1)
@@ -131,55 +183,29 @@ class Prototypes(Probe):
         with torch.no_grad():
             temperature, head = min(heads, key=lambda pair: float(cross_entropy(pair[1](validation[0]), validation[1])))
             score = _macro_f1(head, validation)
-        return head, {"temperature": temperature, "val_macro_f1": score}
+        return FittedProbe(head, ProbeChoice(temperature=temperature, val_macro_f1=score))
 
-    def head(self, state: Mapping[str, Tensor], chosen: Mapping[str, Any], n_classes: int) -> nn.Module:
-        return PrototypeHead(state["means"], chosen["temperature"])
-
-
-class KNNHead(nn.Module):
-    """Log of the weighted vote; keeps the training cells' directions."""
-
-    directions: Tensor
-    labels: Tensor
-
-    def __init__(self, features: Features, labels: Labels, n_classes: int, k: int, temperature: float) -> None:
-        super().__init__()
-        self.register_buffer("directions", normalize(features, dim=1))
-        self.register_buffer("labels", labels)
-        self.n_classes = n_classes
-        self.k = k
-        self.temperature = temperature
-
-    def forward(self, x: Features) -> Float[Tensor, "n classes"]:
-        similarity, nearest = (normalize(x, dim=1) @ self.directions.T).topk(self.k, dim=1)
-        votes = ((similarity - similarity[:, :1]) / self.temperature).exp()
-        total = x.new_zeros(x.shape[0], self.n_classes).scatter_add_(1, self.labels[nearest], votes)
-        return (total / total.sum(1, keepdim=True)).clamp_min(1e-6).log()
+    def head(self, state: Mapping[str, Tensor], choice: ProbeChoice, n_classes: int) -> nn.Module:
+        assert choice.temperature is not None
+        return PrototypeHead(state["means"], choice.temperature)
 
 
-class PrototypeHead(nn.Module):
-    """Cosine similarity to each class's mean direction, over a temperature."""
-
-    means: Tensor
-
-    def __init__(self, means: Float[Tensor, "classes d"], temperature: float) -> None:
-        super().__init__()
-        self.register_buffer("means", means)
-        self.temperature = temperature
-
-    def forward(self, x: Features) -> Float[Tensor, "n classes"]:
-        return normalize(x, dim=1) @ self.means.T / self.temperature
+@dataclass(frozen=True)
+class _Selected(Generic[Setting]):
+    setting: Setting
+    head: nn.Module
+    score: float
+    tried: dict[str, float]
 
 
-def _choose(
-    candidates: Iterable[tuple[Any, nn.Module]], validation: Cells, patience: int
-) -> tuple[tuple[Any, nn.Module], float, dict[str, float]]:
-    """The first candidate with the highest validation macro-F1, its score, and the score of each that was tried.
+def _select(
+    candidates: Iterable[tuple[Setting, nn.Module]], validation: TrainingCells, patience: int
+) -> _Selected[Setting]:
+    """The first candidate with the highest validation macro-F1, and the score of each that was tried.
 
-    Patience counts from the first rise: under strong penalties every head names the largest class, and ties.
+    Patience counts from the first rise: under strong penalties every head predicts the largest class, and scores tie.
     """
-    best: tuple[Any, nn.Module] | None = None
+    best: tuple[Setting, nn.Module] | None = None
     highest, since, rises = -1.0, 0, 0
     tried = {}
     for setting, head in candidates:
@@ -190,10 +216,10 @@ def _choose(
         if rises > 1 and since >= patience:
             break
     assert best is not None
-    return best, highest, tried
+    return _Selected(*best, highest, tried)
 
 
-def _macro_f1(head: Callable[[Features], Tensor], cells: Cells) -> float:
+def _macro_f1(head: Callable[[FeatureMatrix], Tensor], cells: TrainingCells) -> float:
     """As in a run's record: the mean over the classes that have a cell here."""
     with torch.no_grad():
         logits = torch.cat([head(part) for part in cells[0].split(4096)])

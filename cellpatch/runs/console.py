@@ -1,37 +1,40 @@
-"""What a run prints."""
+"""What a finished run prints."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from cellpatch.metrics.classification import Scores
+from cellpatch.runs.record import ConditionScores
 
-def print_table(name: str, metrics: dict[str, Any], audit: dict[str, Any]) -> None:
-    """Each class with its cells and scores, then the run's totals."""
+
+def print_table(name: str, scores: Scores, n_train: Mapping[str, int]) -> None:
+    """Each class with its training cells and scores, then the run's totals."""
     table = Table(title=name, title_justify="left")
     table.add_column("class")
     for column in ("n_train", "n_test", "precision", "recall", "f1"):
         table.add_column(column, justify="right")
-    for label, row in metrics["per_class"].items():
-        scores = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
-        table.add_row(label, str(audit["cells"]["train"][label]), str(row["n_test"]), *scores)
+    for label, row in scores.per_class.items():
+        cells = ["-" if value is None else f"{value:.3f}" for value in (row.precision, row.recall, row.f1)]
+        table.add_row(label, str(n_train[label]), str(row.n_test), *cells)
     table.add_section()
-    n_train = sum(audit["cells"]["train"].values())
-    table.add_row("all", str(n_train), str(metrics["n_test"]), "", "", f"{metrics['macro_f1']:.3f} macro")
+    table.add_row("all", str(sum(n_train.values())), str(scores.n_test), "", "", f"{scores.macro_f1:.3f} macro")
     console = Console()
     console.print(table, markup=False)
     console.print(
-        f"accuracy {metrics['accuracy']:.4f}  balanced accuracy {metrics['balanced_accuracy']:.4f}  "
-        f"macro-F1 {metrics['macro_f1']:.4f}  ECE {metrics['ece']:.4f}"
+        f"accuracy {scores.accuracy:.4f}  balanced accuracy {scores.balanced_accuracy:.4f}  "
+        f"macro-F1 {scores.macro_f1:.4f}  ECE {scores.ece:.4f}"
     )
 
 
-def print_conditions(name: str, metrics: list[dict[str, Any]]) -> None:
-    """One line a condition beside the clean one."""
-    for row in metrics:
+def print_conditions(name: str, rows: Sequence[ConditionScores]) -> None:
+    """One line a condition."""
+    for row in rows:
+        scores = row.scores
         Console().print(
-            f"{name}  {row['kind']} sigma {row['sigma']:g}: accuracy {row['accuracy']:.4f}  "
-            f"balanced accuracy {row['balanced_accuracy']:.4f}  macro-F1 {row['macro_f1']:.4f}",
+            f"{name}  {row.condition.kind} sigma {row.condition.sigma:g}: accuracy {scores.accuracy:.4f}  "
+            f"balanced accuracy {scores.balanced_accuracy:.4f}  macro-F1 {scores.macro_f1:.4f}",
             markup=False,
             soft_wrap=True,
         )

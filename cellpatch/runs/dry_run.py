@@ -1,72 +1,84 @@
-"""What a run would take, told before it is trained: python train.py -m ... dry_run=true."""
+"""What a run would take, before it is trained: python train.py -m ... dry_run=true."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from cellpatch.data.dataset import find_prepared, open_dataset
 from cellpatch.data.store.reader import CellStore
-from cellpatch.optics.conditions import Condition, OpticsSettings
-from cellpatch.runs import identity, locks
+from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.identity import identities, run_name
+from cellpatch.runs.locks import RunFiles
 from cellpatch.runs.outcome import Outcome
-from cellpatch.runs.record import read_record
+from cellpatch.runs.settings import Settings
+from cellpatch.runs.stored_run import StoredRun, finished_runs
 
 
-def plan_run(plain: dict[str, Any], weights: str | None, conditions: OpticsSettings) -> Outcome:
-    """What `train` would do with a checked config, and by earlier runs how long and how large that would be.
+def plan_run(experiment: Experiment) -> Outcome:
+    """What training would do, and by earlier runs how long and how large that would be.
 
     Trains and prepares nothing: cells that are not prepared yet stay so, and their runs count as new.
     """
-    name, runs_dir = identity.run_name(plain), Path(plain["runs_dir"])
-    store = find_prepared(plain["data"])
+    settings, weights = experiment.settings, experiment.model.weights_fingerprint()
+    store = find_prepared(experiment.data)
     if store is None:
-        return Outcome(name, "to train", ["its cells are not prepared yet"], *_estimate(plain, None))
-    run_id = identity.identity(plain, store.manifest.fingerprint, weights)
-    run = f"{name}-{run_id}"
-    found = locks.find_run(runs_dir, run_id)
-    if found is None and locks.failure_log_path(runs_dir, run).exists() and not plain["retry_failed"]:
-        return Outcome(run, "failed before")
-    if found is None:
-        return Outcome(run, "to train", [], *_estimate(plain, store))
-    there = {Condition(row["kind"], row["sigma"]) for row in read_record(found)["metrics"]}
-    asked = set(conditions.each(store.geometry.field_um))
-    return Outcome(run, "exists" if asked <= there else "to evaluate")
+        return Outcome(run_name(settings), "to train", ["its cells are not prepared yet"], *_estimate(experiment, None))
+    files = RunFiles(experiment.runs_dir, run_name(settings), identities(settings, store.manifest.fingerprint, weights))
+    folder = files.find()
+    if folder is None and files.failed_at() is not None and not experiment.retry_failed:
+        return Outcome(files.run, "skipped (failed before)")
+    if folder is None:
+        return Outcome(files.run, "to train", [], *_estimate(experiment, store))
+    evaluated = {row.condition for row in StoredRun.open(folder).record.metrics}
+    asked = set(experiment.optics.evaluated(store.geometry.field_um))
+    return Outcome(folder.name, "exists" if asked <= evaluated else "to evaluate")
 
 
-def _estimate(plain: dict[str, Any], store: CellStore | None) -> tuple[float | None, float | None]:
+@dataclass(frozen=True)
+class _Cost:
+    """What an earlier run took: `train` and all other seconds, and what a training of its size is."""
+
+    kind: tuple[str, str, int]
+    train: float
+    beside: float
+    epochs: int | None
+    n_train: int
+    mib: float
+
+
+def _estimate(experiment: Experiment, store: CellStore | None) -> tuple[float | None, float | None]:
     """Seconds and MiB by the median of earlier runs of the same kind; None without one.
 
-    A training grows with its cells and epochs, up to the last one that is allowed; what comes before and after it (the
+    A training grows with its cells and epochs, up to the last one that is allowed. What comes before and after it (the
     split, evaluation, record) and a probe are taken to last as long as before.
     """
-    kind = _kind(plain)
-    earlier = [facts for facts in _earlier(Path(plain["runs_dir"])) if facts["kind"] == kind]
+    settings = experiment.settings
+    earlier = [cost for cost in _earlier(experiment.runs_dir) if cost.kind == _kind(settings)]
     if not earlier:
         return None, None
-    size = median(facts["mib"] for facts in earlier)
-    if store is None or any(facts["epochs"] is None for facts in earlier):
-        return median(facts["seconds"] for facts in earlier), size
-    rate = median(facts["train"] / (facts["n_train"] * facts["epochs"]) for facts in earlier)
-    beside = median(facts["seconds"] - facts["train"] for facts in earlier)
-    return rate * len(open_dataset(plain, store).split.train) * plain["trainer"]["max_epochs"] + beside, size
+    size = median(cost.mib for cost in earlier)
+    rates = [cost.train / (cost.n_train * cost.epochs) for cost in earlier if cost.epochs is not None]
+    if store is None or len(rates) < len(earlier):
+        return median(cost.train + cost.beside for cost in earlier), size
+    dataset = open_dataset(store, experiment.data.split, settings.flag_limit, settings.seed)
+    trained = median(rates) * len(dataset.split.train) * experiment.trainer.max_epochs
+    return trained + median(cost.beside for cost in earlier), size
 
 
-def _kind(config: dict[str, Any]) -> tuple[Any, ...]:
-    return config["model"]["name"], config["adapt"]["name"], config["model"]["backbone"]["input_px"]
+def _kind(settings: Settings) -> tuple[str, str, int]:
+    return settings.model.name, settings.adapt.name, settings.model.backbone.input_px
 
 
-@lru_cache(maxsize=4)
-def _earlier(runs_dir: Path) -> list[dict[str, Any]]:
-    found = []
-    for file in runs_dir.glob("[!.]*/record.json"):
-        record = read_record(file.parent)
-        seconds = {
-            key: value for key, value in record["seconds"].items() if key != "all"
-        }  # a resumed run's is of its end
-        facts = {"kind": _kind(record["config"]), "epochs": record["epochs"], "train": seconds["train"]}
-        facts["seconds"] = sum(seconds.values())
-        facts["n_train"] = sum(record["counts"]["train"].values())
-        facts["mib"] = sum(each.stat().st_size for each in file.parent.rglob("*") if each.is_file()) / 2**20
-        found.append(facts)
-    return found
+@lru_cache(maxsize=4)  # every job of a grid asks, and a dry run writes no run
+def _earlier(runs_dir: Path) -> list[_Cost]:
+    if not runs_dir.is_dir():
+        return []
+    costs = []
+    for folder in finished_runs(runs_dir):
+        record = StoredRun.open(folder).record
+        beside = record.seconds.evaluate + (record.seconds.embed or 0.0)
+        size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) / 2**20
+        train = record.seconds.train
+        costs.append(_Cost(_kind(record.settings), train, beside, record.epochs, record.n_train, size))
+    return costs

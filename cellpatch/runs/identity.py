@@ -1,18 +1,20 @@
-"""What a run is: its identity, its name, its place in a grid; and a grid of them as one table.
-
-python -m cellpatch.runs RUNS_DIR [--csv FILE | --verify | --watch]
-"""
+"""What a run is: a hash of everything that determines its trained weights, and a name for people."""
 
 import hashlib
 import json
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
-from cellpatch import __version__
-from cellpatch.config.instantiate import without
+from pydantic import JsonValue
+
+from cellpatch.runs import legacy
+from cellpatch.runs.settings import Json, Settings
+from cellpatch.runs.training_code import TRAINING_CODE
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
-_NOT_TRAINING = [
+_NOT_TRAINING = {
+    "component",
     "accelerator",
     "devices",
     "resume",
@@ -21,39 +23,78 @@ _NOT_TRAINING = [
     "enable_progress_bar",
     "enable_model_summary",
     "log_every_n_steps",
-]
+}
+# What runs had implicitly before a setting existed, or before a user stated it: at this value a setting does not change
+# an identity. A new setting that changes nothing at its default gets a line here.
+IMPLICIT: Mapping[str, JsonValue] = {
+    "trainer.max_steps": -1,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.limit_train_batches": 1.0,
+    "trainer.limit_val_batches": 1.0,
+    "trainer.gradient_clip_algorithm": None,
+}
 
 
-def identity(
-    config: dict[str, Any], data_fingerprint: str, weights_fingerprint: str | None, version: str = __version__
-) -> str:
-    """Hash of all that determines the trained weights; `config` is resolved and plain.
+def identity(settings: Settings, data: str, weights: str | None, code: int = TRAINING_CODE) -> str:
+    """Hash of everything that determines the trained weights, 12 hexadecimal digits.
 
-    Not of the device, the logger, paths, names given to data, or how the run is evaluated. Published weights
-    count by their fingerprint, not by where they came from. A recipe counts where `adapt` and `augment` take
-    it; a probe has no trainer, and augmentation only if it asks for views.
+    It covers settings under short stable names, the fingerprints of the cells (`data`) and of the published `weights`,
+    and the number of the training `code`. It does not cover import paths, cellpatch's version, the device, the logger,
+    paths, the name given to data, or how the run is evaluated. A probe has no trainer, and augmentation only if it asks
+    for augmented copies.
     """
-    probe = "views" in config["adapt"]
-    content = {
-        "version": version,
-        "data": data_fingerprint,
-        "weights": weights_fingerprint,
-        "split": config["data"]["split"],
-        "trainer": None if probe else without(config["trainer"], *_NOT_TRAINING),
-        "augment": config["augment"] if not probe or config["adapt"]["views"] else None,
-        "model": without(config["model"], "weights", "recipe"),
-        "optics": {key: config["optics"][key] for key in ("via_px", "resize", "train")},
-        **{key: config[key] for key in ("adapt", "flag_limit", "seed")},
+    config = settings.config
+    copies = settings.adapt.augmented_copies
+    content: Json = {
+        "training_code": code,
+        "data": data,
+        "weights": weights,
+        "split": settings.data.split,
+        "trainer": None if settings.is_probe else _without(config["trainer"], *_NOT_TRAINING),
+        "augment": config["augment"] if copies is None or copies else None,
+        "model": _without(config["model"], "weights", "recipe"),
+        "optics": _only(config["optics"], "via_px", "resize", "train"),
+        "adapt": config["adapt"],
+        "flag_limit": settings.flag_limit,
+        "seed": settings.seed,
     }
-    if config["optics"]["train"] is not None:
-        content["optics"] |= {"unit": config["optics"]["unit"], "train_kind": sorted(config["optics"]["train_kind"])}
-    if probe:
-        content["embedding_dtype"] = config["data"]["loading"]["embedding_dtype"]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    if settings.optics.train is not None:
+        content["blur"] = [settings.optics.unit, *sorted(settings.optics.train_kind)]
+    if settings.is_probe:
+        content["embedding_dtype"] = settings.data.loading.embedding_dtype
+    return hashlib.sha256(json.dumps(_without_implicit(content), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def run_name(config: dict[str, Any]) -> str:
+def identities(settings: Settings, data: str, weights: str | None) -> list[str]:
+    """The identity of a run, and the one that 0.3.0 gave to it: today's code still trains the same bits."""
+    today = identity(settings, data, weights)
+    if TRAINING_CODE > 1:
+        return [today]
+    return [today, legacy.identity(legacy.from_current(settings.config), data, weights)]
+
+
+def run_name(settings: Settings) -> str:
     """A run's name for people, safe as a folder's name."""
-    names = (config["model"]["name"], config["adapt"]["name"], config["data"]["name"])
-    parts = [*names, str(config["flag_limit"]), f"s{config['seed']}"]
+    names = (settings.model.name, settings.adapt.name, settings.data.name)
+    parts = [*names, str(settings.flag_limit), f"s{settings.seed}"]
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
+
+
+def _without(node: JsonValue, *keys: str) -> Json:
+    return {key: value for key, value in cast(Json, node).items() if key not in keys}
+
+
+def _only(node: JsonValue, *keys: str) -> Json:
+    return {key: cast(Json, node)[key] for key in keys}
+
+
+def _without_implicit(node: Any, path: str = "") -> Any:
+    if not isinstance(node, dict):
+        return node
+    kept = {}
+    for key, value in node.items():
+        at = f"{path}.{key}" if path else key
+        if at not in IMPLICIT or value != IMPLICIT[at]:
+            kept[key] = _without_implicit(value, at)
+    return kept

@@ -1,8 +1,9 @@
-"""Who is at a run: one process writes it, the others wait or leave it; what failed leaves a trace."""
+"""Locks of runs: one process writes a run, the others wait for it or skip it; a failure leaves its traceback."""
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -10,14 +11,54 @@ from filelock import FileLock
 from cellpatch.runtime.atomic_io import atomic_directory, atomic_write, file_lock
 
 
+class ConcurrentFailureError(Exception):
+    """Another process trained the run and failed while this one waited for it."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run lies in a runs directory; `identities` are today's and those of earlier versions."""
+
+    runs_dir: Path
+    name: str
+    identities: Sequence[str]
+
+    @property
+    def run(self) -> str:
+        """The name of its folder."""
+        return f"{self.name}-{self.identities[0]}"
+
+    def find(self) -> Path | None:
+        """The folder of the finished run, or None."""
+        found = (find_run(self.runs_dir, identity) for identity in self.identities)
+        return next((folder for folder in found if folder is not None), None)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where a training with trainer.resume keeps what it needs to continue."""
+        return self.runs_dir / ".progress" / f"{self.run}.ckpt"
+
+    @property
+    def failure_log(self) -> Path:
+        """Where the traceback of the last failure lies."""
+        return self.runs_dir / ".failed" / f"{self.run}.log"
+
+    def failed_at(self) -> float | None:
+        """When the run failed last; None if it did not since it was last finished."""
+        try:
+            return self.failure_log.stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+
 def find_run(runs_dir: Path, run_id: str) -> Path | None:
-    """The folder of a finished run, or None."""
-    found = [folder for folder in runs_dir.glob(f"[!.]*-{run_id}") if (folder / "record.json").exists()]
-    return found[0] if found else None
+    """The folder of the finished run of an identity, or None."""
+    folders = (folder for folder in runs_dir.glob(f"[!.]*-{run_id}") if (folder / "record.json").exists())
+    return next(folders, None)
 
 
 def run_lock(runs_dir: Path, run_id: str) -> FileLock:
-    """What a process holds while it writes a run; the lock dies with its owner."""
+    """The lock that a process holds while it writes a run; it is released when the process dies."""
     return file_lock(run_lock_path(runs_dir, run_id))
 
 
@@ -26,54 +67,36 @@ def run_lock_path(runs_dir: Path, run_id: str) -> Path:
     return runs_dir / f".{run_id}.lock"
 
 
-class ConcurrentFailureError(Exception):
-    """Another process tried the run and failed while this one waited for it."""
-
-
 @contextmanager
-def claim_run(runs_dir: Path, name: str, run_id: str, wait: bool, known: float | None) -> Iterator[tuple[Path, bool]]:
+def claim_run(files: RunFiles, wait: bool, known_failure: float | None) -> Iterator[tuple[Path, bool]]:
     """Give the run's folder and true if it exists; else a temporary one, which becomes it on success, and false.
 
     While another process trains the same run, waits or raises filelock's Timeout. Raises ConcurrentFailureError if the
-    run failed since `known`, a time of `failed_at`. An error leaves its traceback in `failure_log_path`; a success
+    run failed since `known_failure`, a time of `failed_at`. An error leaves its traceback in the failure log; a success
     removes it and the run's checkpoint.
     """
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    run = f"{name}-{run_id}"
-    with run_lock(runs_dir, run_id).acquire(timeout=-1 if wait else 0):
-        finished = find_run(runs_dir, run_id)
-        if not finished and failed_at(runs_dir, run) not in (None, known):
-            raise ConcurrentFailureError(run)
+    files.runs_dir.mkdir(parents=True, exist_ok=True)
+    timeout = -1 if wait else 0
+    with ExitStack() as locks:
+        locks.enter_context(run_lock(files.runs_dir, files.identities[0]).acquire(timeout=timeout))
+        finished = files.find()
+        if finished and not finished.name.endswith(f"-{files.identities[0]}"):  # an earlier version's, under its lock
+            own = finished.name.rpartition("-")[2]
+            locks.enter_context(run_lock(files.runs_dir, own).acquire(timeout=timeout))
+        if not finished and files.failed_at() not in (None, known_failure):
+            raise ConcurrentFailureError(files.run)
         try:
             if finished:
                 yield finished, True
             else:
-                if (runs_dir / run).exists():
-                    raise ValueError(f"{runs_dir / run} has no record.json: it is no whole run, move it away")
-                with atomic_directory(runs_dir / run) as temporary:
+                folder = files.runs_dir / files.run
+                if folder.exists():
+                    raise ValueError(f"{folder} has no record.json: it is no finished run, move it away")
+                with atomic_directory(folder) as temporary:
                     yield temporary, False
         except Exception:
-            with suppress(OSError), atomic_write(failure_log_path(runs_dir, run)) as file:  # no room for a stack either
+            with suppress(OSError), atomic_write(files.failure_log) as file:  # a full disk has no room for it either
                 file.write_text(traceback.format_exc(), encoding="utf-8")
             raise
-        progress = checkpoint_path(runs_dir, run)
-        for left in (failure_log_path(runs_dir, run), progress, progress.with_name(f".{progress.name}")):
-            left.unlink(missing_ok=True)
-
-
-def failed_at(runs_dir: Path, run: str) -> float | None:
-    """When a run failed last, None if it did not since it was last whole."""
-    try:
-        return failure_log_path(runs_dir, run).stat().st_mtime
-    except FileNotFoundError:
-        return None
-
-
-def checkpoint_path(runs_dir: Path, name: str) -> Path:
-    """Where a run that is being trained with trainer.resume keeps what it takes to go on."""
-    return runs_dir / ".progress" / f"{name}.ckpt"
-
-
-def failure_log_path(runs_dir: Path, name: str) -> Path:
-    """Where the stack of a run's failure is, if it failed last time."""
-    return runs_dir / ".failed" / f"{name}.log"
+        for leftover in (files.failure_log, files.checkpoint, files.checkpoint.with_name(f".{files.checkpoint.name}")):
+            leftover.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The outcome of one job."""
+"""The outcome of one job of a grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ State = Literal[
     "evaluated",
     "exists",
     "failed",
-    "failed before",
-    "unavailable",  # its weights cannot be had here
-    "elsewhere",  # for the moment: another process is at the run
-    "cut off",
+    "skipped (failed before)",
+    "unavailable",  # its published weights are not on this machine
+    "locked",  # another process trains it
+    "interrupted",
     "to train",
     "to evaluate",
 ]
@@ -20,14 +20,14 @@ State = Literal[
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job's run and what there is to say of it; of a dry run, seconds and MiB if they can be told.
+    """What became of a job's run, and messages about it; of a dry run, estimated seconds and MiB where known.
 
     `run` is the job's overrides where its run has no name yet.
     """
 
     run: str
     state: State
-    said: Sequence[str] = ()
+    messages: Sequence[str] = ()
     seconds: float | None = None
     mib: float | None = None
 
@@ -35,4 +35,4 @@ class Outcome:
 def format_outcome(outcome: Outcome) -> str:
     """Lines for people about one run."""
     cost = "" if outcome.seconds is None else f", about {outcome.seconds / 60:.2g} min, {outcome.mib:.3g} MiB"
-    return "\n    ".join([f"{outcome.state}: {outcome.run}{cost}", *outcome.said])
+    return "\n    ".join([f"{outcome.state}: {outcome.run}{cost}", *outcome.messages])

@@ -1,230 +1,236 @@
-"""One run from its config to its record."""
+"""One run from its experiment to its record."""
 
 import logging
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import Timeout
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from jaxtyping import Float
-from omegaconf import DictConfig
+from pydantic import JsonValue
 
 from cellpatch import __version__
-from cellpatch.config.instantiate import build, without
-from cellpatch.config.validate import check
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.data.store.reader import CellStore
-from cellpatch.inference.restore import restore
-from cellpatch.metrics import classification
-from cellpatch.models.network import build_optics, weights_fingerprint
-from cellpatch.models.predictor import Predict, make_predict_fn
-from cellpatch.optics.conditions import CLEAN, Condition, OpticsSettings
-from cellpatch.optics.operator import reaches_beyond_margin
-from cellpatch.probing.fit import Features, fit_probe
+from cellpatch.metrics.classification import Costs, fit_temperature, score_predictions
+from cellpatch.models.predictor import FitResult
+from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
 from cellpatch.probing.probes import Probe
-from cellpatch.runs import identity, locks, record
 from cellpatch.runs.console import print_conditions, print_table
 from cellpatch.runs.dry_run import plan_run
+from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.experiment_code import code_differences, current_code
+from cellpatch.runs.fits import gradient_fit, probe_fit
+from cellpatch.runs.identity import identities, run_name
+from cellpatch.runs.locks import ConcurrentFailureError, RunFiles, claim_run
 from cellpatch.runs.outcome import Outcome, State
-from cellpatch.runs.preflight import check_device, check_pair, check_trainer
-from cellpatch.runs.record import write_weights
-from cellpatch.runs.wandb_log import log_conditions, log_review, logger_of
+from cellpatch.runs.provenance import git_state, hardware, versions
+from cellpatch.runs.record import ConditionScores, metrics_row
+from cellpatch.runs.restore import restore_predict_fn
+from cellpatch.runs.stored_run import (
+    PREDICTIONS,
+    VALIDATION,
+    WEIGHTS,
+    Evaluated,
+    StoredRun,
+    write_predictions,
+    write_record,
+    write_weights,
+)
+from cellpatch.runs.wandb_log import log_conditions, log_review, wandb_logger
 from cellpatch.runtime.device import collect_garbage, tune_malloc
-from cellpatch.training.adaptation import FineTuning
 
 log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, wait: bool = True) -> Outcome:
-    """Train the run that `config` describes unless it exists, store it under runs_dir, and tell what was done.
+def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None = None) -> Outcome:
+    """Train a run unless it exists, store it under runs_dir, and report what was done.
 
-    While another process is at it, waits or leaves it; a dry run tells what would be done. In a grid, a run that failed
-    before is left too, unless `retry_failed`. Raises ValueError on bad configuration, weights or data, before any
-    training.
+    While another process trains it, waits or skips it; a dry run reports what would be done. `grid` is a name that the
+    runs of one grid share: in a grid, a run that failed before is skipped, unless `retry_failed`. Raises ValueError on
+    bad configuration, weights or data, before any training.
     """
-    plain = check(config)
     tune_malloc()
-    record.git_state()  # the code that is loaded, whatever is committed while it runs
-    conditions: OpticsSettings = build(plain["optics"])
-    adaptation: FineTuning | Probe = build(without(plain["adapt"], "name"))
-    check_pair(plain, adaptation)
-    check_trainer(plain["trainer"])
-    weights = weights_fingerprint(plain["model"])
-    if plain["dry_run"]:
-        return plan_run(plain, weights, conditions)
-    check_device(plain["trainer"])
-    store = open_store(plain["data"])
-    field_um = store.geometry.field_um
-    for condition in conditions.each(field_um) + conditions.drawn(field_um):
-        build_optics(plain, store.geometry, condition)  # a blur that does not fit is an error before any training
-    _warn_of_borders(store, conditions.each(field_um))
-    run_id = identity.identity(plain, store.manifest.fingerprint, weights)
-    name = identity.run_name(plain)
-    run, runs_dir = f"{name}-{run_id}", Path(plain["runs_dir"])
-    known = locks.failed_at(runs_dir, run)
-    if _grid() and known and not plain["retry_failed"] and not locks.find_run(runs_dir, run_id):
-        return _left(run)
+    git_state()  # of the code that is loaded, whatever is committed while it runs
+    if experiment.dry_run:
+        return plan_run(experiment)
+    weights = experiment.model.weights_fingerprint()
+    experiment.trainer.require_device()
+    store = open_store(experiment.data)
+    path = experiment.path(store.geometry)
+    conditions = experiment.optics.evaluated(store.geometry.field_um)
+    for condition in conditions + experiment.optics.trained(store.geometry.field_um):
+        path.under(condition)  # a blur that does not fit is an error before any training
+    _warn_about_borders(path, conditions)
+    names = identities(experiment.settings, store.manifest.fingerprint, weights)
+    files = RunFiles(experiment.runs_dir, run_name(experiment.settings), names)
+    known_failure = files.failed_at()
+    if grid and known_failure and not experiment.retry_failed and not files.find():
+        return _skipped(files.run)
     try:
-        with locks.claim_run(runs_dir, name, run_id, wait, known) as (folder, exists):
+        with claim_run(files, wait, known_failure) as (folder, exists):
             if exists:
-                return Outcome(run, _evaluate(folder, plain, store, conditions.each(field_um)))
-            log.info("%s", run)
-            study = open_dataset(plain, store)
-            progress = locks.checkpoint_path(runs_dir, run) if plain["trainer"]["resume"] else None
-            facts = _run(plain, study, adaptation, conditions.each(field_um), weights, folder, name, progress)
-            record.write_record(folder, {"run": run, "identity": run_id, "cellpatch": __version__} | facts)
+                stored = StoredRun.open(folder)
+                messages = code_differences(stored, experiment)
+                return Outcome(stored.name, _evaluate(stored, experiment, store, conditions), messages)
+            log.info("%s", files.run)
+            _train(_Job(experiment, store, weights, conditions, files, grid), folder)
     except Timeout:
-        log.info("%s: another process is at it", run)
-        return Outcome(run, "elsewhere")
-    except locks.ConcurrentFailureError:
-        if not _grid():
-            raise ValueError(f"{run} failed in another process meanwhile: give the command again to try it") from None
-        return _left(run)
+        log.info("%s: another process trains it", files.run)
+        return Outcome(files.run, "locked")
+    except ConcurrentFailureError:
+        if not grid:
+            message = f"{files.run} failed in another process meanwhile: give the command again to retry it"
+            raise ValueError(message) from None
+        return _skipped(files.run)
     collect_garbage()
-    return Outcome(run, "trained")
+    return Outcome(files.run, "trained")
 
 
-def _left(run: str) -> Outcome:
-    log.warning("%s failed before: left; retry_failed=true tries it again", run)
-    return Outcome(run, "failed before")
+def _skipped(run: str) -> Outcome:
+    log.warning("%s failed before: skipped; retry_failed=true retries it", run)
+    return Outcome(run, "skipped (failed before)")
 
 
-def _warn_of_borders(store: CellStore, conditions: list[Condition]) -> None:
-    crop_px, margin_px = store.geometry.crop_px, store.geometry.margin_px
-    wide = [f"{each.kind} {each.sigma:g}" for each in conditions if reaches_beyond_margin(each, crop_px, margin_px)]
+def _warn_about_borders(path: OpticalPath, conditions: list[Condition]) -> None:
+    wide = [str(each) for each in conditions if reaches_beyond_margin(each, path)]
     if wide:
-        told = "the margin of %d px is less than the blur of %s reaches: mirrored borders stand for the rest"
-        log.warning(told, margin_px, ", ".join(wide))
+        message = "the margin of %d px is less than the blur of %s reaches: missing pixels are filled by reflection"
+        log.warning(message, path.margin_px, ", ".join(wide))
 
 
-def _evaluate(run: Path, plain: dict[str, Any], store: CellStore, conditions: list[Condition]) -> State:
-    """Evaluate a run that exists under the conditions that it lacks, and by costs that are new."""
-    record.check_files(run)
-    before = record.read_record(run)
-    costs = plain["data"]["costs"]
-    if not costs["classes"]:
-        costs = before["config"]["data"]["costs"]
-    elif costs != before["config"]["data"]["costs"]:
-        before["config"]["data"]["costs"] = costs
-        record.update_record(run, config=before["config"], metrics=_weighed(run, build(costs)))
-    there = {Condition(row["kind"], row["sigma"]) for row in before["metrics"]}
-    lacking = [condition for condition in conditions if condition not in there]
-    if not lacking:
+def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditions: list[Condition]) -> State:
+    """Evaluate a run that exists under the conditions that are missing, and by costs that are new."""
+    run.check_files()
+    costs = experiment.data.costs
+    if costs.classes and costs != run.record.settings.data.costs:
+        run = run.with_costs(costs, _with_costs(run, costs))
+    costs = run.record.settings.data.costs
+    evaluated = {row.condition for row in run.record.metrics}
+    missing = [condition for condition in conditions if condition not in evaluated]
+    if not missing:
         log.info("%s exists: not trained again", run.name)
         return "exists"
-    log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(lacking))
+    log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(missing))
     started = time.perf_counter()
-    study = open_dataset(plain, store)
-    predicted = _restore_predictor(run, plain, study)(lacking, study.split.test)
-    metrics = _measure(study, predicted, before["temperature"], build(costs))
-
-    def write(file: Path) -> None:
-        cells = store.cells.iloc[study.split.test]
-        record.write_predictions(file, cells, study.test_labels, predicted, study.classes)
-
-    record.add_evaluation(run, write, metrics, time.perf_counter() - started)
-    print_conditions(run.name, metrics)
-    log_conditions(run, plain, record.read_record(run)["metrics"])
+    dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
+    predicted = restore_predict_fn(run, experiment, dataset)(missing, dataset.split.test)
+    scores = _score(dataset, predicted, run.record.temperature, costs)
+    cells = store.cells.iloc[dataset.split.test]
+    run = run.with_evaluation(cells, dataset.test_labels, Evaluated(predicted, scores), time.perf_counter() - started)
+    print_conditions(run.name, scores)
+    log_conditions(run.folder, experiment.model.name, experiment.logger, run.record.metrics)
     return "evaluated"
 
 
-def _restore_predictor(run: Path, plain: dict[str, Any], study: CellDataset) -> Predict:
-    """Predict cells with a stored run, for conditions that it was not evaluated under yet."""
-    file = plain["model"].get("weights", {}).get("file")
-    network = restore(run, Path(file) if file else None)
-    if isinstance(build(without(plain["adapt"], "name")), Probe):
-        return Features(plain, study, record.read_record(run)["weights"]).predictor(network.head)
-    return make_predict_fn(plain, study, network)
+def _with_costs(run: StoredRun, costs: Costs) -> list[ConditionScores]:
+    """The scores of every stored condition with its cost, from its predictions."""
+    rows = []
+    for row in run.record.metrics:
+        _, labels, probabilities = run.predictions[row.condition]
+        error = costs.error(labels, probabilities, run.record.classes)
+        rows.append(replace(row, scores=replace(row.scores, cost_weighted_error=error)))
+    return rows
 
 
-def _weighed(run: Path, costs: classification.Costs) -> list[dict[str, Any]]:
-    """The metrics of every stored condition with its cost, of its predictions."""
-    facts = record.read_record(run)
-    stored = record.predictions_by_condition(run)
-    for row in facts["metrics"]:
-        _, labels, probabilities = stored[Condition(row["kind"], row["sigma"])]
-        row["cost_weighted_error"] = costs.error(labels, probabilities, facts["classes"])
-    return facts["metrics"]
-
-
-def _measure(
-    study: CellDataset,
-    predicted: dict[Condition, Float[np.ndarray, "n classes"]],
+def _score(
+    dataset: CellDataset,
+    predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
     temperature: float,
-    costs: classification.Costs,
-) -> list[dict[str, Any]]:
+    costs: Costs,
+) -> list[ConditionScores]:
+    labels, classes = dataset.test_labels, dataset.classes
     return [
-        asdict(condition)
-        | classification.score_predictions(study.test_labels, probabilities, study.classes, temperature, costs)
+        ConditionScores(condition, score_predictions(labels, probabilities, classes, temperature, costs))
         for condition, probabilities in predicted.items()
     ]
 
 
-def _run(
-    plain: dict[str, Any],
-    study: CellDataset,
-    adaptation: FineTuning | Probe,
-    conditions: list[Condition],
-    weights: str | None,
-    folder: Path,
-    name: str,
-    progress: Path | None,
-) -> dict[str, Any]:
-    started = time.perf_counter()
-    audit = study.split.audit
-    costs: classification.Costs = build(plain["data"]["costs"])
-    costs.codes(study.classes)  # a class that is not there is an error before any training
-    with logger_of(plain["logger"], plain, folder, name, _grid()) as logger:
-        if isinstance(adaptation, FineTuning):
-            from cellpatch.training.fit import fit_by_gradients  # Lightning takes seconds to import, probes do without
+@dataclass(frozen=True)
+class _Job:
+    """A run that is trained now."""
 
-            fitted = fit_by_gradients(plain, study, adaptation, weights, folder, logger, progress)
-        else:
-            fitted = fit_probe(plain, study, adaptation, weights, logger)
+    experiment: Experiment
+    store: CellStore
+    weights: str | None
+    conditions: list[Condition]
+    files: RunFiles
+    grid: str | None
+
+
+def _train(job: _Job, folder: Path) -> None:
+    """Fit, evaluate, and write everything of the run into its folder, the record last."""
+    started = time.perf_counter()
+    experiment, name = job.experiment, job.files.name
+    dataset = open_dataset(job.store, experiment.data.split, experiment.flag_limit, experiment.seed)
+    costs = experiment.data.costs
+    costs.codes(dataset.classes)  # a class that does not exist is an error before any training
+    with wandb_logger(experiment.logger, folder, name, experiment.settings.config, group=job.grid) as logger:
+        fit = _fit(job, dataset, folder, logger)
         trained = time.perf_counter()
-        validation = study.split.validation
-        unscaled = fitted.predict([CLEAN], validation)[CLEAN]
+        validation = dataset.split.validation
+        unscaled = fit.predict([CLEAN], validation)[CLEAN]
         if not np.isfinite(unscaled).all():
             raise ValueError(f"{name}: training diverged, its probabilities are not finite: lower adapt.lr")
-        temperature = classification.fit_temperature(study.labels[validation], unscaled)
-        predicted = fitted.predict(conditions, study.split.test)
-        metrics = _measure(study, predicted, temperature, costs)
-        seconds = fitted.seconds | {"evaluate": time.perf_counter() - trained}
-        log_review(logger, metrics, study, predicted[CLEAN])
-    print_table(name, metrics[0], audit)
+        temperature = fit_temperature(dataset.labels[validation], unscaled)
+        predicted = fit.predict(job.conditions, dataset.split.test)
+        metrics = _score(dataset, predicted, temperature, costs)
+        evaluate_seconds = time.perf_counter() - trained
+        log_review(logger, metrics, dataset, predicted[CLEAN])
+    audit = dataset.split.audit
+    print_table(name, metrics[0].scores, audit["cells"]["train"])
     print_conditions(name, metrics[1:])
-    for file, part, found in (
-        (record.PREDICTIONS, study.split.test, predicted),
-        (record.VALIDATION, validation, {CLEAN: unscaled}),
+    for file, part, probabilities in (
+        (PREDICTIONS, dataset.split.test, predicted),
+        (VALIDATION, validation, {CLEAN: unscaled}),
     ):
-        cells = study.store.cells.iloc[part]
-        record.write_predictions(folder / file, cells, study.labels[part], found, study.classes)
-    write_weights(folder / "weights.safetensors", fitted.state)
-    manifest = study.store.manifest
+        cells = job.store.cells.iloc[part]
+        write_predictions(folder / file, cells, dataset.labels[part], probabilities, dataset.classes)
+    write_weights(folder / WEIGHTS, fit.state)
+    seconds = {"train": fit.train_seconds, "evaluate": evaluate_seconds, "all": time.perf_counter() - started}
+    if fit.embed_seconds is not None:
+        seconds = {"embed": fit.embed_seconds, **seconds}
+    write_record(folder, _facts(job, dataset, fit, temperature, metrics) | {"seconds": seconds})
+
+
+def _fit(job: _Job, dataset: CellDataset, folder: Path, logger: Any) -> FitResult:
+    experiment = job.experiment
+    if isinstance(experiment.adaptation, Probe):
+        return probe_fit(experiment, job.weights, dataset).run(logger)
+    checkpoint = job.files.checkpoint if experiment.trainer.resume else None
+    return gradient_fit(experiment, job.weights, dataset).run(folder, logger, checkpoint)
+
+
+def _facts(
+    job: _Job, dataset: CellDataset, fit: FitResult, temperature: float, metrics: list[ConditionScores]
+) -> dict[str, JsonValue]:
+    """What the record states, but seconds and the checksums of files."""
+    manifest, git = job.store.manifest, git_state()
+    epochs = {"best_epoch": fit.facts.best_epoch, "epochs": fit.facts.epochs}  # null for a probe
     return {
-        "config": plain,
-        "classes": study.classes,
+        "run": job.files.run,
+        "identity": job.files.identities[0],
+        "cellpatch": __version__,
+        "training_code": asdict(current_code(job.experiment)),
+        "config": job.experiment.settings.config,
+        "classes": list(dataset.classes),
         "data": {
             "fingerprint": manifest.fingerprint,
             "source": manifest.source,
             "geometry": asdict(manifest.geometry),
         },
-        "weights": weights,
-        "counts": audit["cells"],
-        "audit": audit,
-        **fitted.facts,
+        "weights": job.weights,
+        "counts": dataset.split.audit["cells"],
+        "audit": dataset.split.audit,
+        **{key: value for key, value in asdict(fit.facts).items() if value is not None},
+        **epochs,
         "temperature": temperature,
-        "metrics": metrics,
-        "seconds": seconds | {"all": time.perf_counter() - started},
+        "metrics": [metrics_row(row) for row in metrics],
+        "hardware": asdict(hardware()),
+        "versions": versions(),
+        "git": None if git is None else asdict(git),
     }
-
-
-def _grid() -> str | None:
-    """A name that the runs of one multirun share."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return None
-    return Path(HydraConfig.get().sweep.dir).name

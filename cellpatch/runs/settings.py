@@ -89,7 +89,7 @@ class Settings:
 def parse_settings(config: Json, where: str) -> Settings:
     """Check a stored config and give it typed; raises ValueError that names `where`, the key and what came."""
     try:
-        return _ADAPTER.validate_python({**config, "config": config}, strict=True)
+        return _ADAPTER.validate_python({**config, "config": config})
     except ValidationError as error:
         raise ValueError(f"{where}: config.{first_problem(error)}") from error
 

@@ -12,10 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
-from pydantic import TypeAdapter
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from cellpatch.data.dataset import find_store
+from cellpatch.data.store.reader import CellStore
 from cellpatch.metrics.classification import Costs
 from cellpatch.optics.conditions import Condition
 from cellpatch.runs.cards import FeatureCard, LatencyCard
@@ -50,6 +51,11 @@ class StoredRun:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def stored_config(self) -> Json:
+        """The settings as they were written, by whichever version."""
+        return cast(Json, self._stored["config"])
 
     @classmethod
     def open(cls, folder: Path) -> "StoredRun":
@@ -190,6 +196,17 @@ def finished_runs(runs_dir: Path) -> list[Path]:
     if not runs_dir.is_dir():
         raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
     return sorted(file.parent for file in runs_dir.glob("[!.]*/record.json"))
+
+
+def require_store(record: Record) -> CellStore:
+    """The store that holds a run's cells, where the run had it; raises ValueError if it is not there."""
+    store_dir = Path(record.settings.data.loading.store_dir)
+    store = find_store(store_dir, record.data.fingerprint)
+    if store is None:
+        raise ValueError(
+            f"{record.run}: no store in {store_dir} holds its cells: the command that trained it prepares one"
+        )
+    return store
 
 
 def _without_none(value: Any) -> Any:

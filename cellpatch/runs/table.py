@@ -1,11 +1,12 @@
 """All runs of a folder as one table."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
-from cellpatch.runs.coordinates import GRID_KEYS, grid_coordinates
-from cellpatch.runs.record import read_record
+from cellpatch.runs.coordinates import GRID_KEYS
+from cellpatch.runs.stored_run import StoredRun, finished_runs
 
 COLUMNS = [
     "model",
@@ -27,23 +28,27 @@ COLUMNS = [
 ]
 
 
-def table(runs_dir: Path) -> pd.DataFrame:
+def runs_table(runs_dir: Path) -> pd.DataFrame:
     """One row per run and optical condition; `seconds` are those of the fit alone.
 
-    Raises ValueError if the folder is absent.
+    A column `training_code` joins where runs are of different training code. Raises ValueError if the folder is absent.
     """
-    check_folder(runs_dir)
+    runs = [StoredRun.open(folder) for folder in finished_runs(runs_dir)]
     rows = []
-    for file in sorted(runs_dir.glob("[!.]*/record.json")):
-        record = read_record(file.parent)
-        row = grid_coordinates(record["config"]) | {"seconds": record["seconds"]["train"]}
-        row |= {"n_train": sum(record["counts"]["train"].values()), "run": file.parent.name}
-        rows += [row | metrics for metrics in record["metrics"]]
-    grid = pd.DataFrame(rows, columns=COLUMNS)
-    return grid.sort_values([*GRID_KEYS, "kind", "sigma"], ignore_index=True)
+    for run in runs:
+        record = run.record
+        code = record.training_code
+        shared = asdict(record.settings.coordinates) | {
+            "n_train": record.n_train,
+            "seconds": record.seconds.train,
+            "run": run.name,
+            "training_code": f"{record.cellpatch}" if code is None else f"{code.number} {code.fingerprint}",
+        }
+        rows += [shared | asdict(row.condition) | _scores(row.scores) for row in record.metrics]
+    mixed = len({run.record.training_code for run in runs}) > 1
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "training_code"] if mixed else COLUMNS)
+    return table.sort_values([*GRID_KEYS, "kind", "sigma"], ignore_index=True)
 
 
-def check_folder(runs_dir: Path) -> None:
-    """Raise ValueError if it is no folder."""
-    if not runs_dir.is_dir():
-        raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
+def _scores(scores: object) -> dict[str, float]:
+    return {name: getattr(scores, name) for name in ("accuracy", "macro_f1", "balanced_accuracy", "ece")}

@@ -1,73 +1,84 @@
-"""Is every run as it was written? Record, files, identity, and metrics, computed again without a model."""
+"""Is every run as it was written? Record, files, identity, and scores computed again without a model."""
 
 import math
 import re
 from pathlib import Path
 from typing import Any
 
-from cellpatch.config.instantiate import build
 from cellpatch.metrics.classification import fit_temperature, score_predictions
-from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs import legacy
 from cellpatch.runs.identity import identity
-from cellpatch.runs.record import VALIDATION, check_files, predictions_by_condition, read_record
-from cellpatch.runs.table import check_folder
+from cellpatch.runs.record import ConditionScores, metrics_row
+from cellpatch.runs.settings import Json
+from cellpatch.runs.stored_run import StoredRun, finished_runs
 
-_CLOSE = 1e-6  # relative: another machine takes sums in another order
+_TOLERANCE = 1e-6  # relative: another machine adds in another order
 
 
 def run_folders(runs_dir: Path) -> list[Path]:
-    """The folders named as finished runs are or with a record; ValueError if runs_dir is no folder."""
-    check_folder(runs_dir)
-    folders = (each for each in runs_dir.glob("[!.]*") if each.is_dir())
-    return sorted(
-        each for each in folders if re.search(r"-[0-9a-f]{12}$", each.name) or (each / "record.json").exists()
-    )
+    """The folders named as finished runs are, or with a record; raises ValueError if runs_dir is no folder."""
+    with_record = set(finished_runs(runs_dir))
+    named = {each for each in runs_dir.glob("[!.]*") if each.is_dir() and re.search(r"-[0-9a-f]{12}$", each.name)}
+    return sorted(with_record | named)
 
 
 def verify(runs_dir: Path) -> list[str]:
-    """What is not as it was written, a line each; raises ValueError if the folder is absent."""
+    """Problems, a line each; raises ValueError if the folder is absent."""
     problems = []
-    for run in run_folders(runs_dir):
+    for folder in run_folders(runs_dir):
         try:
-            check_files(run)
+            run = StoredRun.open(folder)
+            run.check_files()
         except ValueError as error:
             problems.append(str(error))
             continue
-        record = read_record(run)
-        again = identity(record["config"], record["data"]["fingerprint"], record["weights"], record["cellpatch"])
-        named = run.name.rpartition("-")[2]
-        if not again == record["identity"] == named:
+        named = folder.name.rpartition("-")[2]
+        computed = identity_of(run)
+        if not computed == run.record.identity == named:
             problems.append(
-                f"{run}: its identity is {again} by its config, {record['identity']} by its record, {named} by its name"
+                f"{folder}: its identity is {computed} by its settings, {run.record.identity} by its record, "
+                f"{named} by its name"
             )
-        problems += [f"{run}: {name} is not what its predictions give" for name in mismatched_metrics(run, record)]
+        problems += [f"{folder}: {name} is not what its predictions give" for name in mismatched_metrics(run)]
     return problems
 
 
-def mismatched_metrics(run: Path, record: dict[str, Any]) -> list[str]:
-    """Names of what a record states otherwise than the run's stored predictions: metrics, and the temperature.
+def identity_of(run: StoredRun) -> str:
+    """The identity that a run's settings and fingerprints give, by the rule of the version that wrote it."""
+    record = run.record
+    facts = record.data.fingerprint, record.weights
+    if record.training_code is None:
+        return legacy.identity(run.stored_config, *facts, record.cellpatch)
+    return identity(record.settings, *facts, record.training_code.number)
 
-    Runs of earlier versions did not store the validation cells' predictions, and their temperature is taken as it is.
+
+def mismatched_metrics(run: StoredRun) -> list[str]:
+    """Names of what a record states otherwise than the stored predictions: metrics, and the temperature.
+
+    Earlier versions did not store the validation cells' predictions; their temperature is taken as it is.
     """
-    costs, temperature = build(record["config"]["data"]["costs"]), record["temperature"]
-    found = []
-    if VALIDATION in record["files"]:
-        _, labels, probabilities = predictions_by_condition(run, VALIDATION)[CLEAN]
-        if not _alike(fit_temperature(labels, probabilities), temperature):
-            found.append("temperature")
-    stored = predictions_by_condition(run)
-    for row in record["metrics"]:
-        _, labels, probabilities = stored[Condition(row["kind"], row["sigma"])]
-        again = score_predictions(labels, probabilities, record["classes"], temperature, costs)
-        found += [f"{key} at {row['kind']} {row['sigma']:g}" for key in again if not _alike(again[key], row.get(key))]
-    return found
+    record = run.record
+    names = []
+    if CLEAN in run.validation:
+        _, labels, probabilities = run.validation[CLEAN]
+        if not _alike(fit_temperature(labels, probabilities), record.temperature):
+            names.append("temperature")
+    for row in record.metrics:
+        _, labels, probabilities = run.predictions[row.condition]
+        again = score_predictions(labels, probabilities, record.classes, record.temperature, record.settings.data.costs)
+        computed = metrics_row(ConditionScores(row.condition, again))
+        stored: Json = metrics_row(row)
+        at = f"{row.condition.kind} {row.condition.sigma:g}"
+        names += [f"{key} at {at}" for key in computed if not _alike(computed[key], stored.get(key))]
+    return names
 
 
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=_CLOSE, abs_tol=_CLOSE)
-    return one == other
+def _alike(first: Any, second: Any) -> bool:
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_alike(first[key], second[key]) for key in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_alike, first, second))
+    if isinstance(first, float) and isinstance(second, int | float):
+        return math.isclose(first, second, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    return bool(first == second)

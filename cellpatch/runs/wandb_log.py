@@ -1,7 +1,8 @@
-"""What a person sees of a run: the closing table, the W&B page. Nothing here is read back."""
+"""What Weights & Biases shows of a run. Nothing here is read back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,99 +10,128 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from cellpatch.config.instantiate import build
 from cellpatch.data.dataset import CellDataset
+from cellpatch.runs.cards import LatencyCard
+from cellpatch.runs.record import ConditionScores
+from cellpatch.runs.settings import Settings
 
 _ERRORS_SHOWN = 32
 
 
+@dataclass(frozen=True)
+class WandbSettings:
+    """Arguments of Lightning's WandbLogger, as conf/logger states them."""
+
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "WandbSettings | None":
+        """Those of a stored run; None if it had no logger."""
+        arguments = {key: value for key, value in settings.logger.items() if key != "component"}
+        return cls(arguments) if settings.logger else None
+
+
 @contextmanager
-def logger_of(
-    settings: dict[str, Any], config: dict[str, Any], folder: Path, name: str, group: str | None
+def wandb_logger(
+    logger: WandbSettings | None,
+    folder: Path,
+    name: str,
+    hyperparameters: Mapping[str, Any],
+    **more: str | None,
 ) -> Iterator[Any]:
-    """The configured logger for one run, finished on the way out; None without one."""
-    if not settings:
+    """A WandbLogger that writes into `folder`, finished on the way out; None without settings.
+
+    `more` are further arguments: `group`, `job_type`.
+    """
+    if logger is None:
         yield None
         return
     import wandb  # a second to import, and logger=none does without
+    from pytorch_lightning.loggers import WandbLogger
 
     quiet = wandb.Settings(silent=True)
-    logger = build(settings, name=name, save_dir=str(folder), group=group, settings=quiet)
+    arguments = {**logger.arguments, **more, "name": name, "save_dir": str(folder), "settings": quiet}
     try:
-        logger.log_hyperparams(config)
-        yield logger
+        opened = WandbLogger(**arguments)
+        opened.log_hyperparams(dict(hyperparameters))
+        yield opened
     finally:
         wandb.finish()
 
 
 def log_review(
-    logger: Any, metrics: Sequence[dict[str, Any]], study: CellDataset, probabilities: Float[np.ndarray, "n classes"]
+    logger: Any,
+    metrics: Sequence[ConditionScores],
+    dataset: CellDataset,
+    probabilities: Float[np.ndarray, "n classes"],
 ) -> None:
-    """Send to W&B: metrics of clean test cells, tables of all conditions and of classes, the confusion matrix, cells.
+    """Send scores of clean test cells, tables of all conditions and of classes, the confusion matrix, example cells.
 
-    `metrics` are those of each condition, the clean one first; cells are the surest errors and one right of each class.
+    `metrics` are those of each condition, the clean one first; the cells are the errors of highest confidence and one
+    correct cell of each class.
     """
     if logger is None:
         return
     import wandb
 
-    clean, classes, labels = metrics[0], study.classes, study.test_labels
-    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    clean, classes, labels = metrics[0].scores, dataset.classes, dataset.test_labels
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-sure[wrong])][:_ERRORS_SHOWN]
-    right = [np.flatnonzero((predicted == code) & (labels == code))[:1] for code in range(len(classes))]
-    taken = [f"{classes[labels[i]]} taken for {classes[predicted[i]]} ({sure[i]:.2f})" for i in worst]
-    examples = np.concatenate(right)
+    worst = wrong[np.argsort(-confidence[wrong])][:_ERRORS_SHOWN]
+    correct = [np.flatnonzero((predicted == code) & (labels == code))[:1] for code in range(len(classes))]
+    captions = [f"{classes[labels[i]]} taken for {classes[predicted[i]]} ({confidence[i]:.2f})" for i in worst]
+    examples = np.concatenate(correct)
     confusion = wandb.plot.confusion_matrix(y_true=labels.tolist(), preds=predicted.tolist(), class_names=list(classes))
-    of_class = pd.DataFrame.from_dict(clean["per_class"], orient="index").rename_axis("class").reset_index()
+    per_class = pd.DataFrame([{"class": name} | asdict(row) for name, row in clean.per_class.items()])
+    numbers = {name: value for name, value in asdict(clean).items() if isinstance(value, float)}
     logger.experiment.log(
-        {f"test/{key}": value for key, value in clean.items() if isinstance(value, float)}
-        | {"blur": _blur(metrics), "per_class": wandb.Table(dataframe=of_class), "confusion": confusion}
-        | {"misclassified": _images(study, worst, taken)}
-        | {"examples": _images(study, examples, [classes[labels[i]] for i in examples])}
+        {f"test/{name}": value for name, value in numbers.items()}
+        | {"blur": _blur_table(metrics), "per_class": wandb.Table(dataframe=per_class), "confusion": confusion}
+        | {"misclassified": _images(dataset, worst, captions)}
+        | {"examples": _images(dataset, examples, [classes[labels[i]] for i in examples])}
     )
 
 
-def _blur(metrics: Sequence[dict[str, Any]]) -> Any:
-    import wandb
-
-    return wandb.Table(
-        dataframe=pd.DataFrame(metrics)[["kind", "sigma", "accuracy", "balanced_accuracy", "macro_f1", "ece"]]
-    )
-
-
-def log_conditions(run: Path, config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> None:
+def log_conditions(folder: Path, model: str, logger: WandbSettings | None, metrics: Sequence[ConditionScores]) -> None:
     """Send the table of all conditions of a run that was evaluated under more, as a run beside it of job type blur."""
-    with _beside(run, config, "blur", {}) as logger:
-        if logger is not None:
-            logger.experiment.log({"blur": _blur(metrics)})
+    with _beside(folder, logger, "blur", {"model": model}) as opened:
+        if opened is not None:
+            opened.experiment.log({"blur": _blur_table(metrics)})
 
 
-@contextmanager
-def _beside(run: Path, config: dict[str, Any], job_type: str, facts: dict[str, Any]) -> Iterator[Any]:
-    """The logger of what is told of a stored run later, under its name; None without one."""
-    settings = config["logger"]
-    about = {"run": run.name, "model": config["model"]["name"]}
-    with logger_of(settings and settings | {"job_type": job_type}, about | facts, run, run.name, None) as logger:
-        yield logger
-
-
-def log_latency(run: Path, config: dict[str, Any], card: dict[str, Any]) -> None:
-    """Send a stored run's latency card to where the run logged, as a run beside it: its name, job type latency."""
-    with _beside(run, config, "latency", {"hardware": card["hardware"]}) as logger:
-        if logger is None:
+def log_latency(folder: Path, model: str, logger: WandbSettings | None, card: LatencyCard) -> None:
+    """Send a stored run's latency card to where the run logged, as a run beside it of job type latency."""
+    with _beside(folder, logger, "latency", {"model": model, "hardware": asdict(card.hardware)}) as opened:
+        if opened is None:
             return
         import wandb
 
-        rows = pd.DataFrame([{"engine": engine} | row for engine, rows in card["engines"].items() for row in rows])
-        least = rows.groupby("engine")["ms"].min()
-        logger.experiment.log({f"latency/{engine}_ms": ms for engine, ms in least.items()})
-        logger.experiment.log({"latency": wandb.Table(dataframe=rows)})
+        rows = [{"engine": engine} | asdict(row) for engine, timings in card.engines.items() for row in timings]
+        table = pd.DataFrame(rows).dropna(axis="columns", how="all")
+        fastest = table.groupby("engine")["ms"].min()
+        opened.experiment.log({f"latency/{engine}_ms": ms for engine, ms in fastest.items()})
+        opened.experiment.log({"latency": wandb.Table(dataframe=table)})
 
 
-def _images(study: CellDataset, cells: Int[np.ndarray, " n"], captions: Sequence[str]) -> list[Any]:
+@contextmanager
+def _beside(folder: Path, logger: WandbSettings | None, job_type: str, facts: Mapping[str, Any]) -> Iterator[Any]:
+    """The logger of a later measurement of a stored run, under the run's name; None without one."""
+    about = {"run": folder.name, **facts}
+    with wandb_logger(logger, folder, folder.name, about, group=None, job_type=job_type) as opened:
+        yield opened
+
+
+def _blur_table(metrics: Sequence[ConditionScores]) -> Any:
     import wandb
 
-    margin, side = study.store.geometry.margin_px, study.store.geometry.side_px
-    crops = study.store.crops(study.split.test[cells])[:, margin : side - margin, margin : side - margin]
+    columns = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+    rows = [asdict(row.condition) | {name: getattr(row.scores, name) for name in columns} for row in metrics]
+    return wandb.Table(dataframe=pd.DataFrame(rows))
+
+
+def _images(dataset: CellDataset, cells: Int[np.ndarray, " n"], captions: Sequence[str]) -> list[Any]:
+    import wandb
+
+    margin, side = dataset.store.geometry.margin_px, dataset.store.geometry.side_px
+    crops = dataset.store.crops(dataset.split.test[cells])[:, margin : side - margin, margin : side - margin]
     return [wandb.Image(crop, caption=caption) for crop, caption in zip(crops, captions, strict=True)]

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Last(Generic[T]):
+class LastResult(Generic[T]):
     """Keeps one thing with its key, so that a grid over many does not pile them up."""
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Jobs of a grid: what became of each, what another process was at, and how the command ends.
+"""Jobs of a grid: each fails alone, and a summary lists their outcomes.
 
-The grid's folder, below runs_dir/.hydra, lists its jobs. A job notes its outcome in a file of its own there,
-NUMBER.json, so that the end can be told whatever process or machine it ran on, and NUMBER.log is the stack of one that
-failed. A failed run also leaves its stack in runs_dir/.failed until it succeeds.
+The grid's folder, below runs_dir/.hydra, lists its jobs. A job writes its outcome to a file of its own there,
+NUMBER.json, so that the summary is complete whatever process or machine ran it. NUMBER.log is the traceback of a job
+that failed. A failed run also leaves its traceback in runs_dir/.failed until it succeeds.
 """
 
 import json
@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,78 +26,88 @@ from cellpatch.runtime.atomic_io import atomic_write, file_lock, is_locked
 from cellpatch.runtime.errors import UnavailableError
 
 log = logging.getLogger(__name__)
-
-
 Work = Callable[[DictConfig, bool], Outcome]  # of a config, and whether to wait for another process
-_BAD = ("failed", "failed before", "cut off")
-_TOLD = (*_BAD, "unavailable")
-_LINES = 3  # of what a failure said, at the end
-_JOBS, _LOCK = "jobs.list", "grid.lock"  # in the grid's folder: its jobs, a line each, and who is at it
-_unwritten: dict[Path, Outcome] = {}  # outcomes of this process that found no room
-_put_off: list[tuple[Path, Any, DictConfig]] = []  # jobs of this process that others were at
+_FAILURES = ("failed", "skipped (failed before)", "interrupted")
+_LISTED = (*_FAILURES, "unavailable")
+_LINES = 3  # of a failure's traceback, in the summary
+_JOBS, _LOCK = "jobs.list", "grid.lock"  # in the grid's folder: its jobs, a line each; locked while they run
+
+
+@dataclass
+class _Process:
+    """What this process keeps of its jobs until the grid ends.
+
+    One instance, because Hydra calls jobs and the end of a grid through functions and objects of its own.
+    """
+
+    unwritten: dict[Path, Outcome] = field(default_factory=dict)  # outcomes that a full disk had no room for
+    deferred: list[tuple[Path, Any, DictConfig]] = field(default_factory=list)  # jobs that another process was running
+
+
+_process = _Process()
 
 
 def run_job(work: Work, config: DictConfig) -> None:
-    """Do one job of a grid and note what became of it; an error fails this job alone."""
+    """Do one job of a grid and write its outcome; an error fails this job alone."""
     hydra = HydraConfig.get()
-    place = Path(hydra.sweep.dir) / f"{hydra.job.num:04d}.json"
-    in_turn = str(hydra.launcher._target_).endswith(".BasicLauncher")  # one process: others first, this one later
-    _do(work, config, place, wait=not in_turn)
-    if in_turn and _read(place).state == "elsewhere":
-        _put_off.append((place, HydraConfig.instance().cfg, config))
+    file = Path(hydra.sweep.dir) / f"{hydra.job.num:04d}.json"
+    in_turn = str(hydra.launcher._target_).endswith(".BasicLauncher")  # one process: do others first, this one later
+    _do(work, config, file, wait=not in_turn)
+    if in_turn and _read(file).state == "locked":
+        _process.deferred.append((file, HydraConfig.instance().cfg, config))
 
 
-def _do(work: Work, config: DictConfig, place: Path, wait: bool) -> None:
-    told = " ".join(HydraConfig.get().overrides.task)
-    _write(place, Outcome(told, "cut off"))
+def _do(work: Work, config: DictConfig, file: Path, wait: bool) -> None:
+    overrides = " ".join(HydraConfig.get().overrides.task)
+    _write(file, Outcome(overrides, "interrupted"))
     try:
         outcome = work(config, wait)
     except UnavailableError as error:
         log.warning("unavailable: %s", error)
-        outcome = Outcome(told, "unavailable", str(error).splitlines())
+        outcome = Outcome(overrides, "unavailable", str(error).splitlines())
     except ValueError as error:
         log.error("failed: %s", error)
-        outcome = _failed(told, str(error).splitlines(), place)
+        outcome = _failed(overrides, str(error).splitlines(), file)
     except Exception:
         log.exception("failed")
-        outcome = _failed(told, traceback.format_exc().splitlines()[-_LINES:], place)
+        outcome = _failed(overrides, traceback.format_exc().splitlines()[-_LINES:], file)
     if outcome.state == "failed":
         from cellpatch.runtime.device import collect_garbage  # imports torch
 
-        collect_garbage()  # what it held of a GPU's memory would fail the next job
-    _write(place, outcome)
+        collect_garbage()  # a failed job's GPU memory would fail the next one
+    _write(file, outcome)
 
 
-def _failed(told: str, said: list[str], place: Path) -> Outcome:
-    stack = place.with_suffix(".log")
+def _failed(overrides: str, messages: list[str], file: Path) -> Outcome:
+    log_file = file.with_suffix(".log")
     try:
-        stack.write_text(traceback.format_exc(), encoding="utf-8")
+        log_file.write_text(traceback.format_exc(), encoding="utf-8")
     except OSError as error:
-        return Outcome(told, "failed", [*said, f"its stack could not be written: {error}"])
-    return Outcome(told, "failed", [*said, f"its stack: {stack}"])
+        return Outcome(overrides, "failed", [*messages, f"its traceback could not be written: {error}"])
+    return Outcome(overrides, "failed", [*messages, f"its traceback: {log_file}"])
 
 
-def _write(place: Path, outcome: Outcome) -> None:
-    _unwritten.pop(place, None)
+def _write(file: Path, outcome: Outcome) -> None:
+    _process.unwritten.pop(file, None)
     try:
-        with atomic_write(place) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-    except OSError:  # no room: the jobs that follow may need none, and the end is told all the same
-        log.exception("%s cannot be written", place)
-        _unwritten[place] = outcome
+    except OSError:  # the next jobs may need no room, and the summary is complete anyway
+        log.exception("%s cannot be written", file)
+        _process.unwritten[file] = outcome
 
 
-def _read(place: Path) -> Outcome:
-    """What became of a job; cut off if it was never begun, or ended without a word."""
-    if place in _unwritten:
-        return _unwritten[place]
-    if not place.exists():
-        return Outcome(place.stem, "cut off")
-    return Outcome(**json.loads(place.read_text(encoding="utf-8")))
+def _read(file: Path) -> Outcome:
+    """A job's outcome; interrupted if it never started, or ended without one."""
+    if file in _process.unwritten:
+        return _process.unwritten[file]
+    if not file.exists():
+        return Outcome(file.stem, "interrupted")
+    return Outcome(**json.loads(file.read_text(encoding="utf-8")))
 
 
 def register_jobs(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
-    """List a grid's jobs in its folder; the lock that says that somebody is at them, to be held meanwhile."""
+    """List a grid's jobs in its folder; gives the lock to hold while they run."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / _JOBS) as temporary:
         temporary.write_text("".join(f"{' '.join(job)}\n" for job in jobs), encoding="utf-8")
@@ -105,54 +115,54 @@ def register_jobs(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
 
 
 def pending_jobs(runs_dir: Path) -> list[str]:
-    """Jobs that were not begun yet, of the grids that somebody is at."""
-    found = []
+    """Jobs that have not started yet, of the grids that run now."""
+    pending = []
     for file in runs_dir.glob(f".hydra/*/{_JOBS}"):
         if is_locked(file.with_name(_LOCK)):
             jobs = enumerate(file.read_text(encoding="utf-8").splitlines())
-            found += [job for number, job in jobs if not file.with_name(f"{number:04d}.json").exists()]
-    return found
+            pending += [job for number, job in jobs if not file.with_name(f"{number:04d}.json").exists()]
+    return pending
 
 
 class GridSummary(Callback):
-    """Hydra's callback: a runs_dir that cannot be written is an error before all else; and the end of a grid.
+    """Hydra's callback: an unwritable runs_dir is an error before all else; at a grid's end it prints the summary.
 
-    At the end it does what was put off, tells what became of all and sets the exit status.
+    At the end it also does deferred jobs, and sets the exit status.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        need_folder(Path(config.runs_dir))
+        require_writable(Path(config.runs_dir))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        need_folder(Path(config.runs_dir))
+        require_writable(Path(config.runs_dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         try:
             outcomes = run_deferred_jobs(Path(config.hydra.sweep.dir))
             print(format_summary(outcomes, Path(config.runs_dir)))
         except Exception:  # Hydra would make a warning of it, and the status 0
-            log.exception("the grid's end cannot be told")
+            log.exception("the summary of the grid failed")
             sys.exit(1)
-        if any(outcome.state in _BAD for outcome in outcomes):
+        if any(outcome.state in _FAILURES for outcome in outcomes):
             sys.exit(1)
 
 
 def run_deferred_jobs(folder: Path) -> list[Outcome]:
-    """Do what this process put off; what became of every job of the grid."""
-    from cellpatch.runs.runner import train
+    """Do the jobs that this process deferred; gives the outcome of every job of the grid."""
+    from cellpatch.sweeps.train import train
 
-    for place, hydra, config in _put_off:
+    for file, hydra, config in _process.deferred:
         HydraConfig.instance().cfg = hydra
-        _do(train, config, place, wait=True)
-    _put_off.clear()
+        _do(train, config, file, wait=True)
+    _process.deferred.clear()
     outcomes = []
     for number, job in enumerate((folder / _JOBS).read_text(encoding="utf-8").splitlines()):
         outcome = _read(folder / f"{number:04d}.json")
-        outcomes.append(outcome if outcome.state != "cut off" else replace(outcome, run=job))
+        outcomes.append(outcome if outcome.state != "interrupted" else replace(outcome, run=job))
     return outcomes
 
 
-def need_folder(runs_dir: Path) -> None:
+def require_writable(runs_dir: Path) -> None:
     """End the command if runs_dir cannot be made or written."""
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
@@ -163,25 +173,28 @@ def need_folder(runs_dir: Path) -> None:
 
 
 def format_summary(outcomes: Sequence[Outcome], runs_dir: Path) -> str:
-    """Lines for people: how many jobs ended how, and of each that has no run what it said; of a dry run, each job."""
+    """Lines for people: how many jobs ended how, messages of each that has no run; of a dry run, each job."""
     counts = Counter(outcome.state for outcome in outcomes)
     planned = counts["to train"] + counts["to evaluate"] > 0
-    lines = [format_outcome(outcome) for outcome in outcomes if planned or outcome.state in _TOLD]
+    lines = [format_outcome(outcome) for outcome in outcomes if planned or outcome.state in _LISTED]
     lines.append(f"{len(outcomes)} jobs: {', '.join(f'{n} {state}' for state, n in sorted(counts.items()))}")
     if counts["to train"]:
         lines.append(_total(outcomes, counts["to train"], runs_dir))
-    if counts["failed"] or counts["failed before"]:
-        lines.append(f"retry_failed=true tries again what failed; {runs_dir}/.failed has the last stack of each run")
-    if counts["cut off"]:
-        lines.append("the same command goes on where it was cut off")
+    other_code = [outcome for outcome in outcomes if outcome.state in ("exists", "evaluated") and outcome.messages]
+    if other_code:
+        lines.append(f"{len(other_code)} of the runs that exist: {other_code[0].messages[0]}")
+    if counts["failed"] or counts["skipped (failed before)"]:
+        lines.append(f"retry_failed=true retries failed runs; {runs_dir}/.failed has the last traceback of each")
+    if counts["interrupted"]:
+        lines.append("the same command continues where it was interrupted")
     return "\n".join(lines)
 
 
 def _total(outcomes: Sequence[Outcome], to_train: int, runs_dir: Path) -> str:
-    kind = f"earlier runs of the same model, way of adapting and input in {runs_dir}"
+    kind = f"earlier runs of the same model, adaptation and input side in {runs_dir}"
     costs = [(each.seconds, each.mib) for each in outcomes if each.seconds is not None and each.mib is not None]
     if not costs:
-        return f"how long they take cannot be told: there are no {kind}"
+        return f"their run time is unknown: there are no {kind}"
     seconds, mib = map(sum, zip(*costs, strict=True))
     total = f"about {seconds / 3600:.2g} hours in one process and {mib:.3g} MiB"
     return f"{total} for {len(costs)} of {to_train} to train, by {kind}"

@@ -1,4 +1,4 @@
-"""Ways of fitting a model by gradients: which parameters move, and how fast."""
+"""Ways of fitting a model by gradients: which parameters are trained, and at which learning rate."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from cellpatch.models.backbone import Backbone, freeze_all_but
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning(ABC):
-    """How a gradient descent goes.
+    """Settings of training by gradients.
 
-    `warmup` is a part of all steps, `patience` epochs without a better score. Validated and kept is the weights'
-    exponential average, whose span is all steps over `average_over` (0: the weights as they are). `weight_decay` is of
-    tensors with more than one axis, so not of norms and biases, but of positions and class tokens too, which others
-    often leave out.
+    `warmup` is a share of all steps; `patience` counts epochs without a better score. What is validated and kept is an
+    exponential moving average of the weights (EMA). It spans all steps divided by `average_over`; 0 keeps the weights
+    as they are. `weight_decay` applies to tensors with more than one axis: not to norms and biases, but to positions
+    and class tokens too, which other recipes often leave out. Raises ValueError for a value out of its range.
     """
 
     lr: float
@@ -26,7 +26,7 @@ class FineTuning(ABC):
     average_over: int
     patience: int
 
-    pretrained: ClassVar[bool] = True  # whether it starts from published weights
+    pretrained: ClassVar[bool] = True  # starts from published weights
 
     def __post_init__(self) -> None:
         limits = {
@@ -38,13 +38,13 @@ class FineTuning(ABC):
             "average_over": self.average_over >= 0,
             "patience": self.patience >= 1,
         }
-        for name, holds in limits.items():
-            if not holds:
+        for name, within in limits.items():
+            if not within:
                 raise ValueError(f"adapt.{name} is out of its range: {getattr(self, name)}")
 
     @abstractmethod
-    def prepare(self, backbone: Backbone) -> dict[str, float]:
-        """Freeze what does not move and give the trained parameters' names, each with its share of `lr`."""
+    def freeze_and_scale_lr(self, backbone: Backbone) -> dict[str, float]:
+        """Freeze the parameters that are not trained; return the others' names with their factors of `lr`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +53,16 @@ class Scratch(FineTuning):
 
     pretrained: ClassVar[bool] = False
 
-    def prepare(self, backbone: Backbone) -> dict[str, float]:
+    def freeze_and_scale_lr(self, backbone: Backbone) -> dict[str, float]:
         return {name: 1.0 for name, _ in backbone.named_parameters()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LastLayer(FineTuning):
-    """The last block (of a convolutional network: stage), at `block_rate` of the head's rate; the rest is frozen.
+    """The last block (of a convolutional network: the last stage) and the head; everything else is frozen.
 
-    The study lists FT_last beside linear probing, so its "last layer" is read as last block and head [P/O].
+    The block's learning rate is `block_rate` times the head's. arXiv 2603.04081 lists FT_last beside linear probing;
+    we read its "last layer" as the last block and the head.
     """
 
     block_rate: float
@@ -70,17 +71,17 @@ class LastLayer(FineTuning):
         super().__post_init__()
         _check_share("block_rate", self.block_rate)
 
-    def prepare(self, backbone: Backbone) -> dict[str, float]:
-        rates = dict.fromkeys(backbone.layers()[-1], self.block_rate)
-        freeze_all_but(backbone, set(rates))
-        return rates
+    def freeze_and_scale_lr(self, backbone: Backbone) -> dict[str, float]:
+        lr_factors = dict.fromkeys(backbone.layers()[-1], self.block_rate)
+        freeze_all_but(backbone, set(lr_factors))
+        return lr_factors
 
 
 @dataclass(frozen=True, kw_only=True)
 class AllLayers(FineTuning):
-    """Every parameter; each layer moves `layer_decay` times as fast as the next one, the last as fast as the head.
+    """Every parameter, with layer-wise decay of the learning rate (arXiv 2003.10555, arXiv 2106.08254).
 
-    Layer-wise decay: Clark et al., arXiv 2003.10555; Bao et al., arXiv 2106.08254.
+    The last layer has the head's rate; each layer before has `layer_decay` times the rate of the next one.
     """
 
     layer_decay: float
@@ -89,14 +90,17 @@ class AllLayers(FineTuning):
         super().__post_init__()
         _check_share("layer_decay", self.layer_decay)
 
-    def prepare(self, backbone: Backbone) -> dict[str, float]:
+    def freeze_and_scale_lr(self, backbone: Backbone) -> dict[str, float]:
         layers = backbone.layers()
         return {name: self.layer_decay ** (len(layers) - 1 - i) for i, names in enumerate(layers) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(FineTuning):
-    """Low-rank updates (Hu et al., arXiv 2106.09685, through peft) of the layers whose names end in `targets`."""
+    """Low-rank updates (Hu et al., arXiv 2106.09685; peft) of the layers whose names end in one of `targets`.
+
+    Raises ValueError for targets that match no layer.
+    """
 
     rank: int
     alpha: int
@@ -111,8 +115,8 @@ class Lora(FineTuning):
                 f"but got {self.rank}, {self.alpha}, {self.dropout} and {self.targets}"
             )
 
-    def prepare(self, backbone: Backbone) -> dict[str, float]:
-        from peft import LoraConfig, inject_adapter_in_model  # a second to import
+    def freeze_and_scale_lr(self, backbone: Backbone) -> dict[str, float]:
+        from peft import LoraConfig, inject_adapter_in_model  # takes a second to import
 
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=list(self.targets)

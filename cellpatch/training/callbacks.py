@@ -1,4 +1,4 @@
-"""What a training keeps of itself: its best epoch, and all that it takes to go on after a kill."""
+"""What a training keeps: its best epoch, and a checkpoint to resume from."""
 
 import time
 from pathlib import Path
@@ -11,15 +11,16 @@ from torch import Tensor
 from cellpatch.models.backbone import trained_state
 from cellpatch.runtime.atomic_io import atomic_write
 
-_KEPT = ("score", "epoch", "tensors", "history", "resumed")
+_STATE = ("score", "epoch", "tensors", "history", "resumed")
 
 
 class BestWeights(pl.Callback):
-    """Holds the averaged weights of the epoch with the best validation macro-F1, and the scores of all epochs.
+    """Keeps the averaged weights of the epoch with the best validation macro-F1, and the scores of all epochs.
 
-    Of equal scores the latest: few cells are soon all right, when training is far from done. `resumed` lists the
-    epochs that training went on with after a kill. Where several processes train, the first writes what it holds to
-    `shared`.
+    Of equal scores it keeps the latest: with few cells all are soon predicted correctly, long before training is done.
+    Lightning's `ModelCheckpoint` keeps the first of equal scores, writes a file for each better epoch, and stores the
+    trained weights, not their average. `resumed` lists the epochs at which training resumed after a kill. If several
+    processes train, the first one writes the state to the file `shared`.
     """
 
     def __init__(self, shared: Path | None = None) -> None:
@@ -28,13 +29,13 @@ class BestWeights(pl.Callback):
         self.tensors: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.resumed: list[int] = []
-        self._seconds = 0.0  # before a kill
+        self._seconds = 0.0  # of epochs before a kill
         self._since = time.perf_counter()
         self._shared = shared
 
     @property
     def seconds(self) -> float:
-        """Since this was made, and what the epochs before a kill took."""
+        """Seconds since construction, plus those of the epochs before a kill."""
         return self._seconds + time.perf_counter() - self._since
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -45,8 +46,8 @@ class BestWeights(pl.Callback):
         score = float(trainer.callback_metrics["val_macro_f1"])
         if score >= self.score:
             self.score, self.epoch = score, trainer.current_epoch
-            kept = trained_state(module.average.network)
-            self.tensors = {name: value.to("cpu", copy=True) for name, value in kept.items()}
+            averaged = trained_state(module.average.network)
+            self.tensors = {name: value.to("cpu", copy=True) for name, value in averaged.items()}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         self.history.append({name: float(value) for name, value in trainer.callback_metrics.items()})
@@ -57,15 +58,20 @@ class BestWeights(pl.Callback):
                 torch.save(self.state_dict(), temporary)
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in (*_KEPT, "seconds")}
+        return {name: getattr(self, name) for name in (*_STATE, "seconds")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        vars(self).update({name: state_dict[name] for name in _KEPT})
+        vars(self).update({name: state_dict[name] for name in _STATE})
         self._seconds, self._since = state_dict["seconds"], time.perf_counter()
 
 
 class LastCheckpoint(pl.callbacks.Checkpoint):
-    """Writes after each epoch all that it takes to go on with the next; the file is whole, or the one before."""
+    """Writes a checkpoint after each epoch; an interruption leaves the previous file whole.
+
+    Lightning's `ModelCheckpoint` writes into the system's temporary folder and moves the file. Between file systems a
+    move is a copy, and an interruption leaves half a file. It also does not store that early stopping has decided to
+    end the training.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -1,7 +1,8 @@
-"""The one LightningModule: how a network is trained by gradients."""
+"""The LightningModule: how a network is trained by gradients."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import chain
 from math import cos, exp, pi
 from typing import Any
@@ -22,43 +23,56 @@ from cellpatch.training.adaptation import FineTuning
 
 
 class EMA:
-    """The exponential average of a network's trained tensors, in a copy of it that shares what is frozen.
+    """Exponential moving average of a network's trained tensors, in a copy that shares the frozen ones.
 
-    The first update takes the tensors as they are; each later one keeps `keep` of the average. Counters are copied.
+    The first update copies the tensors; each later one keeps `decay` of the average. Integer buffers are copied.
+    `torch.optim.swa_utils.AveragedModel`, and Lightning's `EMAWeightAveraging` that wraps it, copy frozen tensors too:
+    a second foundation model in memory, averaged at each step. They also average either no buffers, or all of them,
+    counters of batch norms included.
     """
 
-    def __init__(self, network: Network, keep: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         trained = trained_state(network)
         tensors = chain(network.named_parameters(), network.named_buffers())
         shared = {id(tensor): tensor for name, tensor in tensors if name not in trained}
         self.network = deepcopy(network, shared).eval()
         own = trained_state(self.network)
-        self._pairs = [(own[name], value) for name, value in trained.items() if not value.is_floating_point()]
+        self._counters = [(own[name], value) for name, value in trained.items() if not value.is_floating_point()]
         floats = [name for name, value in trained.items() if value.is_floating_point()]
-        self._own, self._theirs = [own[name] for name in floats], [trained[name] for name in floats]
-        self._keep, self._begun = keep, False
+        self._averages, self._trained = [own[name] for name in floats], [trained[name] for name in floats]
+        self._decay, self._started = decay, False
 
     def update(self) -> None:
-        """Take in the tensors as they are now."""
-        torch._foreach_lerp_(self._own, self._theirs, 1 - self._keep if self._begun else 1.0)
-        for own, value in self._pairs:
+        """Include the network's present tensors in the average."""
+        torch._foreach_lerp_(self._averages, self._trained, 1 - self._decay if self._started else 1.0)
+        for own, value in self._counters:
             own.copy_(value)
-        self._begun = True
+        self._started = True
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from an average of before."""
+        """Continue from a stored average."""
         load_trained(self.network, state)
-        self._begun = True
+        self._started = True
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """What a training crop goes through on the device.
+
+    `augment` is None without augmentation, or if it runs on the CPU. `optics` are the network's, or draw a blur.
+    """
+
+    augment: DeviceAugment | None
+    optics: Optics | RandomOptics
 
 
 class Classifier(pl.LightningModule):
-    """Train a network by gradients.
+    """Train a network by gradients: AdamW with a linear warm-up and a cosine to zero.
 
-    `rates` are the trained backbone parameters' shares of the learning rate; the head's is 1. `augment` and `optics`
-    (the network's, or one that draws a blur) are those of training, on the device. AdamW with a linear warm-up and a
-    cosine to zero; vectors (norms, biases) are not decayed. Validated and kept is an exponential average of the
-    weights. A checkpoint holds what is trained, not what is frozen. On several devices the loss and the scores
-    are those of the whole batch, whatever the processes' shares of it.
+    `lr_factors` are the trained backbone parameters' factors of the learning rate; the head's is 1. Vectors (norms,
+    biases) have no weight decay. What is validated and kept is an exponential moving average of the weights (EMA). A
+    checkpoint stores the trained tensors, not the frozen ones. On several devices the loss and the scores are those of
+    the whole batch, also if the processes' shares of it differ in size.
     """
 
     average: EMA
@@ -68,24 +82,23 @@ class Classifier(pl.LightningModule):
         self,
         network: Network,
         n_classes: int,
-        schedule: FineTuning,
-        rates: Mapping[str, float],
-        augment: DeviceAugment | None,
-        optics: Optics | RandomOptics,
+        fine_tuning: FineTuning,
+        lr_factors: Mapping[str, float],
+        inputs: TrainingInput,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.schedule = schedule
-        self.rates = {f"backbone.{name}": rate for name, rate in rates.items()}
-        self.augment = augment
-        self.optics = optics
+        self.fine_tuning = fine_tuning
+        self.lr_factors = {f"backbone.{name}": factor for name, factor in lr_factors.items()}
+        self.augment = inputs.augment
+        self.optics = inputs.optics
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
         self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=IGNORE_INDEX)
-        self.strict_loading = False  # a checkpoint's tensors are loaded by our own hook
-        self._begun: dict[str, Any] | None = None
+        self.strict_loading = False  # on_load_checkpoint loads the tensors
+        self._checkpoint: dict[str, Any] | None = None
 
     @property
     def _processes(self) -> int:
@@ -98,32 +111,32 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         crops, labels, _ = batch
         optics = self.optics
-        x = to_pixels(optics.trim(crops)) if self.augment is None else self.augment(crops, optics.needed_px)
-        logits = self.network.head(self.network.backbone(optics(x)))
-        loss = self._loss(logits, labels, self.schedule.label_smoothing)
+        pixels = to_pixels(optics.trim(crops)) if self.augment is None else self.augment(crops, optics.needed_px)
+        logits = self.network.classify(pixels, optics)
+        loss = self._loss(logits, labels, self.fine_tuning.label_smoothing)
         n = self._count(labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
         if self._processes == 1:
             return loss
-        share = self._weight(labels)  # the gradients of the processes are averaged, their shares may differ
+        share = self._weight(labels)  # processes average their gradients, but their shares may differ in size
         shares: Tensor = self.all_gather(share)  # type: ignore[assignment]
         return loss * share / shares.mean()
 
     def on_fit_start(self) -> None:
         if self._processes > 1:
-            from cellpatch.models.sync_batchnorm import sync_batchnorm  # with timm, a second to import
+            from cellpatch.models.sync_batchnorm import sync_batchnorm  # imports timm, which takes a second
 
             sync_batchnorm(self.network)
 
     def on_train_start(self) -> None:
-        over = self.schedule.average_over
+        over = self.fine_tuning.average_over
         steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
         self.average = EMA(self.network, exp(-over / steps) if over else 0.0)
         if self._processes > 1:  # each process draws its own augmentation
             torch.manual_seed(hash((torch.initial_seed(), self.trainer.global_rank, self.trainer.current_epoch)))
-        if self._begun is not None:
-            self.average.load(self._begun["average"])
-            self._begun = None
+        if self._checkpoint is not None:
+            self.average.load(self._checkpoint["average"])
+            self._checkpoint = None
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.average.update()
@@ -141,7 +154,7 @@ class Classifier(pl.LightningModule):
     def _loss(
         self, logits: Float[Tensor, "b classes"], labels: Int[Tensor, " b"], smoothing: float
     ) -> Float[Tensor, ""]:
-        """Mean over the cells, each by its class's weight; of a share without a cell 0."""
+        """Mean over the cells, weighted by class; 0 for a share without cells."""
         settings: dict[str, Any] = {"weight": self.class_weights, "label_smoothing": smoothing}
         if self._processes == 1:
             return cross_entropy(logits, labels, **settings)
@@ -163,44 +176,48 @@ class Classifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         load_trained(self.network, checkpoint["network"])
-        self._begun = checkpoint
-        if self._processes == 1:  # here and not later: the loader that is made next draws a number too
+        self._checkpoint = checkpoint
+        if self._processes == 1:  # here, because the data loader that Lightning makes next draws a number too
             _set_random_state(checkpoint["random"], self.trainer.strategy.root_device)
 
     def configure_optimizers(self) -> Any:
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault((self.rates.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
-        schedule = self.schedule
+                groups.setdefault((self.lr_factors.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
+        settings = self.fine_tuning
         optimizer = torch.optim.AdamW(
             [
-                {"params": members, "lr": rate * schedule.lr, "weight_decay": schedule.weight_decay * decayed}
-                for (rate, decayed), members in groups.items()
+                {"params": members, "lr": factor * settings.lr, "weight_decay": settings.weight_decay * decayed}
+                for (factor, decayed), members in groups.items()
             ]
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         cosine = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: cosine_with_warmup(step, steps, schedule.warmup)
+            optimizer, lambda step: cosine_with_warmup(step, steps, settings.warmup)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
 
 def _random_state(device: torch.device) -> list[Tensor]:
-    """Of torch's generators alone: nothing of training draws from others."""
+    """States of torch's generators; training draws from no other."""
     on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [torch.get_rng_state(), *on_device]
 
 
 def _set_random_state(state: list[Tensor], device: torch.device) -> None:
     torch.set_rng_state(state[0].cpu())
-    if device.type == "cuda" and len(state) > 1:  # what was cut off may have run on a CPU
+    if device.type == "cuda" and len(state) > 1:  # the interrupted training may have run on a CPU
         torch.cuda.set_rng_state(state[1].cpu(), device)
 
 
 def cosine_with_warmup(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate: linear over the first `warmup` of the steps, then a cosine to zero."""
-    rising = warmup * steps
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return 0.5 * (1 + cos(pi * min(1.0, (step - rising) / max(1.0, steps - rising))))
+    """Factor of the learning rate, in [0, 1]: linear over the share `warmup` of the steps, then a cosine to zero.
+
+    torch's `SequentialLR` of `LinearLR` and `CosineAnnealingLR` computes each factor from the one before. So they
+    differ by rounding from these. It also needs a whole number of warm-up steps, and rises again after the last step.
+    """
+    warmup_steps = warmup * steps
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    return 0.5 * (1 + cos(pi * min(1.0, (step - warmup_steps) / max(1.0, steps - warmup_steps))))

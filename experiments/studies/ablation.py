@@ -1,12 +1,12 @@
 """What makes a ViT good on 40x40 cells and a few hundred of them? CustomViT with one thing changed at a time.
 
-    python experiments/ablation.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20 LAST
-    python experiments/ablation.py data.split.val_limit=64 flag_limit=16 trainer.max_epochs=25 LAST    # synthetic
-    python experiments/ablation.py                                                     # the table so far, as Markdown
+    python experiments/studies/ablation.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20 LAST
+    python experiments/studies/ablation.py data.split.val_limit=64 flag_limit=16 trainer.max_epochs=25 LAST    # synthetic
+    python experiments/studies/ablation.py                                                     # the table so far, as Markdown
 
 LAST is +trainer.check_val_every_n_epoch= as many as there are epochs: the last epoch counts, and a training of two
 minutes stays one. Three seeds each; a seed draws the annotated cells, the weights and the order. Each training adds a
-line to experiments/ablation.csv and is not run again, so several processes can share the work (`--variants a,b`).
+line to experiments/studies/ablation.csv and is not run again, so several processes can share the work (`--variants a,b`).
 Choices are made on validation; test scores stand beside it to be read, not to be chosen by. The table gives means with
 Student's 95 % interval over seeds, and the same for the difference to the whole model at equal seeds; docs/customvit.md
 has it and says what it says. ablation_4px.csv holds an earlier, unfinished round around tokens of 4 px, in bf16-mixed.
@@ -15,23 +15,26 @@ has it and says what it says. ablation_4px.csv holds an earlier, unfinished roun
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from trial_log import TrialLog
+from trial_log import Line, TrialLog
 from variants import VARIANTS
 
 from cellpatch.analysis.bootstrap import student_half_width
-from cellpatch.config.instantiate import build, without
-from cellpatch.config.validate import check
+from cellpatch.config.assemble import assemble
 from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.figures.tables import to_markdown
 from cellpatch.metrics.classification import score_predictions
 from cellpatch.models.backbone import count_macs, count_parameters
+from cellpatch.models.customvit import CustomViT
 from cellpatch.optics.conditions import CLEAN
-from cellpatch.training.fit import fit_by_gradients
+from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.fits import gradient_fit
 
 LINES = TrialLog(Path(__file__).with_suffix(".csv"), ["data", "flag_limit", "epochs", "variant", "seed"])
 SEEDS = (0, 1, 2)
@@ -40,33 +43,31 @@ SCORES = {"val_macro_f1": "validation", "val_to_whole": "less the whole", "test_
 
 def run(variants: list[str], overrides: list[str]) -> None:
     """Train each variant with each seed and add its line."""
-    jobs = (
+    jobs: Iterator[tuple[Line, list[str]]] = (
         ({"variant": name, "seed": seed}, ["model=customvit", *overrides, *VARIANTS[name][1], f"seed={seed}"])
         for seed in SEEDS
         for name in variants
     )
-    for key, config in LINES.lacking(jobs):
-        plain = check(config)
-        kind = VARIANTS[key["variant"]][0].__name__
-        plain["model"]["backbone"]["_target_"] = f"variants.{kind}"  # after the check: ours, not a user's
-        LINES.add(key | train_one(plain))
+    for key, config in LINES.missing(jobs):
+        LINES.add(key | train_variant(assemble(config), VARIANTS[str(key["variant"])][0]))
 
 
-def train_one(plain: dict[str, Any]) -> dict[str, Any]:
-    """Train and give what the line says: cost, validation and test scores."""
-    backbone = build(plain["model"]["backbone"])
-    study = open_dataset(plain, open_store(plain["data"]))
-    schedule = build(without(plain["adapt"], "name"))
+def train_variant(experiment: Experiment, variant: type[CustomViT]) -> Line:
+    """Train a variant of CustomViT and give its line: cost, validation and test scores."""
+    experiment = replace(experiment, model=replace(experiment.model, backbone_class=variant))
+    backbone = experiment.model.create()
+    dataset = open_dataset(open_store(experiment.data), experiment.data.split, experiment.flag_limit, experiment.seed)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit_by_gradients(plain, study, schedule, None, Path(folder), None)
-    test = score_predictions(study.test_labels, fitted.predict([CLEAN], study.split.test)[CLEAN], study.classes, 1.0)
+        fit = gradient_fit(experiment, None, dataset).run(Path(folder))
+    probabilities = fit.predict([CLEAN], dataset.split.test)[CLEAN]
+    test = score_predictions(dataset.test_labels, probabilities, dataset.classes, 1.0)
     return {
         "parameters": count_parameters(backbone),
         "mmac": round(count_macs(backbone) / 1e6),
-        "n_train": len(study.split.train),
-        "val_macro_f1": round(fitted.facts["val_macro_f1"], 4),
-        "test_macro_f1": round(test["macro_f1"], 4),
-        "seconds": round(fitted.seconds["train"]),
+        "n_train": len(dataset.split.train),
+        "val_macro_f1": round(fit.facts.val_macro_f1, 4),
+        "test_macro_f1": round(test.macro_f1, 4),
+        "seconds": round(fit.train_seconds),
     }
 
 
@@ -107,7 +108,7 @@ def as_page(lines: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python experiments/ablation.py", description="Ablate CustomViT.")
+    parser = argparse.ArgumentParser(prog="python experiments/studies/ablation.py", description="Ablate CustomViT.")
     parser.add_argument("overrides", nargs="*", help="as for train.py: data=... flag_limit=... trainer.max_epochs=...")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="of these, by commas")
     options = parser.parse_args()

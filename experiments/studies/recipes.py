@@ -1,27 +1,28 @@
 """Which recipe suits each model that is trained from scratch? The same candidates for all, chosen on validation.
 
-    python experiments/recipes.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20
-    python experiments/recipes.py data.split.val_limit=64 flag_limit=64 trainer.max_epochs=20      # synthetic
-    python experiments/recipes.py                                            # what is chosen so far
+    python experiments/studies/recipes.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20
+    python experiments/studies/recipes.py data.split.val_limit=64 flag_limit=64 trainer.max_epochs=20      # synthetic
+    python experiments/studies/recipes.py                                            # what is chosen so far
 
-Each training adds a line to experiments/recipes.csv: the highest validation macro-F1 and its epoch, never a test
-score. What has its line is not trained again, so several processes can work on one list (`--models a,b` gives each
+Each training adds a line to experiments/studies/recipes.csv: the highest validation macro-F1 and its epoch, never a test
+score. A candidate with a line is not trained again, so several processes can work on one list (`--models a,b` gives each
 its own). Chosen is the candidate with the highest mean over the data sets; conf/model holds it, and a test says so.
 """
 
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
-from trial_log import TrialLog
+from trial_log import Line, TrialLog
 
 from cellpatch.config import schema
-from cellpatch.runs.record import read_record
-from cellpatch.runs.runner import train
+from cellpatch.runs.record import Record
+from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.sweeps.train import train
 
 # Ours, around what is common for AdamW: the first is where we began, the others move several things at once.
 CANDIDATES = pd.DataFrame(
@@ -56,25 +57,28 @@ def overrides_of(model: str, candidate: int) -> list[str]:
 
 
 def search(models: list[str], overrides: list[str]) -> None:
-    """Train each model with each candidate and add what validation said."""
-    jobs = (
+    """Train each model with each candidate and add its validation score."""
+    jobs: Iterator[tuple[Line, list[str]]] = (
         ({"model": model, "candidate": candidate}, [*overrides, *overrides_of(model, candidate)])
         for candidate in CANDIDATES.index
         for model in models
     )
-    for key, job in LINES.lacking(jobs):
+    for key, job in LINES.missing(jobs):
         with tempfile.TemporaryDirectory() as folder:
             job.runs_dir = folder
             train(job)
-            [file] = Path(folder).glob("*/record.json")
-            LINES.add(line_of(key, read_record(file.parent)))
+            [run] = finished_runs(Path(folder))
+            LINES.add(line_of(key, StoredRun.open(run).record))
 
 
-def line_of(key: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+def line_of(key: Line, record: Record) -> Line:
+    """The line of a training: the candidate, cells, best validation score, seconds."""
+    assert record.val_macro_f1 is not None
+    assert record.best_epoch is not None
     line = key | CANDIDATES.loc[key["candidate"]].to_dict()
-    line |= {f"n_{part}": sum(record["counts"][part].values()) for part in ("train", "validation")}
-    line |= {"val_macro_f1": round(record["val_macro_f1"], 4), "best_epoch": record["best_epoch"]}
-    return line | {"seconds": round(record["seconds"]["train"])}
+    line |= {f"n_{part}": sum(record.counts[part].values()) for part in ("train", "validation")}
+    line |= {"val_macro_f1": round(record.val_macro_f1, 4), "best_epoch": record.best_epoch}
+    return line | {"seconds": round(record.seconds.train)}
 
 
 def choose(lines: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +95,9 @@ def choose(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python experiments/recipes.py", description="Search recipes on validation.")
+    parser = argparse.ArgumentParser(
+        prog="python experiments/studies/recipes.py", description="Search recipes on validation."
+    )
     parser.add_argument("overrides", nargs="*", help="as for train.py: data=... flag_limit=... trainer.max_epochs=...")
     parser.add_argument("--models", default=",".join(scratch_models()), help="of these models, by commas")
     options = parser.parse_args()

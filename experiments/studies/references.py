@@ -1,18 +1,15 @@
 """Are the models better than what anyone would try first? Plain references on the same split as a run.
 
-    python experiments/references.py data=endonuke data.root=DIR flag_limit=1024
+    python experiments/studies/references.py data=endonuke data.root=DIR flag_limit=1024
 
 * colour: logistic regression and a random forest on mean and sd of each channel's optical density;
-* resnet18: timm's, in a bare PyTorch loop (AdamW, cosine, flips and turns) of trainer.max_epochs epochs; 0 leaves it
-  out.
+* resnet18: timm's, in a bare PyTorch loop (AdamW, cosine, flips and turns) of trainer.max_epochs epochs.
 
 Both train on the run's training cells; the loop keeps its best epoch on the run's validation cells. Prints
 test macro-F1 and balanced accuracy, and writes references-FLAG_LIMIT.json beside the runs.
 """
 
 import json
-from pathlib import Path
-from typing import Any
 
 import hydra
 import numpy as np
@@ -29,14 +26,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from cellpatch.cli.usage import exit_on_value_error
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import CONF, register
-from cellpatch.config.validate import check
 from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.data.splits import Split
 from cellpatch.data.store.reader import CellStore
 from cellpatch.runtime.atomic_io import atomic_write
 
-register()
 Part = tuple[UInt8[np.ndarray, "n side side 3"], np.ndarray]
 
 
@@ -127,15 +123,14 @@ def main(config: DictConfig) -> None:
 
 def compare(config: DictConfig) -> None:
     """Fit the references, print their scores and write them as JSON."""
-    plain: dict[str, Any] = check(config)
-    store = open_store(plain["data"])
-    study = open_dataset(plain, store)
-    classes, split = study.classes, study.split
-    parts = read_parts(store, split, study.labels)
+    experiment = assemble(config)
+    store = open_store(experiment.data)
+    dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
+    classes, split = dataset.classes, dataset.split
+    parts = read_parts(store, split, dataset.labels)
     predicted = fit_colour(parts)
-    epochs = plain["trainer"]["max_epochs"]
-    if epochs:
-        predicted[f"resnet18, {epochs} epochs"] = fit_resnet18(parts, len(classes), epochs, plain["seed"])
+    epochs = experiment.trainer.max_epochs
+    predicted[f"resnet18, {epochs} epochs"] = fit_resnet18(parts, len(classes), epochs, experiment.seed)
     truth = parts["test"][1]
     scores = {
         name: {
@@ -145,14 +140,21 @@ def compare(config: DictConfig) -> None:
         }
         for name, guess in predicted.items()
     }
-    print(f"train {split.audit['cells']['train']}\ntest  {split.audit['cells']['test']}")
+    cells = {part: _counts(labels, classes) for part, (_, labels) in parts.items()}
+    print(f"train {cells['train']}\ntest  {cells['test']}")
     for name, score in scores.items():
         print(f"{name:28} macro-F1 {score['macro_f1']:.4f}  balanced accuracy {score['balanced_accuracy']:.4f}")
-    facts = {"data": store.manifest.fingerprint, "flag_limit": plain["flag_limit"], "scores": scores}
-    file = Path(plain["runs_dir"]) / f"references-{plain['data']['name']}-{plain['flag_limit']}-s{plain['seed']}.json"
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(facts | {"cells": split.audit["cells"]}, indent=1), encoding="utf-8")
+    facts = {"data": store.manifest.fingerprint, "flag_limit": experiment.flag_limit, "scores": scores}
+    stem = f"references-{experiment.data.name}-{experiment.flag_limit}-s{experiment.seed}"
+    with atomic_write(experiment.runs_dir / f"{stem}.json") as temporary:
+        temporary.write_text(json.dumps(facts | {"cells": cells}, indent=1), encoding="utf-8")
+
+
+def _counts(labels: np.ndarray, classes: list[str]) -> dict[str, int]:
+    counts = np.bincount(labels, minlength=len(classes))
+    return {name: int(count) for name, count in zip(classes, counts, strict=True)}
 
 
 if __name__ == "__main__":
+    register()
     main()

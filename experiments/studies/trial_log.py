@@ -1,26 +1,27 @@
-"""A CSV to which several processes add lines, so that a long search can be cut off and shared."""
+"""A CSV to which several processes add lines, so that a long search can be interrupted and shared."""
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 from omegaconf import DictConfig
 
-from cellpatch.config.instantiate import without
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
-from cellpatch.config.validate import check
-from cellpatch.runs.identity import identity
+from cellpatch.runs import legacy
+from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.training_code import TRAINING_CODE
 from cellpatch.runtime.atomic_io import atomic_write
 
-_WHERE = ("root", "points", "file", "table", "loading")
+Line = dict[str, str | int | float]
+_LOCATION = ("root", "points", "file", "table", "loading")
 
 
 class TrialLog:
-    """Lines told apart by the columns `keys` and `config`; the file is replaced whole, in the order of the keys.
+    """Lines that differ in the columns `keys` and `config`; the file is replaced whole, in the order of the keys.
 
     `config` is a hash of all else that a config says of a training, but where the data lie.
     """
@@ -33,26 +34,33 @@ class TrialLog:
         lines = pd.read_csv(self.file) if self.file.exists() else pd.DataFrame()
         return lines.reindex(columns=[*lines.columns, *(key for key in self.keys if key not in lines)])
 
-    def has(self, key: dict[str, Any]) -> bool:
+    def has(self, key: Mapping[str, str | int | float]) -> bool:
         wanted = tuple(key[name] for name in self.keys)
         return wanted in set(self.read()[self.keys].itertuples(index=False, name=None))
 
-    def lacking(self, jobs: Iterable[tuple[dict[str, Any], list[str]]]) -> Iterator[tuple[dict[str, Any], DictConfig]]:
-        """Of jobs, each its own part of the key and its overrides, those without a line: the whole key, the config."""
+    def missing(self, jobs: Iterable[tuple[Line, list[str]]]) -> Iterator[tuple[Line, DictConfig]]:
+        """The jobs without a line: the whole key and the config of each; a job is its own part of the key, overrides."""
         for own, overrides in jobs:
             config = compose_config([*overrides, "logger=none"])
-            plain = check(config)
-            key = {"data": plain["data"]["name"], "flag_limit": plain["flag_limit"]}
-            key |= {"epochs": plain["trainer"]["max_epochs"]} | own
-            key["config"] = identity(plain, json.dumps(without(plain["data"], *_WHERE), sort_keys=True), None)
+            experiment = assemble(config)
+            key: Line = {"data": experiment.data.name, "flag_limit": experiment.flag_limit}
+            key |= {"epochs": experiment.trainer.max_epochs} | own | {"config": _config_hash(experiment)}
             if self.has(key):
-                print(f"{own}: is there")
+                print(f"{own}: exists")
             else:
                 yield key, config
 
-    def add(self, line: dict[str, Any]) -> None:
+    def add(self, line: Line) -> None:
         with FileLock(Path(tempfile.gettempdir()) / f"cellpatch-{self.file.name}.lock"):
             before = self.read()
             lines = pd.DataFrame([line]) if before.empty else pd.concat([before, pd.DataFrame([line])])
             with atomic_write(self.file) as temporary:
                 lines.sort_values(self.keys).to_csv(temporary, index=False)
+
+
+def _config_hash(experiment: Experiment) -> str:
+    """As 0.3.0 hashed it, so that kept lines stay valid; the number of the training code joins once it is raised."""
+    config = legacy.from_current(experiment.settings.config)
+    data = {key: value for key, value in config["data"].items() if key not in _LOCATION}
+    version = legacy.VERSION if TRAINING_CODE == 1 else f"{legacy.VERSION}, training code {TRAINING_CODE}"
+    return legacy.identity(config, json.dumps(data, sort_keys=True), None, version)

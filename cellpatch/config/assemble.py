@@ -1,0 +1,103 @@
+"""From a checked config to an Experiment: the one place where components are built."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cellpatch.config.validate import CheckedConfig, Component, check, check_component
+from cellpatch.data.dataset import DataSpec
+from cellpatch.models.spec import ModelSpec
+from cellpatch.models.weights import Weights
+from cellpatch.optics.conditions import OpticsSettings
+from cellpatch.probing.probes import Probe
+from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.preflight import check_pair
+from cellpatch.runs.settings import Settings, parse_settings
+from cellpatch.runs.wandb_log import WandbSettings
+from cellpatch.training.adaptation import FineTuning
+from cellpatch.training.trainer_settings import TrainerSettings
+
+_DECIDED = {"max_epochs", "accelerator", "devices", "resume", "precision", "enable_progress_bar", "component"}
+
+
+def assemble(config: DictConfig) -> Experiment:
+    """Check a config and build its parts; raises ValueError that names the key, before any work."""
+    checked = check(config)
+    values = checked.values
+    experiment = Experiment(
+        settings=parse_settings(values, "config"),
+        model=_model(values["model"], checked.components.get("model.backbone"), checked.build("model.weights")),
+        data=_data(checked),
+        adaptation=checked.build("adapt"),
+        augment=checked.build("augment"),
+        optics=checked.build("optics"),
+        trainer=_trainer(values["trainer"]),
+        logger=_logger(checked.components.get("logger")),
+        runs_dir=Path(values["runs_dir"]),
+        retry_failed=values["retry_failed"],
+        dry_run=values["dry_run"],
+    )
+    check_pair(experiment)
+    return experiment
+
+
+def assemble_data(config: DictConfig) -> DataSpec:
+    """The data of a config alone; the rest of it may be anything."""
+    return _data(check(config, "data"))
+
+
+def assemble_stored(
+    settings: Settings, weights_file: Path | None
+) -> tuple[ModelSpec, FineTuning | Probe, OpticsSettings]:
+    """What it takes to restore a stored run's network; `weights_file` is where its published weights are now.
+
+    Nothing is built before the whole node is checked. Raises ValueError as `assemble`, and if `weights_file` is given
+    for a run without published weights.
+    """
+    model: Any = settings.config["model"]
+    weights = None
+    if "weights" in model:
+        node = model["weights"] if weights_file is None else model["weights"] | {"file": str(weights_file)}
+        weights = check_component("model.weights", node).build()
+    elif weights_file is not None:
+        raise ValueError("it was trained from scratch: it has no published weights to look for")
+    backbone = check_component("model.backbone", model["backbone"])
+    adapt: Any = settings.config["adapt"]
+    optics: Any = settings.config["optics"]
+    return (
+        _model(model, backbone, weights),
+        check_component("adapt", adapt).build(),
+        check_component("optics", optics).build(),
+    )
+
+
+def _model(node: Mapping[str, Any], backbone: Component | None, weights: Weights | None) -> ModelSpec:
+    if backbone is None:
+        raise ValueError("model.backbone needs a _target_")
+    key = json.dumps(node["backbone"], sort_keys=True)
+    return ModelSpec(node["name"], node["backbone"]["input_px"], backbone.target, backbone.arguments, weights, key)
+
+
+def _data(checked: CheckedConfig) -> DataSpec:
+    split, loading, costs = (checked.build(f"data.{part}") for part in ("split", "loading", "costs"))
+    return DataSpec(checked.values["data"]["name"], checked.build("data"), split, loading, costs)
+
+
+def _trainer(node: Mapping[str, Any]) -> TrainerSettings:
+    others = {key: value for key, value in node.items() if key not in _DECIDED}
+    return TrainerSettings(
+        max_epochs=node["max_epochs"],
+        accelerator=node["accelerator"],
+        devices=node["devices"],
+        resume=node["resume"],
+        precision=node["precision"],
+        enable_progress_bar=node["enable_progress_bar"],
+        others=others,
+    )
+
+
+def _logger(component: Component | None) -> WandbSettings | None:
+    return None if component is None else WandbSettings(dict(component.arguments))

@@ -1,0 +1,63 @@
+"""Short stable names of components: what records and identities call them, wherever their classes lie.
+
+A class may move to another module: change its path here and in conf/, and no run's identity changes. What is not
+listed is never imported, let alone built.
+"""
+
+NAMES: dict[str, dict[str, str]] = {  # place in the config: import path: name
+    "model.backbone": {
+        "cellpatch.models.cnn.CNN": "cnn",
+        "cellpatch.models.nin.NIN": "nin",
+        "cellpatch.models.customvit.CustomViT": "customvit",
+        "cellpatch.models.timm.TimmBackbone": "timm",
+        "cellpatch.models.ctranspath.CTransPath": "ctranspath",
+    },
+    "model.weights": {"cellpatch.models.weights.Weights": "published"},
+    "data": {
+        "cellpatch.data.sources.folder.Folder": "folder",
+        "cellpatch.data.sources.table.Table": "table",
+        "cellpatch.data.sources.points.Points": "points",
+        "cellpatch.data.sources.npz.Npz": "npz",
+        "cellpatch.data.synthetic.source.Synthetic": "synthetic",
+    },
+    "data.split": {"cellpatch.data.splits.BySpecimen": "by_specimen"},
+    "data.loading": {"cellpatch.data.loading.Loading": "resident"},
+    "data.costs": {"cellpatch.metrics.classification.Costs": "by_class"},
+    "adapt": {
+        "cellpatch.training.adaptation.Scratch": "scratch",
+        "cellpatch.training.adaptation.LastLayer": "ft_last",
+        "cellpatch.training.adaptation.AllLayers": "ft_all",
+        "cellpatch.training.adaptation.Lora": "lora",
+        "cellpatch.probing.probes.LinearProbe": "linear_probe",
+        "cellpatch.probing.probes.KNNProbe": "knn",
+        "cellpatch.probing.probes.Prototypes": "prototypes",
+    },
+    "augment": {
+        "cellpatch.data.augment.DeviceAugment": "device",
+        "cellpatch.data.augment.AlbumentationsAugment": "albumentations",
+    },
+    "optics": {"cellpatch.optics.conditions.OpticsSettings": "blur"},
+    "trainer": {"pytorch_lightning.Trainer": "lightning"},
+    "logger": {"pytorch_lightning.loggers.WandbLogger": "wandb"},
+}
+
+
+def name_of(place: str, path: object) -> str:
+    """The short name of an import path at a place of the config; raises ValueError if it may not stand there."""
+    allowed = NAMES.get(place)
+    if allowed is None:
+        raise ValueError(f"{place} takes no _target_, but got {path!r}; one stands at {', '.join(NAMES)}")
+    if path not in allowed:
+        raise ValueError(
+            f"{place}._target_ must be one of {', '.join(allowed)}, but got {path!r}; "
+            "a class of your own gets a line in cellpatch/config/names.py"
+        )
+    return allowed[str(path)]
+
+
+def path_of(place: str, name: object) -> str:
+    """The import path of a short name; raises ValueError if there is no such component at that place."""
+    paths = {short: path for path, short in NAMES.get(place, {}).items()}
+    if name not in paths:
+        raise ValueError(f"{place}: no component {name!r}; there are {', '.join(paths) or 'none'}")
+    return paths[str(name)]

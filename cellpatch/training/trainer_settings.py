@@ -1,0 +1,58 @@
+"""How Lightning's Trainer is set up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from cellpatch.runtime.device import resolve_device
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+PRECISIONS = (None, "32-true", "bf16-mixed", "16-mixed")  # weights in 32 bits: crops come as such
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """Lightning's settings that cellpatch decides by, and `others` that Lightning's Trainer gets as they are.
+
+    `resume` continues an interrupted training from its last whole epoch. `precision` None is bf16-mixed on GPUs that
+    have it, else 32 bits. Raises ValueError for a value out of range, or more devices than there are.
+    """
+
+    max_epochs: int
+    accelerator: str
+    devices: int
+    resume: bool
+    precision: str | None
+    enable_progress_bar: bool
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in (("devices", self.devices), ("max_epochs", self.max_epochs)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {value!r}")
+        for name, value, allowed in (
+            ("accelerator", self.accelerator, ACCELERATORS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"trainer.{name} must be of {list(allowed)}, but got {value!r}")
+        if self.precision == "16-mixed" and self.device.type == "cpu":  # Lightning would take bf16
+            raise ValueError("trainer.precision=16-mixed needs a GPU, but this trains on the CPU: use bf16-mixed")
+        if type(self.resume) is not bool:
+            raise ValueError(f"trainer.resume must be true or false, but got {self.resume!r}")
+        if self.device.type == "cuda" and self.devices > torch.cuda.device_count():
+            raise ValueError(f"trainer.devices={self.devices}, but there are {torch.cuda.device_count()} GPUs")
+
+    @property
+    def device(self) -> torch.device:
+        """The device that Lightning's Trainer takes for this accelerator."""
+        return resolve_device(self.accelerator)
+
+    def require_device(self) -> None:
+        """Raise ValueError if a GPU is asked for and torch sees none: on the CPU a training would take days."""
+        if self.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise ValueError(
+                f"trainer.accelerator={self.accelerator}, but torch sees no GPU here: auto takes one if there is one"
+            )
