@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellpatch.analysis.crops import store_of_run
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.data.store.reader import CellStore
 from cellpatch.figures.captions import synthetic_prefix
 from cellpatch.figures.gallery import pick_across_specimens
 from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, new_figure, styled
+from cellpatch.runs.stored_run import require_store
 
 ACROSS, GAP_PX = 12, 2
 
@@ -24,7 +24,7 @@ ACROSS, GAP_PX = 12, 2
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """A row a class."""
     record = groups[0].runs[0].record
-    store = store_of_run(record)
+    store = require_store(record)
     classes = record.classes
     figure, axes = new_figure(height_mm=14 + 7.5 * len(classes), rows=len(classes))
     for ax, name in zip(axes, classes, strict=True):

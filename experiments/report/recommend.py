@@ -91,12 +91,8 @@ def _pair(scratch: Mapping[str, LearningCurve], pretrained: Mapping[str, Learnin
     shared = set.intersection(*limits)
     if not shared:
         return None
-    best = [
-        Candidate(label, curves[label])
-        for curves in (scratch, pretrained)
-        for label, _ in [leader(curves, max(shared))]
-    ]
-    return Pair(*best)
+    first, second = (leader(curves, max(shared))[0] for curves in (scratch, pretrained))
+    return Pair(Candidate(first, scratch[first]), Candidate(second, pretrained[second]))
 
 
 def _choice(pair: Pair) -> str:

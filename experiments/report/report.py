@@ -24,7 +24,6 @@ from PIL import Image
 from recommend import recommend
 
 from cellpatch import __version__
-from cellpatch.analysis.crops import store_of_run
 from cellpatch.analysis.curves import leader, learning_curves
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, data_sets, group_by_seed
 from cellpatch.analysis.labels import by_label
@@ -37,7 +36,7 @@ from cellpatch.figures.plotting import COLUMN_MM
 from cellpatch.figures.svg import to_svg
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.record import GitState
-from cellpatch.runs.stored_run import Predictions, StoredRun
+from cellpatch.runs.stored_run import Predictions, StoredRun, require_store
 from cellpatch.runtime.atomic_io import atomic_write
 
 ORDER = ("models_table", "compare_table", "scaling_table", "blur_table", "latency_table")  # of tables; others follow
@@ -90,7 +89,7 @@ class RunView:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyView:
-    """A data set's section of the page; `missing` says what is not shown and why, `no_cells` why galleries are empty."""
+    """A data set's section of the page; `missing` lists what is not shown, `no_cells` why galleries are empty."""
 
     key: str
     data: str
@@ -199,7 +198,7 @@ def _galleries(groups: Sequence[SeedGroup], runs: Path) -> tuple[list[Gallery], 
     best, _ = leader(by_label(learning_curves(groups), groups), at_limit[0].coordinates.flag_limit)
     run = by_label(at_limit, groups)[best].runs[0]
     try:
-        store = store_of_run(run.record)
+        store = require_store(run.record)
     except ValueError as error:
         return [], f"The crops are not at hand here, so no cell is shown: {error}."
     predictions = StoredRun.open(runs / run.run).predictions[CLEAN]

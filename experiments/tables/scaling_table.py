@@ -4,9 +4,9 @@
 
 Fits 1 - macro-F1 = floor + gain (limit / first limit)^-exponent where the data support one, and states why not where
 they do not; limits that no class has the training cells for are left out. The table of crossings has a row for each
-pair of a model from scratch and a pretrained one: which is ahead at the largest limit that both have, and the flag_limit from
-which on it stays so, linear in log2 between limits. `always` is from the first limit on, `never` (of an end of the
-interval) not even at the largest. Intervals are 95 %, of draws over specimens and seeds (somewhat too wide).
+pair of a model from scratch and a pretrained one: which is ahead at the largest limit that both have, and the
+flag_limit from which on it stays so, linear in log2 between limits. `always` is from the first limit on, `never` (of an
+end of the interval) not even at the largest. Intervals are 95 %, of draws over specimens and seeds (somewhat too wide).
 """
 
 from collections.abc import Sequence
