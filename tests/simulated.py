@@ -55,7 +55,7 @@ def simulated(
 
 def restated(run: RunResult, **facts: Any) -> RunResult:
     """The run with other facts in its record, as if they had been stored so; None takes a fact out."""
-    stored = {key: value for key, value in (run.stored | facts).items() if value is not None}
+    stored = {key: value for key, value in (run.stored | facts).items() if key not in facts or value is not None}
     return RunResult(run.run, parse_record(stored, run.run), run.specimens, run.confusions, stored)
 
 
