@@ -37,7 +37,7 @@ from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import StoreWriter
-from cellpatch.figures.captions import axis_label
+from cellpatch.figures.captions import axis_label, mixed_code_caption
 from cellpatch.figures.palette import group_style, model_style
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
@@ -469,3 +469,30 @@ def test_calibration_and_specimens_have_intervals_over_seeds() -> None:
     mean, low, high = mean_over_seeds([0.2])
     assert mean == 0.2
     assert np.isnan([low, high]).all()
+
+
+def test_runs_of_different_training_code_are_named() -> None:
+    groups = group_by_seed(RESULTS)
+    assert mixed_code_caption(groups) == ""
+    assert mixed_code_caption(group_by_seed([restated(run, training_code=None) for run in RESULTS])) == ""
+    other = {"number": 2, "fingerprint": "other"}
+    mixed = [restated(run, training_code=other) if run.run == "cnn-scratch-512-40-s1" else run for run in RESULTS]
+    words = " Runs of different training code: cnn at 512. These runs are not all of one training code."
+    assert mixed_code_caption(group_by_seed(mixed)) == words
+    for name in ("figure3", "figure_planner"):
+        assert words in FIGURES[name].draw("simulated", group_by_seed(mixed)).caption
+    at_4096 = [restated(run, training_code=other) if run.run.endswith("4096-56-s0") else run for run in RESULTS]
+    words = " Runs of different training code: dinov2_s, linear_probe, 56 px. These runs are not all of one training"
+    for name in set(FIGURES) - {
+        "figure_cells",
+        "figure_counts",
+        "figure_classes",
+        "figure_input_side",
+        "figure_confusion",
+    }:
+        caption = FIGURES[name].draw("simulated", group_by_seed(at_4096)).caption
+        assert (words if name not in ("figure3", "figure_planner") else words.replace("px.", "px at 4096.")) in caption
+    whole = [restated(run, training_code=None) if run.coordinates.model == "cnn" else run for run in RESULTS]
+    assert not any(group.mixed_code for group in group_by_seed(whole)), "runs without a number are one kind"
+    assert mixed_code_caption(group_by_seed(whole)) == " These runs are not all of one training code."
+    assert FIGURES["figure_confusion"].draw("simulated", groups).caption.endswith("; 3 seeds.")

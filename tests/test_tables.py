@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import blur_table
+import compare_table
 import latency_table
 import make_all
 import models_table
@@ -19,7 +20,7 @@ from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.config.schema import compose_config
-from cellpatch.figures.tables import write_table, write_tables
+from cellpatch.figures.tables import MIXED_CODE, write_table, write_tables
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 
@@ -227,3 +228,17 @@ def test_accuracy_and_cost_join_by_run() -> None:
     results = [restated(run, latency=None) for run in results]
     with pytest.raises(ValueError, match="no run has a card of latency: python -m cellpatch.latency"):
         latency_table.summarise(results)
+
+
+def test_tables_of_groups_mark_mixed_training_code() -> None:
+    results = simulated(limits=(256,), seeds=(0, 1))
+    other = {"number": 2, "fingerprint": "other"}
+    mixed = [restated(run, training_code=other) if run.run == "cnn-scratch-256-40-s1" else run for run in results]
+    for script in (models_table, compare_table, blur_table):
+        same, marked = (script.tables(group_by_seed(runs))[0] for runs in (results, mixed))
+        assert MIXED_CODE not in same.shown
+        assert MIXED_CODE not in same.numbers
+        for frame in (marked.shown, marked.numbers):
+            assert set(frame.loc[frame["model"] == "cnn", MIXED_CODE]) == {"yes"}
+            assert set(frame.loc[frame["model"] != "cnn", MIXED_CODE]) == {"no"}
+        assert "Runs of different training code: cnn." in marked.notes[0]
