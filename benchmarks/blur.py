@@ -15,13 +15,13 @@ from math import ceil
 from pathlib import Path
 
 import torch
+from cellpatch.config.instantiate import build
 from cells import store_of
 from kornia.filters import gaussian_blur2d
 from measured import in_turn, option_parser, report, share_of_time
 from torch import nn
 from torch.nn.functional import interpolate
 
-from cellpatch.config.instantiate import build
 from cellpatch.config.schema import compose_config
 from cellpatch.config.validate import check
 from cellpatch.data.dataset import open_dataset
@@ -29,7 +29,8 @@ from cellpatch.models.network import Network, build_optics
 from cellpatch.models.predictor import make_predict_fn
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import Optics
-from cellpatch.runtime.device import inference_batch_size, tune_malloc
+from cellpatch.runtime.device import inference_batch_size
+from cellpatch.runtime.memory import tune_malloc
 
 CROP_PX, MARGINS_PX, SIGMA = 80, (0, 26), 1.6
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cellpatch.config.instantiate import build, without
 from measured import in_turn, option_parser, report, share_of_time
 
-from cellpatch.config.instantiate import build, without
 from cellpatch.config.schema import compose_config
 from cellpatch.config.validate import check
 from cellpatch.data.synthetic.source import GEOMETRY
 from cellpatch.inference.export import open_session, save_onnx
 from cellpatch.inference.predict import probabilities_of
-from cellpatch.runtime.device import tune_malloc
+from cellpatch.runtime.memory import tune_malloc
 from cellpatch.training.fit import new_network
 
 MARKS = {1: 0.7, 64: 1.0}

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from cellpatch.config.instantiate import build
 from measured import Measured, option_parser, report, seconds_of
 
 from cellpatch.analysis.bootstrap import bootstrap_weights, interval, weighted_counts
-from cellpatch.config.instantiate import build
 from cellpatch.config.schema import compose_config
 from cellpatch.config.validate import check
 from cellpatch.data.datamodule import BatchIndices, SplitPart

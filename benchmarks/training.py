@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from cellpatch.config.instantiate import build, without
 from measured import Measured, option_parser, report, times_as_fast
 from torch.nn.functional import cross_entropy
 
-from cellpatch.config.instantiate import build, without
 from cellpatch.config.schema import compose_config
 from cellpatch.config.validate import check
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.runs.wandb_log import logger_of
-from cellpatch.runtime.device import tune_malloc
+from cellpatch.runtime.memory import tune_malloc
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.fit import fit_by_gradients
 

@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from cellpatch.config.schema import compose_config
+from cellpatch.data.splits import Split, SplitAudit
 from cellpatch.data.store.reader import Geometry
-from cellpatch.data.store.writer import StoreWriter
+from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.atomic_io import atomic_directory
 
 ROOT = Path(__file__).parents[1]
@@ -28,12 +29,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # two threads on a busy two-core machine can be 20 times slower than one
 
 
-def from_shared(place: str) -> Path:
+def from_shared(relative: str) -> Path:
     """A file or folder of real data; the test is skipped where it is not at hand."""
-    found = SHARED / place
-    if not found.exists():
+    path = SHARED / relative
+    if not path.exists():
         pytest.skip("needs ../shared")
-    return found
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -103,15 +104,22 @@ def store_of(tmp_path: Path) -> Callable[..., Path]:
         ):
             writer.add(
                 crops,
-                cell_id=[str(i) for i in range(n)],
-                label=["ab"[i % 2] for i in range(n)],
-                specimen=[f"s{i % specimens}" for i in range(n)],
-                source=[f"row {i}" for i in range(n)],
+                CellRows(
+                    cell_id=[str(i) for i in range(n)],
+                    label=["ab"[i % 2] for i in range(n)],
+                    specimen=[f"s{i % specimens}" for i in range(n)],
+                    source=[f"row {i}" for i in range(n)],
+                ),
             )
         np.save(tmp_path / f"{name}-crops.npy", crops)
         return target
 
     return write
+
+
+def unaudited_split(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Split:
+    """A split of given cells, where a test does not look at its audit."""
+    return Split(train, validation, test, SplitAudit("source", 0, None, 1, 0, 1, {}, 0, {}, {}, {}))
 
 
 def paired_sweeper() -> type[Any]:

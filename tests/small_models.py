@@ -3,22 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from cellpatch.models.spec import ModelSpec
 
 
-def arguments_of(model: ModelSpec) -> dict[str, Any]:
-    """What a model's backbone is built with."""
-    assert isinstance(model.create, partial)
-    return dict(model.create.keywords)
-
-
 def with_arguments(model: ModelSpec, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> ModelSpec:
     """The same model with other arguments of its backbone; `options` join those that it has."""
-    assert isinstance(model.create, partial)
-    new = {**model.create.keywords, **arguments}
+    new: dict[str, Any] = {**model.arguments, **arguments}
     new["options"] = {**new["options"], **options}
     key = json.dumps([model.key, arguments, options], sort_keys=True)
-    return replace(model, input_px=new["input_px"], create=partial(model.create.func, **new), key=key)
+    return replace(model, input_px=new["input_px"], arguments=new, key=key)

@@ -132,19 +132,19 @@ def test_processes_decode_as_one_does(
     files = [(file, file.name) for file in sorted(root.rglob("*.png"))]
     files[10][0].write_bytes(b"broken")
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(files[20][0])
-    found, told = [], []
+    images, messages = [], []
     for worth in (0, 10**6):
         monkeypatch.setattr("cellpatch.data.images.decoding._WORTH_PROCESSES", worth)
         problems = ErrorCollector()
-        found.append(list(decode(files, None, problems)))
-        told.append(problems.messages)
-    assert [i for i, _ in found[0]] == [i for i in range(75) if i != 10]
-    for (i, one), (_, other) in zip(*found, strict=True):
+        images.append(list(decode(files, None, problems)))
+        messages.append(problems.messages)
+    assert [i for i, _ in images[0]] == [i for i in range(75) if i != 10]
+    for (i, one), (_, other) in zip(*images, strict=True):
         np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(one, np.asarray(Image.open(files[i][0])))
-    assert told[0] == told[1]
-    assert len(told[0]) == 1
-    assert "cannot be read as an image" in told[0][0]
+    assert messages[0] == messages[1]
+    assert len(messages[0]) == 1
+    assert "cannot be read as an image" in messages[0][0]
 
 
 def test_sides_must_agree_or_be_resized(tmp_path: Path, folder_of_squares: FolderMaker) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_features_beyond_half_precision_are_refused(store_of: Callable[..., Path
     def loud() -> Network:
         network = _network(8)
         network.backbone = nn.Sequential(network.backbone, nn.Linear(8, 8))  # type: ignore[assignment]
-        nn.init.constant_(network.backbone[1].bias, 1e6)  # type: ignore[index,arg-type]
+        nn.init.constant_(network.backbone[1].bias, 1e6)  # type: ignore[index]
         return network
 
     store = CellStore(store_of())
@@ -179,7 +180,7 @@ def test_every_setting_of_a_view_and_the_geometry_count(
     _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 1))
     monkeypatch.setattr(store, "geometry", replace(store.geometry, um_per_px=0.3))
     _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 0))
-    monkeypatch.setattr(feature_key.metadata, "version", lambda name: f"another {name}")
+    monkeypatch.setattr(metadata, "version", lambda name: f"another {name}")
     _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 0))
     assert len(list((tmp_path / "e").glob("[!.]*"))) == len(settings) + 3
 

@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import ROOT
-from small_models import arguments_of, with_arguments
+from small_models import with_arguments
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -44,8 +44,10 @@ def stand_in(model: ModelSpec) -> Any:
     """The model; a pretrained one small, without its weights and at a small side where it takes one."""
     if not model.pretrained:
         return model.create()
-    arguments = arguments_of(model)
-    architecture, small, side = arguments["architecture"], {}, {}
+    arguments: Any = model.arguments
+    architecture: str = arguments["architecture"]
+    small: dict[str, Any] = {}
+    side: dict[str, int] = {}
     if architecture.startswith("vit_"):
         small = {"embed_dim": 48, "depth": 3, "num_heads": 3}
         patch_px = arguments["options"].get("patch_size", 14 if "patch14" in architecture else 16)

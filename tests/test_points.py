@@ -452,7 +452,7 @@ def test_several_processes_cut_what_one_does(tmp_path: Path, monkeypatch: pytest
     root = _tiles(tmp_path / "t")
     alone = _fill(tmp_path / "alone", _points(root))
     monkeypatch.setattr("cellpatch.data.sources.points._WORTH_PROCESSES", 0)
-    monkeypatch.setattr("cellpatch.data.sources.points.available", lambda: 2)
+    monkeypatch.setattr("cellpatch.data.sources.points.available_workers", lambda: 2)
     shared = _fill(tmp_path / "shared", _points(root))
     assert shared.manifest == alone.manifest
     (root / "tile2.png").write_bytes(b"no image")

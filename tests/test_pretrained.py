@@ -106,8 +106,8 @@ def test_one_pass_serves_limits_seeds_and_probes(
 ) -> None:
     root = folder_of_squares(20, 5)
     passes = []
-    compute = feature_cache.Cache._compute
-    monkeypatch.setattr(feature_cache.Cache, "_compute", lambda *a: (passes.append(1), compute(*a)))
+    compute = feature_cache.FeatureCache._compute
+    monkeypatch.setattr(feature_cache.FeatureCache, "_compute", lambda *a: (passes.append(1), compute(*a)))
     for adapt in ("linear_probe", "knn", "prototypes"):
         for override in ("flag_limit=4", "flag_limit=8", "seed=1"):
             train(_config(tmp_path, root, f"adapt={adapt}", override))
@@ -181,7 +181,7 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
     np.testing.assert_array_equal(splits[0].test, splits[1].test)
     np.testing.assert_array_equal(splits[0].validation, splits[1].validation)
     assert set(splits[0].train) != set(splits[1].train)
-    assert splits[0].audit["cells"] == splits[1].audit["cells"]
+    assert splits[0].audit.cells == splits[1].audit.cells
 
 
 @pytest.mark.parametrize(

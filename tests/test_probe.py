@@ -67,6 +67,7 @@ def test_linear_probe_is_scikit_learns_within_two_tenths_of_a_point() -> None:
         model = LogisticRegression(C=1 / (strength * 600), max_iter=5000, tol=1e-6)
         theirs[strength] = model.fit(scaler.transform(train[0]), train[1])
     accuracy = float((head(test[0]).argmax(1) == test[1]).float().mean())
+    assert chosen.strength is not None
     expected = theirs[chosen.strength].score(scaler.transform(test[0]), test[1])
     assert abs(accuracy - expected) <= 0.002
     assert 0.5 < expected < 0.95
@@ -218,6 +219,7 @@ def test_a_choice_is_stored_under_the_keys_of_a_record() -> None:
     assert choice.as_json() == {"strength": 0.1, "val_macro_f1": 0.5, "tried": {"0.1": 0.5}}
     assert ProbeChoice.from_json(choice.as_json()) == choice
     assert ProbeChoice.from_json({"k": 5, "val_macro_f1": 1}) == ProbeChoice(k=5, val_macro_f1=1)
-    for stored, message in (({"k": 5}, "val_macro_f1"), ({"k": "5", "val_macro_f1": 0.5}, "k")):
+    bad: list[tuple[dict[str, Any], str]] = [({"k": 5}, "val_macro_f1"), ({"k": "5", "val_macro_f1": 0.5}, "k")]
+    for stored, message in bad:
         with pytest.raises(ValueError, match=rf"probe: .*\n{message}\n"):
             ProbeChoice.from_json(stored)

@@ -37,7 +37,7 @@ def test_there_is_a_processor() -> None:
     assert 1 <= available_workers() <= (os.cpu_count() or 1)
 
 
-@pytest.mark.parametrize("module", ["decoding", "crops"])
+@pytest.mark.parametrize("module", ["images.decoding", "images.crops"])
 def test_what_workers_import_is_little(module: str) -> None:
     code = f"import cellpatch.data.{module}, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellpatch.data.splits import BySpecimen, Split
+from cellpatch.data.splits import BySpecimen, LabelledCells, Split
 
 CLASSES = ["a", "b", "c"]
 
@@ -23,7 +23,12 @@ def _world(n: int = 600, specimens: int = 20, seed: int = 0) -> dict[str, Any]:
 
 def _split(flag_limit: int = 50, world: dict[str, Any] | None = None, **changes: Any) -> Split:
     settings: dict[str, Any] = {"seed": 0, "test_share": 0.2, "val_share": 0.2, "val_limit": 1000, "drop_classes": ()}
-    return BySpecimen(**settings | changes).split(**(world or _world()), flag_limit=flag_limit)
+    world = world or _world()
+    return BySpecimen(**settings | changes).split(_cells(world), world["classes"], flag_limit)
+
+
+def _cells(world: dict[str, Any], predefined_split: np.ndarray | None = None) -> LabelledCells:
+    return LabelledCells(world["labels"], world["specimens"], world["digests"], predefined_split)
 
 
 @settings(max_examples=30, deadline=None)
@@ -37,8 +42,8 @@ def test_no_specimen_straddles_and_every_limit_holds(seed: int, world_seed: int,
     assert not parts[1] & parts[2]
     counts = np.bincount(world["labels"][split.train], minlength=3)
     assert (counts <= limit).all()
-    available = list(split.audit["train_available"].values())
-    assert counts.tolist() == [min(limit, n) for n in available] == list(split.audit["cells"]["train"].values())
+    available = list(split.audit.train_available.values())
+    assert counts.tolist() == [min(limit, n) for n in available] == list(split.audit.cells["train"].values())
 
 
 @settings(max_examples=20, deadline=None)
@@ -74,14 +79,14 @@ def test_copies_of_test_crops_leave_training_and_validation() -> None:
     assert set(clean.train) - set(split.train) == set(clean.train[:3])
     assert set(clean.validation) - set(split.validation) == set(clean.validation[:2])
     np.testing.assert_array_equal(split.test, clean.test)
-    assert split.audit["copies_of_test_crops_removed"] == {"train": 3, "validation": 2}
+    assert split.audit.copies_of_test_crops_removed == {"train": 3, "validation": 2}
 
 
 def test_digests_that_end_in_zero_bytes_stay_apart() -> None:
     """numpy drops trailing zero bytes of S16 alike on both sides, so equality is unharmed."""
     world = _world()
     raw = [int(i).to_bytes(14, "big") + b"\0\0" for i in range(600)]
-    assert _split(1000, world | {"digests": np.array(raw, "S16")}).audit["copies_of_test_crops_removed"] == {
+    assert _split(1000, world | {"digests": np.array(raw, "S16")}).audit.copies_of_test_crops_removed == {
         "train": 0,
         "validation": 0,
     }
@@ -92,11 +97,31 @@ def test_given_parts_are_kept_and_audited() -> None:
     world["labels"] = np.arange(90) % 3
     world["specimens"] = np.array([f"s{i}" for i in range(90)])
     given_parts = np.array(["train"] * 50 + ["validation"] * 20 + ["test"] * 20)
-    split = BySpecimen(0, 0.2, 0.2, 1000).split(**world, flag_limit=1000, given=given_parts)
+    split = BySpecimen(0, 0.2, 0.2, 1000).split(_cells(world, given_parts), CLASSES, 1000)
     assert (len(split.train), len(split.validation), len(split.test)) == (50, 20, 20)
     world["specimens"][55] = world["specimens"][0]
     with pytest.raises(ValueError, match=r"specimens in more than one part of the split: \['s0'\]"):
-        BySpecimen(0, 0.2, 0.2, 1000).split(**world, flag_limit=1000, given=given_parts)
+        BySpecimen(0, 0.2, 0.2, 1000).split(_cells(world, given_parts), CLASSES, 1000)
+
+
+def test_the_audit_is_stored_with_these_keys() -> None:
+    stored = _split(flag_limit=5).audit.as_json()
+    assert list(stored) == [
+        "by",
+        "seed",
+        "shares",
+        "flag_limit",
+        "flags_seed",
+        "val_limit",
+        "specimens",
+        "specimens_in_two_parts",
+        "copies_of_test_crops_removed",
+        "cells",
+        "train_available",
+    ]
+    assert (stored["by"], stored["shares"]) == ("specimen", {"test": 0.2, "validation": 0.2})
+    assert stored["cells"]["train"] == {"a": 5, "b": 5, "c": 5}
+    assert list(stored["specimens"]) == ["train", "validation", "test"]
 
 
 def test_three_specimens_are_enough_and_two_are_not() -> None:
@@ -104,7 +129,7 @@ def test_three_specimens_are_enough_and_two_are_not() -> None:
     world["labels"] = np.arange(90) % 3
     world["specimens"] = np.array([f"s{i // 3 % 3}" for i in range(90)])
     split = _split(1000, world)
-    assert split.audit["specimens"] == {"train": 1, "validation": 1, "test": 1}
+    assert split.audit.specimens == {"train": 1, "validation": 1, "test": 1}
     for few in (2, 1):
         world["specimens"] = np.array([f"s{i % few}" for i in range(90)])
         with pytest.raises(ValueError, match=f"needs at least 3 specimens, but got {few}"):
@@ -135,7 +160,7 @@ def test_a_class_in_just_three_specimens_reaches_every_part(seed: int) -> None:
     specimens = np.concatenate([[f"s{i}" for i in rng.integers(0, 10, 400)], ["s1"] * 5, ["s4"] * 5, ["s7"]])
     world = {"labels": labels, "specimens": specimens, "digests": np.arange(411).astype("S16"), "classes": CLASSES}
     split = _split(50, world, seed=seed)
-    assert all(split.audit["cells"][part]["c"] for part in ("train", "validation", "test"))
+    assert all(split.audit.cells[part]["c"] for part in ("train", "validation", "test"))
 
 
 def test_a_class_lost_by_the_split_is_named() -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellpatch.data.store.reader import CellStore, Geometry
-from cellpatch.data.store.writer import StoreWriter
+from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.atomic_io import atomic_directory, atomic_write, create_once
 
 CLASSES = ["a", "b"]
@@ -52,7 +52,7 @@ def test_any_chunking_and_any_order_of_reading(
     with StoreWriter(root, CLASSES, Geometry(4), {}, shard_rows=5) as writer:
         start = 0
         for size in [2, *chunks]:
-            writer.add(crops[start : start + size], **_columns(size, start))
+            writer.add(crops[start : start + size], CellRows(**_columns(size, start)))
             start += size
     index = np.array([pick % n for pick in picks], dtype=np.int64)
     np.testing.assert_array_equal(CellStore(root).crops(index), crops[index])
@@ -83,7 +83,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
 )
 def test_bad_rows_are_named(tmp_path: Path, columns: dict[str, list[str]], message: str) -> None:
     with pytest.raises(ValueError, match=message), StoreWriter(tmp_path, CLASSES, Geometry(4), {}) as writer:
-        writer.add(np.zeros((2, 4, 4, 3), np.uint8), **{**_columns(2), **columns})
+        writer.add(np.zeros((2, 4, 4, 3), np.uint8), CellRows(**{**_columns(2), **columns}))
 
 
 def test_another_side_is_refused(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_another_side_is_refused(tmp_path: Path) -> None:
         pytest.raises(ValueError, match="must be n x 4 x 4 x 3, but got"),
         StoreWriter(tmp_path, CLASSES, Geometry(4), {}) as writer,
     ):
-        writer.add(np.zeros((2, 5, 5, 3), np.uint8), **_columns(2))
+        writer.add(np.zeros((2, 5, 5, 3), np.uint8), CellRows(**_columns(2)))
 
 
 def test_a_class_left_empty_is_refused(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_class_left_empty_is_refused(tmp_path: Path) -> None:
         pytest.raises(ValueError, match=r"no cells of \['b'\] were left"),
         StoreWriter(tmp_path, CLASSES, Geometry(4), {}) as writer,
     ):
-        writer.add(np.zeros((1, 4, 4, 3), np.uint8), **_columns(1))
+        writer.add(np.zeros((1, 4, 4, 3), np.uint8), CellRows(**_columns(1)))
 
 
 def test_an_altered_shard_is_refused(store_of: Callable[..., Path]) -> None:
@@ -189,14 +189,15 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     program = f"""
 import resource, numpy as np
 from pathlib import Path
-from cellpatch.data.store import Geometry
-from cellpatch.data.writer import StoreWriter
-from cellpatch.publish import whole_or_absent
+from cellpatch.data.store.reader import Geometry
+from cellpatch.data.store.writer import CellRows, StoreWriter
+from cellpatch.runtime.atomic_io import atomic_directory
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-with whole_or_absent(Path({str(tmp_path)!r}) / "store") as folder:
+with atomic_directory(Path({str(tmp_path)!r}) / "store") as folder:
     with StoreWriter(folder, ["a", "b"], Geometry(40), {{}}, shard_rows=64) as writer:
         names = [str(i) for i in range(640)]
-        writer.add(np.zeros((640, 40, 40, 3), np.uint8), cell_id=names, label=["a"] * 640, specimen=names, source=names)
+        rows = CellRows(cell_id=names, label=["a"] * 640, specimen=names, source=names)
+        writer.add(np.zeros((640, 40, 40, 3), np.uint8), rows)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode != 0

@@ -10,11 +10,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score
 
 from cellpatch.data.store.reader import CellStore
-from cellpatch.data.synthetic import CLASSES, plan_counts, render, render_specimen
+from cellpatch.data.synthetic import CLASSES, CropSize, plan_counts, render, render_specimen
 from cellpatch.data.synthetic.camera import jpeg
+from cellpatch.data.synthetic.cell_counts import MAX_CELLS, MAX_SPECIMENS, SHARES
 from cellpatch.data.synthetic.cells import PAINTERS
-from cellpatch.data.synthetic.frame import draw_bank, draw_traits, open_frame
-from cellpatch.data.synthetic.plan import MAX_CELLS, MAX_SPECIMENS, SHARES
+from cellpatch.data.synthetic.frame import SpecimenStyle, draw_bank, draw_traits, open_frame
 from cellpatch.data.synthetic.source import GEOMETRY, Synthetic
 from cellpatch.data.synthetic.stains import VECTORS, Staining, draw_staining, optical_density, transmit, unmix
 
@@ -84,11 +84,11 @@ def test_what_cannot_be_rendered_is_refused_before_any_work() -> None:
     with pytest.raises(ValueError, match="`counts`"):
         render_specimen(np.zeros(16, np.int64), 0, 0)
     with pytest.raises(ValueError, match=r"`um_per_px` to be in 0.2..1.0, but got 0.1"):
-        render(48, 3, 0, um_per_px=0.1)
+        render(48, 3, 0, size=CropSize(um_per_px=0.1))
     with pytest.raises(ValueError, match="`index` to be >= 0, but got 0 and -1"):
         render_specimen(ONE_OF_EACH, 0, -1)
     with pytest.raises(ValueError, match="`crop_px` >= 1"):
-        render_specimen(ONE_OF_EACH, 0, 0, crop_px=0)
+        render_specimen(ONE_OF_EACH, 0, 0, CropSize(crop_px=0))
 
 
 @pytest.mark.parametrize("stain", range(4))
@@ -132,9 +132,10 @@ def test_specimens_stain_differently_but_never_negatively() -> None:
 def test_painters_draw_finite_densities_inside_their_window(label: int) -> None:
     rng = np.random.default_rng(label)
     bank, traits = draw_bank(rng, 0.25), draw_traits(rng)
+    style = SpecimenStyle(traits, bank, 0.25)
     painter, half_um, warp_um = PAINTERS[label]
     for angle in np.linspace(0, 6, 12):
-        frame = open_frame(round(half_um / 0.25), float(angle), warp_um, 0.25, traits, bank, rng)
+        frame = open_frame(round(half_um / 0.25), float(angle), warp_um, style, rng)
         planes, cover = painter(frame)
         assert planes.shape == (4, *frame.u.shape)
         assert planes.dtype == cover.dtype == np.float32
@@ -191,7 +192,7 @@ def test_overlapping_crops_agree_about_the_field() -> None:
 def test_a_specimen_of_one_class_alone_finds_room(label: int) -> None:
     counts = np.zeros(16, np.int64)
     counts[label] = 40
-    _, labels, _, _ = render_specimen(counts, 0, label, crop_px=20, margin_px=0)
+    _, labels, _, _ = render_specimen(counts, 0, label, CropSize(crop_px=20, margin_px=0))
     assert (labels == label).all()
     assert len(labels) == 40
 
@@ -201,7 +202,7 @@ def test_a_specimen_of_one_class_alone_finds_room(label: int) -> None:
     [(1, 0, 0.25), (41, 3, 0.5), (40, 13, 0.5), (64, 0, 0.2), (16, 4, 1.0)],
 )
 def test_other_sides_and_resolutions_render(crop_px: int, margin_px: int, um_per_px: float) -> None:
-    crops, _, _, _ = render_specimen(ONE_OF_EACH, 0, 0, crop_px, margin_px, um_per_px)
+    crops, _, _, _ = render_specimen(ONE_OF_EACH, 0, 0, CropSize(crop_px, margin_px, um_per_px))
     assert crops.shape == (16, crop_px + 2 * margin_px, crop_px + 2 * margin_px, 3)
 
 
@@ -261,7 +262,7 @@ def test_the_source_refuses_impossible_sizes() -> None:
 def test_colour_alone_does_not_tell_the_types() -> None:
     """A forest on each crop's mean and sd of stain, specimens apart; 0.45 is the mark, at any size."""
     crops, labels, specimens = [], [], []
-    for index, specimen_crops, specimen_labels, _, _ in render(4000, 16, 0, workers=0, margin_px=0):
+    for index, specimen_crops, specimen_labels, _, _ in render(4000, 16, 0, workers=0, size=CropSize(margin_px=0)):
         crops.append(specimen_crops)
         labels.append(specimen_labels)
         specimens.append(np.full(len(specimen_labels), index))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import config_of
+from conftest import config_of, unaudited_split
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import confusion_matrix
@@ -23,9 +23,8 @@ from torch import nn
 from cellpatch.cli import runs
 from cellpatch.config.assemble import assemble
 from cellpatch.data.datamodule import BatchIndices, CellData, class_weights
-from cellpatch.data.dataset import find_store
+from cellpatch.data.dataset import CellDataset, find_store
 from cellpatch.data.loading import Loading
-from cellpatch.data.splits import Split
 from cellpatch.data.store.reader import CellStore
 from cellpatch.inference.restore import restore
 from cellpatch.metrics.classification import Costs, score_predictions
@@ -42,7 +41,7 @@ from cellpatch.runs.verify import mismatched_metrics, verify
 from cellpatch.sweeps import status
 from cellpatch.sweeps.train import train
 from cellpatch.training.adaptation import Scratch
-from cellpatch.training.lightning_module import Classifier, cosine_with_warmup
+from cellpatch.training.lightning_module import Classifier, TrainingInput, cosine_with_warmup
 
 FolderMaker = Callable[..., Path]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]
@@ -193,11 +192,11 @@ def test_training_with_blur_is_a_run_of_its_own_and_its_network_is_not_blurred(
 def test_a_training_step_sees_the_drawn_blur() -> None:
     network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), OpticalPath(8, 3, 8).under(), nn.Linear(4, 2)).eval()
     blurred = OpticalPath(8, 3, 8).under(Condition("post", 4.0))
-    classifier = Classifier(network, 2, Scratch(**SCHEDULE), {}, None, RandomOptics([blurred])).eval()
+    classifier = Classifier(network, 2, Scratch(**SCHEDULE), {}, TrainingInput(None, RandomOptics([blurred]))).eval()
     crops = torch.randint(0, 256, (6, 14, 14, 3), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     loss = classifier.training_step((crops, labels, labels), 0)
-    seen = network.head(network.backbone(blurred(to_pixels(crops))))
+    seen = network.classify(to_pixels(crops), blurred)
     torch.testing.assert_close(loss, nn.functional.cross_entropy(seen, labels))
     assert not torch.allclose(loss, nn.functional.cross_entropy(network(crops), labels))
 
@@ -371,7 +370,9 @@ def test_warm_cosine() -> None:
 @pytest.mark.parametrize("over", [1, 4, 0])
 def test_what_is_validated_is_the_weights_exponential_average(over: int) -> None:
     network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), OpticalPath(8, 0, 8).under(), nn.Linear(4, 2))
-    classifier = Classifier(network, 2, Scratch(**SCHEDULE | {"average_over": over}), {}, None, network.optics)
+    classifier = Classifier(
+        network, 2, Scratch(**SCHEDULE | {"average_over": over}), {}, TrainingInput(None, network.optics)
+    )
     trainer = SimpleNamespace(num_training_batches=5, max_epochs=4, world_size=1)
     classifier.trainer = trainer  # type: ignore[assignment]
     classifier.on_train_start()
@@ -563,12 +564,12 @@ def test_cells_lie_where_there_is_room(store_of: Callable[..., Path], monkeypatc
     """On a GPU that has room, in memory where it has not, on disk where that is not wanted."""
     part, gpu, cpu = np.arange(10), torch.device("cuda"), torch.device("cpu")
     store = CellStore(store_of())  # 30 crops of 8 px: 5760 bytes
-    split = Split(part, part + 10, part + 20)
+    dataset = CellDataset(store, ["a", "b"], np.zeros(30, int), unaudited_split(part, part + 10, part + 20))
     loading = Loading("stores", 1.0, 0, "embeddings", 1.0, "float32", None)
-    data = CellData(store, split, np.zeros(30, int), 8, 8, 0, loading)
+    data = CellData(dataset, 8, 8, 0, loading)
     for free, place in ((12_000, gpu), (11_000, cpu)):
         monkeypatch.setattr("cellpatch.data.datamodule._free", lambda device, free=free: free)
-        assert data._place(gpu) == (True, place)
-    assert data._place(cpu) == (True, cpu)
-    tight = CellData(store, split, np.zeros(30, int), 8, 8, 0, replace(loading, resident_gib=1e-6))
-    assert tight._place(gpu) == (False, cpu)
+        assert data._resident_device(gpu) == place
+    assert data._resident_device(cpu) == cpu
+    tight = CellData(dataset, 8, 8, 0, replace(loading, resident_gib=1e-6))
+    assert tight._resident_device(gpu) is None

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from small_models import arguments_of, with_arguments
+from small_models import with_arguments
 from torch import Tensor, nn
 
 from cellpatch.config.assemble import assemble
@@ -225,7 +225,7 @@ def test_models_state_what_was_published(
     model = _model(name)
     weights = model.weights
     assert weights is not None
-    arguments = arguments_of(model)
+    arguments: Any = model.arguments
     assert (arguments["mean"], arguments["std"]) == pixels
     assert (weights.licence, "gated" in weights.terms) == (licence, gated)
     assert (weights.layout, weights.hub) == (layout, hub)

@@ -9,7 +9,7 @@ from typing import get_args
 from cellpatch.data.images.crops import Border
 from cellpatch.inference.predict import PointOptions, predict
 from cellpatch.runtime.atomic_io import atomic_write
-from cellpatch.runtime.device import tune_malloc
+from cellpatch.runtime.memory import tune_malloc
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

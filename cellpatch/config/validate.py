@@ -166,7 +166,7 @@ def _check_arguments(place: str, target: type[Any], arguments: Mapping[str, Any]
         raise ValueError(f"unknown key {place}.{unknown[0]}; allowed are {', '.join(allowed)}")
     hints = _hints(target)
     try:
-        values = _schema(target)(**{key: value for key, value in arguments.items() if key in hints})
+        values = _schema(cast(Any, target))(**{key: value for key, value in arguments.items() if key in hints})
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
         if key not in arguments:

@@ -1,7 +1,6 @@
 """Training-time augmentation: flips, right-angle rotations, small shifts, stain jitter in optical density."""
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ def jitter_stain(
 ) -> Float[Tensor, "b 3 h w"]:
     """Scale and shift each channel's optical density, -log10 of transmission (Beer-Lambert); output in [0, 1].
 
-    In transmission that is a power and a factor: 10^-(g d + o) = t^g 10^-o. It is computed once for each of the 256
-    values that a pixel can have.
+    On transmission t this is a power and a factor: 10^-(g d + o) = t^g 10^-o. It is computed once for each of the 256
+    values of a pixel.
     """
     transmission = torch.arange(256, device=crops.device) / 255
     table = (transmission ** gain[..., None] * 10 ** -offset[..., None]).clamp(0, 1)
@@ -26,10 +25,10 @@ def jitter_stain(
 def turn_and_shift(
     crops: UInt8[Tensor, "b side side 3"], keep_px: int, shift_px: int
 ) -> UInt8[Tensor, "b keep_px keep_px 3"]:
-    """The centre of each crop, moved by its own whole number of pixels in [-shift_px, shift_px] and turned.
+    """The centre of each crop, shifted by a random whole number of pixels in [-shift_px, shift_px] and turned.
 
-    Turned by one of the eight flips and right-angle rotations; a border that comes into sight is reflected. One
-    gather: a batch of 64 takes 0.6 ms on one core, where Kornia's flips and rotation, and shifts beside them, took 7.
+    The turn is one of the eight flips and right-angle rotations. Pixels beyond the border are filled by reflection.
+    This is one gather: a batch of 64 takes 0.6 ms on one core, Kornia's flips, rotation and shifts take 7 ms.
     """
     b, side = crops.shape[:2]
     device = crops.device
@@ -40,23 +39,24 @@ def turn_and_shift(
     columns = torch.where(across, columns.flip(1), columns)
     first = torch.where(swapped, columns, rows) + side**2 * torch.arange(b, device=device)[:, None]
     second = torch.where(swapped, rows, columns)
-    places = first[:, :, None] + second[:, None, :]
-    return crops.reshape(-1, 3).index_select(0, places.flatten()).view(b, keep_px, keep_px, 3)
+    pixels = first[:, :, None] + second[:, None, :]
+    return crops.reshape(-1, 3).index_select(0, pixels.flatten()).view(b, keep_px, keep_px, 3)
 
 
 def _windows(side: int, keep_px: int, shift_px: int) -> Int[Tensor, "shifts keep_px"]:
-    """Places along an axis that each shift shows, reflected into [0, side)."""
+    """Pixel positions along an axis for each shift, reflected into [0, side)."""
     start = (side - keep_px) // 2
-    places = torch.arange(start, start + keep_px) + torch.arange(-shift_px, shift_px + 1)[:, None]
-    folded = places % (2 * (side - 1))
+    positions = torch.arange(start, start + keep_px) + torch.arange(-shift_px, shift_px + 1)[:, None]
+    folded = positions % (2 * (side - 1))
     return torch.minimum(folded, 2 * (side - 1) - folded)
 
 
 class DeviceAugment(nn.Module):
     """Augment a batch of stored crops on its device.
 
-    `stain_gain` and `stain_offset` are half-widths of uniform draws per crop and channel in optical
-    density (0.05 light, 0.2 strong: Tellez et al., arXiv 1902.06543); `shift_px` is in stored pixels.
+    `stain_gain` (0 to 0.9) and `stain_offset` (0 to 1) are half-widths of uniform draws per crop and channel, in
+    optical density (0.05 light, 0.2 strong: Tellez et al., arXiv 1902.06543). `shift_px` (0 to 64) is in stored pixels.
+    Raises ValueError outside these ranges.
     """
 
     def __init__(self, stain_gain: float, stain_offset: float, shift_px: int) -> None:
@@ -73,27 +73,27 @@ class DeviceAugment(nn.Module):
         return jitter_stain(moved, 1 + self.stain_gain * draws[0], self.stain_offset * draws[1])
 
 
-def drawn_view(
+def augmented_copy(
     augment: DeviceAugment, number: int, crops: UInt8[Tensor, "b side side 3"], keep_px: int, start: int
 ) -> Float[Tensor, "b 3 keep_px keep_px"]:
-    """Crops on the CPU, augmented by draws that are of `number`, and of where they start among all, alone.
+    """Copy `number` of crops on the CPU; its draws depend on `number` and on `start`, the first crop's index, alone.
 
-    torch's own generators stay as they are.
+    The state of torch's own generators does not change.
     """
     seed = int.from_bytes(hashlib.sha256(f"{number} {start}".encode()).digest()[:4], "little")
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of GPUs too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the generators of GPUs too
         return augment(crops, keep_px)
 
 
 class AlbumentationsAugment:
-    """The same intent on the CPU, crop by crop; uint8 [b, h, w, 3] keeps its shape."""
+    """The same augmentation on the CPU, crop by crop; parameters and errors are those of `DeviceAugment`."""
 
     def __init__(self, stain_gain: float, stain_offset: float, shift_px: int) -> None:
         _check(stain_gain, stain_offset, shift_px)
         self.stain_gain = stain_gain
         self.stain_offset = stain_offset
-        import albumentations as alb  # half a second, and DeviceAugment does without
+        import albumentations as alb  # takes half a second, and DeviceAugment does not need it
 
         shift_all = alb.Affine(
             translate_px=(-shift_px, shift_px), border_mode=4, p=1.0
@@ -101,7 +101,7 @@ class AlbumentationsAugment:
         self.turns = alb.Compose([alb.D4(p=1.0), shift_all])
 
     def __call__(self, crops: UInt8[np.ndarray, "b h w 3"], seed: int) -> UInt8[np.ndarray, "b h w 3"]:
-        """The draws are of `seed` alone, so that they do not depend on which worker loads the batch."""
+        """Augmented crops; the draws depend on `seed` alone, not on the worker that loads the batch."""
         self.turns.set_random_seed(seed)
         turned = np.stack([self.turns(image=crop)["image"] for crop in crops])
         draws = torch.empty(2, len(crops), 3).uniform_(-1, 1, generator=torch.Generator().manual_seed(seed))
@@ -110,11 +110,8 @@ class AlbumentationsAugment:
 
 
 def _check(stain_gain: float, stain_offset: float, shift_px: int) -> None:
-    limits: dict[str, Any] = {
-        "stain_gain": (stain_gain, 0.9),
-        "stain_offset": (stain_offset, 1),
-        "shift_px": (shift_px, 64),
-    }
-    for name, (value, highest) in limits.items():
+    """Raise ValueError if a setting is out of range."""
+    limits = (("stain_gain", stain_gain, 0.9), ("stain_offset", stain_offset, 1), ("shift_px", shift_px, 64))
+    for name, value, highest in limits:
         if not 0 <= value <= highest:
             raise ValueError(f"augment.{name} must be in [0, {highest}], but got {value}")

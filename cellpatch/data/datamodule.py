@@ -1,4 +1,4 @@
-"""From an open store to whole uint8 batches by index."""
+"""Batches of uint8 crops from an open store."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cellpatch.data.augment import AlbumentationsAugment
+from cellpatch.data.dataset import CellDataset
 from cellpatch.data.loading import Loading
-from cellpatch.data.splits import Split
 from cellpatch.data.store.reader import CellStore
 
-IGNORE_INDEX = -100  # label of what fills the share of a process that a last, small batch leaves without a cell
-Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class index [b], place in the part [b]
+IGNORE_INDEX = -100  # label of the filler cell that a process gets where a last, small batch leaves none for it
+Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class index [b], position in the part [b]
+
+_CPU = torch.device("cpu")
 
 
 class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
-    """Arrays of places in a part, `batch_size` at a time; shuffled anew each epoch, the same for the same seed.
+    """Arrays of positions in a part, `batch_size` at a time; shuffled anew each epoch, the same for the same seed.
 
-    Every process of a distributed run draws the same order and takes its own share of each batch. Where that is
-    empty, it takes the batch's first place p as -1 - p: a cell that does not count.
+    `seed` None keeps the order. Every process of a distributed run draws the same order and takes its own share of
+    each batch. Where that is empty, it takes the batch's first position p as -1 - p: a cell that does not count.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
@@ -48,18 +50,16 @@ class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
         for start in range(0, self.n, self.batch_size):
             batch = order[start : start + self.batch_size]
-            mine = batch[self.share]
-            yield mine if len(mine) else -1 - batch[:1]
-
-
-_CPU = torch.device("cpu")
+            share = batch[self.share]
+            yield share if len(share) else -1 - batch[:1]
 
 
 class SplitPart(Dataset[Batch]):
-    """One part of a split; indexing by an array gives a batch.
+    """One part of a split; indexing by an array of positions gives a batch.
 
-    A place -1 - p gives the cell p as NO_CELL. With `resident` the part's crops are held in one tensor on `device`,
-    else each batch is copied out of the memory map.
+    A position -1 - p gives the cell p with the label IGNORE_INDEX. With `resident_device` the part's crops are one
+    tensor on that device; with None each batch is copied out of the memory map. The draws of `augment`, which runs on
+    the CPU, depend on `seed` and the batch's positions.
     """
 
     def __init__(
@@ -67,46 +67,43 @@ class SplitPart(Dataset[Batch]):
         store: CellStore,
         indices: Int[np.ndarray, " n"],
         labels: Int[np.ndarray, " n"],
-        resident: bool,
-        device: torch.device = _CPU,
+        resident_device: torch.device | None = None,
         augment: AlbumentationsAugment | None = None,
         seed: int = 0,
     ) -> None:
         self.store = store
         self.seed = seed
         self.indices = indices
-        self.device = device
-        self.labels = torch.from_numpy(labels).to(device)
+        self.device = resident_device or _CPU
+        self.labels = torch.from_numpy(labels).to(self.device)
         self.augment = augment
-        self.resident = torch.from_numpy(store.crops(indices)).to(device) if resident else None
+        self.resident = None if resident_device is None else torch.from_numpy(store.crops(indices)).to(resident_device)
 
-    def __getitem__(self, places: Int[np.ndarray, " b"]) -> Batch:
-        counts = places >= 0
-        places = np.where(counts, places, -1 - places)
-        place = torch.from_numpy(places).to(self.device)
+    def __getitem__(self, positions: Int[np.ndarray, " b"]) -> Batch:
+        counts = positions >= 0
+        positions = np.where(counts, positions, -1 - positions)
+        on_device = torch.from_numpy(positions).to(self.device)
         if self.resident is not None:
-            crops = self.resident[place]
+            crops = self.resident[on_device]
         else:
-            crops = torch.from_numpy(self.store.crops(self.indices[places]))
+            crops = torch.from_numpy(self.store.crops(self.indices[positions]))
         if self.augment is not None:
-            crops = torch.from_numpy(self.augment(crops.numpy(), zlib.crc32(places.tobytes(), self.seed)))
-        labels = self.labels[place]
-        return crops, labels if counts.all() else torch.full_like(labels, IGNORE_INDEX), place
+            crops = torch.from_numpy(self.augment(crops.numpy(), zlib.crc32(positions.tobytes(), self.seed)))
+        labels = self.labels[on_device]
+        return crops, labels if counts.all() else torch.full_like(labels, IGNORE_INDEX), on_device
 
 
 class CellData(pl.LightningDataModule):
-    """Batches of a split of an open store.
+    """Batches of a dataset's train, validation and test cells.
 
-    A part is held in memory, or on the device, if all parts together take at most
-    `loading.resident_gib` (and half of the device's free memory); `loading.workers` processes load batches
-    where augmentation runs on the CPU. Validation and test take `inference_batch` cells at a time.
+    Crops are kept in memory, or on the trainer's device, if all parts together take at most `loading.resident_gib` (and
+    half of the device's free memory). `loading.workers` processes load batches where `augment` runs on the CPU.
+    Validation and test take `inference_batch` cells at a time.
     """
 
     def __init__(
         self,
-        store: CellStore,
-        split: Split,
-        labels: Int[np.ndarray, " n"],
+        dataset: CellDataset,
         batch_size: int,
         inference_batch: int,
         seed: int,
@@ -114,24 +111,22 @@ class CellData(pl.LightningDataModule):
         augment: AlbumentationsAugment | None = None,
     ) -> None:
         super().__init__()
-        self.store = store
-        self.split = split
-        self.labels = labels
+        self.dataset = dataset
         self.batch_size = batch_size
         self.inference_batch = inference_batch
         self.seed = seed
         self.loading = loading
         self.augment = augment
-        self._parts: dict[str, SplitPart] = {}
+        self._parts: dict[str, SplitPart] = {}  # each part's crops are read once, for all epochs
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("train", self.split.train, self.batch_size, self.seed, self.augment)
+        return self._loader("train", self.dataset.split.train, self.batch_size, self.seed, self.augment)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("validation", self.split.validation, self.inference_batch, None)
+        return self._loader("validation", self.dataset.split.validation, self.inference_batch, None)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("test", self.split.test, self.inference_batch, None)
+        return self._loader("test", self.dataset.split.test, self.inference_batch, None)
 
     def _loader(
         self,
@@ -143,8 +138,9 @@ class CellData(pl.LightningDataModule):
     ) -> DataLoader[Batch]:
         device = self.trainer.strategy.root_device if self.trainer and augment is None else _CPU
         if name not in self._parts:
-            resident, on = self._place(device)
-            self._parts[name] = SplitPart(self.store, indices, self.labels[indices], resident, on, augment, self.seed)
+            labels = self.dataset.labels[indices]
+            resident = self._resident_device(device)
+            self._parts[name] = SplitPart(self.dataset.store, indices, labels, resident, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = BatchIndices(len(indices), batch_size, seed, rank, world_size)
         workers = self.loading.workers if augment is not None else 0
@@ -152,23 +148,27 @@ class CellData(pl.LightningDataModule):
             self._parts[name], batch_size=None, sampler=batches, num_workers=workers, collate_fn=identity_collate
         )
 
-    def _place(self, device: torch.device) -> tuple[bool, torch.device]:
-        """Whether all cells lie in memory, and whose: the GPU's if they take less than half of what is free there."""
-        cells = sum(len(part) for part in (self.split.train, self.split.validation, self.split.test))
-        needed = cells * self.store.geometry.side_px**2 * 3
+    def _resident_device(self, device: torch.device) -> torch.device | None:
+        """The device that all crops are kept on; None if they stay on disk.
+
+        A GPU keeps them if they take less than half of its free memory, else the CPU does.
+        """
+        split = self.dataset.split
+        cells = sum(len(part) for part in (split.train, split.validation, split.test))
+        needed = cells * self.dataset.store.geometry.side_px**2 * 3
         if needed > self.loading.resident_gib * 2**30:
-            return False, _CPU
-        return True, device if device.type == "cpu" or needed < _free(device) / 2 else _CPU
+            return None
+        return device if device.type == "cpu" or needed < _free(device) / 2 else _CPU
 
 
 def _free(device: torch.device) -> int:
-    """Bytes that a GPU still has for this process: what torch holds in reserve counts."""
-    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + held
+    """Free bytes of a GPU for this process, with the unused part of what torch has reserved."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def identity_collate(batch: Any) -> Any:
-    """Instead of torch's default, which turns tuples into lists."""
+    """Return the batch unchanged; torch's default turns tuples into lists."""
     return batch
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from cellpatch.data.loading import Loading
 from cellpatch.data.sources.source import Source, prepare_store, store_path
-from cellpatch.data.splits import BySpecimen, Split
+from cellpatch.data.splits import BySpecimen, LabelledCells, Split
 from cellpatch.data.store.reader import CellStore, read_manifest
 from cellpatch.metrics.classification import Costs
 
@@ -80,14 +80,11 @@ def open_dataset(store: CellStore, by_specimen: BySpecimen, flag_limit: int, see
     classes = by_specimen.keep(store.manifest.classes)
     code = {name: i for i, name in enumerate(classes)}
     labels = np.array([code.get(name, -1) for name in store.cells["class"].astype(str)])
-    given = store.cells["split"]
-    split = by_specimen.split(
+    predefined = store.cells["split"]
+    cells = LabelledCells(
         labels,
         store.cells["specimen"].astype(str).to_numpy(),
         store.cells["digest"].to_numpy(dtype="S16"),
-        classes,
-        flag_limit,
-        None if given.isna().all() else given.to_numpy(),
-        seed,
+        None if predefined.isna().all() else predefined.to_numpy(),
     )
-    return CellDataset(store, classes, labels, split)
+    return CellDataset(store, classes, labels, by_specimen.split(cells, classes, flag_limit, seed))

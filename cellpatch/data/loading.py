@@ -6,10 +6,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Loading:
-    """Where stores and features lie and how batches come.
+    """Folders of stores and features, and how batches are loaded.
 
-    `resident_gib` bounds what is held in memory or on the device, `embeddings_gib` the features kept on disk as
-    `embedding_dtype`, which are computed `embedding_batch` cells at a time (null: by input side and device).
+    `resident_gib` is the most that crops may take in memory or on the device; larger data stay on disk. `workers`
+    processes load batches that are augmented on the CPU. `embeddings_gib` limits the features on disk, which are stored
+    as `embedding_dtype`. `embedding_batch` cells are embedded at a time (null: by input side and device). Raises
+    ValueError if a number is out of range.
     """
 
     store_dir: str

@@ -21,7 +21,8 @@ from cellpatch.models.backbone import count_macs, count_parameters
 from cellpatch.models.network import Network
 from cellpatch.runs.cards import BatchTiming, LatencyCard
 from cellpatch.runs.provenance import hardware
-from cellpatch.runtime.device import inference_mode, resolve_device, tune_malloc
+from cellpatch.runtime.device import inference_mode, resolve_device
+from cellpatch.runtime.memory import tune_malloc
 
 ENGINES = ("eager", "compiled", "onnx")
 BATCHES = (1, 4, 16, 64, 256)

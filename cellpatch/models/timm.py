@@ -121,5 +121,5 @@ def _layer(net: nn.Module, name: str) -> Any:
         return net.get_submodule(name)
     except AttributeError as error:
         raise ValueError(
-            f"model.backbone.strides and removed_layers name layers of the network, but got {name}"
+            f"model.backbone.strides and removed_layers must name layers of the network, but got {name}"
         ) from error

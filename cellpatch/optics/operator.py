@@ -62,12 +62,12 @@ class OpticalPath:
         return Optics(self, condition)
 
 
-def resize_matrix(source_px: int, target_px: int, how: Resize = "bilinear") -> Float[Tensor, "target source"]:
+def resize_matrix(source_px: int, target_px: int, resize: Resize = "bilinear") -> Float[Tensor, "target source"]:
     """Resize along one axis: antialiased bilinear or bicubic, or means over areas."""
     if min(source_px, target_px) < 1:
         raise ValueError(f"sides must be >= 1 px, but got {source_px} and {target_px}")
     identity = torch.eye(source_px, dtype=torch.float64)[None, None]
-    return interpolate(identity, (target_px, source_px), mode=how, antialias=how != "area")[0, 0]
+    return interpolate(identity, (target_px, source_px), mode=resize, antialias=resize != "area")[0, 0]
 
 
 def window_matrix(path: OpticalPath) -> tuple[Float[Tensor, "rows side"], int]:

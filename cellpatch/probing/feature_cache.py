@@ -13,7 +13,7 @@ from filelock import AcquireReturnProxy
 from jaxtyping import Float
 from torch import Tensor
 
-from cellpatch.data.augment import drawn_view
+from cellpatch.data.augment import augmented_copy
 from cellpatch.models.network import Network
 from cellpatch.probing import feature_entries
 from cellpatch.probing.feature_key import FeatureRequest, digest_of
@@ -93,7 +93,7 @@ class FeatureCache:
         """Features of one batch of crops; `start` is its first cell among the requested ones."""
         if request.view is None:
             return network.features(network.pixels(crops.to(self.device)))
-        pixels = drawn_view(*request.view, crops, network.optics.needed_px, start)
+        pixels = augmented_copy(*request.view, crops, network.optics.needed_px, start)
         parts = [network.features(part.to(self.device)) for part in pixels.split(self.batch_size)]
         return torch.cat(parts)
 

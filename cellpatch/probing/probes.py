@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
@@ -32,18 +32,18 @@ ValidationCells = tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]
 class ProbeChoice:
     """What validation cells decided: one of `strength` (L2), `k` and `temperature`, and the macro-F1 reached with it.
 
-    `tried` is the macro-F1 of each setting, in the order of the trials. It is None where a loss decides.
+    `tried` is the macro-F1 of each setting, in the order of the trials. It is empty where a loss decides.
     """
 
     strength: float | None = None
     k: int | None = None
     temperature: float | None = None
     val_macro_f1: float
-    tried: Mapping[str, float] | None = None
+    tried: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, JsonValue]:
         """As a run's record stores it, under `probe`."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: value for key, value in asdict(self).items() if value not in (None, {})}
 
     @classmethod
     def from_json(cls, stored: dict[str, JsonValue]) -> "ProbeChoice":

@@ -9,8 +9,9 @@ from typing import Any, cast
 from pydantic import JsonValue
 
 from cellpatch.runs import legacy
-from cellpatch.runs.settings import Json, Settings
+from cellpatch.runs.settings import Settings
 from cellpatch.runs.training_code import TRAINING_CODE
+from cellpatch.runtime.json_types import Json
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
 _NOT_TRAINING = {

@@ -13,7 +13,8 @@ from cellpatch.metrics.classification import Scores
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs import legacy
 from cellpatch.runs.cards import FeatureCard, Hardware, LatencyCard
-from cellpatch.runs.settings import Json, Settings, first_problem, parse_settings
+from cellpatch.runs.settings import Settings, first_problem, parse_settings
+from cellpatch.runtime.json_types import Json
 
 
 @dataclass(frozen=True)

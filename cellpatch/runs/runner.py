@@ -42,7 +42,7 @@ from cellpatch.runs.stored_run import (
     write_weights,
 )
 from cellpatch.runs.wandb_log import log_conditions, log_review, wandb_logger
-from cellpatch.runtime.device import collect_garbage, tune_malloc
+from cellpatch.runtime.memory import collect_garbage, tune_malloc
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _train(job: _Job, folder: Path) -> None:
         evaluate_seconds = time.perf_counter() - trained
         log_review(logger, metrics, dataset, predicted[CLEAN])
     audit = dataset.split.audit
-    print_table(name, metrics[0].scores, audit["cells"]["train"])
+    print_table(name, metrics[0].scores, audit.cells["train"])
     print_conditions(name, metrics[1:])
     for file, part, probabilities in (
         (PREDICTIONS, dataset.split.test, predicted),
@@ -224,8 +224,8 @@ def _facts(
             "geometry": asdict(manifest.geometry),
         },
         "weights": job.weights,
-        "counts": dataset.split.audit["cells"],
-        "audit": dataset.split.audit,
+        "counts": dataset.split.audit.cells,
+        "audit": dataset.split.audit.as_json(),
         **{key: value for key, value in asdict(fit.facts).items() if value is not None},
         **epochs,
         "temperature": temperature,

@@ -4,13 +4,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cellpatch.metrics.classification import Costs
 from cellpatch.optics.conditions import Resize, optics_label
 from cellpatch.runs.coordinates import RunCoordinates
-
-Json = dict[str, JsonValue]
+from cellpatch.runtime.json_types import Json
 
 
 @dataclass(frozen=True)

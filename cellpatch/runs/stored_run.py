@@ -21,8 +21,8 @@ from cellpatch.metrics.classification import Costs
 from cellpatch.optics.conditions import Condition
 from cellpatch.runs.cards import FeatureCard, LatencyCard
 from cellpatch.runs.record import ConditionScores, Record, metrics_row, parse_record, seal, unseal
-from cellpatch.runs.settings import Json
 from cellpatch.runtime.atomic_io import atomic_write, sha256_of
+from cellpatch.runtime.json_types import Json
 
 PREDICTIONS, VALIDATION = "predictions.parquet", "validation.parquet"  # of test cells, of clean validation cells
 WEIGHTS = "weights.safetensors"

@@ -10,8 +10,8 @@ from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs import legacy
 from cellpatch.runs.identity import identity
 from cellpatch.runs.record import ConditionScores, metrics_row
-from cellpatch.runs.settings import Json
 from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runtime.json_types import Json
 
 _TOLERANCE = 1e-6  # relative: another machine adds in another order
 

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent; folders written once by one of many processes."""
+"""Files and folders that are complete or absent; folders written once by one of many processes."""
 
 import errno
 import fcntl
@@ -15,13 +15,14 @@ from filelock import FileLock
 
 @contextmanager
 def atomic_directory(target: Path) -> Iterator[Path]:
-    """Give a temporary sibling folder that becomes `target` on success and vanishes on any error.
+    """Yield a temporary sibling folder that becomes `target` on success and is removed on any error.
 
-    Call it under a lock: what a killed process left of the same target is swept away first.
+    Call it under a lock: it first removes what a killed process left of the same target. Raises OSError, with the
+    target's path, if the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)  # a child of the killed process may write there for a moment yet
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)  # a child of the killed process may still write to it for a moment
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:
@@ -37,9 +38,9 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:
-    """Give a temporary sibling that replaces `file` on success and vanishes on any error."""
+    """Yield a temporary sibling that replaces `file` on success and is removed on any error."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{os.getpid()}.{file.name}")  # keeps the ending, which says the format
+    temporary = file.with_name(f".{os.getpid()}.{file.name}")  # keeps the suffix, which names the format
     try:
         yield temporary
         temporary.replace(file)
@@ -48,7 +49,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
 
 
 def create_once(target: Path, fill: Callable[[Path], object]) -> None:
-    """Let exactly one of many processes fill the folder `target`; the others wait and find it there."""
+    """Let exactly one of many processes fill the folder `target`; the others wait until it exists."""
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def create_once(target: Path, fill: Callable[[Path], object]) -> None:
 
 
 def file_lock(file: Path) -> FileLock:
-    """The kernel's lock of a file: it dies with its owner, on every machine that shares the file system.
+    """The kernel's lock of a file (flock): released when its owner ends, seen by all machines on the file system.
 
     Acquiring it raises OSError where the file system has no such locks: a lock by a file's existence would outlive a
     machine that fails.
@@ -68,7 +69,7 @@ def file_lock(file: Path) -> FileLock:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether a process holds the lock of a file; needs no right to write."""
+    """Whether a process holds the lock of a file; needs no write permission."""
     try:
         with file.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -80,5 +81,6 @@ def is_locked(file: Path) -> bool:
 
 
 def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file as hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

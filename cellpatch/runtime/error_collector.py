@@ -1,4 +1,4 @@
-"""Bad inputs gathered into one error, so that a user mends them all at once."""
+"""Bad inputs gathered into one error, so that a user can fix all of them at once."""
 
 from dataclasses import dataclass, field
 

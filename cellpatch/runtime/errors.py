@@ -1,13 +1,13 @@
-"""Errors that a grid tells apart from others, and those that damaged files raise."""
+"""Errors that a grid handles apart from others, and those that damaged files raise."""
 
 import struct
 
 
 class UnavailableError(ValueError):
-    """Published weights cannot be had on this machine: the runs that need them wait, the rest of a grid goes on."""
+    """Pretrained weights are unavailable on this machine: runs that need them are skipped, other runs continue."""
 
 
-# What torch's restricted unpickler raises on damaged files, seen on 300 mutations and all truncations of a legacy one.
+# What torch's restricted unpickler raises on damaged files: seen on 300 mutations and all truncations of a legacy one.
 CHECKPOINT_READ_ERRORS = (
     RuntimeError,
     EOFError,

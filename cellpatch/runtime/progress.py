@@ -1,4 +1,4 @@
-"""Batches of a long pass over cells, with a bar in a terminal and lines elsewhere."""
+"""Batches of a long pass over cells, with a progress bar in a terminal and log lines elsewhere."""
 
 import logging
 import sys
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from rich.progress import track
 
 log = logging.getLogger(__name__)
-_LINE_S = 30  # between lines where there is no terminal
+_LOG_INTERVAL_S = 30  # where there is no terminal
 
 
-def batch_starts(cells: int, at_a_time: int, doing: str) -> Iterator[int]:
-    """The first cell of each batch; `doing` says what is done with them."""
-    starts = range(0, cells, at_a_time)
+def batch_starts(cells: int, batch_size: int, description: str) -> Iterator[int]:
+    """The index of each batch's first cell; `description` stands beside the progress."""
+    starts = range(0, cells, batch_size)
     if sys.stderr.isatty():
-        yield from track(starts, description=doing)
+        yield from track(starts, description=description)
         return
-    told = time.monotonic()
+    last_logged = time.monotonic()
     for start in starts:
         yield start
-        if time.monotonic() - told > _LINE_S:
-            log.info("%s: %d of %d cells", doing, min(start + at_a_time, cells), cells)
-            told = time.monotonic()
+        if time.monotonic() - last_logged > _LOG_INTERVAL_S:
+            log.info("%s: %d of %d cells", description, min(start + batch_size, cells), cells)
+            last_logged = time.monotonic()

@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 from cellpatch.runs.outcome import Outcome, format_outcome
 from cellpatch.runtime.atomic_io import atomic_write, file_lock, is_locked
 from cellpatch.runtime.errors import UnavailableError
+from cellpatch.runtime.memory import collect_garbage
 
 log = logging.getLogger(__name__)
 Work = Callable[[DictConfig, bool], Outcome]  # of a config, and whether to wait for another process
@@ -72,8 +73,6 @@ def _do(work: Work, config: DictConfig, file: Path, wait: bool) -> None:
         log.exception("failed")
         outcome = _failed(overrides, traceback.format_exc().splitlines()[-_LINES:], file)
     if outcome.state == "failed":
-        from cellpatch.runtime.device import collect_garbage  # imports torch
-
         collect_garbage()  # a failed job's GPU memory would fail the next one
     _write(file, outcome)
 

@@ -118,16 +118,7 @@ class GradientFit:
     def _parts(self) -> tuple[CellData, Classifier]:
         dataset, augment = self.dataset, self.augment
         on_cpu = augment if isinstance(augment, AlbumentationsAugment) else None
-        data = CellData(
-            dataset.store,
-            dataset.split,
-            dataset.labels,
-            self.adaptation.batch_size,
-            self.inference_batch,
-            self.seed,
-            self.loading,
-            on_cpu,
-        )
+        data = CellData(dataset, self.adaptation.batch_size, self.inference_batch, self.seed, self.loading, on_cpu)
         n_classes = len(dataset.classes)
         network, rates = new_network(self.model, self.weights, self.adaptation, self.path, n_classes)
         balanced = self.adaptation.class_weights == "balanced"

@@ -32,12 +32,10 @@ class TrainerSettings:
         for name, value in (("devices", self.devices), ("max_epochs", self.max_epochs)):
             if type(value) is not int or value < 1:
                 raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {value!r}")
-        for name, value, allowed in (
-            ("accelerator", self.accelerator, ACCELERATORS),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"trainer.{name} must be of {list(allowed)}, but got {value!r}")
+        if self.accelerator not in ACCELERATORS:
+            raise ValueError(f"trainer.accelerator must be of {list(ACCELERATORS)}, but got {self.accelerator!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"trainer.precision must be of {list(PRECISIONS)}, but got {self.precision!r}")
         if self.precision == "16-mixed" and self.device.type == "cpu":  # Lightning would take bf16
             raise ValueError("trainer.precision=16-mixed needs a GPU, but this trains on the CPU: use bf16-mixed")
         if type(self.resume) is not bool:

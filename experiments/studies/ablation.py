@@ -1,15 +1,16 @@
 """What makes a ViT good on 40x40 cells and a few hundred of them? CustomViT with one thing changed at a time.
 
-    python experiments/studies/ablation.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20 LAST
-    python experiments/studies/ablation.py data.split.val_limit=64 flag_limit=16 trainer.max_epochs=25 LAST    # synthetic
-    python experiments/studies/ablation.py                                                     # the table so far, as Markdown
+    ABLATION=experiments/studies/ablation.py
+    python $ABLATION data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20 LAST
+    python $ABLATION data.split.val_limit=64 flag_limit=16 trainer.max_epochs=25 LAST    # synthetic
+    python $ABLATION                                                     # the table so far, as Markdown
 
-LAST is +trainer.check_val_every_n_epoch= as many as there are epochs: the last epoch counts, and a training of two
-minutes stays one. Three seeds each; a seed draws the annotated cells, the weights and the order. Each training adds a
-line to experiments/studies/ablation.csv and is not run again, so several processes can share the work (`--variants a,b`).
-Choices are made on validation; test scores stand beside it to be read, not to be chosen by. The table gives means with
-Student's 95 % interval over seeds, and the same for the difference to the whole model at equal seeds; docs/customvit.md
-has it and says what it says. ablation_4px.csv holds an earlier, unfinished round around tokens of 4 px, in bf16-mixed.
+LAST is +trainer.check_val_every_n_epoch= the number of epochs: the last epoch counts, and a training takes two minutes.
+Three seeds each; a seed draws the annotated cells, the weights and the order. Each training adds a line to
+ablation.csv beside this file and is not run again, so several processes can share the work (`--variants a,b`).
+Validation scores decide; test scores stand beside them to be read. The table gives means with Student's 95 % interval
+over seeds, and the same for the difference to the whole model at equal seeds; docs/customvit.md has it and says what it
+says. ablation_4px.csv holds an earlier, unfinished round around tokens of 4 px, in bf16-mixed.
 """
 
 import argparse

@@ -1,12 +1,14 @@
 """Which recipe suits each model that is trained from scratch? The same candidates for all, chosen on validation.
 
-    python experiments/studies/recipes.py data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20
-    python experiments/studies/recipes.py data.split.val_limit=64 flag_limit=64 trainer.max_epochs=20      # synthetic
-    python experiments/studies/recipes.py                                            # what is chosen so far
+    RECIPES=experiments/studies/recipes.py
+    python $RECIPES data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20
+    python $RECIPES data.split.val_limit=64 flag_limit=64 trainer.max_epochs=20      # synthetic
+    python $RECIPES                                                          # what is chosen so far
 
-Each training adds a line to experiments/studies/recipes.csv: the highest validation macro-F1 and its epoch, never a test
-score. A candidate with a line is not trained again, so several processes can work on one list (`--models a,b` gives each
-its own). Chosen is the candidate with the highest mean over the data sets; conf/model holds it, and a test says so.
+Each training adds a line to recipes.csv beside this file: the highest validation macro-F1 and its epoch, never a test
+score. A candidate with a line is not trained again, so several processes can work on one list (`--models a,b` gives
+each its own). The candidate with the highest mean over the data sets is chosen; conf/model holds it, and a test says
+so.
 """
 
 import argparse
@@ -75,7 +77,8 @@ def line_of(key: Line, record: Record) -> Line:
     """The line of a training: the candidate, cells, best validation score, seconds."""
     assert record.val_macro_f1 is not None
     assert record.best_epoch is not None
-    line = key | CANDIDATES.loc[key["candidate"]].to_dict()
+    candidate = CANDIDATES.loc[key["candidate"]]
+    line = key | {str(name): float(value) for name, value in candidate.items()}
     line |= {f"n_{part}": sum(record.counts[part].values()) for part in ("train", "validation")}
     line |= {"val_macro_f1": round(record.val_macro_f1, 4), "best_epoch": record.best_epoch}
     return line | {"seconds": round(record.seconds.train)}

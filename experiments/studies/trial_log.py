@@ -39,7 +39,7 @@ class TrialLog:
         return wanted in set(self.read()[self.keys].itertuples(index=False, name=None))
 
     def missing(self, jobs: Iterable[tuple[Line, list[str]]]) -> Iterator[tuple[Line, DictConfig]]:
-        """The jobs without a line: the whole key and the config of each; a job is its own part of the key, overrides."""
+        """The whole key and the config of the jobs without a line; a job is its own part of the key, and overrides."""
         for own, overrides in jobs:
             config = compose_config([*overrides, "logger=none"])
             experiment = assemble(config)

@@ -1,4 +1,4 @@
-"""Decode many square images, on several processes; imports little, as each of them does it anew."""
+"""Decode many square images, on several processes; imports little, since each process does so again."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -14,18 +14,17 @@ from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 
 _CHUNK = 64  # files decoded together; with the writer's shard this bounds memory
-_AHEAD = 20  # chunks a worker; what is decoded while a shard is written
+_AHEAD = 20  # chunks a worker, decoded while a shard is written
 _WORTH_PROCESSES = 4000  # files; fewer are decoded before processes have started
 
 
 def decode(
     files: Sequence[tuple[Path, str]], side_px: int | None, problems: ErrorCollector
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "s s 3"]]]:
-    """Square images in order, each with its place among `files`; what cannot be read goes to `problems`.
+    """Yield square images in order, each with its index in `files`; unreadable ones are added to `problems`.
 
-    A file comes with what an error should call it. `side_px` None leaves the images at their own sides.
+    Each file comes with its name for errors. `side_px` resizes the images, None keeps their sides.
     """
-
     chunks = [[str(file) for file, _ in files[start : start + _CHUNK]] for start in range(0, len(files), _CHUNK)]
     workers = available_workers() if len(files) >= _WORTH_PROCESSES else 1
     images = chain.from_iterable(ordered_parallel_map(partial(_read, side_px), chunks, workers, _AHEAD))
@@ -37,20 +36,20 @@ def decode(
 
 
 def _read(side_px: int | None, files: list[str]) -> Iterable[UInt8[np.ndarray, "s s 3"] | str]:
-    """Each file's image, or why it cannot be one; images of one side are one array: it is sent at once."""
-    found: list[UInt8[np.ndarray, "s s 3"] | str] = []
+    """Each file's image, or its error; images of one side are one array, which a process sends faster."""
+    results: list[UInt8[np.ndarray, "s s 3"] | str] = []
     for file in files:
         try:
-            found.append(_square(read_rgb(file), side_px))
+            results.append(_square(read_rgb(file), side_px))
         except ValueError as error:
-            found.append(str(error))
-    images = [image for image in found if not isinstance(image, str)]
-    alike = len(images) == len(found) and len({image.shape for image in images}) == 1
-    return np.stack(images) if alike else found
+            results.append(str(error))
+    images = [image for image in results if not isinstance(image, str)]
+    one_side = len(images) == len(results) and len({image.shape for image in images}) == 1
+    return np.stack(images) if one_side else results
 
 
 def _square(rgb: UInt8[np.ndarray, "h w 3"], side_px: int | None) -> UInt8[np.ndarray, "s s 3"]:
-    """The crop at the wanted side; raises ValueError if it is not square."""
+    """The image at `side_px` (None: as it is); raises ValueError if it is not square."""
     height, width = rgb.shape[:2]
     if height != width:
         raise ValueError(f"must be square, but got {width}x{height} px")

@@ -1,4 +1,4 @@
-"""Images from disk as uint8 RGB: small files whole, large ones by region."""
+"""Read images as uint8 RGB: small files whole, large ones by region."""
 
 import os
 import stat
@@ -12,29 +12,33 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-MAX_PIXELS = 89_478_485  # Pillow's own limit for a file that it decodes whole; larger belongs in a tiled TIFF
+MAX_PIXELS = 89_478_485  # Pillow's own limit for a file that it decodes whole
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 SLIDE_SUFFIXES = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"}
-_PLAIN_MODES = {"RGB", "L", "P", "RGBA", "LA"}
+_EIGHT_BIT_MODES = {"RGB", "L", "P", "RGBA", "LA"}
 
 
 @runtime_checkable
 class SlideReader(Protocol):
-    """An image of known size that gives regions; `um_per_px` is None where the file does not say."""
+    """An image read by region; `um_per_px` is None where the file does not state its scale."""
 
     width: int
     height: int
     um_per_px: float | None
 
-    def region(self, x: int, y: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]: ...
+    def region(self, x: int, y: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The pixels of a region inside the image; x and y are its upper left pixel."""
+        ...
 
-    def opaque(self, x: int, y: int, width: int, height: int) -> bool: ...
+    def opaque(self, x: int, y: int, width: int, height: int) -> bool:
+        """Whether no pixel of a region is transparent."""
+        ...
 
 
 def read_rgb(file: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """Decode one small image; grey and palette become RGB, a fully opaque alpha is dropped.
 
-    Raises ValueError if it is absent, empty, truncated, too large, transparent or not 8 bits a channel.
+    Raises ValueError if it is missing, empty, truncated, too large, transparent or not 8 bits a channel.
     """
     rgb, opaque = _decode(file)
     if opaque is not None:
@@ -53,17 +57,18 @@ def open_slide(file: Path) -> SlideReader:
 
 
 def _decode(file: str | Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"] | None]:
+    """Pixels of an image, and which of them are opaque (None: all)."""
     try:
-        found = os.stat(file)  # noqa: PTH116 (of hundreds of thousands of names)
+        status = os.stat(file)  # noqa: PTH116 (faster on hundreds of thousands of names)
     except OSError as error:
         raise ValueError(f"{file}: no such image") from error
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{file}: no such image")
-    if not found.st_size:
+    if not status.st_size:
         raise ValueError(f"{file}: is empty (zero bytes)")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, with its size
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # rejected below, with its size
             image = Image.open(file)
         with image:
             if image.width * image.height > MAX_PIXELS:
@@ -71,8 +76,8 @@ def _decode(file: str | Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarr
                     f"{file}: {image.width}x{image.height} pixels, at most {MAX_PIXELS} are decoded whole; "
                     "save it as a tiled TIFF"
                 )
-            deep = ";16" in str(image.tile)  # Pillow gives 16-bit RGB files as RGB, and keeps the high bytes only
-            if image.mode not in _PLAIN_MODES or deep:
+            deep = ";16" in str(image.tile)  # Pillow reports 16-bit RGB files as RGB and keeps the high bytes only
+            if image.mode not in _EIGHT_BIT_MODES or deep:
                 got = f"{image.mode}, 16-bit" if deep else image.mode
                 raise ValueError(
                     f"{file}: mode must be 8-bit grey, palette, RGB or RGBA, but got {got} (16-bit, float, "
@@ -143,12 +148,14 @@ class TiffReader:
             )
 
     def _whole(self, level: Any) -> np.ndarray:
+        """The decoded level; raises ValueError if that fails."""
         try:
             return level.asarray()
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(f"{self._file}: cannot be decoded ({error})") from error
 
     def _read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """A region with all its channels; raises ValueError if it cannot be decoded."""
         assert self._to_rgb is not None
         try:
             return self._to_rgb(self._array, slice(y, y + height), slice(x, x + width))
@@ -163,7 +170,7 @@ class TiffReader:
 
 
 def _rgb_reader(axes: str, shape: tuple[int, ...]) -> Callable[[Any, slice, slice], np.ndarray] | None:
-    """How to read [h, w, channels] from an array of these axes, or None if it is no 2-D colour image."""
+    """A function that reads [h, w, channels] from an array of these axes; None if it is not a 2-D colour image."""
     channels = shape[-1] if axes == "YXS" else shape[0]
     if axes == "YX":
         return lambda array, y, x: np.repeat(np.asarray(array[y, x])[..., None], 3, axis=-1)
@@ -175,9 +182,10 @@ def _rgb_reader(axes: str, shape: tuple[int, ...]) -> Callable[[Any, slice, slic
 
 
 def _ome_um_per_px(xml: str | None) -> float | None:
+    """Micrometres per pixel by OME metadata, or None where it states none."""
     if xml is None:
         return None
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")  # noqa: S314 (expat refuses entity bombs since 2.4.1)
+    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")  # noqa: S314 (expat rejects entity bombs since 2.4.1)
     if pixels is None or "PhysicalSizeX" not in pixels.attrib:
         return None
     unit = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3}.get(pixels.get("PhysicalSizeXUnit", "µm"))

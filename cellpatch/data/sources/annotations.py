@@ -1,4 +1,4 @@
-"""Point annotations in the layouts that people have, as one table: image, x, y, class, cell_id, where."""
+"""Read point annotations of several layouts as one table: image, x, y, class, cell_id, where."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pandas as pd
 
 from cellpatch.data.images.readers import SLIDE_SUFFIXES, SUFFIXES
 from cellpatch.data.sources.table_checks import check_coordinates, check_filled, read_table
+from cellpatch.runtime.json_types import Json
 
 _COLUMNS = ["image", "x", "y", "class"]
 
@@ -17,11 +18,15 @@ _COLUMNS = ["image", "x", "y", "class"]
 def read_annotations(root: Path, points: str, layout: str) -> pd.DataFrame:
     """Read points in image pixels; images are named relative to `root`.
 
-    Layouts: `table` (CSV, TSV or Parquet: image, x, y, class, optional specimen and cell_id), `endonuke`
-    (`*/images/NAME.png` with `*/labels/NAME.txt`, lines `x y class`), `viewer` (tab-separated Shift-JIS
-    without header: X, Y, CELLTYPE, PROB, COLOR, DR; the image lies beside it), `geojson` (QuPath features,
-    image of the same name beside it), `auto` (geojson or table by the file's ending). `points` is a file, or
-    a glob below `root` where a layout has one file an image.
+    `points` is a file, or a glob below `root` where a layout has one file an image. The layouts:
+
+    - `table`: CSV, TSV or Parquet with image, x, y, class, optional specimen and cell_id.
+    - `endonuke`: `*/images/NAME.png` with `*/labels/NAME.txt`, lines `x y class`.
+    - `viewer`: tab-separated Shift-JIS without header (X, Y, CELLTYPE, PROB, COLOR, DR), in the image's folder.
+    - `geojson`: QuPath features, in the folder of the image with the same name.
+    - `auto`: geojson or table by the file's suffix.
+
+    Raises ValueError that names file and row on an unknown layout, a missing or malformed file, or a bad value.
     """
     if layout == "auto":
         layout = "geojson" if points.lower().endswith((".geojson", ".json")) else "table"
@@ -36,25 +41,26 @@ def read_annotations(root: Path, points: str, layout: str) -> pd.DataFrame:
 
 
 def _below(root: Path, file: Path) -> str:
+    """The file's path relative to root; raises ValueError if it is not below root."""
     if not file.is_relative_to(root):
         raise ValueError(f"{file}: must lie below data.root, {root}, beside its image")
     return file.relative_to(root).as_posix()
 
 
 def _named(root: Path, file: Path) -> str:
-    """How errors and cells name an annotation file: below root where it lies there."""
+    """How errors and cells name an annotation file: relative to root if it is below, else by its file name."""
     return _below(root, file) if file.is_relative_to(root) else file.name
 
 
 def annotation_files(root: Path, points: str) -> list[Path]:
-    """The annotation files: one path, or a glob below root."""
+    """The annotation files: one path, or a glob below root; raises ValueError if there is none."""
     if Path(points).is_file():
         file, top = Path(os.path.abspath(points)), Path(os.path.abspath(root))  # noqa: PTH100 (links are kept)
         return [root / file.relative_to(top) if file.is_relative_to(top) else Path(points)]
-    found = sorted(root.glob(points)) if not Path(points).is_absolute() else []
-    if not found:
+    files = sorted(root.glob(points)) if not Path(points).is_absolute() else []
+    if not files:
         raise ValueError(f"data.points: no file {points}, neither as it stands nor below {root}")
-    return found
+    return files
 
 
 def _read_table(root: Path, points: str) -> pd.DataFrame:
@@ -109,23 +115,27 @@ def _read_geojson(root: Path, points: str) -> pd.DataFrame:
                 raise ValueError(f"{where}: must be a GeoJSON feature, but got {feature!r}")
             for part, (x, y) in enumerate(centres(feature.get("geometry") or {}, where)):
                 # QuPath counts from a pixel's edge, we from its centre; the first half pixel is pixel 0.
-                place = (max(x - 0.5, min(x, 0.0)), max(y - 0.5, min(y, 0.0)))
-                rows.append((image, *place, _class_of(feature), where + (f".{part}" if part else "")))
+                point = (max(x - 0.5, min(x, 0.0)), max(y - 0.5, min(y, 0.0)))
+                rows.append((image, *point, _class_of(feature), where + (f".{part}" if part else "")))
     if not rows:
         raise ValueError(f"data.points: {points} holds no features")
     return pd.DataFrame(rows, columns=[*_COLUMNS, "where"])
 
 
-def _class_of(feature: dict[str, Any]) -> str:
-    """The name of a QuPath classification, its names joined where it has several, "" where it has none."""
-    classification = (feature.get("properties") or {}).get("classification") or {}
+def _class_of(feature: Json) -> str:
+    """The name of a QuPath classification: several names joined by ": ", "" if there is none."""
+    properties: Any = feature.get("properties") or {}
+    classification = properties.get("classification") or {}
     if isinstance(classification, str):
         return classification
     return classification.get("name") or ": ".join(classification.get("names", []))
 
 
-def centres(geometry: dict[str, Any], where: str) -> Iterator[tuple[float, float]]:
-    """Points of a GeoJSON geometry, or its polygons' centroids, in QuPath's pixel-edge coordinates."""
+def centres(geometry: Json, where: str) -> Iterator[tuple[float, float]]:
+    """Points of a GeoJSON geometry, or its polygons' centroids, in QuPath's pixel-edge coordinates.
+
+    Raises ValueError on another geometry or malformed coordinates.
+    """
     kind = geometry.get("type")
     if kind not in ("Point", "MultiPoint", "Polygon", "MultiPolygon"):
         raise ValueError(f"{where}: geometry must be Point, MultiPoint, Polygon or MultiPolygon, but got {kind}")
@@ -137,13 +147,14 @@ def centres(geometry: dict[str, Any], where: str) -> Iterator[tuple[float, float
             yield from ((float(x), float(y)) for x, y, *_ in coordinates)
         elif kind == "Polygon":
             yield centroid(coordinates[0])
-        else:  # MultiPolygon: one object in pieces: its largest piece stands for it
+        else:  # MultiPolygon, an object in pieces: the largest one represents it
             yield centroid(max((polygon[0] for polygon in coordinates), key=lambda ring: abs(_shoelace(ring))))
     except (TypeError, ValueError, IndexError, KeyError, ZeroDivisionError) as error:
         raise ValueError(f"{where}: malformed {kind} coordinates") from error
 
 
 def _shoelace(ring: list[list[float]]) -> float:
+    """Signed area of a ring."""
     return sum(x0 * y1 - x1 * y0 for (x0, y0, *_), (x1, y1, *_) in _edges(ring)) / 2
 
 
@@ -166,24 +177,24 @@ def centroid(ring: list[list[float]]) -> tuple[float, float]:
 
 
 def _images_beside(file: Path) -> list[Path]:
-    known = SUFFIXES | SLIDE_SUFFIXES
-    return sorted(f for f in file.parent.iterdir() if f.suffix.lower() in known)
+    suffixes = SUFFIXES | SLIDE_SUFFIXES
+    return sorted(f for f in file.parent.iterdir() if f.suffix.lower() in suffixes)
 
 
 def _only_image(file: Path) -> Path:
-    beside = _images_beside(file)
-    if len(beside) != 1:
-        raise ValueError(f"{file}: needs exactly one image in its folder, but found {len(beside)}")
-    return beside[0]
+    images = _images_beside(file)
+    if len(images) != 1:
+        raise ValueError(f"{file}: needs exactly one image in its folder, but found {len(images)}")
+    return images[0]
 
 
 def _image_of_name(file: Path) -> Path:
-    """The image of an annotation file's name: `a.geojson` belongs to `a.png`, `a.tif` or `a.ome.tif`."""
+    """The image with an annotation file's name: `a.geojson` belongs to `a.png`, `a.tif` or `a.ome.tif`."""
     stem = file.stem.removesuffix(".ome")
-    named = [image for image in _images_beside(file) if image.stem.removesuffix(".ome") == stem]
-    if len(named) != 1:
-        raise ValueError(f"{file}: needs exactly one image named {stem}.* beside it, but found {len(named)}")
-    return named[0]
+    images = [image for image in _images_beside(file) if image.stem.removesuffix(".ome") == stem]
+    if len(images) != 1:
+        raise ValueError(f"{file}: needs exactly one image named {stem}.* beside it, but found {len(images)}")
+    return images[0]
 
 
 _LAYOUTS: dict[str, Callable[[Path, str], pd.DataFrame]] = {

@@ -2,22 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from cellpatch.data.images.decoding import decode
 from cellpatch.data.store.reader import Geometry
-from cellpatch.data.store.writer import StoreWriter
+from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.error_collector import ErrorCollector
+from cellpatch.runtime.json_types import Json
 
-_CHUNK = 64  # crops given to the writer together
+_CHUNK = 64  # crops added to the writer together
 
 
 @dataclass(frozen=True)
 class CropFile:
-    """One crop on disk with its annotation; `where` is what an error should name."""
+    """One crop on disk with its annotation; `where` is how errors name it: file and row."""
 
     file: Path
     cell_id: str
@@ -27,22 +27,26 @@ class CropFile:
     split: str | None = None
 
 
-def write_files(
-    folder: Path,
-    crops: list[CropFile],
-    classes: list[str],
-    source: dict[str, Any],
-    side_px: int | None,
-    margin_px: int,
-    um_per_px: float | None,
-) -> None:
-    """Fill a store's folder from crop files of one square side.
+@dataclass(frozen=True)
+class CropFormat:
+    """Side and scale of crop files.
 
-    `side_px` None takes the side of the first readable file and refuses others; a number resizes all to it.
-    Raises one ValueError that lists every bad file.
+    `side_px` None takes the side of the first readable file and refuses others; a number resizes all to it. `margin_px`
+    of that side, on each side, lie around the crop proper. `um_per_px` None: the scale is unknown.
     """
+
+    side_px: int | None
+    margin_px: int
+    um_per_px: float | None
+
+
+def write_crop_files(
+    folder: Path, crops: list[CropFile], classes: list[str], source: Json, crop_format: CropFormat
+) -> None:
+    """Fill a store's folder from square crop files; raises one ValueError that lists every bad file."""
+    margin_px = crop_format.margin_px
     problems = ErrorCollector()
-    decoded = decode([(crop.file, crop.where) for crop in crops], side_px, problems)
+    decoded = decode([(crop.file, crop.where) for crop in crops], crop_format.side_px, problems)
     first = next(decoded, None)
     if first is None:
         problems.raise_if_any()
@@ -54,7 +58,7 @@ def write_files(
         raise ValueError(
             f"{crops[first[0]].where}: is {side} px wide; a crop must have at least 4 px inside its margin"
         )
-    geometry = Geometry(side - 2 * margin_px, margin_px, um_per_px)
+    geometry = Geometry(side - 2 * margin_px, margin_px, crop_format.um_per_px)
     with StoreWriter(folder, classes, geometry, source) as writer:
         chunk = [(crops[first[0]], first[1])]
         for i, rgb in decoded:
@@ -78,9 +82,11 @@ def _add(writer: StoreWriter, chunk: list[tuple[CropFile, UInt8[np.ndarray, "s s
     splits = [file.split for file in files]
     writer.add(
         np.stack([item[1] for item in chunk]),
-        cell_id=[file.cell_id for file in files],
-        label=[file.label for file in files],
-        specimen=[file.specimen for file in files],
-        source=[file.where for file in files],
-        split=None if splits[0] is None else splits,
+        CellRows(
+            cell_id=[file.cell_id for file in files],
+            label=[file.label for file in files],
+            specimen=[file.specimen for file in files],
+            source=[file.where for file in files],
+            split=None if splits[0] is None else splits,
+        ),
     )

@@ -11,17 +11,18 @@ from jaxtyping import Int, Shaped, UInt8
 
 from cellpatch.data.sources.source import Source, files_fingerprint
 from cellpatch.data.store.reader import Geometry
-from cellpatch.data.store.writer import StoreWriter
+from cellpatch.data.store.writer import CellRows, StoreWriter
+from cellpatch.runtime.json_types import Json
 
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
-_CHUNK = 4096
+_CHUNK = 4096  # rows read together
 
 
 class Npz(Source):
     """`{train,val,test}_images` uint8 [n, s, s] or [n, s, s, 3] and `_labels` int [n] or [n, 1].
 
-    MedMNIST names no specimens: each image counts as its own, and its own parts are kept as the split.
-    `classes` names the label values 0, 1, ...; None uses the numbers. Nothing is unpickled.
+    MedMNIST names no specimens: each image counts as one, and the file's own parts are the split. `classes` names the
+    label values 0, 1, ...; None uses the numbers. Nothing is unpickled. Raises ValueError on arrays of another layout.
     """
 
     def __init__(
@@ -35,18 +36,16 @@ class Npz(Source):
         self.licence = licence
         self.synthetic = synthetic
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         return self._parameters() | {"files": files_fingerprint(self.file.parent, [self.file])}
 
-    def _parameters(self) -> dict[str, Any]:
-        return {
+    def _parameters(self) -> Json:
+        fixed: Json = {
             "kind": "npz",
             "synthetic": self.synthetic,
             "specimens": "unknown: each image counts as its own",
-            "classes": self.classes,
-            "um_per_px": self.um_per_px,
-            "licence": self.licence,
         }
+        return fixed | {name: getattr(self, name) for name in ("classes", "um_per_px", "licence")}
 
     def fill(self, folder: Path) -> None:
         try:
@@ -78,19 +77,21 @@ class Npz(Source):
                     classes = [names[value] for value in labels[part][start : start + len(crops)]]
                     writer.add(
                         crops,
-                        cell_id=ids,
-                        label=classes,
-                        specimen=ids,
-                        source=[f"{self.file.name}:{cell}" for cell in ids],
-                        split=[split] * len(ids),
+                        CellRows(
+                            cell_id=ids,
+                            label=classes,
+                            specimen=ids,
+                            source=[f"{self.file.name}:{cell}" for cell in ids],
+                            split=[split] * len(ids),
+                        ),
                     )
                     start += len(crops)
 
     def _labels(self, archive: zipfile.ZipFile, part: str) -> Int[np.ndarray, " n"]:
         chunks = list(_stream(archive, self.file, f"{part}_labels"))
         values = np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
-        one_a_cell = values.size == len(values) > 0
-        if not one_a_cell or values.dtype.kind not in "iu" or values.min() < 0:
+        one_per_cell = values.size == len(values) > 0
+        if not one_per_cell or values.dtype.kind not in "iu" or values.min() < 0:
             raise ValueError(
                 f"{self.file}: {part}_labels must be non-negative integers [n] or [n, 1] (one class a cell), "
                 f"but got {values.dtype} {values.shape}"
@@ -98,7 +99,7 @@ class Npz(Source):
         return values.ravel().astype(np.int64)
 
 
-def _open(archive: zipfile.ZipFile, file: Path, name: str) -> Any:
+def _open(archive: zipfile.ZipFile, file: Path, name: str) -> Any:  # a zipfile.ZipExtFile; typeshed has IO[bytes]
     if f"{name}.npy" not in archive.namelist():
         raise ValueError(f"{file}: lacks {name}; it has {archive.namelist()}")
     return archive.open(f"{name}.npy")
@@ -123,7 +124,7 @@ def _header(archive: zipfile.ZipFile, file: Path, name: str) -> tuple[int, ...]:
 def _stream(
     archive: zipfile.ZipFile, file: Path, name: str
 ) -> Iterator[Shaped[np.ndarray, "n ..."] | UInt8[np.ndarray, "n ..."]]:
-    """Rows of one member in chunks: the archive is never unpacked whole."""
+    """Rows of one member in chunks; the archive is never unpacked whole."""
     with _open(archive, file, name) as stream:
         shape, dtype = _read_header(stream, file, name)
         row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize

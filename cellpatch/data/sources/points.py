@@ -3,39 +3,71 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cellpatch.data.images.crops import Border, CropSpec, CutCrops, ImageFolder, cut_points, last_plane
+from cellpatch.data.images.crops import Border, CropSpec, CutCrops, ImageFolder, cut_points, open_slide_cached
 from cellpatch.data.sources.annotations import annotation_files, read_annotations
 from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, resolve_inside, specimen_regex
 from cellpatch.data.sources.table_checks import check_classes, collect_points_outside, warn_about_shared_images
 from cellpatch.data.store.reader import Geometry
-from cellpatch.data.store.writer import StoreWriter
-from cellpatch.runtime.cache import Last
+from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.error_collector import ErrorCollector
+from cellpatch.runtime.json_types import Json
 from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 
 DROPPED = "crop leaves the image, or touches its transparent part"
 _CHUNK = 256  # points cut together
-_AHEAD = 8  # chunks a worker; what is cut while a shard is written
+_AHEAD = 8  # chunks a worker, cut while a shard is written
 _WORTH_PROCESSES = 2**27  # bytes of images; less is decoded before processes have started
+
+
+@dataclass(frozen=True)
+class _ImagesAndRows:
+    """The images that have points, and a hash of all points."""
+
+    images: list[Path]
+    rows: str
+
+
+class _LastRead:
+    """Keeps what was read last: the jobs of a grid read the same annotation files once in a process.
+
+    An explicit object, for an lru_cache would keep the source and its table in memory with its key.
+    """
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._value: _ImagesAndRows | None = None
+
+    def get(self, key: str, read: Callable[[], _ImagesAndRows]) -> _ImagesAndRows:
+        """The value kept under `key`; else what `read` returns, which replaces it."""
+        if self._value is None or key != self._key:
+            self._value = None
+            self._key, self._value = key, read()
+        return self._value
+
+
+_last_read = _LastRead()
 
 
 class Points(Source):
     """Images below `root` and points in image pixels, in one of the layouts of `read_annotations`.
 
-    `field_um` is the side of a crop, `margin_um` what is kept around it on each side. `um_per_px` is the
-    store's scale (None: that of the images, which must then agree); `image_um_per_px` the images' own (None:
-    from the file; a mapping gives one per first-level folder). Where the two differ, crops are resampled. A
-    point without a `specimen` column gets the first group of `specimen_pattern` searched in the image's
-    name, or the image's name itself.
+    `field_um` is the side of a crop, `margin_um` what is kept around it on each side. `um_per_px` is the store's scale
+    (None: that of the images, which must then agree). `image_um_per_px` is the images' own (None: from the file; a
+    mapping gives one per first-level folder). Where the two differ, crops are resampled. A point without a `specimen`
+    column gets the first group of `specimen_pattern` searched in the image's name, or the image's name itself.
+
+    Raises ValueError that names the key, or file and row, on a bad setting, table, point or image.
     """
 
-    def __init__(
+    def __init__(  # the signature is the schema of conf/data/points.yaml
         self,
         root: str,
         points: str,
@@ -78,22 +110,23 @@ class Points(Source):
         """Points with image, x, y, class, specimen, where; sorted by image, in the annotators' order within."""
         table = read_annotations(self.root, self.points, self.layout)
         first = table.drop_duplicates("image")
-        below = {
+        relative = {
             image: resolve_inside(self.root, image, where).relative_to(self.root).as_posix()
             for image, where in zip(first["image"], first["where"], strict=True)
         }
-        table["image"] = table["image"].map(below)  # one image is one specimen, however a table writes its path
+        table["image"] = table["image"].map(relative)  # one image is one specimen, however a table writes its path
         if self.class_names:
             table["class"] = table["class"].map(lambda name: self.class_names.get(name, name))
         if "specimen" not in table:
             first = table.drop_duplicates("image")
-            named = zip(first["image"], first["where"], strict=True)
-            table["specimen"] = table["image"].map({image: self._specimen(image, where) for image, where in named})
+            images = zip(first["image"], first["where"], strict=True)
+            table["specimen"] = table["image"].map({image: self._specimen(image, where) for image, where in images})
         else:
             warn_about_shared_images(table)
         return table.sort_values("image", kind="stable")
 
     def _specimen(self, image: str, where: str) -> str:
+        """The specimen by the image's name; raises ValueError if the pattern matches none."""
         if self._regex is None:
             return Path(image).with_suffix("").as_posix()
         match = self._regex.search(Path(image).name)
@@ -101,22 +134,22 @@ class Points(Source):
             raise ValueError(f"{where}: data.specimen_pattern {self.specimen_pattern!r} finds no specimen in {image}")
         return match.group(1)
 
-    def describe(self) -> dict[str, Any]:
-        images, rows = self._images_and_rows()
-        return self._parameters() | {"files": files_fingerprint(self.root, images), "rows": rows}
+    def describe(self) -> Json:
+        read = self._images_and_rows()
+        return self._parameters() | {"files": files_fingerprint(self.root, read.images), "rows": read.rows}
 
-    def _images_and_rows(self) -> tuple[list[Path], str]:
-        """The images and a hash of the points, read once in a process while their files stay as they are."""
+    def _images_and_rows(self) -> _ImagesAndRows:
+        """The images and a hash of the points, read again only if the annotation files or the parameters changed."""
         files = [(file, file.stat()) for file in annotation_files(self.root, self.points)]
         state = [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in files]
-        return _described.get(json.dumps([str(self.root), self.points, self._parameters(), state]), self._read)
+        return _last_read.get(json.dumps([str(self.root), self.points, self._parameters(), state]), self._read)
 
-    def _read(self) -> tuple[list[Path], str]:
+    def _read(self) -> _ImagesAndRows:
         images = [self.root / image for image in self.table["image"].unique()]
         rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy().tobytes()
-        return images, hashlib.sha256(rows).hexdigest()
+        return _ImagesAndRows(images, hashlib.sha256(rows).hexdigest())
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self) -> Json:
         names = (
             "layout class_names classes specimen_pattern image_um_per_px um_per_px field_um margin_um border licence "
             "synthetic"
@@ -127,7 +160,7 @@ class Points(Source):
         try:
             self._fill(folder)
         finally:
-            last_plane.cache_clear()
+            open_slide_cached.cache_clear()
 
     def _fill(self, folder: Path) -> None:
         classes = check_classes(self.table, self.classes)
@@ -139,22 +172,22 @@ class Points(Source):
             for name, group in images
             for start in range(0, len(group), _CHUNK)
         ]
-        places = [(name, part["x"].to_numpy(), part["y"].to_numpy()) for name, part in tasks]
-        large = sum((self.root / name).stat().st_size for name, _ in images if (self.root / name).is_file())
-        workers = available_workers() if len(images) > 1 and large >= _WORTH_PROCESSES else 1
-        problems, unread = ErrorCollector(), set[str]()
+        points = [(name, part["x"].to_numpy(), part["y"].to_numpy()) for name, part in tasks]
+        image_bytes = sum((self.root / name).stat().st_size for name, _ in images if (self.root / name).is_file())
+        workers = available_workers() if len(images) > 1 and image_bytes >= _WORTH_PROCESSES else 1
+        problems, unreadable = ErrorCollector(), set[str]()
         with StoreWriter(folder, classes, geometry, self._parameters()) as writer:
-            how = CropSpec(geometry.side_px, um_per_px, self.um_per_px is not None, self.border)
-            found = ordered_parallel_map(partial(cut_points, self._images, how), places, workers, _AHEAD)
-            for (name, part), cuts in zip(tasks, found, strict=True):
-                if isinstance(cuts, str):
-                    if name not in unread:
-                        problems.add(f"{part['where'].iloc[0]}: {cuts}")
-                        unread.add(name)
+            spec = CropSpec(geometry.side_px, um_per_px, self.um_per_px is not None, self.border)
+            results = ordered_parallel_map(partial(cut_points, self._images, spec), points, workers, _AHEAD)
+            for (name, part), crops in zip(tasks, results, strict=True):
+                if isinstance(crops, str):
+                    if name not in unreadable:
+                        problems.add(f"{part['where'].iloc[0]}: {crops}")
+                        unreadable.add(name)
                     continue
-                collect_points_outside(part, name, cuts.width, cuts.height, problems)
+                collect_points_outside(part, name, crops.width, crops.height, problems)
                 if not problems.messages:
-                    _add(writer, part, cuts)
+                    _add(writer, part, crops)
             problems.raise_if_any()
 
     @property
@@ -162,7 +195,7 @@ class Points(Source):
         return ImageFolder(self.root, self.image_um_per_px)
 
     def _first_scale(self, images: list[tuple[str, pd.DataFrame]]) -> float:
-        """Micrometres per pixel of the first image that can be read; raises ValueError if none can."""
+        """Micrometres per pixel of the first readable image; raises ValueError if there is none."""
         problems = ErrorCollector()
         for name, group in images:
             try:
@@ -173,21 +206,21 @@ class Points(Source):
         raise ValueError(f"{self.points}: there are no points")
 
 
-_described = Last[tuple[list[Path], str]]()
-
-
-def _add(writer: StoreWriter, points: pd.DataFrame, cuts: CutCrops) -> None:
-    if len(cuts.kept) < len(points):
-        writer.dropped[DROPPED] += len(points) - len(cuts.kept)
-    if not cuts.kept:
+def _add(writer: StoreWriter, points: pd.DataFrame, cut: CutCrops) -> None:
+    """Write the crops of some points and count the points without one."""
+    if len(cut.kept) < len(points):
+        writer.dropped[DROPPED] += len(points) - len(cut.kept)
+    if not cut.kept:
         return
-    rows = points.iloc[cuts.kept]
+    rows = points.iloc[cut.kept]
     writer.add(
-        cuts.crops,
-        cell_id=list(rows["cell_id"]),
-        label=list(rows["class"]),
-        specimen=list(rows["specimen"]),
-        source=list(rows["where"]),
-        x=list(rows["x"]),
-        y=list(rows["y"]),
+        cut.crops,
+        CellRows(
+            cell_id=list(rows["cell_id"]),
+            label=list(rows["class"]),
+            specimen=list(rows["specimen"]),
+            source=list(rows["where"]),
+            x=list(rows["x"]),
+            y=list(rows["y"]),
+        ),
     )

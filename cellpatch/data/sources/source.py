@@ -1,4 +1,4 @@
-"""What every source is: something that describes itself and fills the folder of a store."""
+"""The interface of all sources: a source describes itself and fills the folder of a cell store."""
 
 import hashlib
 import json
@@ -8,10 +8,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from cellpatch.data.store.reader import FORMAT_VERSION
 from cellpatch.runtime.atomic_io import create_once
+from cellpatch.runtime.json_types import Json
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ class Source(ABC):
     """One kind of input."""
 
     @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """All that determines the store's bytes."""
+    def describe(self) -> Json:
+        """Everything that determines the store's bytes."""
 
     @abstractmethod
     def fill(self, folder: Path) -> None:
@@ -29,7 +29,7 @@ class Source(ABC):
 
 
 def prepare_store(source: Source, name: str, store_dir: Path) -> Path:
-    """Write the source's store unless it is there, and give its folder."""
+    """Write the source's store unless it exists, and return its folder."""
     target = store_path(source, name, store_dir)
     if not target.exists():
         log.info("preparing %s, once", target)
@@ -40,38 +40,38 @@ def prepare_store(source: Source, name: str, store_dir: Path) -> Path:
 def store_path(source: Source, name: str, store_dir: Path) -> Path:
     """The folder of the source's store.
 
-    Its name carries a hash of the source's description: another parameter or an edited input file is another store, so
-    a stale one is never used.
+    Its name contains a hash of the source's description. Another parameter or an edited input file gives another store,
+    so a stale one is never used.
     """
     text = json.dumps([FORMAT_VERSION, source.describe()], sort_keys=True, default=str)
     return store_dir / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
-    """Hash of the files' places, sizes and times of change: moves when an input is edited."""
+    """Hash of the files' relative paths, sizes and times of change: differs once an input was edited."""
     digest = hashlib.sha256()
     ordered = sorted(files)
-    for file, place in zip(ordered, relative_paths(root, ordered), strict=True):
+    for file, relative in zip(ordered, relative_paths(root, ordered), strict=True):
         try:
             stat = file.stat()
-            told = f"{stat.st_size}\0{stat.st_mtime_ns}"
+            state = f"{stat.st_size}\0{stat.st_mtime_ns}"
         except OSError:
-            told = "absent"
-        digest.update(f"{place}\0{told}\n".encode())
+            state = "absent"
+        digest.update(f"{relative}\0{state}\n".encode())
     return digest.hexdigest()
 
 
 def relative_paths(root: Path, files: Iterable[Path]) -> Iterator[str]:
-    """Where each file lies below `root`, parts joined by `/`: `Path.relative_to` takes seconds for a study's files."""
+    """Each file's path relative to `root`, joined by `/`; `Path.relative_to` takes seconds for a study's files."""
     prefix = len(str(root / "x")) - 1  # with the separator, which "" and "/" do not add
     for file in files:
         yield str(file)[prefix:].replace(os.sep, "/")
 
 
 def resolve_inside(root: Path, name: str, where: str) -> Path:
-    """The file `name` below `root`, in one spelling; raises ValueError if it points outside.
+    """The normalised path of the file `name` below `root`; raises ValueError if it points outside.
 
-    The check is of the path as written: a link that the user put below root may lead anywhere.
+    The check does not follow links: a link that the user put below root may point anywhere.
     """
     top = Path(os.path.abspath(root))  # noqa: PTH100 (resolve would follow links)
     file = Path(os.path.abspath(top / name))  # noqa: PTH100
@@ -81,7 +81,7 @@ def resolve_inside(root: Path, name: str, where: str) -> Path:
 
 
 def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
-    """Compile `data.specimen_pattern`; raises ValueError if it is no regular expression or has no group."""
+    """Compile `data.specimen_pattern`; raises ValueError if it is not a regular expression or has no group."""
     if pattern is None:
         return None
     try:
@@ -94,7 +94,7 @@ def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
 
 
 def folder_of(root: str | Path, key: str) -> Path:
-    """`root` as a Path; raises ValueError if it is no folder."""
+    """`root` as a Path; raises ValueError if it is not a folder."""
     path = Path(root)
     if not path.is_dir():
         raise ValueError(f"{key} must be a folder, but got {root}")

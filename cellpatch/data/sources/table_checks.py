@@ -18,9 +18,9 @@ _TEXT = ("cell_id", "class", "specimen", "image", "path", "split")
 def read_table(file: Path, required: Sequence[str], name: str | None = None) -> pd.DataFrame:
     """Read CSV, TSV or Parquet, and add `where`: file and row, as a text editor counts (the header is row 1).
 
-    Text is stripped, rows without any of `required` (if none is: of all columns) are left out; `name` is what `where`
-    calls the file. Raises ValueError if the file is absent, empty, unreadable or lacks a column, or a required cell is
-    empty.
+    Text is stripped. Rows whose `required` columns (none: all columns) are empty are left out. `name` is the file's
+    name in `where`. Raises ValueError if the file is missing, empty, unreadable or lacks a column, or a required value
+    is empty.
     """
     if not file.is_file():
         raise ValueError(f"{file}: no such table")
@@ -48,14 +48,14 @@ def read_table(file: Path, required: Sequence[str], name: str | None = None) -> 
 
 def _read_csv(file: Path) -> pd.DataFrame:
     separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    how: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig", "dtype": str, "keep_default_na": False}
-    header = pd.read_csv(file, header=None, nrows=1, **how).iloc[0].tolist()
-    twice = sorted({column for column in header if header.count(column) > 1})
-    if twice:
-        raise ValueError(f"columns {twice} come twice")
+    options: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig", "dtype": str, "keep_default_na": False}
+    header = pd.read_csv(file, header=None, nrows=1, **options).iloc[0].tolist()
+    repeated = sorted({column for column in header if header.count(column) > 1})
+    if repeated:
+        raise ValueError(f"columns {repeated} come twice")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with a field too many would shift columns
-        return pd.read_csv(file, index_col=False, skip_blank_lines=False, **how)
+        return pd.read_csv(file, index_col=False, skip_blank_lines=False, **options)
 
 
 def check_filled(table: pd.DataFrame, required: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ def check_filled(table: pd.DataFrame, required: Sequence[str]) -> None:
 
 
 def check_coordinates(table: pd.DataFrame) -> pd.DataFrame:
-    """Give the table with x and y as float pixels; raises ValueError on text, NaN, infinite or negative values."""
+    """Return the table with x and y as float pixels; raises ValueError on text, NaN, infinite or negative values."""
     problems = ErrorCollector()
     for name in ("x", "y"):
         numbers = pd.to_numeric(table[name], errors="coerce")
@@ -94,7 +94,7 @@ def check_classes(table: pd.DataFrame, classes: Sequence[str] | None) -> list[st
 
 
 def warn_about_shared_images(table: pd.DataFrame) -> None:
-    """Say which images have cells of several specimens: fit for a tissue microarray, else a slip of the pen."""
+    """Log which images have cells of several specimens: right for a tissue microarray, else probably a typing error."""
     several = table.groupby("image", sort=True)["specimen"].nunique()
     shared = list(several.index[several > 1])
     if shared:

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int, UInt8
 
 from cellpatch.runtime.atomic_io import sha256_of
+from cellpatch.runtime.json_types import Json
 
 FORMAT_VERSION = 1
 
@@ -21,8 +21,8 @@ FORMAT_VERSION = 1
 class Geometry:
     """Side and scale of a stored crop.
 
-    `crop_px` is the side that a model is meant to see, `margin_px` what lies around it on each side (it
-    feeds the blur), `um_per_px` the scale or None where the source does not know it.
+    `crop_px` is the side that a model sees. `margin_px` is stored around it on each side and feeds the blur.
+    `um_per_px` is the scale, None where the source does not state it. Raises ValueError if a side is too small.
     """
 
     crop_px: int
@@ -37,32 +37,35 @@ class Geometry:
 
     @property
     def side_px(self) -> int:
+        """Side of the stored crop: with its margin."""
         return self.crop_px + 2 * self.margin_px
 
     @property
     def field_um(self) -> float | None:
+        """Side of what a model sees, in micrometres."""
         return None if self.um_per_px is None else self.crop_px * self.um_per_px
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store holds; `files` maps each file's name to its sha256."""
+    """What a store contains; `files` maps each file's name to its sha256."""
 
     classes: list[str]
     geometry: Geometry
     cells: int
     counts: dict[str, int]  # cells per class
     dropped: dict[str, int]  # cells left out at ingest, per reason
-    source: dict[str, Any]  # kind, licence, whether synthetic, parameters
+    source: Json  # kind, licence, whether synthetic, parameters
     files: dict[str, str]
     fingerprint: str  # of the cells alone: the same whatever the shards, the source's paths or the Parquet writer
     format_version: int = FORMAT_VERSION
 
 
 class CellStore:
-    """A store on disk, opened read-only; crops come from the memory map by index.
+    """A store on disk, opened read-only; crops are read from the memory map by index.
 
-    Raises ValueError on another format version, a missing or altered file.
+    `verify` compares the checksum of every file, else that of cells.parquet alone. Raises ValueError on another format
+    version, a missing file or an altered one.
     """
 
     def __init__(self, root: Path, verify: bool = True) -> None:
@@ -74,8 +77,8 @@ class CellStore:
         if missing:
             raise ValueError(f"store {root} lacks {missing}: delete the folder and prepare it again")
         with ThreadPoolExecutor() as pool:
-            sums = dict(zip(names, pool.map(lambda name: sha256_of(root / name), names), strict=True))
-        altered = [name for name in names if sums[name] != self.manifest.files[name]]
+            checksums = dict(zip(names, pool.map(lambda name: sha256_of(root / name), names), strict=True))
+        altered = [name for name in names if checksums[name] != self.manifest.files[name]]
         if altered:
             raise ValueError(
                 f"store {root}: the checksum of {altered} differs from manifest.json: "
@@ -96,18 +99,18 @@ class CellStore:
         return [np.load(self.root / name, mmap_mode="r", allow_pickle=False) for name in names]
 
     def crops(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b side side 3"]:
-        """Copy the crops of the given cells out of the memory map, in the order given."""
+        """Copy the crops of the given cells out of the memory map, in the order of `indices`."""
         side = self.geometry.side_px
-        out = np.empty((len(indices), side, side, 3), np.uint8)
+        crops = np.empty((len(indices), side, side, 3), np.uint8)
         shards, rows = self._shard[indices], self._row[indices]
         for shard in np.unique(shards):
-            here = np.flatnonzero(shards == shard)
-            out[here] = self._maps[shard][rows[here]]
-        return out
+            in_shard = np.flatnonzero(shards == shard)
+            crops[in_shard] = self._maps[shard][rows[in_shard]]
+        return crops
 
 
 def read_manifest(root: Path) -> Manifest:
-    """Read manifest.json; raises ValueError if it is absent, unreadable or of another format version."""
+    """Read manifest.json; raises ValueError if it is missing, unreadable or of another format version."""
     file = root / "manifest.json"
     if not file.exists():
         raise ValueError(f"{root} is not a cell store: it has no manifest.json")

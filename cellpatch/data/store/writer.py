@@ -5,10 +5,9 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +16,11 @@ from jaxtyping import UInt8
 
 from cellpatch.data.store.reader import Geometry, Manifest
 from cellpatch.runtime.atomic_io import sha256_of
+from cellpatch.runtime.json_types import Json
 
 log = logging.getLogger(__name__)
 
-SHARD_BYTES = 2**26  # one shard is all that a writer holds in memory: 5,135 crops of 66 px
+SHARD_BYTES = 2**26  # a writer keeps one shard in memory: 5,135 crops of 66 px
 
 _CELLS = pa.schema(
     [
@@ -38,11 +38,39 @@ _CELLS = pa.schema(
 )
 
 
-class StoreWriter:
-    """Streams crops and their rows to a folder; holds at most one shard in memory.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CellRows:
+    """The rows of n cells by column; a slice of it has the same columns.
 
-    `dropped` counts, per reason, the cells that a source leaves out. Raises ValueError on crops of another
-    shape, an unknown class or a cell_id seen before.
+    `source` names each cell's file and row in errors. `x` and `y` are pixels of the source image. `split` is train,
+    validation or test where the source brings its own split.
+    """
+
+    cell_id: Sequence[str]
+    label: Sequence[str]
+    specimen: Sequence[str]
+    source: Sequence[str]
+    x: Sequence[float] | None = None
+    y: Sequence[float] | None = None
+    split: Sequence[str | None] | None = None
+
+    def __getitem__(self, part: slice) -> "CellRows":
+        return CellRows(
+            cell_id=self.cell_id[part],
+            label=self.label[part],
+            specimen=self.specimen[part],
+            source=self.source[part],
+            x=None if self.x is None else self.x[part],
+            y=None if self.y is None else self.y[part],
+            split=None if self.split is None else self.split[part],
+        )
+
+
+class StoreWriter:
+    """Streams crops and their rows to a folder, with at most one shard in memory.
+
+    `dropped` counts, per reason, the cells that a source leaves out. `shard_rows` is the crops in a shard (None: as
+    many as SHARD_BYTES). Raises ValueError on crops of another shape, an unknown class or a repeated cell_id.
     """
 
     def __init__(
@@ -50,7 +78,7 @@ class StoreWriter:
         root: Path,
         classes: Sequence[str],
         geometry: Geometry,
-        source: Mapping[str, Any],
+        source: Json,
         shard_rows: int | None = None,
     ) -> None:
         if len(set(classes)) != len(classes) or len(classes) < 2:
@@ -70,49 +98,47 @@ class StoreWriter:
         self._content = hashlib.sha256(json.dumps([self.classes, asdict(geometry)]).encode())
         self._table = pq.ParquetWriter(root / "cells.parquet", _CELLS)
 
-    def add(
-        self,
-        crops: UInt8[np.ndarray, "n side side 3"],
-        *,
-        cell_id: Sequence[str],
-        label: Sequence[str],
-        specimen: Sequence[str],
-        source: Sequence[str],
-        x: Sequence[float] | None = None,
-        y: Sequence[float] | None = None,
-        split: Sequence[str | None] | None = None,
-    ) -> None:
-        """Append n crops; x and y are pixels of the source image, `source` says where each came from."""
+    def add(self, crops: UInt8[np.ndarray, "n side side 3"], rows: CellRows) -> None:
+        """Append n crops and their rows."""
         side = self.geometry.side_px
         if crops.shape[1:] != (side, side, 3):
-            raise ValueError(f"crops must be n x {side} x {side} x 3, but got {crops.shape} from {source[0]}")
-        for one_id, one_class, where in zip(cell_id, label, source, strict=True):
-            if one_class not in self.classes:
-                raise ValueError(f"{where}: unknown class {one_class!r}; allowed are {list(self.classes)}")
-            if one_id in self._seen:
-                raise ValueError(f"{where}: duplicate cell_id {one_id!r}, first seen at {self._seen[one_id]}")
-            self._seen[one_id] = where
-        self._counts.update(label)
-        columns: dict[str, Any] = {"cell_id": cell_id, "class": label, "specimen": specimen, "source": source}
-        columns |= {name: values for name, values in {"x": x, "y": y, "split": split}.items() if values is not None}
+            raise ValueError(f"crops must be n x {side} x {side} x 3, but got {crops.shape} from {rows.source[0]}")
+        for cell_id, label, source in zip(rows.cell_id, rows.label, rows.source, strict=True):
+            if label not in self.classes:
+                raise ValueError(f"{source}: unknown class {label!r}; allowed are {list(self.classes)}")
+            if cell_id in self._seen:
+                raise ValueError(f"{source}: duplicate cell_id {cell_id!r}, first seen at {self._seen[cell_id]}")
+            self._seen[cell_id] = source
+        self._counts.update(rows.label)
         start = 0
         while start < len(crops):
             part = slice(start, start + len(self._buffer) - self._filled)
-            self._append(crops[part], {name: values[part] for name, values in columns.items()})
+            self._append(crops[part], rows[part])
             start = part.stop
 
-    def _append(self, crops: UInt8[np.ndarray, "n side side 3"], columns: dict[str, Any]) -> None:
+    def _append(self, crops: UInt8[np.ndarray, "n side side 3"], rows: CellRows) -> None:
+        """Append crops that fit into the shard."""
         n = len(crops)
-        rows = np.arange(self._filled, self._filled + n)
         self._buffer[self._filled : self._filled + n] = crops
         digests = [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
-        splits = columns.get("split", [None] * n)
-        named = zip(columns["cell_id"], columns["class"], columns["specimen"], splits, digests, strict=True)
-        for cell_id, label, specimen, split, digest in named:
+        splits = [None] * n if rows.split is None else rows.split
+        cells = zip(rows.cell_id, rows.label, rows.specimen, splits, digests, strict=True)
+        for cell_id, label, specimen, split, digest in cells:
             self._content.update(json.dumps([cell_id, label, specimen, split, digest.hex()]).encode())
-        columns |= {"shard": np.full(n, len(self._files)), "row": rows, "digest": digests}
+        columns: dict[str, Sequence[object] | np.ndarray | None] = {
+            "cell_id": rows.cell_id,
+            "class": rows.label,
+            "specimen": rows.specimen,
+            "shard": np.full(n, len(self._files)),
+            "row": np.arange(self._filled, self._filled + n),
+            "x": rows.x,
+            "y": rows.y,
+            "source": rows.source,
+            "split": rows.split,
+            "digest": digests,
+        }
         arrays = [
-            pa.array(columns[field.name]).cast(field.type) if field.name in columns else pa.nulls(n, field.type)
+            pa.nulls(n, field.type) if columns[field.name] is None else pa.array(columns[field.name]).cast(field.type)
             for field in _CELLS
         ]
         self._rows.append(pa.record_batch(arrays, schema=_CELLS))
@@ -130,7 +156,7 @@ class StoreWriter:
         log.info("%s written", name)
 
     def close(self) -> Manifest:
-        """Write what is left and the manifest; raises ValueError if no cell came or a class stayed empty."""
+        """Write the last shard and the manifest; raises ValueError if a class has no cell."""
         self._flush()
         self._table.close()
         self._files["cells.parquet"] = sha256_of(self.root / "cells.parquet")
@@ -165,7 +191,7 @@ class StoreWriter:
 
 
 def _write_npy(file: Path, array: UInt8[np.ndarray, "n side side 3"]) -> str:
-    """np.save, giving the file's SHA-256; a full disk raises an OSError with its errno (numpy's has none)."""
+    """Like np.save, and return the file's SHA-256; a full disk raises OSError with its errno, which numpy's lacks."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     digest = hashlib.sha256()

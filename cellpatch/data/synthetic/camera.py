@@ -1,4 +1,4 @@
-"""Microscope, scanner and file: concentrations to an 8-bit JPEG field. Every range here is ours."""
+"""Microscope, scanner and file: concentrations to an 8-bit JPEG field. Every range is our choice."""
 
 import io
 from dataclasses import dataclass

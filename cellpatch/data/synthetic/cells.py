@@ -1,7 +1,7 @@
-"""The sixteen types: who paints each, in how large a window, with how irregular an outline.
+"""The sixteen types: painter, size of the window and irregularity of the outline of each.
 
-Types share cues on purpose: each has pale, dark, atypical, badly cut and weakly stained forms, so that
-neither colour nor size nor outline alone tells it.
+Types share cues on purpose: each has pale, dark, atypical, badly cut and weakly stained forms. Neither colour nor size
+nor outline alone identifies a type.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ from cellpatch.data.synthetic.immune_cells import (
 from cellpatch.data.synthetic.loose_cells import apoptotic_body, non_cellular, red_blood_cell
 from cellpatch.data.synthetic.paint import Paint
 
-# Painter, half side of its window (um) and sd of the warp of its outline (um), in the order of plan.CLASSES;
-# all ours.
+# Painter, half side of its window (um) and sd of the warp of its outline (um), in the order of cell_counts.CLASSES;
+# all our choice.
 PAINTERS: tuple[tuple[Callable[[Frame], Paint], float, float], ...] = (
     (adenocarcinoma, 9.0, 0.50),
     (glandular_epithelium, 9.5, 0.30),

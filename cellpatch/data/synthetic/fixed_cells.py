@@ -1,4 +1,4 @@
-"""Painters of the cells that build the tissue: epithelium, tumour, stroma, vessel, muscle. Numbers: ours."""
+"""Painters of the cells that build the tissue: epithelium, tumour, stroma, vessel, muscle. Numbers: our choice."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Painters of the immune cells. Numbers are ours, but for a small lymphocyte's 7-10 um (study notes)."""
+"""Painters of the immune cells. Numbers: our choice; a small lymphocyte measures 7-10 um."""
 
 import numpy as np
 
@@ -6,10 +6,7 @@ from cellpatch.data.synthetic.frame import CLUMP, FINE, Frame
 from cellpatch.data.synthetic.paint import GREEN, OWN, RED, H, Paint, blank, granulocyte, haze, lymphoid, stray_membrane
 from cellpatch.data.synthetic.shapes import band, chromatin, ellipse, fill, membrane, spots
 
-MEMBRANE_OD, MEMBRANE_SPREAD = (
-    0.40,
-    0.55,
-)  # median peak and log-sd: one in eight stays under 0.2 OD, barely positive
+MEMBRANE_OD, MEMBRANE_SPREAD = 0.40, 0.55  # median peak and log-sd: one in eight is below 0.2 OD, barely positive
 _STRONGEST_OD = 1.1
 
 

@@ -1,4 +1,4 @@
-"""Painters of what lies loose: red blood cells, apoptotic bodies, places without a cell. Numbers: ours."""
+"""Painters of loose objects: red blood cells, apoptotic bodies, sites without a cell. Numbers: our choice."""
 
 import numpy as np
 
@@ -22,13 +22,13 @@ def non_cellular(frame: Frame) -> Paint:
         planes[H] += np.float32(frame.draw(0.30, 0.4)) * np.maximum(frame.texture(CLUMP) - 0.2, 0) * ground
         planes[OWN] += np.float32(frame.draw(0.03, 0.4)) * ground
         planes[H] += np.float32(frame.draw(0.5, 0.3)) * spots(frame, int(frame.rng.integers(0, 6)), 3.0, 0.6)
-    elif form < 0.82:  # chromogen: precipitate or a cut strip of somebody's membrane
-        plane = RED if frame.chance(0.5) else GREEN
+    elif form < 0.82:  # chromogen: precipitate or a cut strip of another cell's membrane
+        colour = RED if frame.chance(0.5) else GREEN
         level = np.float32(min(frame.draw(0.4, 0.5), 1.0))
         if frame.chance(0.5):
-            planes[plane] += level * spots(frame, int(frame.rng.integers(2, 9)), 4.0, 0.6)
+            planes[colour] += level * spots(frame, int(frame.rng.integers(2, 9)), 4.0, 0.6)
         else:
-            planes[plane] += level * band(capsule(frame, frame.draw(4.0, 0.2), 0.6, frame.rng.normal(0, 0.07)), 0.45)
+            planes[colour] += level * band(capsule(frame, frame.draw(4.0, 0.2), 0.6, frame.rng.normal(0, 0.07)), 0.45)
         return planes, 0.5 * ground
     else:  # a cell above or below the focal plane
         blob = fill(ellipse(frame, frame.draw(3.5, 0.2), frame.draw(2.8, 0.2)), 4.0)

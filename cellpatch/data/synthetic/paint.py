@@ -1,4 +1,4 @@
-"""What painters of cells share: blank stain planes, haze, stray membrane, nuclei. Numbers: ours."""
+"""Parts that several painters use: blank stain planes, haze, stray membrane, nuclei. Numbers: our choice."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from cellpatch.data.synthetic.shapes import chromatin, ellipse, fill, membrane
 from cellpatch.data.synthetic.stains import Floats
 
 H, RED, GREEN, OWN = range(4)  # the order of stains.STAINS
-Paint = tuple[Floats, Floats]  # stain planes [4, n, n] in OD, and the cover [n, n] in 0..1 that hides what lies under
+Paint = tuple[Floats, Floats]  # stain planes [4, n, n] in OD, and the cover [n, n] in 0..1 that hides the ground below
 
 
 def blank(frame: Frame) -> Floats:
@@ -25,7 +25,7 @@ def haze(frame: Frame, planes: Floats, where: Floats, affinity: float) -> None:
 
 def stray_membrane(frame: Frame, planes: Floats, a: float, b: float) -> None:
     """Add a weak or one-sided arc of chromogen that is not the cell's own: a neighbour's, or background."""
-    plane = RED if frame.chance(0.5) else GREEN
+    colour = RED if frame.chance(0.5) else GREEN
     arc = membrane(frame, ellipse(frame, a, b), frame.draw(0.30, 0.5), 0.7)
     if frame.chance(0.75):
         side = frame.rng.uniform(-np.pi, np.pi)
@@ -33,7 +33,7 @@ def stray_membrane(frame: Frame, planes: Floats, a: float, b: float) -> None:
         arc *= np.clip(along / np.float32(0.8 * a), 0, 1)
     else:
         arc *= np.float32(0.45)
-    planes[plane] += arc
+    planes[colour] += arc
 
 
 def lymphoid(frame: Frame) -> tuple[Floats, float]:

@@ -1,4 +1,4 @@
-"""Outlines and parts of a cell, drawn in a frame. Lengths in um, densities in OD; all numbers are ours."""
+"""Outlines and parts of a cell, drawn in a frame. Lengths in um, densities in OD; all numbers are our choice."""
 
 import numpy as np
 

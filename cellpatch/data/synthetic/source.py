@@ -1,21 +1,23 @@
-"""Source `synthetic`: the embedded default."""
+"""Source `synthetic`: the default data, which needs no files."""
 
 from pathlib import Path
-from typing import Any
 
 from cellpatch.data.sources.source import Source
 from cellpatch.data.store.reader import Geometry
-from cellpatch.data.store.writer import StoreWriter
-from cellpatch.data.synthetic.plan import CLASSES, check_size
-from cellpatch.data.synthetic.specimen import render
+from cellpatch.data.store.writer import CellRows, StoreWriter
+from cellpatch.data.synthetic.cell_counts import CLASSES, check_size
+from cellpatch.data.synthetic.specimen import CropSize, render
+from cellpatch.runtime.json_types import Json
 
-GEOMETRY = Geometry(crop_px=40, margin_px=13, um_per_px=0.25)  # the study's 10 um at 40x; margin for sigma 3.2
+GEOMETRY = Geometry(
+    crop_px=40, margin_px=13, um_per_px=0.25
+)  # 10 um at 40x, as arXiv 2603.04081; the margin feeds a blur of sigma 3.2
 
 
 class Synthetic(Source):
     """SYNTHETIC cells of 16 types: at most 185,432 in 303 specimens, the same bytes for the same arguments.
 
-    `workers` processes render; they do not change the bytes.
+    `workers` processes render; their number does not change the bytes. Raises ValueError on impossible sizes.
     """
 
     def __init__(self, cells: int, specimens: int, seed: int, workers: int) -> None:
@@ -25,7 +27,7 @@ class Synthetic(Source):
         self.seed = seed
         self.workers = workers
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         return {
             "kind": "synthetic",
             "synthetic": True,
@@ -38,24 +40,18 @@ class Synthetic(Source):
 
     def fill(self, folder: Path) -> None:
         with StoreWriter(folder, CLASSES, GEOMETRY, self.describe()) as writer:
-            stream = render(
-                self.cells,
-                self.specimens,
-                self.seed,
-                self.workers,
-                GEOMETRY.crop_px,
-                GEOMETRY.margin_px,
-                GEOMETRY.um_per_px or 0,
-            )
-            for index, crops, labels, x, y in stream:
+            size = CropSize(GEOMETRY.crop_px, GEOMETRY.margin_px, GEOMETRY.um_per_px or 0)
+            for index, crops, labels, x, y in render(self.cells, self.specimens, self.seed, self.workers, size):
                 specimen = f"synthetic{index:03d}"
                 names = [f"{specimen}-{i:04d}" for i in range(len(crops))]
                 writer.add(
                     crops,
-                    cell_id=names,
-                    label=[CLASSES[label] for label in labels],
-                    specimen=[specimen] * len(names),
-                    source=names,
-                    x=x.tolist(),
-                    y=y.tolist(),
+                    CellRows(
+                        cell_id=names,
+                        label=[CLASSES[label] for label in labels],
+                        specimen=[specimen] * len(names),
+                        source=names,
+                        x=x.tolist(),
+                        y=y.tolist(),
+                    ),
                 )

@@ -8,19 +8,18 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 STAINS = ("haematoxylin", "red", "green", "own")
-# Unit RGB optical-density vectors. Haematoxylin (Ruifrok & Johnston), Fast Red and HRP-Green (Landini, Colour
-# Deconvolution 2) are taken from the study notes. Which of CD103 and CD8 is red and which green is unknown,
-# so the classes are named by colour; that the red is Fast Red is our choice. "own" is what tissue absorbs
-# without a stain: haemoglobin, eosinophil granules, lipofuscin; a yellow-brown of our choice (haemoglobin's
-# Soret band is blue light).
+# Unit RGB optical-density vectors: haematoxylin (Ruifrok & Johnston), Fast Red and HRP-Green (Landini, Colour
+# Deconvolution 2). Classes are named by colour, since either of CD103 and CD8 may be the red one; that the red is Fast
+# Red is our choice. "own" is the absorption of unstained tissue (haemoglobin, eosinophil granules, lipofuscin): a
+# yellow-brown of our choice, as haemoglobin's Soret band is blue light.
 VECTORS: Floats = np.array(
     [[0.650, 0.704, 0.286], [0.214, 0.851, 0.478], [0.810, 0.449, 0.371], [0.150, 0.500, 0.853]], np.float32
 )
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
 
-_JITTER_DEGREES = 3.0  # "a few degrees" in the study notes
+_JITTER_DEGREES = 3.0  # our choice
 _LIGHT, _STRONG = 0.05, 0.20  # gain and offset per stain, light to strong (Tellez et al., arXiv 1902.06543)
-_OFFSET = 0.2  # share of that strength which becomes haze: all of it would hide weak positives (ours)
+_OFFSET = 0.2  # share of that strength which becomes haze: all of it would hide weak positives (our choice)
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ def transmit(concentration: Floats, staining: Staining, channel: int) -> Floats:
     vector = staining.vectors[:, channel]
     weight = staining.gain * vector
     density = np.full(concentration.shape[1:], float(staining.offset @ vector), np.float32)
-    for plane, factor in zip(concentration, weight, strict=True):
-        density += factor * plane
+    for stain, factor in zip(concentration, weight, strict=True):
+        density += factor * stain
     density *= np.float32(-np.log(10))
     return np.exp(density, out=density)
 

@@ -1,7 +1,6 @@
-"""Ellipses of tissue (glands, tumour nests, vessels, muscle) and the sites that they and the stroma offer to
-cells.
+"""Ellipses of tissue (glands, tumour nests, vessels, muscle), and the sites for cells in them and in the stroma.
 
-Lengths are um. Sizes and spacings are ours, from general histology: a crypt of 40-70 um, columnar nuclei
+Lengths are um. Sizes and spacings are our choice, from general histology: a crypt of 40-70 um, columnar nuclei
 every 5.6 um, tumour nuclei every 8.6 um, 10 um between cells of the stroma.
 """
 
@@ -10,20 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellpatch.data.synthetic.plan import CLASSES
+from cellpatch.data.synthetic.cell_counts import CLASSES
 
 Points = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-PLACES = ("gland", "nest", "lumen", "wall", "blood", "muscle", "stroma")
-GLAND, NEST, LUMEN, WALL, BLOOD, MUSCLE, STROMA = range(len(PLACES))
+TISSUES = ("gland", "nest", "lumen", "wall", "blood", "muscle", "stroma")
+GLAND, NEST, LUMEN, WALL, BLOOD, MUSCLE, STROMA = range(len(TISSUES))
 
 
 @dataclass(frozen=True)
 class Structure:
-    """An ellipse of tissue: place (GLAND, NEST, WALL for a vessel, MUSCLE), centre, half axes, angle."""
+    """An ellipse of one tissue (GLAND, NEST, WALL for a vessel, MUSCLE): centre, half axes, angle."""
 
-    place: int
+    tissue: int
     x: float
     y: float
     a: float
@@ -38,19 +37,19 @@ class Structure:
         radius: Points = np.hypot((dx * c + dy * s) / self.a, (dy * c - dx * s) / self.b)
         return radius
 
-    def place_at(self, u: Points, v: Points) -> Points:
-        """Return [n, 2] field positions of own coordinates u (along the long axis) and v."""
+    def to_field(self, u: Points, v: Points) -> Points:
+        """Return field coordinates [n, 2] of the structure's own coordinates u (along the long axis) and v."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         return np.stack([self.x + u * c - v * s, self.y + u * s + v * c], 1)
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Sites for cells: xy [n, 2], long axis' angle [n] (rad), place [n], distance [n] to epithelium (um)."""
+    """Sites for cells: xy [n, 2], angle [n] of the long axis (rad), tissue [n], distance [n] to epithelium (um)."""
 
     xy: Points
     angle: Points
-    place: Ints
+    tissue: Ints
     distance: Points
 
 
@@ -66,29 +65,29 @@ def plan_structures(counts: Ints, rng: np.random.Generator) -> list[Structure]:
     }
     # Half axes from..to in um, and um^2 of structure per cell of its own.
     sizes = {NEST: (22, 48, 80), GLAND: (21, 33, 105), MUSCLE: (22, 40, 110), WALL: (8, 20, 90)}
-    for place, (low, high, area) in sizes.items():
-        left = need[place]
+    for tissue, (low, high, area) in sizes.items():
+        left = need[tissue]
         while left > 0:
             a = float(rng.uniform(low, high))
             b = a * float(rng.uniform(0.65, 1.0))
-            hole = {NEST: float(rng.choice([0.0, 0.0, 0.35])), GLAND: 0.45, MUSCLE: 0.0, WALL: 1.0}[place]
-            out.append(Structure(place, 0.0, 0.0, a, b, float(rng.uniform(0, np.pi)), hole))
+            hole = {NEST: float(rng.choice([0.0, 0.0, 0.35])), GLAND: 0.45, MUSCLE: 0.0, WALL: 1.0}[tissue]
+            out.append(Structure(tissue, 0.0, 0.0, a, b, float(rng.uniform(0, np.pi)), hole))
             left -= np.pi * a * b / area
     return sorted(out, key=lambda s: -s.a)
 
 
-def throw(plan: list[Structure], side: float, rng: np.random.Generator) -> list[Structure]:
-    """Position structures at random without overlap; one that finds no room in 80 tries is left out."""
-    placed: list[Structure] = []
+def scatter_structures(plan: list[Structure], side: float, rng: np.random.Generator) -> list[Structure]:
+    """Position structures at random without overlap; one without room in 80 tries is left out."""
+    positioned: list[Structure] = []
     for s in plan:
-        taken = np.array([(p.x, p.y, p.a) for p in placed]).reshape(-1, 3)
+        taken = np.array([(p.x, p.y, p.a) for p in positioned]).reshape(-1, 3)
         tries = rng.uniform(0.15 * s.a, side - 0.15 * s.a, (80, 2))
         gap = np.hypot(tries[:, :1] - taken[:, 0], tries[:, 1:] - taken[:, 1]) - taken[:, 2] - s.a
         free = np.flatnonzero((gap > 2.0).all(1))
         if free.size:
             x, y = tries[free[0]]
-            placed.append(Structure(s.place, float(x), float(y), s.a, s.b, s.angle, s.hole))
-    return placed
+            positioned.append(Structure(s.tissue, float(x), float(y), s.a, s.b, s.angle, s.hole))
+    return positioned
 
 
 def find_slots(structures: list[Structure], side: float, flow: float, rng: np.random.Generator) -> Slots:
@@ -102,29 +101,29 @@ def find_slots(structures: list[Structure], side: float, flow: float, rng: np.ra
     for s in structures:
         gap = (s.radius(stroma) - 1) * s.b
         free &= gap > 3.0
-        if s.place in (GLAND, NEST):
+        if s.tissue in (GLAND, NEST):
             distance = np.minimum(distance, gap)
     wave = flow + 0.5 * np.sin(stroma[:, 0] / 31.0 + stroma[:, 1] / 47.0) + rng.normal(0, 0.3, len(stroma))
     parts.append((stroma[free], wave[free], STROMA))
     xy = np.concatenate([p[0] for p in parts])
-    place = np.concatenate([np.full(len(p[0]), p[2], np.int64) for p in parts])
+    tissue = np.concatenate([np.full(len(p[0]), p[2], np.int64) for p in parts])
     near = np.concatenate([np.zeros(len(xy) - int(free.sum())), distance[free]])
     inside = np.all((xy > 0) & (xy < side), axis=1)
     angle = np.concatenate([p[1] for p in parts])
-    return Slots(xy[inside], angle[inside], place[inside], near[inside])
+    return Slots(xy[inside], angle[inside], tissue[inside], near[inside])
 
 
 def _structure_slots(s: Structure, rng: np.random.Generator) -> list[tuple[Points, Points, int]]:
-    """Return (xy, angle, place) of the sites of one structure."""
-    if s.place == GLAND:
+    """Return (xy, angle, tissue) of the sites of one structure."""
+    if s.tissue == GLAND:
         xy, outward = _around(s, -5.5, 5.6, 0.9, rng)
         return [(xy, outward, GLAND), _inside(s, s.hole * 0.9, 9.0, LUMEN, rng)]
-    if s.place == WALL:
+    if s.tissue == WALL:
         xy, outward = _around(s, 0.3, 13.0, 0.3, rng)
         return [(xy, outward - np.pi / 2, WALL), _inside(s, 0.8, 7.0, BLOOD, rng)]
-    if s.place == MUSCLE:
+    if s.tissue == MUSCLE:
         uv = _lattice(2 * s.a, 2 * s.b, 17.0, 6.0, rng)
-        xy = s.place_at(uv[:, 0], uv[:, 1])
+        xy = s.to_field(uv[:, 0], uv[:, 1])
         xy = xy[s.radius(xy) < 0.95]
         return [(xy, s.angle + rng.normal(0, 0.08, len(xy)), MUSCLE)]
     cells = _inside(s, 0.97, 8.6, NEST, rng)
@@ -153,15 +152,15 @@ def _around(s: Structure, inset: float, pitch: float, jitter: float, rng: np.ran
     n = max(int(arc[-1] / pitch), 3)
     t = np.interp((np.arange(n) + rng.uniform(-0.15, 0.15, n)) * arc[-1] / n, arc, t)
     move = rng.normal(0, jitter, n)
-    xy = s.place_at((a + move) * np.cos(t), (b + move) * np.sin(t))
+    xy = s.to_field((a + move) * np.cos(t), (b + move) * np.sin(t))
     return xy, s.angle + np.arctan2(np.sin(t) / b, np.cos(t) / a)
 
 
 def _inside(
-    s: Structure, share: float, pitch: float, place: int, rng: np.random.Generator
+    s: Structure, share: float, pitch: float, tissue: int, rng: np.random.Generator
 ) -> tuple[Points, Points, int]:
     """Return jittered sites within `share` of the structure's half axes, at random angles."""
     uv = _lattice(2 * s.a, 2 * s.b, pitch, 0.88 * pitch, rng)
-    xy = s.place_at(uv[:, 0], uv[:, 1])
+    xy = s.to_field(uv[:, 0], uv[:, 1])
     xy = xy[s.radius(xy) < share]
-    return xy, rng.uniform(0, 2 * np.pi, len(xy)), place
+    return xy, rng.uniform(0, 2 * np.pi, len(xy)), tissue

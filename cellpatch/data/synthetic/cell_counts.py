@@ -1,14 +1,14 @@
-"""How many cells of which class each specimen holds."""
+"""How many cells of which class each specimen has."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_CELLS = 185_432  # the study's annotated cells
-MAX_SPECIMENS = 303  # the study's specimens
+MAX_CELLS = 185_432  # annotated cells of the study, arXiv 2603.04081
+MAX_SPECIMENS = 303  # its specimens
 MIN_PER_CLASS = 3  # one for each part of a split
 
-# Share of each class at full size. The study says "16 types, strongly unbalanced"; every number here is our
-# choice. The first nine names are sourced (related published material), the last seven are ours.
+# Share of each class at full size: 16 types, strongly unbalanced, as in the study; every number is our choice. The
+# first nine names are from related published material, the last seven are our choice.
 SHARES: dict[str, float] = {
     "adenocarcinoma": 0.1950,
     "glandular_epithelium": 0.1150,
@@ -29,17 +29,17 @@ SHARES: dict[str, float] = {
 }
 CLASSES: tuple[str, ...] = tuple(SHARES)
 
-_SIZE_SPREAD = 0.45  # log-sd of the specimens' sizes (ours)
-_COMPOSITION = 2.0  # Dirichlet concentration per class: lower makes specimens differ more (ours)
+_SIZE_SPREAD = 0.45  # log-sd of the specimens' sizes (our choice)
+_COMPOSITION = 2.0  # Dirichlet concentration per class: lower makes specimens differ more (our choice)
 
 
 def plan_counts(cells: int, specimens: int, seed: int) -> NDArray[np.int64]:
     """Draw the number of cells of each class in each specimen.
 
-    Returns int64 [specimens, 16] that sums exactly to `cells`; the class totals depend on `cells` alone.
-    Every class has at least max(3, min(cells // 150, 40)) cells, in at least min(specimens, its cells,
-    max(12, 0.4 * specimens)) specimens; no specimen is empty. Raises ValueError outside 48..185,432 cells,
-    3..303 specimens, or with fewer cells than specimens.
+    Returns int64 [specimens, 16] that sums exactly to `cells`; the class totals depend on `cells` alone. Every class
+    has at least max(3, min(cells // 150, 40)) cells, in at least min(specimens, its cells, max(12, 0.4 * specimens))
+    specimens. No specimen is empty. Raises ValueError outside 48..185,432 cells, 3..303 specimens, or with fewer cells
+    than specimens.
     """
     check_size(cells, specimens, seed)
     rng = np.random.default_rng([seed, cells, specimens])
@@ -70,7 +70,7 @@ def class_totals(cells: int) -> NDArray[np.int64]:
 
 
 def check_size(cells: int, specimens: int, seed: int) -> None:
-    """Raise ValueError, naming the argument, what is allowed and what came, unless it can be planned."""
+    """Raise ValueError if an argument of `plan_counts` is out of range."""
     if not 3 <= specimens <= MAX_SPECIMENS:
         raise ValueError(f"Expected argument `specimens` to be in 3..{MAX_SPECIMENS}, but got {specimens}")
     least = max(MIN_PER_CLASS * len(CLASSES), specimens)
@@ -84,7 +84,7 @@ def check_size(cells: int, specimens: int, seed: int) -> None:
 
 
 def _fill_empty(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give each empty specimen one cell of the commonest class of the largest specimen."""
+    """Move one cell of the largest specimen's most frequent class to each empty specimen."""
     for specimen in np.flatnonzero(counts.sum(1) == 0):
         donor = int(counts.sum(1).argmax())
         label = int(counts[donor].argmax())
