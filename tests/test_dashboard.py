@@ -10,10 +10,9 @@ from typing import Any
 import dashboard
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, unaudited_split
 
 from cellpatch.data.dataset import CellDataset
-from cellpatch.data.splits import Split
 from cellpatch.data.store.reader import CellStore
 from cellpatch.metrics import classification
 from cellpatch.optics.conditions import CLEAN
@@ -26,7 +25,9 @@ def test_workspace_and_report_hold_the_keys_that_runs_log(store_of: Callable[...
     labels, probabilities = np.array([0, 1, 1, 0]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
     metrics = [ConditionScores(CLEAN, classification.score_predictions(labels, probabilities, ["a", "b"], 1.0))]
     rest = np.arange(4, 30)
-    study = CellDataset(CellStore(store_of()), ["a", "b"], np.tile([0, 1, 1], 10), Split(rest, rest, np.arange(4), {}))
+    study = CellDataset(
+        CellStore(store_of()), ["a", "b"], np.tile([0, 1, 1], 10), unaudited_split(rest, rest, np.arange(4))
+    )
     wandb_log.log_review(SimpleNamespace(experiment=SimpleNamespace(log=found.update)), metrics, study, probabilities)
     assert [image._caption for image in found["misclassified"]] == ["b taken for a (0.60)"]
     assert [image._caption for image in found["examples"]] == ["a", "b"]

@@ -36,7 +36,7 @@ from cellpatch.analysis.results import pack, read_results
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
-from cellpatch.data.store.writer import StoreWriter
+from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.figures.captions import axis_label, mixed_code_caption
 from cellpatch.figures.palette import group_style, model_style
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
@@ -63,7 +63,9 @@ def _crops(tmp_path_factory: pytest.TempPathFactory) -> None:
         StoreWriter(folder, CLASSES, Geometry(8, 2), {"kind": "test"}) as writer,
     ):
         labels = [CLASSES[i % len(CLASSES)] for i in range(n)]
-        writer.add(noise, cell_id=names, label=labels, specimen=[f"s{i % specimens}" for i in range(n)], source=names)
+        of = [f"s{i % specimens}" for i in range(n)]
+        rows = CellRows(cell_id=names, label=labels, specimen=of, source=names)
+        writer.add(noise, rows)
     fingerprint = CellStore(root / "store").manifest.fingerprint
     placed = [with_config(run, "data", loading={"store_dir": str(root)}) for run in RESULTS]
     RESULTS[:] = [restated(run, data=run.stored["data"] | {"fingerprint": fingerprint}) for run in placed]

@@ -20,9 +20,9 @@ from cellpatch.metrics.scores import confusions_by_specimen
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import RunCoordinates
 from cellpatch.runs.record import Record, parse_record, seal, unseal
-from cellpatch.runs.settings import Json
 from cellpatch.runs.stored_run import StoredRun, finished_runs
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.json_types import Json
 
 Confusions = Int[np.ndarray, "specimens classes classes"]
 
