@@ -117,7 +117,7 @@ def _read_run(folder: Path) -> RunResult:
         predicted = probabilities.argmax(axis=1)
         counts = confusions_by_specimen(labels, predicted, rows["specimen"], n_classes)
         confusions[condition] = counts.astype(np.int32)  # half the memory of hundreds of runs
-    return RunResult(run.name, run.record, tuple(names), confusions, run._stored)
+    return RunResult(run.name, run.record, tuple(names), confusions, run.stored)
 
 
 def _sparse(confusions: Confusions) -> list[list[int]]:

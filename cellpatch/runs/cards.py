@@ -1,6 +1,8 @@
 """Measurements that are added to a finished run's record: what a cell costs, what features know."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+from cellpatch.runtime.json_types import Json
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class LatencyCard:
     seconds: float | None = None
     lacking: dict[str, str] = field(default_factory=dict)
     onnx_apart: float | None = None
+
+    def as_json(self) -> Json:
+        """As a record states it: what was not measured is left out."""
+        optional = {"repeats", "transfer_ms", "optics_ms", "forward_ms", "seconds", "onnx_apart"}
+        return asdict(self, dict_factory=lambda items: {k: v for k, v in items if v is not None or k not in optional})
 
 
 @dataclass(frozen=True)
