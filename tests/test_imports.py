@@ -50,7 +50,7 @@ def test_importing_changes_nothing(kind: str) -> None:
     state = {
         "warnings": "tuple(map(str, warnings.filters))",
         "logging": "{name: logger.level for name, logger in logging.root.manager.loggerDict.items() "
-        "if isinstance(logger, logging.Logger) and (name.startswith('cellpatch') or name == 'pytorch_lightning')}",
+        "if isinstance(logger, logging.Logger) and logger.level}",
         "environment": "(dict(os.environ), tuple(sys.path), os.getcwd())",
     }[kind]
     libraries = "torch, pytorch_lightning, timm, wandb, matplotlib, sklearn, hydra, pandas, torchvision, peft"
