@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.results import read_results
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, models
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1

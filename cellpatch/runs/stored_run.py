@@ -102,11 +102,11 @@ class StoredRun:
         rows = table.drop_columns(["probabilities"]).to_pandas()
         code = {name: i for i, name in enumerate(self.record.classes)}
         labels = np.array([code[name] for name in rows["label"].cat.categories])[rows["label"].cat.codes]
-        found = {}
+        predictions = {}
         for kind, sigma in rows[["kind", "sigma"]].drop_duplicates().itertuples(index=False, name=None):
-            here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
-            found[Condition(kind, sigma)] = Predictions(rows[here], labels[here], probabilities[here])
-        return found
+            selected = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
+            predictions[Condition(kind, sigma)] = Predictions(rows[selected], labels[selected], probabilities[selected])
+        return predictions
 
     def with_evaluation(
         self, cells: pd.DataFrame, labels: Int[np.ndarray, " n"], evaluated: "Evaluated", seconds: float
