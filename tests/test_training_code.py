@@ -67,12 +67,12 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
 
 def test_the_fingerprint_is_of_what_training_imports() -> None:
     parts: list[type] = [GradientFit, CustomViT, DeviceAugment]
-    modules = set(training_code._closure({part.__module__ for part in parts}))
+    modules = set(training_code.imported_sources({part.__module__ for part in parts}))
     assert {"cellpatch.training.lightning_module", "cellpatch.models.customvit", "cellpatch.optics.kernels"} <= modules
     assert {"cellpatch.data.splits", "cellpatch.data.datamodule", "cellpatch.training.callbacks"} <= modules
     assert not {name for name in modules if name.split(".")[1] in ("analysis", "figures", "cli", "inference", "sweeps")}
     assert "cellpatch.models.nin" not in modules, "another model's file does not count"
-    assert "cellpatch.training.fit" not in training_code._closure([ProbeFit.__module__])
+    assert "cellpatch.training.fit" not in training_code.imported_sources([ProbeFit.__module__])
 
 
 def test_comments_and_docstrings_do_not_count() -> None:

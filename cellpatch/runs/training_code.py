@@ -1,12 +1,11 @@
 """Which code trains: a number that is raised when trained bits change, and a fingerprint of the source files."""
 
-import ast
 import hashlib
 import io
+import re
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from cellpatch.runs.record import TrainingCode
@@ -14,7 +13,7 @@ from cellpatch.runs.record import TrainingCode
 # Raise it whenever trained weights change for equal settings: the golden losses in tests/test_training.py hold it.
 # 1: the bits of cellpatch 0.3.0.
 TRAINING_CODE = 1
-_ROOT = "cellpatch"
+_PACKAGE = Path(__file__).parents[1]
 
 
 def training_code(entry_points: Iterable[type]) -> TrainingCode:
@@ -28,60 +27,52 @@ def training_code(entry_points: Iterable[type]) -> TrainingCode:
 @lru_cache(maxsize=64)  # the code that is loaded does not change while a grid runs
 def _fingerprint(modules: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for module, file in sorted(_closure(modules).items()):
-        digest.update(f"{module}\n{statements(file.read_text(encoding='utf-8'))}\0".encode())
+    for module, source in sorted(imported_sources(modules).items()):
+        digest.update(f"{module}\n{source}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def _closure(modules: Iterable[str]) -> dict[str, Path]:
-    """The modules and everything of cellpatch that they import, with their files."""
-    files: dict[str, Path] = {}
-    pending = [module for module in modules if module.partition(".")[0] == _ROOT]
+def imported_sources(modules: Iterable[str]) -> dict[str, str]:
+    """These modules and everything of cellpatch that they import, each with its `statements`."""
+    sources: dict[str, str] = {}
+    pending = list(modules)
     while pending:
         module = pending.pop()
-        if module not in files and (file := _file_of(module)) is not None:
-            files[module] = file
-            pending += _imported(file)
-    return files
-
-
-def _file_of(module: str) -> Path | None:
-    """None for what is no module: the name of a class or function."""
-    try:
-        spec = find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return None if spec is None or spec.origin is None else Path(spec.origin)
-
-
-def _imported(file: Path) -> Iterator[str]:
-    """Modules of cellpatch that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from (name for name in names if name.startswith(f"{_ROOT}."))
+        file = _file_of(module)
+        if module not in sources and file is not None:
+            sources[module] = statements(file.read_text(encoding="utf-8"))
+            pending += _imported(sources[module])
+    return sources
 
 
 def statements(source: str) -> str:
-    """Python source without comments, docstrings and blank lines: what does not change what it does."""
-    dropped: set[int] = set()  # lines of docstrings
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                dropped |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    """Python source without comments, docstrings and blank lines: the same under every version of Python."""
     lines = source.splitlines()
+    starts = True  # of a statement: a string there is a docstring
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        row, column = token.start
         if token.type == tokenize.COMMENT:
-            row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    kept = (line.rstrip() for number, line in enumerate(lines, 1) if number not in dropped)
-    return "\n".join(line for line in kept if line)
+        elif token.type == tokenize.STRING and starts:
+            lines[row - 1 : token.end[0]] = [""] * (token.end[0] - row + 1)
+        if token.type not in (tokenize.COMMENT, tokenize.NL):
+            starts = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _imported(source: str) -> Iterator[str]:
+    """Modules of cellpatch that a source imports; names of classes and functions are among them."""
+    yield from re.findall(rf"^ *import ({_PACKAGE.name}[\w.]*)", source, re.M)
+    for parent, names in re.findall(rf"^ *from ({_PACKAGE.name}[\w.]*) import (\([^)]*\)|.*)", source, re.M):
+        yield parent
+        yield from (f"{parent}.{name}" for name in re.findall(r"\w+", names))
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module of cellpatch; None for anything else."""
+    package, *parts = module.split(".")
+    if package != _PACKAGE.name:
+        return None
+    path = _PACKAGE.joinpath(*parts)
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
