@@ -4,9 +4,9 @@
     python benchmarks/probe_sweep.py model=dinov2_s model.weights.file=FILE data=endonuke data.root=DIR optics=clean
 
 Runs `python train.py -m` with 7 limits and 3 seeds, by default a linear probe on efficientnet_lite0 at 224 px and 20000
-synthetic cells under eight conditions of blur, in empty runs and embeddings folders. Reports the seconds of the whole command,
-its start included, divided by those of the first run's one pass over all cells. Under blur (optics=blur) the passes over
-the test cells under each other condition count too. The store is prepared before.
+synthetic cells under eight conditions of blur, in empty runs and embeddings folders. Reports the seconds of the whole
+command, its start included, divided by those of the first run's one pass over all cells. Under blur (optics=blur) the
+passes over the test cells under each other condition count too. The store is prepared before.
 """
 
 import subprocess
