@@ -1,4 +1,4 @@
-"""Hydra's basic sweeper for several grids in one experiment: no senseless pair of settings is among the jobs."""
+"""Hydra's basic sweeper for several grids in one experiment: pairs of settings that do not fit never become jobs."""
 
 import itertools
 import logging
@@ -40,40 +40,40 @@ class PairedSweeper(BasicSweeper):
         grids = [
             _values(parser.parse_overrides([f"{key}={value}" for key, value in grid.items()])) for grid in self.grids
         ]
-        asked = _values(overrides)
-        for key in {key for grid in grids for key in grid} & asked.keys():
-            there = {value for grid in grids for value in grid.get(key, asked[key])}
-            if lacking := [value for value in asked[key] if value not in there]:
+        requested = _values(overrides)
+        for key in {key for grid in grids for key in grid} & requested.keys():
+            available = {value for grid in grids for value in grid.get(key, requested[key])}
+            if missing := [value for value in requested[key] if value not in available]:
                 raise CompactHydraException(
-                    f"{', '.join(f'{key}={value}' for value in lacking)}: not in this experiment, whose grids have "
-                    f"{', '.join(sorted(there))}"
+                    f"{', '.join(f'{key}={value}' for value in missing)}: not in this experiment, whose grids have "
+                    f"{', '.join(sorted(available))}"
                 )
-        jobs = [job for grid in grids or [{}] for job in _jobs(grid, asked)]
+        jobs = [job for grid in grids or [{}] for job in _jobs(grid, requested)]
         if not jobs:
-            raise CompactHydraException("no job of this experiment has all that the command line asks for")
+            raise CompactHydraException("no job of this experiment has all values that the command line gives")
         self.jobs = jobs
         return list(self.split_overrides_to_chunks(jobs, max_batch_size))
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose jobs before any starts: so many that each value of each key is in one, since each takes 0.2 s."""
+        """Compose jobs before any starts: enough that each value of each key is in one, since each takes 0.2 s."""
         seen: set[str] = set()
-        few = []
+        sample = []
         for job in batch:
-            few += [] if seen.issuperset(job) else [job]
+            sample += [] if seen.issuperset(job) else [job]
             seen |= set(job)
-        super().validate_batch_is_legal(few)
+        super().validate_batch_is_legal(sample)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """As Hydra's; but where the launcher itself ends, because a worker died, the grid's end is still told.
+        """As Hydra's, but the grid's summary is printed even if the launcher fails because a worker died.
 
-        The jobs are listed in the grid's folder, whose lock is held meanwhile.
+        The jobs are listed in the grid's folder, which is locked while they run.
         """
         self.launcher = _Listed(self.launcher, self)  # type: ignore[assignment]
         return super().sweep(arguments)
 
 
 class _Listed:
-    """A launcher as it is, for launchers send themselves to their workers, which know nothing of this module."""
+    """A launcher, unchanged: launchers send themselves to their workers, which do not import this module."""
 
     def __init__(self, launcher: Any, sweeper: PairedSweeper) -> None:
         self.launcher, self.sweeper = launcher, sweeper
@@ -92,7 +92,7 @@ class _Listed:
 
 def _values(overrides: Sequence[Override]) -> dict[str, list[str]]:
     """The values of each key; of a key given twice the last."""
-    found = {}
+    by_key = {}
     for override in overrides:
         if not override.is_sweep_override():
             values = [override.get_value_element_as_str()]
@@ -100,12 +100,12 @@ def _values(overrides: Sequence[Override]) -> dict[str, list[str]]:
             values = list(override.sweep_string_iterator())
         else:
             raise CompactHydraException(f"{override.input_line}: a grid takes lists, ranges and globs, not intervals")
-        found[override.get_key_element()] = values
-    return found
+        by_key[override.get_key_element()] = values
+    return by_key
 
 
-def _jobs(grid: dict[str, list[str]], asked: dict[str, list[str]]) -> Iterator[list[str]]:
-    picked = {key: [value for value in values if value in asked.get(key, values)] for key, values in grid.items()}
-    axes: dict[str, Any] = picked | {key: values for key, values in asked.items() if key not in grid}
+def _jobs(grid: dict[str, list[str]], requested: dict[str, list[str]]) -> Iterator[list[str]]:
+    picked = {key: [value for value in values if value in requested.get(key, values)] for key, values in grid.items()}
+    axes: dict[str, Any] = picked | {key: values for key, values in requested.items() if key not in grid}
     for job in itertools.product(*axes.values()):
         yield [f"{key}={value}" for key, value in zip(axes, job, strict=True)]

@@ -1,10 +1,13 @@
 """Results of runs that were never trained: confusion matrices drawn with a known skill, for figures, tables and pages."""
 
+from typing import Any
+
 import numpy as np
 
 from cellpatch.analysis.results import RunResult
 from cellpatch.metrics import scores as scores_module
 from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.runs.record import parse_record
 
 CLASSES = ("stroma", "epithelium", "<script>alert(1)</script>")
 SIGMAS = (0.4, 0.8, 1.6, 3.2)
@@ -42,15 +45,24 @@ def simulated(
                     blur = loss * np.log2(1 + condition.sigma) * (1 if condition.kind == "post" else 0.7)
                     right = (1 - floor - gain * (limit / 256) ** -0.5 - blur - hardness + own).clip(0.05, 0.99)
                     confusions[condition] = _answers(rng, true, np.broadcast_to(right, true.shape))
-                record = _record(data, model, adapt, side, limit, seed, loss) | {"metrics": _metrics(confusions)}
-                results.append(
-                    RunResult(f"{model}-{adapt}-{limit}-{side}-s{seed}", record, _names(specimens), confusions)
-                )
+                stored = _record(_config(data, model, adapt, side, limit, seed), loss)
+                stored["metrics"] = _metrics(confusions)
+                run = stored["run"]
+                names = tuple(f"specimen {i:02}" for i in range(specimens))
+                results.append(RunResult(run, parse_record(stored, run), names, confusions, stored))
     return results
 
 
-def _names(specimens: int) -> tuple[str, ...]:
-    return tuple(f"specimen {i:02}" for i in range(specimens))
+def restated(run: RunResult, **facts: Any) -> RunResult:
+    """The run with other facts in its record, as if they had been stored so; None takes a fact out."""
+    stored = {key: value for key, value in (run.stored | facts).items() if key not in facts or value is not None}
+    return RunResult(run.run, parse_record(stored, run.run), run.specimens, run.confusions, stored)
+
+
+def with_config(run: RunResult, section: str, **values: Any) -> RunResult:
+    """The run with other settings in a section of its config."""
+    config = run.stored["config"]
+    return restated(run, config=config | {section: config[section] | values})
 
 
 def _answers(rng: np.random.Generator, true: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -65,47 +77,61 @@ def _answers(rng: np.random.Generator, true: np.ndarray, right: np.ndarray) -> n
 
 
 def _metrics(confusions: dict[Condition, np.ndarray]) -> list[dict]:
+    """Rows of a record; what no figure shows is a constant."""
     rows = []
     for condition, counts in confusions.items():
-        whole = scores_module.class_counts(counts.sum(axis=0))
+        confusion = counts.sum(axis=0)
+        whole = scores_module.class_counts(confusion)
         scores = {"accuracy": scores_module.accuracy(whole), "macro_f1": scores_module.macro_f1(whole)}
         row = {"kind": condition.kind, "sigma": condition.sigma, "n_test": int(counts.sum()), "balanced_accuracy": 0.5}
         row |= {name: float(score) for name, score in scores.items()}
-        rows.append(row | {"ece": 0.05 * (1 + condition.sigma), "ece_scaled": 0.03 * (1 + condition.sigma)})
+        row |= {"ece": 0.05 * (1 + condition.sigma), "ece_scaled": 0.03 * (1 + condition.sigma)}
+        row |= dict.fromkeys(("mcc", "auroc", "nll", "brier", "nll_scaled", "brier_scaled"), 0.5)
+        row |= {"accuracy_at_0.8": 0.5, "accuracy_at_0.9": 0.5, "confusion": confusion.tolist()}
+        per_class = {
+            name: {"n_test": int(n), "precision": 0.5, "recall": 0.5, "f1": 0.5}
+            for name, n in zip(CLASSES, confusion.sum(axis=1), strict=True)
+        }
+        rows.append(row | {"per_class": per_class})
     return rows
 
 
-def _record(data: str, model: str, adapt: str, side: int, limit: int, seed: int, loss: float) -> dict:
+def _config(data: str, model: str, adapt: str, side: int, limit: int, seed: int) -> dict[str, Any]:
+    optics = {"via_px": 40, "resize": "bilinear", "train": None, "unit": "px40", "train_kind": ["pre", "post"]}
+    return {
+        "data": {"name": data, "split": {"test": 0.2}, "loading": {"store_dir": "nowhere"}},
+        "model": {"name": model, "backbone": {"input_px": side}},
+        "adapt": {"name": adapt},
+        "optics": optics,
+        "flag_limit": limit,
+        "seed": seed,
+    }
+
+
+def _record(config: dict[str, Any], loss: float) -> dict[str, Any]:
+    model, adapt, side = config["model"]["name"], config["adapt"]["name"], config["model"]["backbone"]["input_px"]
+    limit, seed = config["flag_limit"], config["seed"]
     mmac = 100.0 if adapt == "scratch" else 6000.0 * (side / 224) ** 2
     rows = [
         {"batch": batch, "ms": mmac / 40 / speed, "low": mmac / 45 / speed, "high": mmac / 35 / speed}
         | {"peak_mib": 90.0}
         for batch, speed in ((1, 1), (64, 3))
     ]
+    hardware = {"processor": "simulated", "cores": 2, "threads": 1, "gpu": None}
     card = {"parameters": 1_000_000, "mmac": mmac, "device": "cpu", "clock_mhz": 2000.0, "engines": {"eager": rows}}
-    card |= {"hardware": {"processor": "simulated", "cores": 2, "threads": 1, "gpu": None}}
-    apart = {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}
     features = {"specimen_accuracy": 0.2 + loss, "specimen_chance": 0.05, "n": 1835, "separability_chance": 0.5}
     return {
         "run": f"{model}-{adapt}-{limit}-{side}-s{seed}",
-        "features": features | {"separability": apart},
-        "config": {
-            "data": {"name": data, "split": {"test": 0.2}, "loading": {"store_dir": "nowhere"}},
-            "model": {"name": model, "backbone": {"input_px": side}},
-            "adapt": {"name": adapt},
-            "optics": {
-                "via_px": 40,
-                "resize": "bilinear",
-                "train": None,
-                "unit": "px40",
-                "train_kind": ["pre", "post"],
-            },
-            "flag_limit": limit,
-            "seed": seed,
-        },
+        "identity": "simulated",
+        "cellpatch": "simulated",
+        "config": config,
         "classes": list(CLASSES),
         "data": {"fingerprint": "simulated", "source": {"synthetic": True, "licence": "none"}},
+        "weights": None,
+        "training_code": {"number": 1, "fingerprint": "simulated"},
         "counts": {"train": {"stroma": limit, "epithelium": limit, CLASSES[2]: min(limit, 400)}},
+        "temperature": 1.0,
         "seconds": {"train": mmac},
-        "latency": card,
+        "latency": card | {"hardware": hardware},
+        "features": features | {"separability": {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}},
     }

@@ -74,7 +74,7 @@ def test_a_grid_twice_with_wandb_offline(tmp_path: Path, folder_of_squares: Call
     )
     assert "2 runs" in done.stdout
     figure = subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / "figure3.py"), str(tmp_path / "runs")],
+        [sys.executable, str(ROOT / "experiments" / "figures" / "figure3.py"), str(tmp_path / "runs")],
         capture_output=True,
         text=True,
         cwd=tmp_path,

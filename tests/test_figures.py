@@ -1,6 +1,5 @@
 """Figures from results: what they draw, what they say below, what they refuse."""
 
-import copy
 import dataclasses
 import re
 import sys
@@ -27,24 +26,27 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from simulated import CLASSES, OTHER_WAY, SKILLS, simulated
+from simulated import CLASSES, OTHER_WAY, SKILLS, restated, simulated, with_config
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.estimates import difference, mean_over_seeds, paired
 from cellpatch.analysis.groups import data_sets, group_by_seed
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
-from cellpatch.data.store.writer import StoreWriter
-from cellpatch.figures.captions import axis_label
-from cellpatch.figures.plotting import Drawing, group_style, log_axis, model_style, new_figure, save, styled
+from cellpatch.data.store.writer import CellRows, StoreWriter
+from cellpatch.figures.captions import axis_label, mixed_code_caption
+from cellpatch.figures.palette import group_style, model_style
+from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.runs.coordinates import CurveCoordinates
 from cellpatch.runtime.atomic_io import atomic_directory
 
-FIGURES = make_all.makers("figures")
+FIGURES = make_all.scripts("figures")
 RESULTS = simulated()
 GROUPS = group_by_seed(RESULTS)
 
@@ -61,15 +63,18 @@ def _crops(tmp_path_factory: pytest.TempPathFactory) -> None:
         StoreWriter(folder, CLASSES, Geometry(8, 2), {"kind": "test"}) as writer,
     ):
         labels = [CLASSES[i % len(CLASSES)] for i in range(n)]
-        writer.add(noise, cell_id=names, label=labels, specimen=[f"s{i % specimens}" for i in range(n)], source=names)
-    for run in RESULTS:
-        run.record["data"]["fingerprint"] = CellStore(root / "store").manifest.fingerprint
-        run.record["config"]["data"]["loading"]["store_dir"] = str(root)
+        of = [f"s{i % specimens}" for i in range(n)]
+        rows = CellRows(cell_id=names, label=labels, specimen=of, source=names)
+        writer.add(noise, rows)
+    fingerprint = CellStore(root / "store").manifest.fingerprint
+    placed = [with_config(run, "data", loading={"store_dir": str(root)}) for run in RESULTS]
+    RESULTS[:] = [restated(run, data=run.stored["data"] | {"fingerprint": fingerprint}) for run in placed]
+    GROUPS[:] = group_by_seed(RESULTS)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_path: Path) -> None:
-    drawing = FIGURES[name]("simulated", GROUPS)
+    drawing = FIGURES[name].draw("simulated", GROUPS)
     assert drawing.name == name
     assert "simulated" in drawing.caption
     assert "1835" in drawing.caption, "n"
@@ -84,7 +89,7 @@ def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_page_can_tell_each_value(name: str) -> None:
-    drawing = FIGURES[name]("simulated", GROUPS)
+    drawing = FIGURES[name].draw("simulated", GROUPS)
     root = ElementTree.fromstring(to_svg(drawing.figure, "one", drawing.caption))  # noqa: S314
     tips = [element for element in root.iter() if element.get("data-tip")]
     assert len(tips) >= 3
@@ -106,9 +111,7 @@ def test_crossings_are_marked_where_the_simulation_has_them() -> None:
         "customvit (grey), the best from scratch at 4096, stays ahead of dinov2_s, linear_probe, 56 px from" in caption
     )
     assert "1835 synthetic test cells of 30 specimens; 3 seeds; 95 % intervals over specimens and seeds." in caption
-    real = [copy.deepcopy(run) for run in RESULTS]
-    for run in real:
-        run.record["data"]["source"]["synthetic"] = False
+    real = [restated(run, data=run.stored["data"] | {"source": {"synthetic": False}}) for run in RESULTS]
     assert "1835 test cells of 30 specimens" in figure3.draw("simulated", group_by_seed(real)).caption
     apart = simulated(skills={**SKILLS, ("customvit", "scratch", 40): (0.0, 0.05, 0.1)})
     assert "it crosses none between limits that both have" in figure3.draw("simulated", group_by_seed(apart)).caption
@@ -118,7 +121,7 @@ def test_crossings_are_marked_where_the_simulation_has_them() -> None:
 
 
 def test_missing_runs_are_gaps_that_the_caption_names() -> None:
-    results = [run for run in RESULTS if (run.about["model"], run.about["flag_limit"]) != ("cnn", 512)]
+    results = [run for run in RESULTS if (run.coordinates.model, run.coordinates.flag_limit) != ("cnn", 512)]
     drawing = figure3.draw("simulated", group_by_seed(results))
     assert "No runs at 512: cnn." in drawing.caption
     lines = [line for line in drawing.figure.axes[0].lines if len(line.get_xdata()) == 4]
@@ -127,30 +130,32 @@ def test_missing_runs_are_gaps_that_the_caption_names() -> None:
 
 def test_every_curve_has_its_gaps() -> None:
     """A limit, a sigma or a side that one lacks is no line across it, and the caption names it."""
-    lacks = [run for run in RESULTS if (run.about["model"], run.about["flag_limit"]) != ("customvit", 512)]
+    lacks = [run for run in RESULTS if (run.coordinates.model, run.coordinates.flag_limit) != ("customvit", 512)]
     drawing = figure_classes.draw("simulated", group_by_seed(lacks))
     assert "No runs at 512: customvit." in drawing.caption
     assert any(np.isnan(line.get_ydata()).sum() == 1 for line in drawing.figure.axes[0].lines)
     fewer = simulated(limits=(1024,))
     for run in fewer:
-        if run.about["model"] == "cnn":
+        if run.coordinates.model == "cnn":
             run.confusions.pop(Condition("post", 0.8))
     drawing = figure_blur.draw("simulated", group_by_seed(fewer))
     assert "Not evaluated at sigma 0.8: cnn." in drawing.caption
     sides = {("dinov2_s", "knn", side): (0.3, 0.2, 0.1) for side in (56, 112, 224)}
     results = simulated(limits=(256, 512), skills=sides)
-    partial = [run for run in results if (run.about["flag_limit"], run.about["input_px"]) != (512, 112)]
+    partial = [run for run in results if (run.coordinates.flag_limit, run.coordinates.input_px) != (512, 112)]
     drawing = figure_input_side.draw("simulated", group_by_seed(partial))
     assert "No runs with 112 px: dinov2_s, knn at 512." in drawing.caption
     only = {"cnn": 256, "customvit": 4096}
     elsewhere = [
-        run for run in RESULTS if run.about["flag_limit"] == only.get(run.about["model"], run.about["flag_limit"])
+        run
+        for run in RESULTS
+        if run.coordinates.flag_limit == only.get(run.coordinates.model, run.coordinates.flag_limit)
     ]
     assert "No runs at 4096: cnn." in figure_blur.draw("simulated", group_by_seed(elsewhere)).caption
 
 
 def test_one_thing_has_one_name_in_all_figures() -> None:
-    lone = [run for run in RESULTS if run.about["input_px"] != 224 or run.about["flag_limit"] == 256]
+    lone = [run for run in RESULTS if run.coordinates.input_px != 224 or run.coordinates.flag_limit == 256]
     for figure in (figure3, figure_blur):
         names = [
             text.get_text() for text in figure.draw("simulated", group_by_seed(lone)).figure.legends[0].get_texts()
@@ -163,7 +168,7 @@ def test_many_classes_tell_their_shares_too() -> None:
     results = simulated(limits=(256,), seeds=(0,))
     for run in results:
         run.confusions.update({c: np.pad(of, ((0, 0), (0, 15), (0, 15))) for c, of in run.confusions.items()})
-        run.record["classes"] = [*run.record["classes"], *(f"rare {i}" for i in range(15))]
+    results = [restated(run, classes=[*CLASSES, *(f"rare {i}" for i in range(15))]) for run in results]
     svg = to_svg(figure_confusion.draw("simulated", group_by_seed(results)).figure, "f", "words")
     assert "% of stroma were named epithelium" in svg
 
@@ -187,16 +192,17 @@ def test_the_front_is_of_what_none_beats() -> None:
 
 def test_cards_of_two_machines_are_not_compared() -> None:
     of_two = simulated(limits=(256,))
-    of_two[0].record["latency"]["hardware"]["cores"] = 64
+    card = of_two[0].stored["latency"]
+    of_two[0] = restated(of_two[0], latency=card | {"hardware": card["hardware"] | {"cores": 64}})
     with pytest.raises(ValueError, match="of different machines or threads"):
         figure2.draw("simulated", group_by_seed(of_two))
 
 
 def test_the_planner_tells_what_the_simulation_was_made_with() -> None:
-    [curve] = [c for c in figure_planner.curves(GROUPS) if c.place["model"] == "customvit"]
-    targets, needed, refusal = figure_planner.plan(curve)
-    assert refusal is None
-    for target, (value, low, high) in zip(targets, needed, strict=True):
+    [curve] = [c for c in learning_curves(GROUPS) if c.coordinates.model == "customvit"]
+    plan = figure_planner.plan(curve)
+    assert plan.refusal is None
+    for target, (value, low, high) in zip(plan.targets, plan.limits, strict=True):
         true = 256 * (0.60 / (1 - 0.05 - target)) ** 2 if target < 0.9 else np.nan
         assert low <= value <= high
         if 300 < true < 4096:
@@ -205,8 +211,8 @@ def test_the_planner_tells_what_the_simulation_was_made_with() -> None:
 
 def test_degradation_rates_are_those_of_the_simulation() -> None:
     for group in GROUPS:
-        if group.place["flag_limit"] == 4096:
-            loss = SKILLS[tuple(group.place[key] for key in ("model", "adapt", "input_px"))][2]
+        if group.coordinates.flag_limit == 4096:
+            loss = SKILLS[group.coordinates.model, group.coordinates.adapt, group.coordinates.input_px][2]
             assert figure5.rate(group, "post").mean == pytest.approx(-loss, abs=0.02)
             assert figure5.rate(group, "pre").mean == pytest.approx(-0.7 * loss, abs=0.02)
 
@@ -216,8 +222,8 @@ def test_what_cannot_be_drawn_says_what_to_do() -> None:
     for run in clean:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
-        del run.record["latency"], run.record["features"]
-    groups = group_by_seed([run for run in clean if run.about["input_px"] != 224])
+    clean = [restated(run, latency=None, features=None) for run in clean]
+    groups = group_by_seed([run for run in clean if run.coordinates.input_px != 224])
     for module, message in (
         (figure2, "no run has a card of latency"),
         (figure4, "no run was evaluated under blur: optics=blur"),
@@ -260,7 +266,7 @@ def test_one_command_makes_all_that_the_runs_allow(
 
 
 def test_cells_shown_are_of_their_class_and_of_many_specimens() -> None:
-    store = CellStore(next(Path(RESULTS[0].record["config"]["data"]["loading"]["store_dir"]).iterdir()))
+    store = CellStore(next(Path(RESULTS[0].record.settings.data.loading.store_dir).iterdir()))
     cells = figure_cells.pick(store, CLASSES[1])
     about = store.cells.iloc[cells]
     assert set(about["class"]) == {CLASSES[1]}
@@ -278,7 +284,7 @@ def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: 
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
     both = data_sets(group_by_seed([*sharp, *simulated(limits=(256,), seeds=(0,), skills=few, data="blurred")]))
-    monkeypatch.setattr(make_all, "makers", lambda _: {"figure_blur": figure_blur.draw})
+    monkeypatch.setattr(make_all, "scripts", lambda _: {"figure_blur": figure_blur})
     told = dict(make_all.make(both, "figures"))
     assert [file.name for file in told["figure_blur"]] == [
         f"figure_blur-blurred.{kind}" for kind in ("png", "pdf", "txt")
@@ -290,7 +296,7 @@ def test_seeds_pair_where_they_can() -> None:
     assert paired([(0, 1, 2), (2, 0)]) == [[0, 2], [1, 0]]
     assert paired([(0, 1), (5,)]) == [[0], [0]]
     one, other = (
-        next(g for g in GROUPS if g.place["model"] == m).estimate(CLEAN, macro_f1) for m in ("cnn", "customvit")
+        next(g for g in GROUPS if g.coordinates.model == m).estimate(CLEAN, macro_f1) for m in ("cnn", "customvit")
     )
     elsewhere = dataclasses.replace(other, seeds=(7, 8, 9))
     apart, unpaired = difference(one, other), difference(one, elsewhere)
@@ -308,16 +314,15 @@ def test_no_runs_is_an_error(tmp_path: Path) -> None:
 def test_every_model_has_a_look_of_its_own() -> None:
     names = list(models())
     styles = {name: model_style(name) for name in [*names, "gone"]}
-    assert len({(style["color"], style["marker"]) for style in styles.values()}) == len(names) + 1
+    assert len({(style.color, style.marker) for style in styles.values()}) == len(names) + 1
     scratch = [name for name, pretrained in models().items() if not pretrained]
-    assert len({styles[name]["color"] for name in scratch}) == len(scratch) == 8
+    assert len({styles[name].color for name in scratch}) == len(scratch) == 8
 
 
 @pytest.mark.parametrize(("adapt", "usual", "other"), [("scratch", 40, 64), ("linear_probe", 224, 56)])
 def test_another_input_side_is_hollow(adapt: str, usual: int, other: int) -> None:
-    place = {"model": "cnn", "adapt": adapt, "optics": "via 40 px"}
-    assert "fillstyle" not in group_style(place | {"input_px": usual})
-    assert group_style(place | {"input_px": other})["fillstyle"] == "none"
+    assert group_style(CurveCoordinates("d", "cnn", adapt, usual, "via 40 px")).fillstyle == "full"
+    assert group_style(CurveCoordinates("d", "cnn", adapt, other, "via 40 px")).fillstyle == "none"
 
 
 # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB
@@ -331,7 +336,7 @@ SEEN_BY = {
 @pytest.mark.parametrize("who", SEEN_BY)
 def test_colours_are_told_apart_by_colour_blind_readers(who: str) -> None:
     def seen(name: str) -> np.ndarray:
-        rgb = np.array(to_rgb(model_style(name)["color"]))
+        rgb = np.array(to_rgb(model_style(name).color))
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         linear = (np.array(SEEN_BY[who]) @ linear).clip(0, 1)
         return rgb2lab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
@@ -393,9 +398,7 @@ def test_figure4_and_figure5_compare_models_at_the_same_sigmas() -> None:
 
 def test_a_model_trained_on_blur_stands_beside_its_clean_twin() -> None:
     runs = simulated(limits=(4096,), skills={("cnn", "scratch", 40): SKILLS["cnn", "scratch", 40]})
-    trained = copy.deepcopy(runs)
-    for run in trained:
-        run.record["config"]["optics"]["train"] = [0.0, 3.2]
+    trained = [with_config(run, "optics", train=[0.0, 3.2]) for run in runs]
     caption = figure5.draw("d", group_by_seed([*runs, *trained])).figure
     labels = [text.get_text() for text in caption.axes[0].get_yticklabels()]
     assert sorted(labels) == ["cnn\nvia 40 px", "cnn\nvia 40 px, trained on post and pre 0 to 3.2"]
@@ -404,7 +407,9 @@ def test_a_model_trained_on_blur_stands_beside_its_clean_twin() -> None:
 def test_a_model_blurred_for_some_seeds_is_drawn_by_those_and_others_are_named() -> None:
     results = simulated(limits=(4096,))
     for run in results:
-        if (run.about["model"] == "cnn" and run.about["seed"] > 0) or run.about["model"] == "efficientnet_lite0":
+        if (
+            run.coordinates.model == "cnn" and run.coordinates.seed > 0
+        ) or run.coordinates.model == "efficientnet_lite0":
             for condition in list(run.confusions)[1:]:
                 del run.confusions[condition]
     for figure in (figure4, figure5, figure_blur):
@@ -466,3 +471,30 @@ def test_calibration_and_specimens_have_intervals_over_seeds() -> None:
     mean, low, high = mean_over_seeds([0.2])
     assert mean == 0.2
     assert np.isnan([low, high]).all()
+
+
+def test_runs_of_different_training_code_are_named() -> None:
+    groups = group_by_seed(RESULTS)
+    assert mixed_code_caption(groups) == ""
+    assert mixed_code_caption(group_by_seed([restated(run, training_code=None) for run in RESULTS])) == ""
+    other = {"number": 2, "fingerprint": "other"}
+    mixed = [restated(run, training_code=other) if run.run == "cnn-scratch-512-40-s1" else run for run in RESULTS]
+    words = " Runs of different training code: cnn at 512. These runs are not all of one training code."
+    assert mixed_code_caption(group_by_seed(mixed)) == words
+    for name in ("figure3", "figure_planner"):
+        assert words in FIGURES[name].draw("simulated", group_by_seed(mixed)).caption
+    at_4096 = [restated(run, training_code=other) if run.run.endswith("4096-56-s0") else run for run in RESULTS]
+    words = " Runs of different training code: dinov2_s, linear_probe, 56 px. These runs are not all of one training"
+    for name in set(FIGURES) - {
+        "figure_cells",
+        "figure_counts",
+        "figure_classes",
+        "figure_input_side",
+        "figure_confusion",
+    }:
+        caption = FIGURES[name].draw("simulated", group_by_seed(at_4096)).caption
+        assert (words if name not in ("figure3", "figure_planner") else words.replace("px.", "px at 4096.")) in caption
+    whole = [restated(run, training_code=None) if run.coordinates.model == "cnn" else run for run in RESULTS]
+    assert not any(group.mixed_code for group in group_by_seed(whole)), "runs without a number are one kind"
+    assert mixed_code_caption(group_by_seed(whole)) == " These runs are not all of one training code."
+    assert FIGURES["figure_confusion"].draw("simulated", groups).caption.endswith("; 3 seeds.")

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import blur_table
 import numpy as np
 import pytest
 import torch
 from conftest import config_of
 from stored import read_predictions, read_record, replace_record
 
+from cellpatch.analysis.blur import summarise_blur
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.results import read_results
 from cellpatch.config.assemble import assemble
@@ -322,9 +322,7 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
         labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
         scores = score_predictions(labels, probabilities[here], record["classes"], record["temperature"])
         assert metrics_row(ConditionScores(Condition(kind, sigma), scores)) == stored
-    told = blur_table.summarise(group_by_seed(read_results(tmp_path / "runs"))).set_index(["kind", "score", "what"])[
-        "value"
-    ]
+    told = summarise_blur(group_by_seed(read_results(tmp_path / "runs"))).set_index(["kind", "score", "what"])["value"]
     for (kind, sigma), row in by_condition[0].items():
         for score in ("accuracy", "macro_f1"):
             where = [("pre", score, "sigma 0"), ("post", score, "sigma 0")]

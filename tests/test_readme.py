@@ -2,22 +2,20 @@
 
 import re
 import shlex
-from typing import Any
 
 import pytest
-import torch
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.results import read_results
-from cellpatch.config.instantiate import build
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, models
-from cellpatch.config.validate import check
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.models.backbone import count_macs, count_parameters
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.coordinates import GroupCoordinates
 
 README = (ROOT / "README.md").read_text()
 
@@ -28,14 +26,13 @@ def test_every_model_has_its_row() -> None:
     told = {name: source for name, source, *_ in rows}
     counted = {}
     for name in models():
-        model = check(compose_config([f"model={name}"]))["model"]
-        with torch.device("meta"):  # a billion parameters need no memory to be counted
-            backbone = build(model["backbone"])
+        model = assemble(compose_config([f"model={name}"])).model
+        backbone = model.on_meta()  # a billion parameters need no memory to be counted
         macs = round(count_macs(backbone) / 1e6)
         counted[name] = (round(count_parameters(backbone) / 1e6, 2), macs, backbone.input_px)
-        assert ("weights" not in model) or model["weights"]["licence"] in told[name]
+        assert model.weights is None or model.weights.licence in told[name]
         of_timm = re.search(r"timm `(\w+)`", told[name])
-        assert of_timm is None or of_timm[1] == model["backbone"]["architecture"]
+        assert of_timm is None or of_timm[1] == model.arguments["architecture"]
     assert stated == counted
     assert {name for name, source in told.items() if "our choice" in source} == {"densenet", "convnext"}
 
@@ -85,18 +82,17 @@ def _kept(file: str) -> dict[str, dict[int | str, str]]:
     groups = group_by_seed(read_results(ROOT / "experiments" / "results" / file))
     kept: dict[str, dict[int | str, str]] = {}
     for group in groups:
-        name = labelled_in_readme(group.place)
+        name = labelled_in_readme(group.coordinates)
         row = kept.setdefault(name, {})
-        row[group.place["flag_limit"]] = format_ci(*group.estimate(CLEAN, macro_f1).summary())
-        if group.place["flag_limit"] == 1024:
-            row["s"] = f"{min(run.record['seconds']['train'] for run in group.runs):.0f}"
+        row[group.coordinates.flag_limit] = format_ci(*group.estimate(CLEAN, macro_f1).summary())
+        if group.coordinates.flag_limit == 1024:
+            row["s"] = f"{min(run.record.seconds.train for run in group.runs):.0f}"
         assert len(group.seeds) == 3, name
     return kept
 
 
-def labelled_in_readme(place: dict[str, Any]) -> str:
-    model, adapt, side = (place[axis] for axis in ("model", "adapt", "input_px"))
-    return model if adapt == "scratch" else f"{model}, {adapt}, {side} px"
+def labelled_in_readme(run: GroupCoordinates) -> str:
+    return run.model if run.from_scratch else f"{run.model}, {run.adapt}, {run.input_px} px"
 
 
 @pytest.mark.parametrize(

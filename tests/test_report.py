@@ -13,11 +13,12 @@ import report
 from conftest import ROOT, config_of
 from playwright.sync_api import Browser, Page, sync_playwright
 from recommend import recommend
-from simulated import CLASSES, OTHER_WAY, SKILLS, simulated
+from simulated import CLASSES, OTHER_WAY, SKILLS, restated, simulated
 
 from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.results import pack
+from cellpatch.figures.tables import write_tables
 from cellpatch.optics.conditions import Condition
 from cellpatch.sweeps.train import train
 
@@ -94,11 +95,11 @@ def test_classes_without_a_test_cell_are_named() -> None:
 
 
 def test_what_the_runs_cannot_say_is_said() -> None:
-    results = [run for run in simulated(limits=(256,), seeds=(0,), specimens=4) if run.about["adapt"] == "scratch"]
+    results = [run for run in simulated(limits=(256,), seeds=(0,), specimens=4) if run.coordinates.adapt == "scratch"]
     for run in results:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
-        run.record.pop("latency")
+    results = [restated(run, latency=None) for run in results]
     text = " ".join(recommend(group_by_seed(results)))
     assert "Nothing is said of slides out of focus" in text
     assert "with one seed: how much another would differ is not in their intervals" in text
@@ -117,7 +118,9 @@ def test_a_lone_model_is_ahead_of_none_and_one_limit_is_not_every_limit() -> Non
         "at 4096, the only limit that both have" in recommend(group_by_seed(simulated(limits=(4096,), skills=both)))[1]
     )
     more = [
-        run for run in simulated(skills=both) if run.about["model"] != "customvit" or run.about["flag_limit"] > 1000
+        run
+        for run in simulated(skills=both)
+        if run.coordinates.model != "customvit" or run.coordinates.flag_limit > 1000
     ]
     assert "at 1024 and 4096, the only limits that both have" in recommend(group_by_seed(more))[1]
 
@@ -146,7 +149,7 @@ def test_below_a_limit_is_said_only_where_the_lead_is_sure() -> None:
 def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
     results = simulated(limits=(4096,))
     for run in results:
-        if run.about["model"] != "cnn":
+        if run.coordinates.model != "cnn":
             for kind in ("pre", "post"):
                 del run.confusions[Condition(kind, 3.2)]
     [told] = [text for text in recommend(group_by_seed(results)) if text.startswith("Out of focus")]
@@ -155,16 +158,20 @@ def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
 
 def test_a_page_is_written_whatever_cards_and_names_there_are(tmp_path: Path) -> None:
     results = simulated(limits=(256, 1024), data="../a b/c")
-    for run in results:
-        run.record["classes"][0] = r"CD8$^+$ $\x$"
-        run.record["latency"]["hardware"]["threads"] = 7 if run.about["model"] == "customvit" else 1
+    for i, run in enumerate(results):
+        card, threads = run.stored["latency"], 7 if run.coordinates.model == "customvit" else 1
+        card = card | {"hardware": card["hardware"] | {"threads": threads}}
+        results[i] = restated(run, classes=[r"CD8$^+$ $\x$", *CLASSES[1:]], latency=card)
     pack(results, tmp_path / "runs.parquet")
     page = tmp_path / "page" / "report.html"
     report.build(tmp_path / "runs.parquet", page)
     text = page.read_text()
     assert "Of milliseconds nothing is said: cards of latency are of different machines" in text
     assert r"CD8$^+$ $\x$" in text
-    assert compare_table.write("../a b/c", group_by_seed(results), tmp_path / "tables")[0].parent == tmp_path / "tables"
+    assert (
+        write_tables(compare_table.tables(group_by_seed(results)), "../a b/c", tmp_path / "tables")[0].parent
+        == tmp_path / "tables"
+    )
 
 
 def test_links_lead_from_the_page_to_the_records(tmp_path: Path) -> None:
@@ -200,7 +207,7 @@ def test_cells_and_worst_errors_are_shown_where_the_crops_are(
 
 def test_the_command_writes_one_page_and_names_it(tmp_path: Path) -> None:
     pack(simulated(limits=(256, 1024)), tmp_path / "runs.parquet")
-    command = [sys.executable, str(ROOT / "experiments" / "report.py"), "runs.parquet"]
+    command = [sys.executable, str(ROOT / "experiments" / "report" / "report.py"), "runs.parquet"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["report.html"]

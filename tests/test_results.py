@@ -2,30 +2,35 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import config_of, start_python
+from conftest import ROOT, config_of, start_python
 from stored import read_record
 
 from cellpatch.analysis.results import RunResult, pack, read_results
 from cellpatch.metrics import scores
 from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.runs.record import parse_record
 from cellpatch.sweeps.train import train
 
 
 def _result(run: str, root: str = "/home/someone/cells") -> RunResult:
     rng = np.random.default_rng(len(run))
+    loading = {"store_dir": "/home/someone/stores"}
     config = {"data": {"name": "d", "root": root, "split": {"test": 0.2}, "files": [root, "points.csv"]}, "seed": 1}
+    config["data"] |= {"loading": loading}
     config |= {"model": {"name": "cnn", "backbone": {"input_px": 40}}, "adapt": {"name": "scratch"}, "flag_limit": 8}
     config |= {"optics": {"via_px": None, "resize": "area", "train": [0.4, 1.6], "unit": "um", "train_kind": ["pre"]}}
-    record = {"config": config, "classes": ["a", "b", "c"], "data": {"fingerprint": "f"}}
-    record |= {"counts": {"train": {"a": 8, "b": 7}}}
+    stored = {"run": run, "identity": "i", "cellpatch": "0", "weights": None, "temperature": 1.0, "metrics": []}
+    stored |= {"config": config, "classes": ["a", "b", "c"], "seconds": {"train": 1.0}}
+    stored |= {"data": {"fingerprint": "f", "source": {"synthetic": False}}, "counts": {"train": {"a": 8, "b": 7}}}
     counts = {condition: rng.integers(0, 3, (4, 3, 3)) for condition in (CLEAN, Condition("pre", 1.6))}
-    return RunResult(run, record, ("s1", "s2", "s3", "s4"), counts)
+    return RunResult(run, parse_record(stored, run), ("s1", "s2", "s3", "s4"), counts, stored)
 
 
 def test_packed_and_read_again(tmp_path: Path) -> None:
@@ -33,16 +38,17 @@ def test_packed_and_read_again(tmp_path: Path) -> None:
     results = [_result("one"), _result("other one")]
     pack(results, file)
     for before, after in zip(results, read_results(file), strict=True):
-        assert (after.run, after.specimens, after.about, after.cells) == (
+        assert (after.run, after.specimens, after.coordinates, after.n_train, after.test_set_key) == (
             before.run,
             before.specimens,
-            before.about,
-            before.cells,
+            before.coordinates,
+            before.n_train,
+            before.test_set_key,
         )
         assert list(after.confusions) == list(before.confusions)
         for condition, counts in before.confusions.items():
             np.testing.assert_array_equal(after.confusions[condition], counts)
-    assert results[0].about == {
+    assert asdict(results[0].coordinates) | {"n_train": results[0].n_train} == {
         "data": "d", "model": "cnn", "adapt": "scratch", "input_px": 40, "flag_limit": 8, "seed": 1, "n_train": 15,
         "optics": "straight, area, trained on pre 0.4 to 1.6 um",
     }  # fmt: skip
@@ -51,8 +57,17 @@ def test_packed_and_read_again(tmp_path: Path) -> None:
 def test_folders_of_a_machine_stay_there(tmp_path: Path) -> None:
     pack([_result("one")], tmp_path / "results.parquet")
     [result] = read_results(tmp_path / "results.parquet")
-    assert result.record["config"]["data"]["root"] == "cells"
-    assert result.record["config"]["data"]["files"] == ["cells", "points.csv"]
+    for config in (result.stored["config"], result.record.settings.config):
+        assert config["data"]["root"] == "cells"
+        assert config["data"]["files"] == ["cells", "points.csv"]
+    assert result.record.settings.data.loading.store_dir == "stores"
+
+
+def test_packed_twice_is_packed_once(tmp_path: Path) -> None:
+    """A file of another version comes out as it is: its records are written again, not translated."""
+    kept = ROOT / "experiments" / "results" / "synthetic.parquet"
+    pack(read_results(kept), tmp_path / "again.parquet")
+    assert pq.read_table(tmp_path / "again.parquet").equals(pq.read_table(kept))
 
 
 def test_other_files_and_altered_records_are_refused(tmp_path: Path) -> None:
@@ -72,7 +87,7 @@ def test_other_files_and_altered_records_are_refused(tmp_path: Path) -> None:
     table = pq.read_table(file)
     record = json.loads(table["record"][0].as_py()) | {"classes": ["x", "y", "z"]}
     pq.write_table(table.set_column(1, "record", pa.array([json.dumps(record)])), file)
-    with pytest.raises(ValueError, match="the record of one is not as this version wrote it"):
+    with pytest.raises(ValueError, match="the record of one is not as it was written"):
         read_results(file)
 
 

@@ -12,13 +12,15 @@ import pandas as pd
 import pytest
 import recipes
 import scaling_table
-from simulated import OTHER_WAY, SKILLS, simulated
+from simulated import OTHER_WAY, SKILLS, restated, simulated
 
+from cellpatch.analysis.blur import blur_leads, summarise_blur
+from cellpatch.analysis.comparison import compare_with_best
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.config.schema import compose_config
-from cellpatch.figures.tables import write_table
+from cellpatch.figures.tables import MIXED_CODE, write_table, write_tables
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 
@@ -37,31 +39,33 @@ def test_crossings_are_of_scratch_against_pretrained() -> None:
         for model, both in scores.items()
         for limit, score in zip((8, 16), both, strict=True)
     ]
-    summary = pd.DataFrame(rows, columns=[*models_table.BY, "macro_f1"])
-    assert models_table.crossings(summary) == ["cnn overtakes vit, knn (40 px) between 8 and 16"]
+    summary = pd.DataFrame(rows, columns=[*models_table.KEYS, "macro_f1"])
+    assert models_table.mean_crossings(summary) == ["cnn overtakes vit, knn (40 px) between 8 and 16"]
 
 
 def test_the_table_of_results_has_intervals_over_specimens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = [run for run in simulated(limits=(256, 4096)) if run.about["model"] in ("customvit", "dinov2_s")]
+    results = [run for run in simulated(limits=(256, 4096)) if run.coordinates.model in ("customvit", "dinov2_s")]
     pack(results, tmp_path / "runs.parquet")
     groups = group_by_seed(read_results(tmp_path / "runs.parquet"))
-    files = models_table.write("simulated", groups, tmp_path / "tables")
+    files = write_tables(models_table.tables(groups), "simulated", tmp_path / "tables")
     assert [file.name for file in files] == [f"models-simulated.{kind}" for kind in ("csv", "md", "tex")]
     assert "customvit overtakes dinov2_s, linear_probe (56 px) between 256 and 4096" in capsys.readouterr().out
     [row] = pd.read_csv(files[0]).query("model == 'customvit' and flag_limit == 4096").to_dict("records")
-    scores = [run.record["metrics"][0]["macro_f1"] for run in results if run.run.startswith("customvit-scratch-4096")]
+    scores = [run.record.metrics[0].scores.macro_f1 for run in results if run.run.startswith("customvit-scratch-4096")]
     assert row["macro_f1"] == pytest.approx(np.mean(scores))
     assert row["low"] < min(scores) < max(scores) < row["high"], "over specimens too"
     assert row["sd_seeds"] == pytest.approx(np.std(scores, ddof=1))
     assert row["low"] < row["macro_f1"] - 1.9 * row["sd_specimens"] < scores[0]
     assert (row["seeds"], row["n_train"]) == (3, 8592)
-    models_table.write("simulated", groups, tmp_path / "again")
+    write_tables(models_table.tables(groups), "simulated", tmp_path / "again")
     assert files[0].read_text() == (tmp_path / "again" / files[0].name).read_text()
 
 
-@pytest.mark.parametrize("name", make_all.makers("tables"))
+@pytest.mark.parametrize("name", make_all.scripts("tables"))
 def test_each_table_says_what_it_is_of(name: str, tmp_path: Path) -> None:
-    pages = [file for file in make_all.makers("tables")[name]("sim", GROUPS, tmp_path) if file.suffix == ".md"]
+    tables = make_all.scripts("tables")[name].tables(GROUPS)
+    assert {table.caption for table in tables} == set(make_all.scripts("tables")[name].CAPTIONS)
+    pages = [file for file in write_tables(tables, "sim", tmp_path) if file.suffix == ".md"]
     assert pages
     for page in pages:
         assert "1835 synthetic test cells of 30 specimens" in page.read_text()
@@ -86,7 +90,7 @@ def test_latex_and_markdown_keep_a_name_as_it_is(tmp_path: Path) -> None:
 
 def test_the_best_is_compared_with_each_other_model() -> None:
     groups = group_by_seed(simulated(limits=(4096,)))
-    table = compare_table.summarise(groups).set_index("model")
+    table = compare_with_best(groups).set_index("model")
     assert set(table["best"]) == {"customvit"}
     assert list(table["behind"]) == sorted(table["behind"])
     scores = {label: group.estimate(CLEAN, macro_f1).mean for label, group in by_label(groups, groups).items()}
@@ -95,16 +99,16 @@ def test_the_best_is_compared_with_each_other_model() -> None:
         assert 0 < row["low"] < row["behind"] < row["high"]
         assert row["p"] <= row["p_holm"] < 0.01
     same = {(model, "scratch", 40): (0.2, 0.2, 0.1) for model in ("cnn", "resnet")}
-    [row] = compare_table.summarise(group_by_seed(simulated(limits=(256,), skills=same))).to_dict("records")
+    [row] = compare_with_best(group_by_seed(simulated(limits=(256,), skills=same))).to_dict("records")
     assert row["low"] < 0 < row["high"]
     assert row["p_holm"] > 0.05
     with pytest.raises(ValueError, match="two models at the same flag_limit"):
-        compare_table.summarise(groups[:1])
+        compare_with_best(groups[:1])
 
 
 def test_fits_and_crossings_are_those_of_the_simulation() -> None:
     groups = group_by_seed(simulated())
-    fits = scaling_table.fits(groups).set_index("model")
+    fits = scaling_table.power_laws(groups).set_index("model")
     row = fits.loc["customvit"]
     for name, true in (("floor", 0.05), ("gain", 0.60), ("exponent", 0.5)):
         assert row[f"{name}_low"] <= true <= row[f"{name}_high"], name
@@ -115,7 +119,7 @@ def test_fits_and_crossings_are_those_of_the_simulation() -> None:
         true = 256 * ((0.60 - gain) / (floor - 0.05)) ** 2
         assert row["ahead in the end"] == "customvit"
         assert row["low"] < true < row["high"]
-    assert [scaling_table.in_words(limit) for limit in (0, 300.4, np.inf)] == ["always", "300", "never"]
+    assert [scaling_table.format_limit(limit) for limit in (0, 300.4, np.inf)] == ["always", "300", "never"]
 
 
 def test_a_pretrained_model_may_be_the_one_that_overtakes() -> None:
@@ -127,19 +131,19 @@ def test_a_pretrained_model_may_be_the_one_that_overtakes() -> None:
 
 def test_blur_table_has_slopes_and_ends_of_leads() -> None:
     groups = group_by_seed(simulated(limits=(4096,)))
-    table = blur_table.summarise(groups).set_index(["model", "input_px", "kind", "score", "what"])
+    table = summarise_blur(groups).set_index(["model", "input_px", "kind", "score", "what"])
     row = table.loc[("customvit", 40, "post", "accuracy", "slope")]
     assert row["low"] <= row["value"] <= row["high"]
     assert row["value"] == pytest.approx(-SKILLS["customvit", "scratch", 40][2], abs=0.02)
     clean = table.loc[("customvit", 40, "post", "accuracy", "sigma 0"), "value"]
     relative = table.loc[("customvit", 40, "post", "accuracy", "relative slope"), "value"]
     assert relative == pytest.approx(row["value"] / clean, rel=0.05)
-    leads = blur_table.leads(groups, groups).set_index(["kind", "score", "ahead", "behind"])
+    leads = blur_leads(groups, groups).set_index(["kind", "score", "ahead", "behind"])
     row = leads.loc[("post", "accuracy", "customvit", "cnn")]
     true = 2 ** ((0.15 - 0.05 + (0.45 - 0.60) / 4) / 0.05) - 1  # where 0.05 per doubling has eaten the lead
     assert row["low"] < true < row["high"]
     assert (leads["ends"] > 0).all()
-    shown = blur_table.shown(blur_table.summarise(groups))
+    shown = blur_table.shown_scores(summarise_blur(groups))
     assert len(shown) == 5 * 2 * 2
     assert shown["slope"].str.contains(" to ").all()
 
@@ -150,14 +154,14 @@ def test_a_lead_is_told_of_the_sigmas_that_both_have() -> None:
         if condition.sigma in (0.4, 1.6):
             del results[0].confusions[condition]
     groups = group_by_seed(results)
-    assert len(blur_table.leads(groups, groups)) == 4
+    assert len(blur_leads(groups, groups)) == 4
     for condition in list(results[0].confusions)[1:]:
         del results[0].confusions[condition]
-    assert blur_table.leads(group_by_seed(results), group_by_seed(results)).empty
+    assert blur_leads(group_by_seed(results), group_by_seed(results)).empty
 
 
 def test_a_single_specimen_has_no_interval() -> None:
-    summary = blur_table.summarise(group_by_seed(simulated(limits=(256,), seeds=(0,), specimens=1)))
+    summary = summarise_blur(group_by_seed(simulated(limits=(256,), seeds=(0,), specimens=1)))
     assert summary[["low", "high"]].isna().all(axis=None)
     assert summary.loc[summary["what"] != "relative slope", "value"].notna().all()
 
@@ -168,7 +172,7 @@ def test_blur_table_needs_blur() -> None:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
     with pytest.raises(ValueError, match="no run was evaluated under blur"):
-        blur_table.write("simulated", group_by_seed(results))
+        blur_table.tables(group_by_seed(results))
 
 
 def test_no_model_gets_more_search_than_another() -> None:
@@ -211,17 +215,30 @@ def test_accuracy_and_cost_join_by_run() -> None:
     table = latency_table.summarise(results)
     assert len(table) == len(results)
     row = table.iloc[0]
-    assert row["macro_f1"] == pytest.approx(results[0].record["metrics"][0]["macro_f1"])
+    assert row["macro_f1"] == pytest.approx(results[0].record.metrics[0].scores.macro_f1)
     assert row[["eager_1_ms", "eager_best_ms", "eager_best_batch"]].tolist() == pytest.approx([2.5, 2.5 / 3, 64])
     shown = latency_table.shown(table).iloc[0]
     assert shown["eager, batch 1, ms"] == "2.5 (2.22 to 2.86)"
     assert shown["eager, best batch, ms"] == "0.833 (0.741 to 0.952) at 64"
-    del results[0].record["latency"]
+    results[0] = restated(results[0], latency=None)
     assert len(latency_table.summarise(results)) == len(results) - 1
-    results[1].record["latency"]["device"] = "cuda"
+    results[1] = restated(results[1], latency=results[1].stored["latency"] | {"device": "cuda"})
     with pytest.raises(ValueError, match="are of different machines or threads"):
         latency_table.summarise(results)
-    for run in results[1:]:
-        del run.record["latency"]
+    results = [restated(run, latency=None) for run in results]
     with pytest.raises(ValueError, match="no run has a card of latency: python -m cellpatch.latency"):
         latency_table.summarise(results)
+
+
+def test_tables_of_groups_mark_mixed_training_code() -> None:
+    results = simulated(limits=(256,), seeds=(0, 1))
+    other = {"number": 2, "fingerprint": "other"}
+    mixed = [restated(run, training_code=other) if run.run == "cnn-scratch-256-40-s1" else run for run in results]
+    for script in (models_table, compare_table, blur_table):
+        same, marked = (script.tables(group_by_seed(runs))[0] for runs in (results, mixed))
+        assert MIXED_CODE not in same.shown
+        assert MIXED_CODE not in same.numbers
+        for frame in (marked.shown, marked.numbers):
+            assert set(frame.loc[frame["model"] == "cnn", MIXED_CODE]) == {"yes"}
+            assert set(frame.loc[frame["model"] != "cnn", MIXED_CODE]) == {"no"}
+        assert "Runs of different training code: cnn." in marked.notes[0]

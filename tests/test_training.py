@@ -233,6 +233,7 @@ def test_a_failed_run_leaves_its_stack_alone(tmp_path: Path, folder_of_squares: 
 # What these short runs gave when they were written down (torch 2 on a CPU, one thread or two): train and validation loss of each
 # epoch. Sums in another order move the last digits; anything more is a change of what training does. Those without
 # augmentation have stood since before it drew its numbers in another order.
+GOLDEN_OF = 1  # the TRAINING_CODE that these are of
 GOLDEN = {
     ("cnn", "device"): [[1.0986, 1.1075], [0.9592, 1.0858], [0.7716, 1.0739]],
     ("cnn", "none"): [[1.0991, 1.1084], [0.8861, 1.0715], [0.7063, 1.0391]],

@@ -1,94 +1,126 @@
 """Learning curves: the groups of a model over flag_limit, and where two of them cross."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cellpatch.analysis.bootstrap import interval
 from cellpatch.analysis.estimates import Estimate, difference
-from cellpatch.analysis.groups import GROUP_KEYS, SeedGroup
+from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.scaling import overtakes_at
 from cellpatch.metrics.scores import Score, macro_f1
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.coordinates import CurveCoordinates
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The groups of one model, adapt and input side on one data set, by rising flag_limit."""
+    """The groups that differ in their flag_limit alone, by rising flag_limit."""
 
-    place: dict[str, Any]
+    coordinates: CurveCoordinates
     groups: tuple[SeedGroup, ...]
 
     @property
     def limits(self) -> list[int]:
-        return [group.place["flag_limit"] for group in self.groups]
+        return [group.coordinates.flag_limit for group in self.groups]
 
     def estimates(self, limits: Sequence[int], score: Score) -> list[Estimate]:
-        """Of clean cells, at these limits."""
+        """The score on clean cells at these limits."""
         return [self.groups[self.limits.index(limit)].estimate(CLEAN, score) for limit in limits]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The flag_limit from which on a curve stays ahead, and the ends of its 95 % interval.
+
+    0 is ahead at each limit that both curves have, infinity is not ahead at the largest.
+    """
+
+    limit: float
+    low: float
+    high: float
 
 
 def learning_curves(groups: Sequence[SeedGroup]) -> list[LearningCurve]:
     """Groups joined over flag_limit."""
-    joined: dict[tuple[Any, ...], list[SeedGroup]] = {}
+    joined: dict[CurveCoordinates, list[SeedGroup]] = {}
     for group in groups:
-        joined.setdefault(tuple(group.place[axis] for axis in GROUP_KEYS[:-1]), []).append(group)
-    return [LearningCurve(dict(zip(GROUP_KEYS[:-1], place, strict=True)), tuple(of)) for place, of in joined.items()]
+        joined.setdefault(group.coordinates.curve, []).append(group)
+    return [LearningCurve(coordinates, tuple(of_curve)) for coordinates, of_curve in joined.items()]
+
+
+def split_by_adaptation(
+    curves: Mapping[str, LearningCurve],
+) -> tuple[dict[str, LearningCurve], dict[str, LearningCurve]]:
+    """Curves of models trained from scratch, and of pretrained ones."""
+    scratch = {label: curve for label, curve in curves.items() if curve.coordinates.from_scratch}
+    pretrained = {label: curve for label, curve in curves.items() if not curve.coordinates.from_scratch}
+    return scratch, pretrained
 
 
 def within_classes(curve: LearningCurve) -> LearningCurve:
-    """Without limits that no class has the training cells for: there annotations do not grow as the limit does."""
-    whole = [each for each in curve.groups if max(_training(each).values()) >= each.place["flag_limit"]]
-    return LearningCurve(curve.place, tuple(whole))
+    """The curve without limits that no class has the training cells for: annotations stop growing with the limit."""
+    kept = [
+        group
+        for group in curve.groups
+        if max(group.runs[0].record.counts["train"].values()) >= group.coordinates.flag_limit
+    ]
+    return LearningCurve(curve.coordinates, tuple(kept))
 
 
-def _training(group: SeedGroup) -> dict[str, int]:
-    counts: dict[str, int] = group.runs[0].record["counts"]["train"]
-    return counts
+def shared_limits(first: LearningCurve, second: LearningCurve) -> list[int]:
+    """The limits that both curves have, rising."""
+    return sorted(set(first.limits) & set(second.limits))
 
 
 def format_limit_range(limits: Sequence[int], low: float, high: float) -> str:
-    """The ends of a crossing's interval between limits that both have: beyond them nothing is known."""
+    """The interval of a crossing in words; `limits` are shared by both curves, beyond them nothing is known."""
     first = f"{limits[0]} or fewer" if low == 0 else f"{low:.0f}"
     return f"{first} to {f'more than {limits[-1]}' if np.isinf(high) else f'{high:.0f}'}"
 
 
-def crossing_of_leader(
-    one: LearningCurve, other: LearningCurve, score: Score
-) -> tuple[bool, tuple[float, float, float]]:
-    """Whether `one` is ahead at the largest limit that both have, and the crossing from which on the one ahead is so.
+def crossing_of_leader(first: LearningCurve, second: LearningCurve, score: Score) -> tuple[bool, Crossing]:
+    """Whether `first` is ahead at the largest limit that both have, and from where on the curve ahead is so.
 
     Raises ValueError as `crossing_limit` does.
     """
-    found = crossing_limit(one, other, score)
-    return (True, found) if np.isfinite(found[0]) else (False, crossing_limit(other, one, score))
+    crossing = crossing_limit(first, second, score)
+    return (True, crossing) if np.isfinite(crossing.limit) else (False, crossing_limit(second, first, score))
 
 
-def crossing_limit(small: LearningCurve, large: LearningCurve, score: Score) -> tuple[float, float, float]:
-    """The flag_limit from which on `small` stays ahead of `large`, and its 95 % interval.
+def crossing_limit(ahead: LearningCurve, behind: LearningCurve, score: Score) -> Crossing:
+    """The flag_limit from which on `ahead` stays ahead of `behind`.
 
-    0 is ahead at each limit that both have, infinity is not ahead at the largest. Raises ValueError if they share no
-    two limits or other test cells.
+    Raises ValueError if they share no two limits or have different test cells.
     """
-    shared = [limit for limit in small.limits if limit in large.limits]
-    if len(shared) < 2 or small.groups[0].runs[0].cells != large.groups[0].runs[0].cells:
-        raise ValueError(f"a crossing needs two limits on the same test cells, but got {small.place}, {large.place}")
-    pairs = zip(small.estimates(shared, score), large.estimates(shared, score), strict=True)
-    ahead = [difference(one, other) for one, other in pairs]
-    means = np.array([apart.mean for apart in ahead])
-    draws = np.stack([apart.bootstrap_samples() for apart in ahead], axis=1)
+    shared = [limit for limit in ahead.limits if limit in behind.limits]
+    if len(shared) < 2 or ahead.groups[0].runs[0].test_set_key != behind.groups[0].runs[0].test_set_key:
+        raise ValueError(
+            f"a crossing needs two limits on the same test cells, but got {ahead.coordinates}, {behind.coordinates}"
+        )
+    pairs = zip(ahead.estimates(shared, score), behind.estimates(shared, score), strict=True)
+    leads = [difference(a, b) for a, b in pairs]
+    draws = np.stack([lead.bootstrap_samples() for lead in leads], axis=1)
     low, high = interval(overtakes_at(shared, draws))
-    return float(overtakes_at(shared, means)), low, high
+    return Crossing(float(overtakes_at(shared, np.array([lead.mean for lead in leads]))), low, high)
 
 
-def best_of_both(found: dict[str, LearningCurve]) -> dict[str, LearningCurve]:
+def leader(curves: Mapping[str, LearningCurve], limit: int) -> tuple[str, Estimate]:
+    """The label and macro-F1 of the best of these curves at a limit; raises ValueError if none was run there."""
+    scores = {label: curve.estimates([limit], macro_f1)[0] for label, curve in curves.items() if limit in curve.limits}
+    return max(scores.items(), key=lambda item: item[1].mean)
+
+
+def best_of_both(curves: Mapping[str, LearningCurve]) -> dict[str, LearningCurve]:
     """The best curve from scratch and the best pretrained one, each by macro-F1 at its largest limit."""
     leaders = {}
-    for scratch in (True, False):
-        kind = {label: curve for label, curve in found.items() if (curve.place["adapt"] == "scratch") == scratch}
-        if kind:
-            top = max(kind, key=lambda label: kind[label].estimates(kind[label].limits[-1:], macro_f1)[0].mean)
-            leaders[top] = kind[top]
+    for candidates in split_by_adaptation(curves):
+        if candidates:
+            best = max(candidates, key=lambda label: _final_score(candidates[label]))
+            leaders[best] = candidates[best]
     return leaders
+
+
+def _final_score(curve: LearningCurve) -> float:
+    return curve.estimates(curve.limits[-1:], macro_f1)[0].mean

@@ -1,29 +1,36 @@
-"""What groups and curves are called."""
+"""Labels of groups and curves: what figures and tables call them."""
 
 from collections.abc import Sequence
 from typing import TypeVar
 
 from cellpatch.analysis.curves import LearningCurve
 from cellpatch.analysis.groups import SeedGroup
+from cellpatch.runs.coordinates import CurveCoordinates
 
 Labelled = TypeVar("Labelled", SeedGroup, LearningCurve)
 
 
-def by_label(found: Sequence[Labelled], groups: Sequence[SeedGroup]) -> dict[str, Labelled]:
-    """Groups of one limit, or curves, by what they are called.
+def by_label(items: Sequence[Labelled], groups: Sequence[SeedGroup]) -> dict[str, Labelled]:
+    """Groups of one limit, or curves, by their labels.
 
-    Model, way of adapting if there is one, input side and optics if the model has several among `groups`: with all of a
-    data set, one thing has one name in all figures.
+    A label is the model, the adaptation if there is one, and input side and optics if the model has several among
+    `groups`. With all groups of a data set, one thing has one label in all figures.
     """
-    several: dict[tuple[str, str], set[object]] = {}
+    labels = label_curves([item.coordinates for item in items], groups)
+    return dict(zip(labels, items, strict=True))
+
+
+def label_curves(curves: Sequence[CurveCoordinates], groups: Sequence[SeedGroup]) -> list[str]:
+    """The label of each curve, as for `by_label`."""
+    sides: dict[str, set[int]] = {}
+    optics: dict[str, set[str]] = {}
     for group in groups:
-        for axis in ("input_px", "optics"):
-            several.setdefault((group.place["model"], axis), set()).add(group.place[axis])
-    names = {}
-    for each in found:
-        model, adapt, side, optics = (each.place[axis] for axis in ("model", "adapt", "input_px", "optics"))
-        words = [model] if adapt == "scratch" else [model, adapt]
-        words += [f"{side} px"] if len(several[model, "input_px"]) > 1 else []
-        words += [optics] if len(several[model, "optics"]) > 1 else []
-        names[", ".join(words)] = each
-    return names
+        sides.setdefault(group.coordinates.model, set()).add(group.coordinates.input_px)
+        optics.setdefault(group.coordinates.model, set()).add(group.coordinates.optics)
+    labels = []
+    for at in curves:
+        words = [at.model] if at.from_scratch else [at.model, at.adapt]
+        words += [f"{at.input_px} px"] if len(sides[at.model]) > 1 else []
+        words += [at.optics] if len(optics[at.model]) > 1 else []
+        labels.append(", ".join(words))
+    return labels

@@ -1,14 +1,26 @@
-"""Latency cards of groups."""
+"""Latency cards of groups: what one cell costs, and which models offer the most for it."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import NamedTuple
 
 from cellpatch.analysis.groups import SeedGroup
+from cellpatch.runs.cards import LatencyCard
+
+NO_LATENCY_CARDS = "no run has a card of latency: python -m cellpatch.latency RUNS/* writes them"
 
 
-def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Names of the points (cost, score) that no other one beats in one and equals in the other, by rising cost."""
+class Milliseconds(NamedTuple):
+    """Milliseconds per cell: the median and both quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names on the Pareto front of points (cost, score), by rising cost: no point has more score for as little cost."""
     front: list[str] = []
     for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
         if not front or points[name][1] > points[front[-1]][1]:
@@ -16,37 +28,27 @@ def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-def milliseconds(
-    chosen: Mapping[str, SeedGroup], groups: Sequence[SeedGroup]
-) -> tuple[dict[str, tuple[float, float, float]], str]:
-    """Eager milliseconds of one cell at a time, median and quartiles, and on what machine.
+def milliseconds(chosen: Mapping[str, SeedGroup], groups: Sequence[SeedGroup]) -> tuple[dict[str, Milliseconds], str]:
+    """Eager milliseconds of one cell at a time, by label, and the machine in words.
 
-    Of those of which a run at any limit has a card.
-
-    Raises ValueError if the cards are of different hardware or threads.
+    Covers the chosen groups of whose learning curve, at any limit of `groups`, a run has a card. Raises ValueError if
+    the cards are of different hardware or threads.
     """
-    same = ("model", "adapt", "input_px", "optics")
-    cards: dict[str, Mapping[str, Any]] = {}
+    cards: dict[str, LatencyCard] = {}
     for label, group in chosen.items():
-        runs = [run for each in groups if all(each.place[key] == group.place[key] for key in same) for run in each.runs]
-        of_runs = [run.record["latency"] for run in runs if "eager" in run.record.get("latency", {}).get("engines", {})]
-        cards |= {label: of_runs[0]} if of_runs else {}
+        of_curve = [each for each in groups if each.coordinates.curve == group.coordinates.curve]
+        latencies = [run.record.latency for each in of_curve for run in each.runs]
+        timed = [card for card in latencies if card is not None and "eager" in card.engines]
+        if timed:
+            cards[label] = timed[0]
     require_one_machine(cards.values())
-    firsts = {label: card["engines"]["eager"][0] for label, card in cards.items()}
-    known = {label: (row["ms"], row["low"], row["high"]) for label, row in firsts.items()}
-    return known, format_hardware(next(iter(cards.values()))["hardware"]) if cards else ""
+    first_batches = {label: card.engines["eager"][0] for label, card in cards.items()}
+    costs = {label: Milliseconds(batch.ms, batch.low, batch.high) for label, batch in first_batches.items()}
+    return costs, str(next(iter(cards.values())).hardware) if cards else ""
 
 
-def format_hardware(hardware: Mapping[str, Any]) -> str:
-    threads = hardware["threads"]
-    return f"{hardware['gpu'] or hardware['processor']}, {threads} thread{'s' * (threads > 1)}"
-
-
-NO_LATENCY_CARDS = "no run has a card of latency: python -m cellpatch.latency RUNS/* writes them"
-
-
-def require_one_machine(cards: Iterable[Mapping[str, Any]]) -> None:
-    """Raises ValueError if cards of latency are of different hardware or threads."""
-    machines = {json.dumps([card["hardware"], card["device"]], sort_keys=True) for card in cards}
+def require_one_machine(cards: Iterable[LatencyCard]) -> None:
+    """Raise ValueError if latency cards are of different hardware or threads."""
+    machines = {json.dumps([asdict(card.hardware), card.device], sort_keys=True) for card in cards}
     if len(machines) > 1:
         raise ValueError(f"cards of latency are of different machines or threads: {sorted(machines)}")

@@ -1,63 +1,74 @@
 """What figures and tables read: each run's record, and its test cells counted by specimen, class and prediction.
 
-python -m cellpatch.results RUNS_DIR FILE.parquet     packs a runs directory into one small file
+`python -m cellpatch.results RUNS_DIR FILE.parquet` packs a runs directory into one small file.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from json import dumps
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
+from pydantic import JsonValue
 
 from cellpatch.metrics.scores import confusions_by_specimen
 from cellpatch.optics.conditions import CLEAN, Condition
-from cellpatch.runs.coordinates import grid_coordinates
-from cellpatch.runs.record import predictions_by_condition, read_record, seal, unseal
+from cellpatch.runs.coordinates import RunCoordinates
+from cellpatch.runs.record import Record, parse_record, seal, unseal
+from cellpatch.runs.stored_run import StoredRun, finished_runs
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.json_types import Json
 
 Confusions = Int[np.ndarray, "specimens classes classes"]
 
 
-@dataclass(frozen=True, eq=False)  # a run is itself: no two are compared by what they hold
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: caches of scores use it as their key
 class RunResult:
-    """One run: its record, its test specimens' sorted names, and of each condition their confusion matrices."""
+    """One run: its record, the sorted names of its test specimens, and their confusion matrices by condition.
+
+    Rows of a confusion matrix are true classes, columns predicted ones. `stored` is the record as it was written.
+    """
 
     run: str
-    record: Mapping[str, Any]
+    record: Record
     specimens: tuple[str, ...]
     confusions: Mapping[Condition, Confusions]
+    stored: Json = field(repr=False)
+
+    @property
+    def coordinates(self) -> RunCoordinates:
+        """Where it stands in a grid."""
+        return self.record.settings.coordinates
+
+    @property
+    def n_train(self) -> int:
+        """Training cells of all classes."""
+        return self.record.n_train
 
     @cached_property
-    def about(self) -> dict[str, Any]:
-        """Its place in a grid, as in `cellpatch.runs.AXES`, and `n_train`."""
-        return grid_coordinates(self.record["config"]) | {"n_train": sum(self.record["counts"]["train"].values())}
-
-    @cached_property
-    def cells(self) -> str:
-        """What the test cells are: runs that agree in it can be compared cell by cell."""
-        clean = self.confusions[CLEAN].sum(axis=2)
-        return json.dumps([self.record["data"]["fingerprint"], self.record["config"]["data"]["split"], clean.tolist()])
+    def test_set_key(self) -> str:
+        """Identifies the test cells: runs with the same key can be compared cell by cell."""
+        counts = self.confusions[CLEAN].sum(axis=2)
+        return dumps([self.record.data.fingerprint, self.record.settings.data.split, counts.tolist()], sort_keys=True)
 
 
-def read_results(place: Path) -> list[RunResult]:
+def read_results(path: Path) -> list[RunResult]:
     """The runs of a runs directory, or of a file that `pack` wrote, by name.
 
-    Raises ValueError if there are none, or if a run is not as it was written.
+    Raises ValueError if there are none, or if a run was changed since it was written.
     """
-    if place.is_dir():
+    if path.is_dir():
         with ThreadPoolExecutor() as threads:
-            results = list(threads.map(_of_run, sorted(file.parent for file in place.glob("[!.]*/record.json"))))
+            results = list(threads.map(_read_run, finished_runs(path)))
     else:
-        results = _unpack(place)
+        results = _unpack(path)
     if not results:
-        raise ValueError(f"{place} holds no finished run: train some first, e.g. make run")
+        raise ValueError(f"{path} holds no finished run: train some first, e.g. make run")
     return results
 
 
@@ -70,14 +81,14 @@ def pack(results: Sequence[RunResult], file: Path) -> None:
             for condition, confusions in result.confusions.items()
             for s, t, p, n in _sparse(confusions)
         ]
-        record = dict(result.record) | {"config": _without_folders(result.record["config"])}
+        record = result.stored | {"config": _without_folders(result.stored["config"])}
         rows.append({"run": result.run, "record": seal(record), "specimens": list(result.specimens), "counts": counts})
     with atomic_write(file) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary, compression="zstd", compression_level=19)
 
 
-def _without_folders(config: Any) -> Any:
-    """A config whose absolute paths are names alone: where files lay on one machine means nothing on another."""
+def _without_folders(config: JsonValue) -> JsonValue:
+    """A config whose absolute paths are names alone: folders of one machine mean nothing on another."""
     if isinstance(config, dict):
         return {key: _without_folders(value) for key, value in config.items()}
     if isinstance(config, list):
@@ -97,21 +108,22 @@ _SCHEMA = pa.schema(
 )
 
 
-def _of_run(run: Path) -> RunResult:
-    record = read_record(run)
-    n_classes = len(record["classes"])
+def _read_run(folder: Path) -> RunResult:
+    run = StoredRun.open(folder)
+    n_classes = len(run.record.classes)
     confusions, names = {}, list[str]()
-    for condition, (rows, labels, probabilities) in predictions_by_condition(run).items():
+    for condition, (rows, labels, probabilities) in run.predictions.items():
         names = sorted(rows["specimen"].unique())
         predicted = probabilities.argmax(axis=1)
         counts = confusions_by_specimen(labels, predicted, rows["specimen"], n_classes)
         confusions[condition] = counts.astype(np.int32)  # half the memory of hundreds of runs
-    return RunResult(run.name, record, tuple(names), confusions)
+    return RunResult(run.name, run.record, tuple(names), confusions, run.stored)
 
 
 def _sparse(confusions: Confusions) -> list[list[int]]:
-    places = np.nonzero(confusions)
-    return np.stack([*places, confusions[places]], axis=1).tolist()
+    """Specimen, true class, predicted class and count of each entry that is not zero."""
+    indices = np.nonzero(confusions)
+    return np.stack([*indices, confusions[indices]], axis=1).tolist()
 
 
 def _unpack(file: Path) -> list[RunResult]:
@@ -122,17 +134,20 @@ def _unpack(file: Path) -> list[RunResult]:
     except (OSError, pa.ArrowInvalid) as error:
         allowed = "a folder of runs or a file of python -m cellpatch.results"
         raise ValueError(f"{file} must be {allowed}: {error}") from error
-    results = []
-    for row in range(table.num_rows):
-        name = table["run"][row].as_py()
-        record = unseal(table["record"][row].as_py(), f"{file}: the record of {name}")
-        specimens = tuple(table["specimens"][row].as_py())
-        counts = pa.Table.from_struct_array(table["counts"][row].values).to_pandas()
-        shape = (len(specimens), len(record["classes"]), len(record["classes"]))
-        confusions = {}
-        for (kind, sigma), group in counts.groupby(["kind", "sigma"], sort=False):
-            dense = np.zeros(shape, np.int32)
-            dense[tuple(group[key].to_numpy() for key in ("specimen", "label", "predicted"))] = group["n"]
-            confusions[Condition(str(kind), float(sigma))] = dense
-        results.append(RunResult(name, record, specimens, confusions))
-    return results
+    return [_unpack_row(table.slice(row, 1), file) for row in range(table.num_rows)]
+
+
+def _unpack_row(row: pa.Table, file: Path) -> RunResult:
+    name = row["run"][0].as_py()
+    where = f"{file}: the record of {name}"
+    stored = unseal(row["record"][0].as_py(), where)
+    record = parse_record(stored, where)
+    specimens = tuple(row["specimens"][0].as_py())
+    counts = pa.Table.from_struct_array(row["counts"][0].values).to_pandas()
+    shape = (len(specimens), len(record.classes), len(record.classes))
+    confusions = {}
+    for (kind, sigma), rows in counts.groupby(["kind", "sigma"], sort=False):
+        dense = np.zeros(shape, np.int32)
+        dense[tuple(rows[key].to_numpy() for key in ("specimen", "label", "predicted"))] = rows["n"]
+        confusions[Condition(str(kind), float(sigma))] = dense
+    return RunResult(name, record, specimens, confusions, stored)

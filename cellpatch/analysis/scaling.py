@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float
 
 from cellpatch.analysis.bootstrap import interval
 
-EXPONENTS = np.geomspace(0.0625, 2.0, 181)  # what fits are sought in, 2 % apart; published curves lie at 0.1 to 1
+EXPONENTS = np.geomspace(0.0625, 2.0, 181)  # the grid of a fit, 2 % apart; published curves lie at 0.1 to 1
 LEAST_LIMITS = 4  # three parameters and one point to contradict them
-MAX_EXPONENT_RATIO = 5.0  # an exponent between a value and this many times it is not known
-MAX_EXTRAPOLATION = 4.0  # times the largest limit; beyond it no curve is believed
+MAX_EXPONENT_RATIO = 5.0  # an interval with ends farther apart leaves the exponent open
+MAX_EXTRAPOLATION = 4.0  # times the largest limit; no curve is trusted beyond it
 
 Limits = Sequence[float]
 Scores = Float[np.ndarray, "*draws k"]
@@ -33,8 +33,8 @@ def fit_power_law(limits: Limits, scores: Scores) -> Float[np.ndarray, "*draws 3
     gain, floor = np.where(floor < 0, without_floor, gain), np.maximum(floor, 0)
     residuals = errors[..., None, :] - floor[..., None] - gain[..., None] * powers
     best = (residuals**2).sum(axis=-1).argmin(axis=-1)[..., None]
-    found = [np.take_along_axis(each, best, axis=-1)[..., 0] for each in (floor, gain)]
-    return np.stack([*found, EXPONENTS[best[..., 0]]], axis=-1)
+    chosen = [np.take_along_axis(each, best, axis=-1)[..., 0] for each in (floor, gain)]
+    return np.stack([*chosen, EXPONENTS[best[..., 0]]], axis=-1)
 
 
 def power_law(fit: Float[np.ndarray, "*draws 3"], first: float, limits: Limits) -> Scores:
@@ -46,8 +46,8 @@ def power_law(fit: Float[np.ndarray, "*draws 3"], first: float, limits: Limits) 
 def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str | None:
     """Why the data do not support a fit, or None.
 
-    Too few limits, no growth, an exponent that they leave open or that lies at an end of EXPONENTS, or scores farther
-    from the law than draws are from each other: than the 99th percentile of the draws' residuals less the mean's.
+    Reasons: too few limits, no growth, an exponent that is not identifiable or lies at an end of EXPONENTS, or scores
+    too far from the law. Too far is beyond the 99th percentile of the draws' residuals less the mean's.
     """
     if len(limits) < LEAST_LIMITS:
         return f"{len(limits)} limits, and a power law with a floor needs {LEAST_LIMITS}"
@@ -63,38 +63,39 @@ def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str
         return f"the exponent lies at an end of those that are sought, {EXPONENTS[0]:.2g} to {EXPONENTS[-1]:.2g}"
     mean = draws.mean(axis=0)
     of_mean = mean - power_law(fit_power_law(limits, mean), limits[0], limits)
-    apart = np.square(draws - power_law(drawn, limits[0], limits) - of_mean).mean(axis=1)
-    off, chance = np.sqrt([np.square(of_mean).mean(), np.quantile(apart, 0.99)])
+    of_draws = np.square(draws - power_law(drawn, limits[0], limits) - of_mean).mean(axis=1)
+    off, chance = np.sqrt([np.square(of_mean).mean(), np.quantile(of_draws, 0.99)])
     if off > chance:
         return f"no power law goes through the scores: they lie {off:.2g} off, by chance at most {chance:.2g}"
     return None
 
 
-def overtakes_at(limits: Limits, ahead: Float[np.ndarray, "*draws k"]) -> Float[np.ndarray, "*draws"]:
+def overtakes_at(limits: Limits, lead: Float[np.ndarray, "*draws k"]) -> Float[np.ndarray, "*draws"]:
     """The limit from which on a model stays ahead, linear in log2 between limits.
 
-    `ahead` is its score less the other's. 0 if it is ahead at every limit, infinity if it is not at the largest.
+    `lead` is its score less that of its rival. 0 if it is ahead at every limit, infinity if not at the largest, NaN if
+    a lead is NaN.
     """
     x = np.log2(np.asarray(limits, np.float64))
-    behind: Bool[np.ndarray, "*draws k"] = ahead <= 0
+    behind: Bool[np.ndarray, "*draws k"] = lead <= 0
     last = behind.shape[-1] - 1 - behind[..., ::-1].argmax(axis=-1)  # the last limit at which it is behind
     left = np.minimum(last, len(x) - 2)
-    before, after = (np.take_along_axis(ahead, place[..., None], axis=-1)[..., 0] for place in (left, left + 1))
+    before, after = (np.take_along_axis(lead, index[..., None], axis=-1)[..., 0] for index in (left, left + 1))
     share = np.divide(-before, after - before, out=np.zeros(before.shape), where=after > before)
-    place = 2 ** (x[left] + share.clip(0, 1) * (x[left + 1] - x[left]))
-    place = np.where(~behind.any(axis=-1), 0.0, np.where(behind[..., -1], np.inf, place))
-    return np.where(np.isnan(ahead).any(axis=-1), np.nan, place)
+    crossing = 2 ** (x[left] + share.clip(0, 1) * (x[left + 1] - x[left]))
+    crossing = np.where(~behind.any(axis=-1), 0.0, np.where(behind[..., -1], np.inf, crossing))
+    return np.where(np.isnan(lead).any(axis=-1), np.nan, crossing)
 
 
 def limit_for(
     limits: Limits, scores: Scores, target: float, fit: Float[np.ndarray, "*draws 3"] | None = None
 ) -> Float[np.ndarray, "*draws"]:
-    """The flag_limit from which on the target is kept: between limits linear in log2, beyond them by a power law.
+    """The flag_limit from which on the target is reached: between limits linear in log2, beyond them by a power law.
 
-    `fit` is the law, of `fit_power_law`. 0 if every limit reaches the target; infinity if none does and there is no
-    law or it does not reach it within FURTHEST times the largest limit.
+    `fit` is the law, as `fit_power_law` gives it. 0 if every limit reaches the target; infinity if none does, and a
+    law is missing or does not reach it within MAX_EXTRAPOLATION times the largest limit.
     """
-    passed = np.nextafter(target, -np.inf)  # who is ahead of it has the target
+    passed = np.nextafter(target, -np.inf)  # a score above it reaches the target
     within = overtakes_at(limits, np.asarray(scores, np.float64) - passed)
     if fit is None:
         return within

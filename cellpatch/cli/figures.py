@@ -1,4 +1,4 @@
-"""Command figures."""
+"""The command line of figure and table scripts: `python SCRIPT RUNS_DIR`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,10 +7,11 @@ from pathlib import Path
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.results import read_results
 from cellpatch.figures.plotting import Draw, draw_one, save
+from cellpatch.figures.tables import ShownTable, write_tables
 
 
 def figure_main(write: Callable[[Path], list[Path]]) -> None:
-    """The main of a figure or table: make it of the runs directory that the command names and print its files."""
+    """Write figures or tables of the runs directory, or packed runs, that the command names; print their files."""
     if len(sys.argv) != 2:
         sys.exit(f"usage: python {sys.argv[0]} RUNS_DIR")
     try:
@@ -21,20 +22,20 @@ def figure_main(write: Callable[[Path], list[Path]]) -> None:
 
 
 def main_of_figure(draw: Draw) -> None:
-    """The main of a figure: draw it for each data set of the runs directory, or packed runs, that the command names."""
+    """The command of a figure: draw it for each data set of the runs."""
 
-    def save_all(place: Path) -> list[Path]:
-        by_data = data_sets(group_by_seed(read_results(place)))
+    def draw_each(runs: Path) -> list[Path]:
+        by_data = data_sets(group_by_seed(read_results(runs)))
         return [file for data in by_data for file in save(draw_one(draw, data, by_data))]
 
-    figure_main(save_all)
+    figure_main(draw_each)
 
 
-def main_of_table(write: Callable[[str, Sequence[SeedGroup]], list[Path]]) -> None:
-    """The main of a table: write it for each data set of the runs directory, or packed runs, that the command names."""
+def main_of_table(tables: Callable[[Sequence[SeedGroup]], list[ShownTable]]) -> None:
+    """The command of a table script: write its tables for each data set of the runs."""
 
-    def write_each(place: Path) -> list[Path]:
-        by_data = data_sets(group_by_seed(read_results(place)))
-        return [file for data, groups in by_data.items() for file in write(data, groups)]
+    def write_each(runs: Path) -> list[Path]:
+        by_data = data_sets(group_by_seed(read_results(runs)))
+        return [file for data, groups in by_data.items() for file in write_tables(tables(groups), data)]
 
     figure_main(write_each)

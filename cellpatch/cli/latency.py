@@ -29,7 +29,7 @@ def format_latency_card(name: str, card: LatencyCard) -> str:
         for timing in (timings[0], fastest_batch(timings)):
             spread = f"({timing.low:.3f} to {timing.high:.3f}), {timing.peak_mib:.0f} MiB"
             lines.append(f"  {engine:9} batch {timing.batch:3}: {timing.ms:8.3f} ms a cell {spread}")
-    lines += [f"  {engine}: not timed: {reason}" for engine, reason in card.lacking.items()]
+    lines += [f"  {engine}: not timed: {reason}" for engine, reason in card.not_timed.items()]
     if card.onnx_apart is not None:
         lines.append(f"  onnx: probabilities differ from torch's by at most {card.onnx_apart:.1e}")
     return "\n".join(lines)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             complete = False
             continue
         print(format_latency_card(folder.name, card))
-        complete = complete and not card.lacking
+        complete = complete and not card.not_timed
     if not complete:
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""Command pack."""
+"""The command `python -m cellpatch.results`: pack runs into one small file."""
 
 import argparse
 import sys

@@ -27,8 +27,9 @@ def assemble(config: DictConfig) -> Experiment:
     """Check a config and build its parts; raises ValueError that names the key, before any work."""
     checked = check(config)
     values = checked.values
+    recorded = json.loads(json.dumps(values))  # JSON has no numbers as keys
     experiment = Experiment(
-        settings=parse_settings(values, "config"),
+        settings=parse_settings(recorded, "config"),
         model=_model(values["model"], checked.components.get("model.backbone"), checked.build("model.weights")),
         data=_data(checked),
         adaptation=checked.build("adapt"),

@@ -4,7 +4,7 @@ A class may move to another module: change its path here and in conf/, and no ru
 listed is never imported, let alone built.
 """
 
-NAMES: dict[str, dict[str, str]] = {  # place in the config: import path: name
+NAMES: dict[str, dict[str, str]] = {  # path of a node in the config: import path: name
     "model.backbone": {
         "cellpatch.models.cnn.CNN": "cnn",
         "cellpatch.models.nin.NIN": "nin",
@@ -42,22 +42,22 @@ NAMES: dict[str, dict[str, str]] = {  # place in the config: import path: name
 }
 
 
-def name_of(place: str, path: object) -> str:
-    """The short name of an import path at a place of the config; raises ValueError if it may not stand there."""
-    allowed = NAMES.get(place)
+def name_of(node_path: str, path: object) -> str:
+    """The short name of an import path at a node of the config; raises ValueError if it may not stand there."""
+    allowed = NAMES.get(node_path)
     if allowed is None:
-        raise ValueError(f"{place} takes no _target_, but got {path!r}; one stands at {', '.join(NAMES)}")
+        raise ValueError(f"{node_path} takes no _target_, but got {path!r}; one stands at {', '.join(NAMES)}")
     if path not in allowed:
         raise ValueError(
-            f"{place}._target_ must be one of {', '.join(allowed)}, but got {path!r}; "
+            f"{node_path}._target_ must be one of {', '.join(allowed)}, but got {path!r}; "
             "a class of your own gets a line in cellpatch/config/names.py"
         )
     return allowed[str(path)]
 
 
-def path_of(place: str, name: object) -> str:
-    """The import path of a short name; raises ValueError if there is no such component at that place."""
-    paths = {short: path for path, short in NAMES.get(place, {}).items()}
+def path_of(node_path: str, name: object) -> str:
+    """The import path of a short name; raises ValueError if there is no such component at that node."""
+    paths = {short: path for path, short in NAMES.get(node_path, {}).items()}
     if name not in paths:
-        raise ValueError(f"{place}: no component {name!r}; there are {', '.join(paths) or 'none'}")
+        raise ValueError(f"{node_path}: no component {name!r}; there are {', '.join(paths) or 'none'}")
     return paths[str(name)]

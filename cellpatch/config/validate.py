@@ -44,14 +44,14 @@ class Component:
 
 @dataclass(frozen=True)
 class CheckedConfig:
-    """A config whose every key was checked: its components by place, and all values as a record states them."""
+    """A config whose every key was checked: its components by the path of their node, and all values as a record states them."""
 
     components: Mapping[str, Component]
     values: dict[str, Any]
 
-    def build(self, place: str) -> Any:
-        """The component at a place; None where there is none."""
-        return self.components[place].build() if place in self.components else None
+    def build(self, node_path: str) -> Any:
+        """The component of a node; None where there is none."""
+        return self.components[node_path].build() if node_path in self.components else None
 
 
 def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
@@ -72,24 +72,24 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
     if values.get("weights_dir") is not None and weights is not None and weights["file"] is None:
         weights["file"] = _weights_file(values["model"]["name"], Path(values["weights_dir"]))
     components = {}
-    for place, node in list(_nodes(values, "")):
-        if part is not None and place.partition(".")[0] != part:
-            continue  # checking a place imports what it names
-        if place == "trainer" and node == _shipped_trainer():
+    for node_path, node in list(_nodes(values, "")):
+        if part is not None and node_path.partition(".")[0] != part:
+            continue  # checking a node imports what it names
+        if node_path == "trainer" and node == _shipped_trainer():
             del node["_target_"]  # Lightning takes seconds to import, and probes do without
             node["component"] = "lightning"
             continue
-        component = _check_node(place, node)
+        component = _check_node(node_path, node)
         if component is not None:
-            components[place] = component
+            components[node_path] = component
     return CheckedConfig(components, values)
 
 
-def check_component(place: str, node: Mapping[str, Any]) -> Component:
+def check_component(node_path: str, node: Mapping[str, Any]) -> Component:
     """A component as a record states it: a short name and arguments; raises ValueError as `check` does."""
-    arguments = {key: value for key, value in node.items() if key not in {"component", *BESIDE.get(place, ())}}
-    target = _locate(place, path_of(place, node.get("component")))
-    return Component(target, _check_arguments(place, target, arguments))
+    arguments = {key: value for key, value in node.items() if key not in {"component", *BESIDE.get(node_path, ())}}
+    target = _locate(node_path, path_of(node_path, node.get("component")))
+    return Component(target, _check_arguments(node_path, target, arguments))
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -126,52 +126,52 @@ def _weights_file(model: str, weights_dir: Path) -> str | None:
     return files[0] if files else None
 
 
-def _nodes(node: dict[Any, Any], place: str) -> Iterator[tuple[str, dict[Any, Any]]]:
+def _nodes(node: dict[Any, Any], node_path: str) -> Iterator[tuple[str, dict[Any, Any]]]:
     """Every node that is checked by itself: groups, components, and keys beside components."""
     for key, value in node.items():
-        path = f"{place}.{key}" if place else str(key)
+        path = f"{node_path}.{key}" if node_path else str(key)
         if isinstance(value, dict):
-            if not place or "_target_" in value or path in BESIDE:
+            if not node_path or "_target_" in value or path in BESIDE:
                 yield path, value
             yield from _nodes(value, path)
         elif isinstance(value, list):
             yield from _nodes(dict(enumerate(value)), path)
 
 
-def _check_node(place: str, node: dict[str, Any]) -> Component | None:
-    """Check a node in place: `_target_` becomes `component`, whole numbers become floats where floats are meant."""
-    beside = BESIDE.get(place, set())
+def _check_node(node_path: str, node: dict[str, Any]) -> Component | None:
+    """Check a node in node_path: `_target_` becomes `component`, whole numbers become floats where floats are meant."""
+    beside = BESIDE.get(node_path, set())
     arguments = {key: value for key, value in node.items() if key not in {"_target_", *beside}}
     for key in arguments:
-        if f"{place}.{key}" in RENAMED:
-            raise ValueError(f"{place}.{key} has another name now: {RENAMED[f'{place}.{key}']}")
+        if f"{node_path}.{key}" in RENAMED:
+            raise ValueError(f"{node_path}.{key} has another name now: {RENAMED[f'{node_path}.{key}']}")
     if "_target_" not in node:
         if arguments:
-            raise ValueError(f"unknown key {place}.{min(arguments)}; allowed are {', '.join(sorted(beside))}")
+            raise ValueError(f"unknown key {node_path}.{min(arguments)}; allowed are {', '.join(sorted(beside))}")
         return None
-    name = name_of(place, node["_target_"])
-    target = _locate(place, node.pop("_target_"))
-    checked = _check_arguments(place, target, arguments)
+    name = name_of(node_path, node["_target_"])
+    target = _locate(node_path, node.pop("_target_"))
+    checked = _check_arguments(node_path, target, arguments)
     node.update(checked)
     node["component"] = name
     return Component(target, checked)
 
 
-def _check_arguments(place: str, target: type[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _check_arguments(node_path: str, target: type[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as pydantic accepts them for the signature, in strict mode: true is no number, 1.0 no whole one."""
     parameters = inspect.signature(target).parameters
     allowed = [name for name in parameters if name != "self"]
     unknown = [key for key in arguments if key not in allowed]
     if unknown and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-        raise ValueError(f"unknown key {place}.{unknown[0]}; allowed are {', '.join(allowed)}")
+        raise ValueError(f"unknown key {node_path}.{unknown[0]}; allowed are {', '.join(allowed)}")
     hints = _hints(target)
     try:
         values = _schema(cast(Any, target))(**{key: value for key, value in arguments.items() if key in hints})
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
         if key not in arguments:
-            raise ValueError(f"{place}.{key} is missing") from error
-        raise ValueError(f"{place}.{key} must be {_readable(hints[key])}, but got {arguments[key]!r}") from error
+            raise ValueError(f"{node_path}.{key} is missing") from error
+        raise ValueError(f"{node_path}.{key} must be {_readable(hints[key])}, but got {arguments[key]!r}") from error
     return {key: getattr(values, key) if key in hints else value for key, value in arguments.items()}
 
 
@@ -204,9 +204,9 @@ def _shipped_trainer() -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "trainer" / "default.yaml")))
 
 
-def _locate(place: str, path: str) -> type[Any]:
-    """The class of an import path that NAMES lists at a place: nothing else is imported."""
-    assert path in NAMES[place], path
+def _locate(node_path: str, path: str) -> type[Any]:
+    """The class of an import path that NAMES lists at a node_path: nothing else is imported."""
+    assert path in NAMES[node_path], path
     module, _, attribute = path.rpartition(".")
     target = getattr(importlib.import_module(module), attribute)
     assert inspect.isclass(target), path

@@ -1,4 +1,4 @@
-"""What figures and tables say beside their numbers: names of groups and curves, what they rest on, what is missing."""
+"""What figures and tables state beside their numbers: sample sizes, intervals, missing runs, mixed training code."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -6,80 +6,102 @@ from textwrap import wrap
 
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.groups import SeedGroup, limit_of
-from cellpatch.analysis.labels import by_label
+from cellpatch.analysis.labels import by_label, label_curves
+
+_TILE_UNITS = {"endonuke": "most are single tiles of unknown patients"}  # by layout of the annotations
 
 
 def synthetic_prefix(groups: Sequence[SeedGroup]) -> str:
     """`synthetic ` before cells that are, else nothing."""
-    return "synthetic " if groups[0].runs[0].record["data"]["source"]["synthetic"] else ""
+    return "synthetic " if groups[0].runs[0].record.data.source.synthetic else ""
 
 
 def specimen_unit_note(groups: Sequence[SeedGroup]) -> str:
-    """What specimens are where they are no patients or slides, as the layout of the data says; else nothing."""
-    return _TILES.get(groups[0].runs[0].record["data"]["source"].get("layout"), "")
+    """What a specimen is where it is no patient or slide, by the layout of the data; else nothing."""
+    return _TILE_UNITS.get(groups[0].runs[0].record.data.source.layout or "", "")
 
 
-_TILES = {"endonuke": "most are single tiles of unknown patients"}
+def sample_size_caption(
+    groups: Sequence[SeedGroup], among: Sequence[SeedGroup] | None = None, intervals: str | None = None
+) -> str:
+    """For captions and notes: numbers of cells, specimens and seeds, what intervals cover, mixed training code.
 
-
-def sample_size_caption(groups: Sequence[SeedGroup]) -> str:
-    """For captions: how many cells, synthetic or not, specimens and seeds, and what the intervals are."""
+    `among` are all groups of the data set, which decide labels; by default `groups`. `intervals` replaces the words on
+    intervals; empty leaves them out.
+    """
     numbers = sorted({len(group.seeds) for group in groups})
     seeds = " or ".join(map(str, numbers)) + f" seed{'s' * (numbers != [1])}"
     cells = f"n = {groups[0].n_test} {synthetic_prefix(groups)}test cells of {groups[0].n_specimens} specimens"
     cells += f" ({unit})" if (unit := specimen_unit_note(groups)) else ""
+    words = _intervals(groups, numbers) if intervals is None else intervals
+    return "; ".join([cells, seeds, *([words] if words else [])]) + "." + mixed_code_caption(groups, among)
+
+
+def _intervals(groups: Sequence[SeedGroup], numbers_of_seeds: Sequence[int]) -> str:
     if groups[0].no_interval:
-        return f"{cells}; {seeds}; no intervals: {groups[0].no_interval}."
-    kind = (
-        "specimens"
-        if numbers == [1]
-        else "specimens and seeds"
-        if 1 not in numbers
-        else "specimens, and seeds if several"
-    )
-    return f"{cells}; {seeds}; 95 % intervals over {kind}."
+        return f"no intervals: {groups[0].no_interval}"
+    if numbers_of_seeds == [1]:
+        return "95 % intervals over specimens"
+    seeds = " and seeds" if 1 not in numbers_of_seeds else ", and seeds if several"
+    return f"95 % intervals over specimens{seeds}"
+
+
+def mixed_code_caption(groups: Sequence[SeedGroup], among: Sequence[SeedGroup] | None = None) -> str:
+    """For captions: the groups whose runs are of different training code, and whether all groups are of one code.
+
+    `among` as for `sample_size_caption`. Empty if all runs share one training code, or none recorded it.
+    """
+    if len(set().union(*(group.training_codes for group in groups))) < 2:
+        return ""
+    names = label_curves([group.coordinates for group in groups], among or groups)
+    if len({group.coordinates.flag_limit for group in groups}) > 1:
+        names = [f"{name} at {group.coordinates.flag_limit}" for name, group in zip(names, groups, strict=True)]
+    mixed = [name for name, group in zip(names, groups, strict=True) if group.mixed_code]
+    named = f" Runs of different training code: {'; '.join(mixed)}." if mixed else ""
+    return f"{named} These runs are not all of one training code."
 
 
 def row_label(label: str, chosen: Mapping[str, SeedGroup]) -> str:
-    """A label beside a row, in two lines; a single seed is told where others have several: its interval is narrow."""
+    """A label beside a row, in two lines; marks a single seed where others have several: its interval is narrow."""
     numbers = {name: len(group.seeds) for name, group in chosen.items()}
     seed = " (1 seed)" if numbers[label] == 1 < max(numbers.values()) else ""
     return label.replace(", ", "\n", 1) + seed
 
 
-def missing_groups_caption(what: str, chosen: Mapping[str, SeedGroup], groups: Sequence[SeedGroup]) -> str:
-    """For captions: after the words `what`, the groups of the same flag_limit that are not chosen; who has none there.
+def missing_groups_caption(reason: str, chosen: Mapping[str, SeedGroup], groups: Sequence[SeedGroup]) -> str:
+    """For captions: after the words `reason`, groups of the same flag_limit that are not chosen; and who has none.
 
     Empty if all are chosen.
     """
-    places = [group.place for group in chosen.values()]
-    there = by_label([group for group in groups if group.place["flag_limit"] == limit_of(chosen)], groups)
-    names = [label for label, group in there.items() if group.place not in places]
-    elsewhere = [label for label in by_label(learning_curves(groups), groups) if label not in there]
-    told_of = {what: names, f"No runs at {limit_of(chosen)}": elsewhere}
-    return "".join(f" {words}: {'; '.join(of)}." for words, of in told_of.items() if of)
+    drawn = {group.coordinates for group in chosen.values()}
+    limit = limit_of(chosen)
+    at_limit = by_label([group for group in groups if group.coordinates.flag_limit == limit], groups)
+    left_out = [label for label, group in at_limit.items() if group.coordinates not in drawn]
+    without_runs = [label for label in by_label(learning_curves(groups), groups) if label not in at_limit]
+    labels_by_reason = {reason: left_out, f"No runs at {limit}": without_runs}
+    return "".join(f" {words}: {'; '.join(labels)}." for words, labels in labels_by_reason.items() if labels)
 
 
-def missing_runs_caption(places: Sequence[str], limits: Sequence[int], there: Collection[tuple[str, int]]) -> str:
-    """For captions: which runs are missing of all places at all limits; empty if none is."""
-    missing = {place: ", ".join(str(limit) for limit in limits if (place, limit) not in there) for place in places}
+def missing_runs_caption(labels: Sequence[str], limits: Sequence[int], run: Collection[tuple[str, int]]) -> str:
+    """For captions: the limits that labels lack; `run` are the pairs of label and limit that exist. Empty if all."""
+    missing = {label: ", ".join(str(limit) for limit in limits if (label, limit) not in run) for label in labels}
     return "".join(f" No runs at {which}: {names}." for which, names in group_by_value(missing).items() if which)
 
 
-def group_by_value(words: Mapping[str, str]) -> dict[str, str]:
-    """What is said of names, once each, and of which names it is said."""
+def group_by_value(values: Mapping[str, str]) -> dict[str, str]:
+    """Each value once, with the names that share it."""
     names: dict[str, list[str]] = {}
-    for name, said in words.items():
-        names.setdefault(said, []).append(name)
-    return {said: "; ".join(of) for said, of in names.items()}
+    for name, value in values.items():
+        names.setdefault(value, []).append(name)
+    return {value: "; ".join(of_value) for value, of_value in names.items()}
 
 
 def axis_label(name: str) -> str:
-    """A class's name where there is little room: two lines, the rest left out."""
+    """A class's name where there is little room: at most two lines, the rest cut."""
     return "\n".join(wrap(name, 26, max_lines=2, placeholder=" …"))
 
 
-def file_name(what: str, data: str) -> str:
-    """The name of a figure or table of a data set, safe as a file's name whatever the data set is called."""
+def file_name(stem: str, data: str) -> str:
+    """The name of a figure's or table's file for a data set, safe whatever the data set is called."""
     safe = re.sub(r"[^-+.\w]+", "_", data)
-    return f"{what}-{safe}"
+    return f"{stem}-{safe}"

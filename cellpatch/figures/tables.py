@@ -1,37 +1,67 @@
 """Tables as files: CSV for machines, Markdown for a page, LaTeX (booktabs) for a paper."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from cellpatch.analysis.groups import SeedGroup
+from cellpatch.figures.captions import file_name
 from cellpatch.runtime.atomic_io import atomic_write
 
+MIXED_CODE = "mixed training code"  # a column of tables with a row a group, where some group's runs differ in it
 _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 )
 
 
-def format_ci(value: float, low: float, high: float, digits: int = 3, sign: str = "") -> str:
-    """A value with the ends of its interval, if there is one; with `sign="+"` their signs are always told.
+@dataclass(frozen=True, eq=False)  # frames have no single truth value to compare by
+class ShownTable:
+    """A table: `shown` has words with the digits that are meant to be read, `numbers` are for machines.
 
-    Ends that are equal are no interval: all draws were, and say nothing of others.
+    `stem` begins the names of its files. `caption` and `note` stand above it on a page, `notes` below it in its files.
     """
-    told, *ends = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
-    return f"{told} ({' to '.join(ends)})" if low < high else told
+
+    stem: str
+    caption: str
+    shown: pd.DataFrame
+    numbers: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    note: str = ""
+
+
+def mixed_code_column(groups: Sequence[SeedGroup]) -> dict[str, list[str]]:
+    """The column MIXED_CODE, a word a group; no column if no group is mixed."""
+    if not any(group.mixed_code for group in groups):
+        return {}
+    return {MIXED_CODE: ["yes" if group.mixed_code else "no" for group in groups]}
+
+
+def format_ci(value: float, low: float, high: float, digits: int = 3, sign: str = "") -> str:
+    """A value with the ends of its interval, if there is one; `sign="+"` always writes signs.
+
+    Equal ends are no interval: all draws were equal, and say nothing of other specimens.
+    """
+    text, *ends = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
+    return f"{text} ({' to '.join(ends)})" if low < high else text
 
 
 def to_markdown(shown: pd.DataFrame) -> str:
-    """A table of words as Markdown."""
+    """A table of words as Markdown.
+
+    Not by `DataFrame.to_markdown`: it leaves `|` in cells unescaped, and pads them, so that one changed cell changes
+    every line of its column.
+    """
     lines = [list(map(str, shown.columns)), ["---"] * len(shown.columns), *shown.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def write_table(stem: Path, numbers: pd.DataFrame, shown: pd.DataFrame, notes: Sequence[str] = ()) -> list[Path]:
-    """Write the numbers as STEM.csv and the words as STEM.md and STEM.tex; print the Markdown and give the files.
+    """Write the numbers as STEM.csv and the words as STEM.md and STEM.tex, notes below; print the Markdown.
 
-    `shown` has a word in each place, with the digits that are meant to be read; notes are lines below it.
+    Gives the paths of the files.
     """
     markdown = "\n".join([to_markdown(shown), *(f"\n* {note}" for note in notes)])
     print(markdown)
@@ -42,4 +72,12 @@ def write_table(stem: Path, numbers: pd.DataFrame, shown: pd.DataFrame, notes: S
         files.append(stem.with_name(stem.name + suffix))
         with atomic_write(files[-1]) as temporary:
             temporary.write_text(content, encoding="utf-8")
+    return files
+
+
+def write_tables(tables: Sequence[ShownTable], data: str, folder: Path = Path("tables")) -> list[Path]:
+    """Write tables of a data set as FOLDER/STEM-DATA.csv, .md and .tex; gives the paths of the files."""
+    files = []
+    for table in tables:
+        files += write_table(folder / file_name(table.stem, data), table.numbers, table.shown, table.notes)
     return files

@@ -73,7 +73,7 @@ def measure_latency(network: Network, geometry: Geometry, engines: Sequence[str]
         mmac=count_macs(network.backbone) / 1e6,
         seconds=seconds,
         engines=timings,
-        lacking=failures,
+        not_timed=failures,
         onnx_apart=onnx_difference,
     )
 

@@ -1,6 +1,11 @@
 """Measurements that are added to a finished run's record: what a cell costs, what features know."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+
+from cellpatch.runtime.json_types import Json
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class BatchTiming:
 class LatencyCard:
     """What one cell costs on one machine: timings of each engine by rising batch, arithmetic, parameters.
 
-    `lacking` says why an engine was not timed. `onnx_apart` is the largest difference between probabilities of ONNX
+    `not_timed` says why an engine was not. `onnx_apart` is the largest difference between probabilities of ONNX
     Runtime and torch, on random crops.
     """
 
@@ -46,8 +51,14 @@ class LatencyCard:
     mmac: float
     engines: dict[str, list[BatchTiming]]
     seconds: float | None = None
-    lacking: dict[str, str] = field(default_factory=dict)
+    not_timed: Annotated[dict[str, str], Field(alias="lacking")] = field(default_factory=dict)
     onnx_apart: float | None = None
+
+    def as_json(self) -> Json:
+        """As a record states it: what was not measured is left out."""
+        optional = {"repeats", "transfer_ms", "optics_ms", "forward_ms", "seconds", "onnx_apart"}
+        stored = asdict(self, dict_factory=lambda items: {k: v for k, v in items if v is not None or k not in optional})
+        return {"lacking" if key == "not_timed" else key: value for key, value in stored.items()}
 
 
 @dataclass(frozen=True)

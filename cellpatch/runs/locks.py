@@ -30,8 +30,8 @@ class RunFiles:
 
     def find(self) -> Path | None:
         """The folder of the finished run, or None."""
-        found = (find_run(self.runs_dir, identity) for identity in self.identities)
-        return next((folder for folder in found if folder is not None), None)
+        folders = (find_run(self.runs_dir, identity) for identity in self.identities)
+        return next((folder for folder in folders if folder is not None), None)
 
     @property
     def checkpoint(self) -> Path:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -95,9 +95,9 @@ def parse_settings(config: Json, where: str) -> Settings:
 
 def first_problem(error: ValidationError) -> str:
     """The first problem of a failed validation: key, what is allowed, what came."""
-    found: Any = error.errors(include_url=False)[0]
-    key = ".".join(map(str, found["loc"]))
-    return f"{key}: {found['msg'][:1].lower()}{found['msg'][1:]}, but got {str(found['input'])[:80]!r}"
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}, but got {str(first['input'])[:80]!r}"
 
 
 _ADAPTER = TypeAdapter(Settings)  # built once: a schema, not state

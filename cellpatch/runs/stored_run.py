@@ -46,7 +46,7 @@ class StoredRun:
 
     folder: Path
     record: Record
-    _stored: Json  # the record as it was written, by whichever version
+    stored: Json  # the record as it was written, by whichever version
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class StoredRun:
     @property
     def stored_config(self) -> Json:
         """The settings as they were written, by whichever version."""
-        return cast(Json, self._stored["config"])
+        return cast(Json, self.stored["config"])
 
     @classmethod
     def open(cls, folder: Path) -> "StoredRun":
@@ -102,11 +102,11 @@ class StoredRun:
         rows = table.drop_columns(["probabilities"]).to_pandas()
         code = {name: i for i, name in enumerate(self.record.classes)}
         labels = np.array([code[name] for name in rows["label"].cat.categories])[rows["label"].cat.codes]
-        found = {}
+        predictions = {}
         for kind, sigma in rows[["kind", "sigma"]].drop_duplicates().itertuples(index=False, name=None):
-            here = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
-            found[Condition(kind, sigma)] = Predictions(rows[here], labels[here], probabilities[here])
-        return found
+            selected = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
+            predictions[Condition(kind, sigma)] = Predictions(rows[selected], labels[selected], probabilities[selected])
+        return predictions
 
     def with_evaluation(
         self, cells: pd.DataFrame, labels: Int[np.ndarray, " n"], evaluated: "Evaluated", seconds: float
@@ -122,25 +122,25 @@ class StoredRun:
         files = {**self.record.files, file.name: sha256_of(file)}
         metrics = [metrics_row(row) for row in (*self.record.metrics, *evaluated.scores)]
         evaluate = self.record.seconds.evaluate + seconds
-        stored_seconds = {**cast(Json, self._stored["seconds"]), "evaluate": evaluate}
+        stored_seconds = {**cast(Json, self.stored["seconds"]), "evaluate": evaluate}
         return self._replace(files=files, metrics=metrics, seconds=stored_seconds)
 
     def with_costs(self, costs: Costs, scores: Sequence[ConditionScores]) -> "StoredRun":
         """State other costs of errors, and the scores that follow from them."""
-        config = cast(Any, json.loads(json.dumps(self._stored["config"])))
+        config = cast(Any, json.loads(json.dumps(self.stored["config"])))
         config["data"]["costs"] |= asdict(costs)
         return self._replace(config=config, metrics=[metrics_row(row) for row in scores])
 
     def with_latency(self, card: LatencyCard) -> "StoredRun":
         """State what a cell costs."""
-        return self._replace(latency=_without_none(asdict(card)))
+        return self._replace(latency=card.as_json())
 
     def with_features(self, card: FeatureCard) -> "StoredRun":
         """State what the features know."""
         return self._replace(features=asdict(card))
 
     def _replace(self, **facts: Any) -> "StoredRun":
-        stored = self._stored | facts
+        stored = self.stored | facts
         record = parse_record(stored, f"{self.folder}: record.json")
         with atomic_write(self.folder / "record.json") as temporary:
             temporary.write_text(seal(stored), encoding="utf-8")
@@ -207,9 +207,3 @@ def require_store(record: Record) -> CellStore:
             f"{record.run}: no store in {store_dir} holds its cells: the command that trained it prepares one"
         )
     return store
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
 """How does macro-F1 fall with blur? Curves over all sigmas, after and before the resize, with their intervals.
 
-    python experiments/figure_blur.py runs          # or: make figure_blur RUNS=runs
+    python experiments/figures/figure_blur.py runs          # or: make figure_blur RUNS=runs
 
 At the flag_limit that most models have.
 """
@@ -24,9 +24,11 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """Macro-F1 against log2(1 + sigma), a panel each for post and pre."""
     chosen = by_label(at_one_limit(under_blur(groups, "pre", "post")), groups)
     panels = {title: partial(_curve, kind) for kind, title in TITLES.items()}
-    figure, holes = draw_blur_panels(data, chosen, panels, "macro-F1")
+    figure, gaps = draw_blur_panels(data, chosen, panels, "macro-F1")
     missing = missing_groups_caption("Not evaluated under blur", chosen, groups)
-    caption = f"Macro-F1 under Gaussian blur, {data}. {sample_size_caption(list(chosen.values()))}{holes}{missing}"
+    caption = (
+        f"Macro-F1 under Gaussian blur, {data}. {sample_size_caption(list(chosen.values()), groups)}{gaps}{missing}"
+    )
     return Drawing("figure_blur", figure, caption)
 
 

@@ -1,6 +1,6 @@
 """Which classes need more annotations? F1 of each class against flag_limit.
 
-    python experiments/figure_classes.py runs          # or: make figure_classes RUNS=runs
+    python experiments/figures/figure_classes.py runs          # or: make figure_classes RUNS=runs
 
 Of two curves: the best model from scratch and the best pretrained one, by macro-F1 at their largest limit.
 """
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from cellpatch.analysis.curves import best_of_both, learning_curves
+from cellpatch.analysis.curves import LearningCurve, best_of_both, learning_curves
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
@@ -38,38 +39,45 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     limits = sorted({limit for curve in leaders.values() for limit in curve.limits})
     run = groups[0].runs[0]
     true = next(iter(run.confusions.values())).sum(axis=(0, 2))
-    classes = [(code, name) for code, name in enumerate(run.record["classes"]) if true[code] > 0]
+    classes = [(code, name) for code, name in enumerate(run.record.classes) if true[code] > 0]
     columns = min(ACROSS, len(classes))
     rows = ceil(len(classes) / columns)
     figure, axes = new_figure(PAGE_MM, 20 + 42 * rows, rows, columns, sharex=True, sharey=True)
-    for place, (code, name) in zip(axes, classes, strict=False):
+    for ax, (code, name) in zip(axes, classes, strict=False):
         for label, curve in leaders.items():
-            y, told_of = [(np.nan,) * 3] * len(limits), [""] * len(limits)
-            for group in curve.groups:
-                at, n = limits.index(group.place["flag_limit"]), group.runs[0].record["counts"]["train"].get(name, 0)
-                y[at] = group.estimate(CLEAN, class_f1(code)).summary()
-                told_of[at] = f"{name}, F1 {format_ci(*y[at])} with {n} cells of it"
-            draw_curve(place, limits, y, label, told_of, curve.place)
-        place.set_title(f"{axis_label(name)}, n = {true[code]}", fontsize=7)
-        place.set_xscale("log", base=2)
-    for place in axes[len(classes) :]:
-        place.set_visible(False)
+            _draw_class(ax, label, curve, limits, code)
+        ax.set_title(f"{axis_label(name)}, n = {true[code]}", fontsize=7)
+        ax.set_xscale("log", base=2)
+    for ax in axes[len(classes) :]:
+        ax.set_visible(False)
     axes[0].set_xticks(limits, list(map(str, limits)))
     axes[0].minorticks_off()
-    for i, place in enumerate(axes[: len(classes)]):
+    for i, ax in enumerate(axes[: len(classes)]):
         if i % columns == 0:
-            place.set_ylabel("F1, test")
+            ax.set_ylabel("F1, test")
         if i >= len(classes) - columns:
-            place.set_xlabel("flag_limit")
-            place.tick_params(labelbottom=True)
-        turn_ticks(place, len(limits) > 4)
+            ax.set_xlabel("flag_limit")
+            ax.tick_params(labelbottom=True)
+        turn_ticks(ax, len(limits) > 4)
     add_title_and_legend(figure, data)
     caption = f"F1 of each class against annotations per class, {data}; n: its test cells. "
-    caption += sample_size_caption([group for curve in leaders.values() for group in curve.groups])
-    there = {(label, limit) for label, curve in leaders.items() for limit in curve.limits}
-    absent = [name for name, n in zip(run.record["classes"], true, strict=True) if n == 0]
+    caption += sample_size_caption([group for curve in leaders.values() for group in curve.groups], groups)
+    run_at = {(label, limit) for label, curve in leaders.items() for limit in curve.limits}
+    absent = [name for name, n in zip(run.record.classes, true, strict=True) if n == 0]
     none = f" Without a test cell: {', '.join(absent)}." if absent else ""
-    return Drawing("figure_classes", figure, caption + missing_runs_caption(list(leaders), limits, there) + none)
+    return Drawing("figure_classes", figure, caption + missing_runs_caption(list(leaders), limits, run_at) + none)
+
+
+def _draw_class(ax: Axes, label: str, curve: LearningCurve, limits: Sequence[int], code: int) -> None:
+    """F1 of the class with this code at all limits, NaN where the curve has none."""
+    y, texts = [(np.nan,) * 3] * len(limits), [""] * len(limits)
+    for group in curve.groups:
+        record = group.runs[0].record
+        name = record.classes[code]
+        n, i = record.counts["train"].get(name, 0), limits.index(group.coordinates.flag_limit)
+        y[i] = group.estimate(CLEAN, class_f1(code)).summary()
+        texts[i] = f"{name}, F1 {format_ci(*y[i])} with {n} cells of it"
+    draw_curve(ax, limits, y, label, texts, curve.coordinates)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many cells of each class are there, and how many does each flag_limit train on?
 
-    python experiments/figure_counts.py runs          # or: make figure_counts RUNS=runs
+    python experiments/figures/figure_counts.py runs          # or: make figure_counts RUNS=runs
 
 The limit is a cap: at the largest one most classes are used whole, and the training set is unbalanced.
 """
@@ -21,31 +21,31 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """A row a class: its test cells, and its training cells at each limit, on a log axis."""
     run = groups[0].runs[0]
     true = run.confusions[CLEAN].sum(axis=(0, 2))
-    classes = run.record["classes"]
-    by_limit = {group.place["flag_limit"]: group.runs[0].record["counts"]["train"] for group in groups}
+    classes = run.record.classes
+    by_limit = {group.coordinates.flag_limit: group.runs[0].record.counts["train"] for group in groups}
     order = sorted(range(len(classes)), key=lambda code: by_limit[max(by_limit)].get(classes[code], 0))
-    figure, [axes] = new_figure(height_mm=55 + 6 * len(classes))
+    figure, [ax] = new_figure(height_mm=55 + 6 * len(classes))
     shades = np.linspace(0.75, 0.1, len(by_limit))
     for shade, limit in zip(shades, sorted(by_limit), strict=True):
         for row, code in enumerate(order):
             n = by_limit[limit].get(classes[code], 0)
-            [point] = axes.plot([max(n, 0.5)], [row], "o", color=str(shade), markersize=4)
+            [point] = ax.plot([max(n, 0.5)], [row], "o", color=str(shade), markersize=4)
             add_tooltip(point, f"{classes[code]}: {n} training cells at flag_limit {limit}")
-        axes.plot([], [], "o", color=str(shade), markersize=4, label=f"training, limit {limit}")
+        ax.plot([], [], "o", color=str(shade), markersize=4, label=f"training, limit {limit}")
     for row, code in enumerate(order):
-        [point] = axes.plot([max(true[code], 0.5)], [row], "|", color="#D55E00", markersize=9)
+        [point] = ax.plot([max(true[code], 0.5)], [row], "|", color="#D55E00", markersize=9)
         add_tooltip(point, f"{classes[code]}: {true[code]} test cells")
-    axes.plot([], [], "|", color="#D55E00", markersize=9, label="test")
-    log_axis(axes)
-    axes.set_yticks(range(len(order)), [axis_label(classes[code]) for code in order])
-    axes.set_xlabel("cells")
+    ax.plot([], [], "|", color="#D55E00", markersize=9, label="test")
+    log_axis(ax)
+    ax.set_yticks(range(len(order)), [axis_label(classes[code]) for code in order])
+    ax.set_xlabel("cells")
     add_title_and_legend(figure, data)
     caption = (
         f"Cells of each class, {data}: in training at each flag_limit (one seed), and in the test, {true.sum()} "
         f"{synthetic_prefix(groups)}cells in all."
     )
-    some = all(true) and all(counts.get(name) for counts in by_limit.values() for name in classes)
-    return Drawing("figure_counts", figure, caption + ("" if some else " A mark at one half is none."))
+    complete = all(true) and all(counts.get(name) for counts in by_limit.values() for name in classes)
+    return Drawing("figure_counts", figure, caption + ("" if complete else " A mark at one half is none."))
 
 
 if __name__ == "__main__":

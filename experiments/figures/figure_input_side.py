@@ -1,12 +1,13 @@
 """Does a foundation model need 224 px? Macro-F1 against its input side.
 
     python train.py -m model=dinov2_s model.weights.file=FILE model.backbone.input_px=56,112,224 ...
-    python experiments/figure_input_side.py runs          # or: make figure_input_side RUNS=runs
+    python experiments/figures/figure_input_side.py runs          # or: make figure_input_side RUNS=runs
 
 Of pretrained models that were run at several sides, one curve a model, adapt and flag_limit.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,57 +19,78 @@ from cellpatch.figures.plotting import Drawing, add_title_and_legend, draw_curve
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.coordinates import GroupCoordinates
 
 
 @styled
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """Macro-F1 on clean cells against the side of the input, px."""
-    axis: dict[tuple[str, str, str, int], list[SeedGroup]] = {}
-    for group in groups:
-        axis.setdefault(tuple(group.place[key] for key in ("model", "adapt", "optics", "flag_limit")), []).append(group)
-    axis = {key: of for key, of in axis.items() if len(of) > 1}
-    several = len({optics for _, _, optics, _ in axis}) > 1
-    if not axis:
+    curves = _side_curves(groups)
+    if not curves:
         raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 does so")
-    figure, [axes] = new_figure(height_mm=85)
-    sides_of: dict[str, set[int]] = {}
-    named = [(", ".join(words[: 3 if several else 2]), limit, of) for (*words, limit), of in axis.items()]
-    for label, _, of in named:
-        sides_of.setdefault(label, set()).update(group.place["input_px"] for group in of)
+    figure, [ax] = new_figure(height_mm=85)
     missing, ends = {}, []
-    for label, limit, of in named:
-        sides = sorted(sides_of[label])
-        y, told_of = [(np.nan,) * 3] * len(sides), [""] * len(sides)
-        for group in of:
-            at = sides.index(group.place["input_px"])
-            y[at] = group.estimate(CLEAN, macro_f1).summary()
-            told_of[at] = f"limit {limit}, {sides[at]} px, macro-F1 {format_ci(*y[at])}"
-        draw_curve(axes, sides, y, label, told_of, of[0].place)
-        lacks = [f"{side} px" for side, (value, _, _) in zip(sides, y, strict=True) if np.isnan(value)]
-        missing[f"{label} at {limit}"] = ", ".join(lacks)
-        last = of[-1].place["input_px"]
-        ends.append((y[sides.index(last)][0], last, limit))
-    _write_limits(axes, ends)
-    sides = sorted({group.place["input_px"] for of in axis.values() for group in of})
-    axes.set_xscale("log")
-    axes.set_xticks(sides, list(map(str, sides)))
-    axes.minorticks_off()
-    axes.set_xlabel("input side, px")
-    axes.set_ylabel("macro-F1, test")
+    for curve in curves:
+        sides = sorted({side for each in curves if each.label == curve.label for side in each.by_side})
+        y = [curve.summary(side) for side in sides]
+        texts = [
+            f"limit {curve.limit}, {side} px, macro-F1 {format_ci(*ci)}" for side, ci in zip(sides, y, strict=True)
+        ]
+        draw_curve(ax, sides, y, curve.label, texts, next(iter(curve.by_side.values())).coordinates)
+        missing[f"{curve.label} at {curve.limit}"] = ", ".join(f"{s} px" for s in sides if s not in curve.by_side)
+        last = max(curve.by_side)
+        ends.append((curve.summary(last)[0], last, curve.limit))
+    _write_limits(ax, ends)
+    sides = sorted({side for curve in curves for side in curve.by_side})
+    ax.set_xscale("log")
+    ax.set_xticks(sides, list(map(str, sides)))
+    ax.minorticks_off()
+    ax.set_xlabel("input side, px")
+    ax.set_ylabel("macro-F1, test")
     add_title_and_legend(figure, f"{data}, a line a flag_limit")
     caption = f"Macro-F1 against the side that cells are resized to, {data}. "
-    caption += sample_size_caption([group for of in axis.values() for group in of])
-    holes = "".join(f" No runs with {which}: {names}." for which, names in group_by_value(missing).items() if which)
-    return Drawing("figure_input_side", figure, caption + holes)
+    caption += sample_size_caption([group for curve in curves for group in curve.by_side.values()], groups)
+    gaps = "".join(f" No runs with {which}: {names}." for which, names in group_by_value(missing).items() if which)
+    return Drawing("figure_input_side", figure, caption + gaps)
 
 
-def _write_limits(axes: Axes, ends: Sequence[tuple[float, int, int]]) -> None:
+@dataclass(frozen=True)
+class SideCurve:
+    """The groups of one label and flag_limit by their input side, px."""
+
+    label: str
+    limit: int
+    by_side: dict[int, SeedGroup]
+
+    def summary(self, side: int) -> tuple[float, float, float]:
+        """Macro-F1 on clean cells and its interval; NaN where there are no runs."""
+        if side not in self.by_side:
+            return (np.nan,) * 3
+        return self.by_side[side].estimate(CLEAN, macro_f1).summary()
+
+
+def _side_curves(groups: Sequence[SeedGroup]) -> list[SideCurve]:
+    """Curves of what was run at several sides; labels have the optics where these differ among them."""
+    by_rest: dict[GroupCoordinates, dict[int, SeedGroup]] = {}
+    for group in groups:
+        by_rest.setdefault(replace(group.coordinates, input_px=0), {})[group.coordinates.input_px] = group
+    several = {rest: by_side for rest, by_side in by_rest.items() if len(by_side) > 1}
+    with_optics = len({rest.optics for rest in several}) > 1
+    return [
+        SideCurve(
+            ", ".join([rest.model, rest.adapt, *([rest.optics] if with_optics else [])]), rest.flag_limit, by_side
+        )
+        for rest, by_side in several.items()
+    ]
+
+
+def _write_limits(ax: Axes, ends: Sequence[tuple[float, int, int]]) -> None:
     """Beside the last mark of each line (score, side, limit) its limit, none over another."""
-    low, high = axes.get_ylim()
-    at = dict.fromkeys((side for _, side, _ in ends), -np.inf)
+    low, high = ax.get_ylim()
+    heights = dict.fromkeys((side for _, side, _ in ends), -np.inf)
     for score, side, limit in sorted(ends):
-        at[side] = max(score, at[side] + 0.04 * (high - low))
-        axes.annotate(str(limit), (side, at[side]), xytext=(5, 0), textcoords="offset points", va="center", size=6)
+        heights[side] = max(score, heights[side] + 0.04 * (high - low))
+        ax.annotate(str(limit), (side, heights[side]), xytext=(5, 0), textcoords="offset points", va="center", size=6)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
 """How many annotations does a target take? Flags per class until each model reaches a macro-F1.
 
-    python experiments/figure_planner.py runs          # or: make figure_planner RUNS=runs
+    python experiments/figures/figure_planner.py runs          # or: make figure_planner RUNS=runs
 
 Between limits by interpolation; beyond them, up to four times the largest, by a fitted power law, and only where the
-data support one: why they do not is told. A model that is not there for a target does not reach it. A class that has
-fewer cells counts as what it has; limits that no class has the training cells for are left out.
+data support one; the caption says why they do not. A model without a mark at a target does not
+reach it. A class that has fewer cells counts as what it has; limits that no class has the training cells for are left
+out.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
 from cellpatch.analysis.bootstrap import interval
-from cellpatch.analysis.curves import LearningCurve, learning_curves, within_classes
+from cellpatch.analysis.curves import LearningCurve, learning_curves, split_by_adaptation, within_classes
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.scaling import MAX_EXTRAPOLATION, fit_power_law, limit_for, why_no_power_law
@@ -25,42 +28,58 @@ from cellpatch.metrics.scores import macro_f1
 TARGETS = 7
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Targets above the score at the first limit, and for each the flag_limit that it takes with its interval.
+
+    `refusal` says why there is no power law beyond the largest limit; None if there is one.
+    """
+
+    targets: list[float]
+    limits: list[tuple[float, float, float]]
+    refusal: str | None
+
+
 @styled
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """Annotations per class on a log axis against the target."""
     whole = {label: within_classes(curve) for label, curve in by_label(learning_curves(groups), groups).items()}
-    found = {label: curve for label, curve in whole.items() if len(curve.limits) > 1}
-    if not found:
+    curves = {label: curve for label, curve in whole.items() if len(curve.limits) > 1}
+    if not curves:
         raise ValueError("a plan needs two flag_limits of a model at least")
-    kinds = sorted({curve.place["adapt"] == "scratch" for curve in found.values()}, reverse=True)
-    figure, places = new_figure(PAGE_MM if len(kinds) > 1 else COLUMN_MM, 85, columns=len(kinds), sharey=True)
+    panels = [panel for panel in split_by_adaptation(curves) if panel]
+    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else COLUMN_MM, 85, columns=len(panels), sharey=True)
     refusals = {}
-    for label, curve in found.items():
-        axes = places[kinds.index(curve.place["adapt"] == "scratch")]
-        targets, needed, refusal = plan(curve)
-        if refusal:
-            refusals[label] = refusal
-        told_of = [
-            f"{target:.3f} takes {value:.0f} a class{_ends(curve.limits[0], low, high)}"
-            for target, (value, low, high) in zip(targets, needed, strict=True)
-        ]
-        y = [(value, low, min(high, MAX_EXTRAPOLATION * curve.limits[-1])) for value, low, high in needed]
-        draw_curve(axes, targets, y, label, told_of, curve.place)
-    for axes, scratch in zip(places, kinds, strict=True):
-        axes.set_title("trained from scratch" if scratch else "pretrained")
-        axes.set_xlabel("target macro-F1, test")
-    places[0].set_yscale("log", base=2)
-    places[0].yaxis.set_major_formatter(ScalarFormatter())
-    places[0].set_ylabel("flag_limit: most annotations per class")
+    for label, curve in curves.items():
+        made = plan(curve)
+        if made.refusal:
+            refusals[label] = made.refusal
+        _draw_plan(next(ax for ax, panel in zip(axes, panels, strict=True) if label in panel), label, curve, made)
+    for ax, panel in zip(axes, panels, strict=True):
+        scratch = all(curve.coordinates.from_scratch for curve in panel.values())
+        ax.set_title("trained from scratch" if scratch else "pretrained")
+        ax.set_xlabel("target macro-F1, test")
+    axes[0].set_yscale("log", base=2)
+    axes[0].yaxis.set_major_formatter(ScalarFormatter())
+    axes[0].set_ylabel("flag_limit: most annotations per class")
     add_title_and_legend(figure, data)
     why = "".join(
-        f" No power law beyond the largest limit ({why}): {of}." for why, of in group_by_value(refusals).items()
+        f" No power law beyond the largest limit ({why}): {labels}." for why, labels in group_by_value(refusals).items()
     )
     open_end = (
         f" Lines to the top, {MAX_EXTRAPOLATION:g} times a model's largest limit, are of intervals without a known end."
     )
     caption = f"Annotations that a target takes, {data}. {sample_size_caption(groups)}{open_end}{why}"
     return Drawing("figure_planner", figure, caption)
+
+
+def _draw_plan(ax: Axes, label: str, curve: LearningCurve, made: Plan) -> None:
+    texts = [
+        f"{target:.3f} takes {value:.0f} a class{_ends(curve.limits[0], low, high)}"
+        for target, (value, low, high) in zip(made.targets, made.limits, strict=True)
+    ]
+    y = [(value, low, min(high, MAX_EXTRAPOLATION * curve.limits[-1])) for value, low, high in made.limits]
+    draw_curve(ax, made.targets, y, label, texts, curve.coordinates)
 
 
 def _ends(first: float, low: float, high: float) -> str:
@@ -71,15 +90,15 @@ def _ends(first: float, low: float, high: float) -> str:
     return f" ({low:.0f}{' or fewer' if low <= first else ''} to {high:.0f})"
 
 
-def plan(curve: LearningCurve) -> tuple[list[float], list[tuple[float, float, float]], str | None]:
-    """Targets above the first limit's score, the flag_limit that each takes with its interval, and why no further."""
+def plan(curve: LearningCurve) -> Plan:
+    """The annotations that targets take, by interpolation and a power law where the data support one."""
     limits = curve.limits
     estimates = curve.estimates(limits, macro_f1)
     means = np.array([estimate.mean for estimate in estimates])
     draws = np.stack([estimate.bootstrap_samples() for estimate in estimates], axis=1)
     refusal = why_no_power_law(limits, draws)
     targets, needed = [], []
-    law, laws = (fit_power_law(limits, of) if refusal is None else None for of in (means, draws))
+    law, laws = (fit_power_law(limits, scores) if refusal is None else None for scores in (means, draws))
     best = means.max() if law is None else 1 - law[0]
     for target in np.linspace(means[0], best, TARGETS):
         value = float(limit_for(limits, means, target, law))
@@ -88,7 +107,7 @@ def plan(curve: LearningCurve) -> tuple[list[float], list[tuple[float, float, fl
         low, high = interval(limit_for(limits, draws, target, laws))
         targets.append(float(target))
         needed.append((max(value, limits[0]), max(low, limits[0]), high))  # nothing is known below
-    return targets, needed, refusal
+    return Plan(targets, needed, refusal)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Do features that tell classes apart also tell specimens apart? Macro-F1 against how well features name the specimen.
 
     python -m cellpatch.features runs/*          # writes a card into each record; needs the crops
-    python experiments/figure_specimens.py runs          # or: make figure_specimens RUNS=runs
+    python experiments/figures/figure_specimens.py runs          # or: make figure_specimens RUNS=runs
 
 At the flag_limit that most models have; means over the seeds that have a card, with intervals over these seeds alone.
 """
@@ -13,7 +13,8 @@ from cellpatch.analysis.feature_cards import feature_cards, feature_cards_captio
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
-from cellpatch.figures.plotting import Drawing, add_title_and_legend, draw_point, group_style, new_figure, styled
+from cellpatch.figures.palette import group_style
+from cellpatch.figures.plotting import Drawing, add_title_and_legend, draw_point, new_figure, styled
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
@@ -23,25 +24,24 @@ from cellpatch.optics.conditions import CLEAN
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """A point a model; the dotted line is what naming the largest specimen would reach."""
     chosen = groups_with_feature_cards(groups)
-    figure, [axes] = new_figure(height_mm=80)
+    figure, [ax] = new_figure(height_mm=80)
     for label, group in chosen.items():
-        named, low, high = mean_over_seeds([card["specimen_accuracy"] for card in feature_cards(group)])
-        text = f"{label}: names the specimen of {format_ci(named, low, high)} of the cells, macro-F1"
+        accuracy, low, high = mean_over_seeds([card.specimen_accuracy for card in feature_cards(group)])
+        text = f"{label}: names the specimen of {format_ci(accuracy, low, high)} of the cells, macro-F1"
         score = group.estimate(CLEAN, macro_f1)
-        axes.hlines([score.mean], low, high, color=group_style(group.place)["color"], linewidth=0.8)
-        draw_point(axes, named, score, group.place, text, label)
-    axes.axvline(
-        feature_cards(next(iter(chosen.values())))[0]["specimen_chance"], color="0.6", linestyle=":", linewidth=1
-    )
-    axes.set_xlabel("share of test cells whose specimen features name")
-    axes.set_ylabel("macro-F1, test")
+        ax.hlines([score.mean], low, high, color=group_style(group.coordinates).color, linewidth=0.8)
+        draw_point(ax, accuracy, score, group.coordinates, text, label)
+    chance = feature_cards(next(iter(chosen.values())))[0].specimen_chance
+    ax.axvline(chance, color="0.6", linestyle=":", linewidth=1)
+    ax.set_xlabel("share of test cells whose specimen features name")
+    ax.set_ylabel("macro-F1, test")
     add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = f"Macro-F1 against specimens named from features (dotted: the largest specimen's share), {data}. "
     missing = missing_groups_caption("No card of features", chosen, groups)
     return Drawing(
         "figure_specimens",
         figure,
-        f"{caption}{sample_size_caption(list(chosen.values()))} {feature_cards_caption(chosen)}{missing}",
+        f"{caption}{sample_size_caption(list(chosen.values()), groups)} {feature_cards_caption(chosen)}{missing}",
     )
 
 

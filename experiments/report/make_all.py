@@ -1,4 +1,4 @@
-"""All figures and tables that runs allow, and of the others why not.
+"""All figures and tables that runs allow, and why the others are missing.
 
     python experiments/report/make_all.py runs figures tables      # or: make figures, make tables, make paper
 
@@ -8,7 +8,7 @@ Each is also a script of its own. Ends with status 1 if nothing could be made.
 import argparse
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from types import ModuleType
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.results import read_results
 from cellpatch.figures.plotting import draw_one, save
+from cellpatch.figures.tables import write_tables
 
 EXPERIMENTS = Path(__file__).parents[1]
 KINDS = ("figures", "tables")  # folders of scripts
@@ -34,20 +35,23 @@ def load(file: Path) -> ModuleType:
     return module
 
 
-def makers(what: str) -> dict[str, Callable]:
-    """By name, what draws each figure, or writes each table."""
-    entry = {"figures": "draw", "tables": "write"}[what]
-    return {file.stem: getattr(load(file), entry) for file in sorted((EXPERIMENTS / what).glob("*.py"))}
+def scripts(kind: str) -> dict[str, ModuleType]:
+    """The scripts of a folder of KINDS by name.
+
+    A figure has `draw(data, groups) -> Drawing`. A table has `tables(groups) -> list[ShownTable]` and their CAPTIONS.
+    Both raise ValueError where the runs do not allow them.
+    """
+    return {file.stem: load(file) for file in sorted((EXPERIMENTS / kind).glob("*.py"))}
 
 
-def make(by_data: Mapping[str, Sequence[SeedGroup]], what: str) -> Iterator[tuple[str, list[Path] | ValueError]]:
-    """Each figure or table with the files that it is in, or with what it lacks."""
-    for (name, maker), data in product(makers(what).items(), by_data):
+def make(by_data: Mapping[str, Sequence[SeedGroup]], kind: str) -> Iterator[tuple[str, list[Path] | ValueError]]:
+    """Each script's name with the files that it wrote, or with why it could not."""
+    for (name, script), data in product(scripts(kind).items(), by_data):
         try:
-            if what == "figures":
-                yield name, save(draw_one(maker, data, by_data))
+            if kind == "figures":
+                yield name, save(draw_one(script.draw, data, by_data))
             else:
-                yield name, maker(data, by_data[data])
+                yield name, write_tables(script.tables(by_data[data]), data)
         except ValueError as error:
             yield f"{name} of {data}", error
 
@@ -57,21 +61,22 @@ def main() -> None:
         prog="python experiments/report/make_all.py", description="Make all figures and tables."
     )
     parser.add_argument("runs_dir", type=Path, help="a runs directory, or packed runs")
-    parser.add_argument("what", nargs="+", choices=list(KINDS))
+    parser.add_argument("kinds", nargs="+", choices=list(KINDS))
     options = parser.parse_args()
-    made, lacking = [], []
+    files: list[Path] = []
+    missing: list[str] = []
     try:
         by_data = data_sets(group_by_seed(read_results(options.runs_dir)))
-        for what in options.what:
-            for name, found in make(by_data, what):
-                if isinstance(found, ValueError):
-                    lacking.append(f"not made: {name}: {found}")
+        for kind in options.kinds:
+            for name, made in make(by_data, kind):
+                if isinstance(made, ValueError):
+                    missing.append(f"not made: {name}: {made}")
                 else:
-                    made += found
+                    files += made
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print("\n".join([*map(str, made), *lacking]))
-    sys.exit(0 if made else 1)
+    print("\n".join([*map(str, files), *missing]))
+    sys.exit(0 if files else 1)
 
 
 if __name__ == "__main__":

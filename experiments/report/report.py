@@ -1,176 +1,247 @@
-"""One page that one can send to a colleague: the recommendation, its evidence, every figure and table, cells, sources.
+"""One page to send to a colleague: the recommendation, its evidence, every figure and table, cells, sources.
 
-    python experiments/report.py runs          # writes report.html; or: make report RUNS=runs
+    python experiments/report/report.py runs          # writes report.html; or: make report RUNS=runs
 
-Opens from disk without a network. Cells are shown where the crops are at hand; all else needs the runs alone.
+Opens from disk without a network. Cells are shown where the crops are on this machine; all else needs the runs alone.
 """
 
 import base64
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import make_all
 import numpy as np
+from jaxtyping import Int, UInt8
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
-from recommend import leader, recommend
+from recommend import recommend
 
 from cellpatch import __version__
-from cellpatch.analysis.curves import learning_curves
-from cellpatch.analysis.groups import SeedGroup, at_one_limit, data_sets, group_by_seed, under_blur
+from cellpatch.analysis.curves import leader, learning_curves
+from cellpatch.analysis.groups import SeedGroup, at_one_limit, data_sets, group_by_seed
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.results import read_results
+from cellpatch.analysis.results import RunResult, read_results
 from cellpatch.cli.figures import figure_main
-from cellpatch.data.dataset import need_store
 from cellpatch.data.store.reader import CellStore
 from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.gallery import pick_across_specimens
 from cellpatch.figures.plotting import COLUMN_MM
 from cellpatch.figures.svg import to_svg
 from cellpatch.optics.conditions import CLEAN
-from cellpatch.runs.record import predictions_by_condition
+from cellpatch.runs.record import GitState
+from cellpatch.runs.stored_run import Predictions, StoredRun, require_store
 from cellpatch.runtime.atomic_io import atomic_write
 
-blur_table, compare_table, latency_table, models_table, scaling_table = (
-    make_all.load(make_all.EXPERIMENTS / "tables" / f"{name}_table.py")
-    for name in ("blur", "compare", "latency", "models", "scaling")
-)
+ORDER = ("models_table", "compare_table", "scaling_table", "blur_table", "latency_table")  # of tables; others follow
 WORST, EACH = 24, 6  # cells shown: the surest errors, and of each class
 
 
-def build(place: Path, file: Path = Path("report.html")) -> list[Path]:
+@dataclass(frozen=True)
+class FigureView:
+    """A figure on the page; `column` is true for a narrow one."""
+
+    name: str
+    svg: Markup
+    caption: str
+    column: bool
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table on the page, of words."""
+
+    caption: str
+    note: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class CellView:
+    """A crop on the page: base64 of its PNG file, and what it is."""
+
+    png: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Cells beside each other."""
+
+    caption: str
+    cells: list[CellView]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run's name, and a link to its record if it is in a folder."""
+
+    name: str
+    link: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyView:
+    """A data set's section of the page; `missing` lists what is not shown, `no_cells` why galleries are empty."""
+
+    key: str
+    data: str
+    sentences: list[str]
+    origin: str
+    drawings: list[FigureView]
+    tables: list[TableView]
+    tables_of: str
+    galleries: list[Gallery]
+    no_cells: str
+    missing: list[str]
+    commits: str
+    runs: list[RunView]
+
+
+def build(runs: Path, file: Path = Path("report.html")) -> list[Path]:
     """Write the page of a runs directory, or of packed runs; gives its path."""
-    results = read_results(place)
+    results = read_results(runs)
     by_data = data_sets(group_by_seed(results))
-    studies = [_study(f"data{i}", data, groups, place, file.parent) for i, (data, groups) in enumerate(by_data.items())]
+    studies = [_study(f"data{i}", data, groups, runs, file.parent) for i, (data, groups) in enumerate(by_data.items())]
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template("report.html.jinja")
-    facts = {"title": f"Which model for these cells? {', '.join(study['data'] for study in studies)}"}
-    facts |= {"made": date.today().isoformat(), "version": __version__, "n_runs": str(len(results))}
+    page = template.render(
+        studies=studies,
+        title=f"Which model for these cells? {', '.join(by_data)}",
+        made=date.today().isoformat(),
+        version=__version__,
+        n_runs=str(len(results)),
+    )
     with atomic_write(file) as temporary:
-        temporary.write_text(template.render(studies=studies, **facts), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     return [file]
 
 
-def _study(key: str, data: str, groups: Sequence[SeedGroup], place: Path, folder: Path) -> dict[str, Any]:
-    lacking: list[str] = []
-    drawings = []
-    for name, draw in make_all.makers("figures").items():
+def _study(key: str, data: str, groups: Sequence[SeedGroup], runs: Path, folder: Path) -> StudyView:
+    missing: list[str] = []
+    drawings = list(_figures(key, data, groups, missing))
+    galleries, why = _galleries(groups, runs)
+    source = groups[0].runs[0].record.data.source
+    kind = "synthetic: no result on them is one about patients" if source.synthetic else "real"
+    return StudyView(
+        key=key,
+        data=data,
+        sentences=recommend(groups),
+        origin=f"The cells are {kind}. Their licence: {source.licence or 'not stated'}.",
+        drawings=drawings,
+        tables=list(_tables(groups, missing)),
+        tables_of=sample_size_caption(groups),
+        galleries=galleries,
+        no_cells=why,
+        missing=missing,
+        commits=_commits([run for group in groups for run in group.runs]),
+        runs=[RunView(run.run, _link(runs, run.run, folder)) for group in groups for run in group.runs],
+    )
+
+
+def _figures(key: str, data: str, groups: Sequence[SeedGroup], missing: list[str]) -> Iterator[FigureView]:
+    """Every figure that the runs allow; why the others are not shown is added to `missing`."""
+    for name, script in make_all.scripts("figures").items():
         try:
-            drawing = draw(data, groups)
+            drawing = script.draw(data, groups)
         except ValueError as error:
-            lacking.append(f"{name}: {error}")
+            missing.append(f"{name}: {error}")
             continue
         svg = Markup(to_svg(drawing.figure, f"{key}-{name}-svg", drawing.caption))  # noqa: S704  (made by ElementTree)
         column = drawing.figure.get_figwidth() * 25.4 < 1.2 * COLUMN_MM
-        drawings.append({"name": name, "svg": svg, "caption": drawing.caption, "column": column})
-    galleries, why = _galleries(groups, place)
-    source = groups[0].runs[0].record["data"]["source"]
-    kind = "synthetic: no result on them is one about patients" if source["synthetic"] else "real"
-    return {
-        "key": key,
-        "data": data,
-        "sentences": recommend(groups),
-        "origin": f"The cells are {kind}. Their licence: {source.get('licence') or 'not stated'}.",
-        "drawings": drawings,
-        "tables": list(_tables(groups, lacking)),
-        "commits": _commits(groups),
-        "tables_of": sample_size_caption(groups),
-        "galleries": galleries,
-        "no_cells": why,
-        "lacking": lacking,
-        "runs": [{"name": run.run, "link": _link(place, run.run, folder)} for group in groups for run in group.runs],
-    }
+        yield FigureView(name, svg, drawing.caption, column)
 
 
-def _tables(groups: Sequence[SeedGroup], lacking: list[str]) -> Iterator[dict[str, Any]]:
-    runs = [run for group in groups for run in group.runs]
-    makers = {
-        ("Macro-F1 of each model at each limit", ""): lambda: models_table.shown(models_table.summarise(groups)),
-        ("Behind the best, on the same cells", compare_table.NOTE): lambda: compare_table.shown(
-            compare_table.summarise(groups)
-        ),
-        ("Who stays ahead from where on", scaling_table.WORDS): lambda: scaling_table.shown_crossings(
-            scaling_table.crossings(groups)
-        ),
-        ("Power laws of macro-F1 and flag_limit", ""): lambda: scaling_table.shown_fits(scaling_table.fits(groups)),
-        ("Under blur", ""): lambda: blur_table.shown(blur_table.summarise(under_blur(groups))),
-        ("Up to which sigma a lead lasts", blur_table.NOTE): lambda: blur_table.shown_leads(
-            blur_table.leads(under_blur(groups), groups)
-        ),
-        ("Milliseconds a cell", latency_table.NOTE): lambda: latency_table.shown(latency_table.summarise(runs)),
-    }
-    for (caption, note), make in makers.items():
+def _tables(groups: Sequence[SeedGroup], missing: list[str]) -> Iterator[TableView]:
+    """Every table that the runs allow; why the others are not shown is added to `missing`."""
+    scripts = make_all.scripts("tables")
+    for name in sorted(scripts, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
         try:
-            shown = make().astype(str)
+            tables = scripts[name].tables(groups)
         except ValueError as error:
-            lacking.append(f"{caption}: {error}")
+            missing += [f"{caption}: {error}" for caption in scripts[name].CAPTIONS]
             continue
-        if not shown.empty:
-            rows = shown.to_numpy().tolist()
-            yield {"caption": caption, "note": note, "columns": list(shown.columns), "rows": rows}
+        for table in tables:
+            if not table.shown.empty:
+                rows = table.shown.astype(str).to_numpy().tolist()
+                yield TableView(table.caption, table.note, list(table.shown.columns), rows)
 
 
-def _commits(groups: Sequence[SeedGroup]) -> str:
-    """Which versions of cellpatch made the runs."""
-    found = [run.record.get("git") or {} for group in groups for run in group.runs]
-    names = Counter(f"{git.get('commit', 'unknown')[:7]}{' with changes' * bool(git.get('dirty'))}" for git in found)
+def _commits(runs: Sequence[RunResult]) -> str:
+    """The commits that made the runs, with how many."""
+    names = Counter(_short(run.record.git) for run in runs)
     return ", ".join(f"{name} ({n})" for name, n in sorted(names.items()))
 
 
-def _link(place: Path, run: str, folder: Path) -> str | None:
+def _short(git: GitState | None) -> str:
+    return "unknown" if git is None else f"{git.commit[:7]}{' with changes' * git.dirty}"
+
+
+def _link(runs: Path, run: str, folder: Path) -> str | None:
     """From the page's folder to a run's record, so that both may move together."""
-    return quote(Path(os.path.relpath(place, folder), run, "record.json").as_posix()) if place.is_dir() else None
+    return quote(Path(os.path.relpath(runs, folder), run, "record.json").as_posix()) if runs.is_dir() else None
 
 
-def _galleries(groups: Sequence[SeedGroup], place: Path) -> tuple[list[dict[str, Any]], str]:
+def _galleries(groups: Sequence[SeedGroup], runs: Path) -> tuple[list[Gallery], str]:
     """Cells of each class and the surest errors of the best run, or why they cannot be shown."""
-    if not place.is_dir():
+    if not runs.is_dir():
         return [], "Packed runs hold no cells; make the page of the runs directory where the crops are."
-    best, _ = leader(by_label(learning_curves(groups), groups), at_one_limit(groups)[0].place["flag_limit"])
-    run = by_label(at_one_limit(groups), groups)[best].runs[0]
+    at_limit = at_one_limit(groups)
+    best, _ = leader(by_label(learning_curves(groups), groups), at_limit[0].coordinates.flag_limit)
+    run = by_label(at_limit, groups)[best].runs[0]
     try:
-        store = need_store(run.record)
+        store = require_store(run.record)
     except ValueError as error:
         return [], f"The crops are not at hand here, so no cell is shown: {error}."
-    rows, labels, probabilities = predictions_by_condition(place / run.run)[CLEAN]
-    classes = run.record["classes"]
-    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:WORST]
-    names = rows["cell_id"].to_numpy()
-    galleries = []
-    for code, name in enumerate(classes):
-        of_class = np.flatnonzero(labels == code)
-        of_class = of_class[pick_across_specimens(rows["specimen"].iloc[of_class], EACH)]
-        words = [f"{name}" for _ in of_class]
-        if len(of_class):
-            n = f"{len(of_class)} of {(labels == code).sum()} test cells"
+    predictions = StoredRun.open(runs / run.run).predictions[CLEAN]
+    return [*_classes(store, predictions, run), _worst_errors(store, predictions, run)], ""
+
+
+def _classes(store: CellStore, predictions: Predictions, run: RunResult) -> Iterator[Gallery]:
+    """Test cells of each class that has any."""
+    for code, name in enumerate(run.record.classes):
+        of_class = np.flatnonzero(predictions.labels == code)
+        shown = of_class[pick_across_specimens(predictions.rows["specimen"].iloc[of_class], EACH)]
+        if len(shown):
+            n = f"{len(shown)} of {len(of_class)} test cells"
             caption = f"{name}: {n}, drawn at random, of different specimens first."
-            galleries.append({"caption": caption, "cells": _cells(store, names[of_class], words)})
-    words = [f"{classes[labels[i]]} named {classes[predicted[i]]}, {100 * sure[i]:.0f} %" for i in worst]
+            yield Gallery(caption, _cells(store, predictions, shown, [name] * len(shown)))
+
+
+def _worst_errors(store: CellStore, predictions: Predictions, run: RunResult) -> Gallery:
+    """The wrong predictions with the highest probability."""
+    classes, labels = run.record.classes, predictions.labels
+    predicted, confidence = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST]
+    words = [f"{classes[labels[i]]} named {classes[predicted[i]]}, {100 * confidence[i]:.0f} %" for i in worst]
     caption = f"Worst errors of {run.run}, the surest first: {len(worst)} of {len(wrong)}."
-    return [*galleries, {"caption": caption, "cells": _cells(store, names[worst], words)}], ""
+    return Gallery(caption, _cells(store, predictions, worst, words))
 
 
-def _cells(store: CellStore, names: Iterable[str], words: Sequence[str]) -> list[dict[str, str]]:
-    place: Mapping[str, int] = {name: i for i, name in enumerate(store.cells["cell_id"])}
-    margin = store.geometry.margin_px
-    crops = store.crops(np.array([place[name] for name in names], int))[:, margin:, margin:]
-    shown = []
-    for crop, word in zip(crops[:, : crops.shape[1] - margin, : crops.shape[2] - margin], words, strict=True):
-        stream = io.BytesIO()
-        Image.fromarray(crop).save(stream, "png")
-        shown.append({"png": base64.b64encode(stream.getvalue()).decode(), "words": word})
-    return shown
+def _cells(
+    store: CellStore, predictions: Predictions, shown: Int[np.ndarray, " shown"], words: Sequence[str]
+) -> list[CellView]:
+    """The predicted cells at these positions, without the margin of their crops."""
+    row_of = {name: row for row, name in enumerate(store.cells["cell_id"])}
+    rows = np.array([row_of[name] for name in predictions.rows["cell_id"].to_numpy()[shown]], int)
+    margin, side = store.geometry.margin_px, store.geometry.crop_px
+    crops = store.crops(rows)[:, margin : margin + side, margin : margin + side]
+    return [CellView(_png(crop), text) for crop, text in zip(crops, words, strict=True)]
+
+
+def _png(crop: UInt8[np.ndarray, "h w 3"]) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(crop).save(stream, "png")
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def line_of(key: Line, record: Record) -> Line:
     """The line of a training: the candidate, cells, best validation score, seconds."""
     assert record.val_macro_f1 is not None
     assert record.best_epoch is not None
-    candidate = CANDIDATES.loc[key["candidate"]]
+    candidate = CANDIDATES.to_dict("index")[int(key["candidate"])]
     line = key | {str(name): float(value) for name, value in candidate.items()}
     line |= {f"n_{part}": sum(record.counts[part].values()) for part in ("train", "validation")}
     line |= {"val_macro_f1": round(record.val_macro_f1, 4), "best_epoch": record.best_epoch}

@@ -1,59 +1,43 @@
 """Is the best model better than the others by more than chance? Paired differences in macro-F1 to the best.
 
-    python experiments/compare_table.py runs          # writes tables/compare-DATA.*
+    python experiments/tables/compare_table.py runs          # writes tables/compare-DATA.*
 
 At the flag_limit that most models have. The difference is on the same test cells and seeds, its 95 % interval over
-specimens and seeds. Which model is the best was read off the same cells, so that small differences to it are somewhat
-too large, and there are many: a second interval holds for all pairs of models at once, and only who is behind by that
-one is behind. p is of a permutation test that swaps two models' specimens (20,000 draws, of these
+specimens and seeds. The best model was chosen on the same cells, so that small differences to it are somewhat too
+large, and there are many. A second interval therefore holds for all pairs of models at once: a model is behind only
+where that one lies above 0. p is of a permutation test that swaps two models' specimens (20,000 draws, of these
 seeds), corrected for the number of comparisons to the best (Holm).
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from cellpatch.analysis.estimates import difference, paired, simultaneous_intervals
-from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of
-from cellpatch.analysis.hypothesis_tests import holm, permutation_p
+from cellpatch.analysis.comparison import compare_with_best
+from cellpatch.analysis.groups import SeedGroup, at_one_limit
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_table
-from cellpatch.figures.captions import file_name, sample_size_caption
-from cellpatch.figures.tables import format_ci, write_table
-from cellpatch.metrics.scores import class_counts, macro_f1
-from cellpatch.optics.conditions import CLEAN
+from cellpatch.figures.captions import sample_size_caption
+from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, mixed_code_column
 
-SWAPS = 20_000
+CAPTIONS = ("Behind the best, on the same cells",)
 NOTE = (
     "The best was read off the same cells: a model is behind it where the interval of all pairs at once lies above 0."
 )
 
 
-def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
-    """One row a model but the best: macro-F1, how far it is behind, both intervals, p and p after Holm."""
-    chosen = by_label(at_one_limit(groups), groups)
-    scores = {label: group.estimate(CLEAN, macro_f1) for label, group in chosen.items()}
-    best, *others = sorted(chosen, key=lambda label: -scores[label].mean)
-    if not others:
-        raise ValueError("a comparison needs two models at the same flag_limit")
-    behind = [difference(scores[best], scores[label]) for label in others]
-    rows = []
-    for label, apart, (low_of_all, high_of_all) in zip(others, behind, simultaneous_intervals(behind), strict=True):
-        low, high = apart.interval()
-        places = paired([chosen[best].seeds, chosen[label].seeds])
-        one, other = (_tallies(chosen[name], of) for name, of in zip((best, label), places, strict=True))
-        row = {"flag_limit": limit_of(chosen), "best": best, "model": label, "macro_f1": scores[label].mean}
-        row |= {"behind": apart.mean, "low": low, "high": high, "seeds": len(apart.seeds)}
-        row |= {"low_of_all": low_of_all, "high_of_all": high_of_all}
-        rows.append(row | {"p": permutation_p(one, other, macro_f1, SWAPS, seed=0)})
-    table = pd.DataFrame(rows)
-    return table.assign(p_holm=holm(table["p"].to_numpy()))
+def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
+    """The table; raises ValueError if fewer than two models share the flag_limit."""
+    table = _with_mixed_code(compare_with_best(groups), groups)
+    [caption] = CAPTIONS
+    return [ShownTable("compare", caption, shown(table), table, (sample_size_caption(groups), NOTE), NOTE)]
 
 
-def _tallies(group: SeedGroup, places: Sequence[int]) -> np.ndarray:
-    return class_counts(np.stack([group.runs[i].confusions[CLEAN] for i in places]))
+def _with_mixed_code(table: pd.DataFrame, groups: Sequence[SeedGroup]) -> pd.DataFrame:
+    compared = by_label(at_one_limit(groups), groups)
+    columns = mixed_code_column(list(compared.values()))
+    by_model = {name: dict(zip(compared, words, strict=True)) for name, words in columns.items()}
+    return table.assign(**{name: table["model"].map(words) for name, words in by_model.items()})
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -69,14 +53,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         "shared seeds": [row["seeds"] for row in rows],
         "p, these seeds (Holm)": [f"{row['p_holm']:.2g}" for row in rows],
     }
-    return pd.DataFrame(columns)
-
-
-def write(data: str, groups: Sequence[SeedGroup], folder: Path = Path("tables")) -> list[Path]:
-    """Print and write the table; gives the files."""
-    table = summarise(groups)
-    return write_table(folder / file_name("compare", data), table, shown(table), [sample_size_caption(groups), NOTE])
+    return pd.DataFrame(columns | ({MIXED_CODE: table[MIXED_CODE]} if MIXED_CODE in table else {}))
 
 
 if __name__ == "__main__":
-    main_of_table(write)
+    main_of_table(tables)

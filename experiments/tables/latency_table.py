@@ -1,7 +1,7 @@
 """What does accuracy cost? Macro-F1 beside milliseconds per cell, of the runs that have a card of latency.
 
     python -m cellpatch.latency runs/*               # writes a card into each record; let nothing run beside it
-    python experiments/latency_table.py runs         # writes tables/latency-DATA.csv, .md and .tex
+    python experiments/tables/latency_table.py runs         # writes tables/latency-DATA.csv, .md and .tex
 
 Reads a runs directory, or packed runs, alone. Milliseconds are medians per cell with quartiles, at batch 1 and at the
 batch that is fastest per cell; `peak_mib` is what the process grew by at batch 1. `onnx_apart` is the largest
@@ -9,8 +9,6 @@ difference between ONNX Runtime's probabilities and torch's.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,43 +16,48 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.latency_cards import NO_LATENCY_CARDS, require_one_machine
 from cellpatch.analysis.results import RunResult
 from cellpatch.cli.figures import main_of_table
-from cellpatch.figures.captions import file_name, sample_size_caption
-from cellpatch.figures.tables import write_table
+from cellpatch.figures.captions import sample_size_caption
+from cellpatch.figures.tables import ShownTable
 from cellpatch.metrics.scores import class_counts, macro_f1
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.cards import LatencyCard
 from cellpatch.runs.coordinates import GRID_KEYS
 
+CAPTIONS = ("Milliseconds a cell",)
 NOTE = "Macro-F1 is of the run that was timed alone, without an interval; milliseconds are medians and quartiles."
 
 
+def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
+    """The table; raises ValueError as `summarise`."""
+    table = summarise([run for group in groups for run in group.runs])
+    [caption] = CAPTIONS
+    return [ShownTable("latency", caption, shown(table), table, (f"{NOTE} {sample_size_caption(groups)}",), NOTE)]
+
+
 def summarise(results: Sequence[RunResult]) -> pd.DataFrame:
-    """One row a run that has a card: what it is, clean macro-F1, cost, and milliseconds of each engine.
+    """One row a run that has a card: its coordinates, clean macro-F1, cost, and milliseconds of each engine.
 
     Raises ValueError if none has one, or if the cards are of different hardware or threads.
     """
-    lines: list[dict[str, Any]] = []
-    cards = []
-    for result in results:
-        card = result.record.get("latency")
-        if card is None:
-            continue
-        cards.append(card)
-        line = {key: result.about[key] for key in GRID_KEYS}
-        line |= {"macro_f1": float(macro_f1(class_counts(result.confusions[CLEAN].sum(axis=0))))}
-        line |= {"parameters": card["parameters"], "mmac": round(card["mmac"])}
-        line |= {"threads": card["hardware"]["threads"]}
-        for engine, rows in card["engines"].items():
-            fastest = min(rows, key=lambda row: row["ms"])
-            for name, row in (("1", rows[0]), ("best", fastest)):
-                line |= {f"{engine}_{name}_{what}": row[what] for what in ("ms", "low", "high")}
-            line |= {f"{engine}_best_batch": fastest["batch"]}
-            line |= {"peak_mib": round(rows[0]["peak_mib"])} if engine == "eager" else {}
-        line |= {"onnx_apart": card["onnx_apart"]} if "onnx_apart" in card else {}
-        lines.append(line)
-    if not lines:
+    timed = [(result, result.record.latency) for result in results if result.record.latency is not None]
+    if not timed:
         raise ValueError(NO_LATENCY_CARDS)
-    require_one_machine(cards)
-    return pd.DataFrame(lines)
+    require_one_machine(card for _, card in timed)
+    return pd.DataFrame([_row(result, card) for result, card in timed])
+
+
+def _row(result: RunResult, card: LatencyCard) -> dict[str, str | int | float]:
+    row: dict[str, str | int | float] = {key: getattr(result.coordinates, key) for key in GRID_KEYS}
+    row |= {"macro_f1": float(macro_f1(class_counts(result.confusions[CLEAN].sum(axis=0))))}
+    row |= {"parameters": card.parameters, "mmac": round(card.mmac), "threads": card.hardware.threads}
+    for engine, batches in card.engines.items():
+        fastest = min(batches, key=lambda batch: batch.ms)
+        for name, batch in (("1", batches[0]), ("best", fastest)):
+            row |= {f"{engine}_{name}_ms": batch.ms, f"{engine}_{name}_low": batch.low}
+            row |= {f"{engine}_{name}_high": batch.high}
+        row |= {f"{engine}_best_batch": fastest.batch}
+        row |= {"peak_mib": round(batches[0].peak_mib)} if engine == "eager" else {}
+    return row | ({} if card.onnx_apart is None else {"onnx_apart": card.onnx_apart})
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -63,24 +66,16 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     words["macro-F1"] = table["macro_f1"].map("{:.3f}".format)
     for name in [column.removesuffix("_ms") for column in map(str, table) if column.endswith("_ms")]:
         engine, _, batch = name.rpartition("_")
-        rows = table[[f"{name}_{what}" for what in ("ms", "low", "high")]].itertuples(index=False, name=None)
-        told = ["-" if ms != ms else f"{ms:.3g} ({low:.3g} to {high:.3g})" for ms, low, high in rows]
+        rows = table[[f"{name}_{end}" for end in ("ms", "low", "high")]].itertuples(index=False, name=None)
+        times = ["-" if ms != ms else f"{ms:.3g} ({low:.3g} to {high:.3g})" for ms, low, high in rows]
         batches = table.get(f"{engine}_best_batch")
         if batch == "best" and batches is not None:
-            told = [text if n != n else f"{text} at {n:.0f}" for text, n in zip(told, batches, strict=True)]
-        words[f"{engine}, {'batch 1' if batch == '1' else 'best batch'}, ms"] = told
+            times = [text if n != n else f"{text} at {n:.0f}" for text, n in zip(times, batches, strict=True)]
+        words[f"{engine}, {'batch 1' if batch == '1' else 'best batch'}, ms"] = times
     if "onnx_apart" in table:
         words["onnx to torch"] = table["onnx_apart"].map("{:.1e}".format)
     return words
 
 
-def write(data: str, groups: Sequence[SeedGroup], folder: Path = Path("tables")) -> list[Path]:
-    """Print and write the table; gives the files."""
-    table = summarise([run for group in groups for run in group.runs])
-    return write_table(
-        folder / file_name("latency", data), table, shown(table), [f"{NOTE} {sample_size_caption(groups)}"]
-    )
-
-
 if __name__ == "__main__":
-    main_of_table(write)
+    main_of_table(tables)

@@ -1,6 +1,6 @@
 """Which model, adapted how, is best at which number of annotations? Means over seeds with their intervals.
 
-    python experiments/models_table.py runs          # writes tables/models-DATA.csv, .md and .tex
+    python experiments/tables/models_table.py runs          # writes tables/models-DATA.csv, .md and .tex
 
 Reads a runs directory or packed runs: intervals are 95 %, over specimens and seeds. `seconds` is the mean of the fit
 alone, without the one pass over the cells that probes share. Below the table: between which limits a model from scratch
@@ -9,56 +9,68 @@ overtakes a pretrained one in the mean.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_table
-from cellpatch.figures.captions import file_name, sample_size_caption
-from cellpatch.figures.tables import write_table
+from cellpatch.figures.captions import sample_size_caption
+from cellpatch.figures.tables import MIXED_CODE, ShownTable, mixed_code_column
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 
-BY = ["model", "adapt", "input_px", "optics", "flag_limit"]
+CAPTIONS = ("Macro-F1 of each model at each limit",)
+KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of a row
+
+
+def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
+    """The table, with crossings of means below where there are models from scratch and pretrained ones."""
+    summary, notes = summarise(groups), [sample_size_caption(groups)]
+    if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
+        notes += mean_crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
+    [caption] = CAPTIONS
+    return [ShownTable("models", caption, shown(summary), summary, tuple(notes))]
 
 
 def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     """One row per model, adapt, input side, optics and limit: n of seeds, mean macro-F1 and its interval, seconds.
 
-    What varies stands apart too: `sd_specimens`, of the mean over draws of specimens, and `sd_seeds`, of one seed.
+    Both sources of variation have a column: `sd_specimens`, of the mean over draws of specimens, and `sd_seeds`, of
+    one seed.
     """
     rows = []
     for group in groups:
-        clean = [next(row for row in run.record["metrics"] if row["kind"] == "none") for run in group.runs]
         estimate = group.estimate(CLEAN, macro_f1)
         low, high = estimate.interval()
-        row = {key: group.place[key] for key in BY} | {"n_train": group.n_train, "seeds": len(group.seeds)}
+        row = {key: getattr(group.coordinates, key) for key in KEYS}
+        row |= {"n_train": group.n_train, "seeds": len(group.seeds)}
         row |= {"macro_f1": estimate.mean, "low": low, "high": high}
         row |= {"sd_specimens": estimate.draws.mean(axis=1).std(ddof=1)}
         row |= {"sd_seeds": estimate.values.std(ddof=1) if len(estimate.values) > 1 else np.nan}
-        row |= {"balanced_accuracy": np.mean([each["balanced_accuracy"] for each in clean])}
-        rows.append(row | {"seconds": np.mean([run.record["seconds"]["train"] for run in group.runs])})
-    by = ["flag_limit", "macro_f1"]
-    return pd.DataFrame(rows).sort_values(by, ascending=[True, False], ignore_index=True)
+        row |= {"balanced_accuracy": np.mean([run.record.clean.balanced_accuracy for run in group.runs])}
+        rows.append(row | {"seconds": np.mean([run.record.seconds.train for run in group.runs])})
+    table = pd.DataFrame(rows).assign(**mixed_code_column(groups))
+    return table.sort_values(["flag_limit", "macro_f1"], ascending=[True, False], ignore_index=True)
 
 
-def crossings(summary: pd.DataFrame) -> list[str]:
+def mean_crossings(summary: pd.DataFrame) -> list[str]:
     """Where the mean of a model from scratch rises above that of a pretrained one, or falls below."""
-    several = summary["optics"].nunique() > 1
-    means = summary.pivot_table(index=BY[:-1], columns="flag_limit", values="macro_f1")
-    told = []
-    for small in [key for key in means.index if key[1] == "scratch"]:
-        for large in [key for key in means.index if key[1] != "scratch"]:
-            ahead = (means.loc[small] - means.loc[large]).dropna()
-            for (low, before), (high, after) in pairwise(ahead.items()):
+    several_optics = summary["optics"].nunique() > 1
+    means = summary.pivot_table(index=KEYS[:-1], columns="flag_limit", values="macro_f1")
+    sentences = []
+    for scratch in [key for key in means.index if key[1] == "scratch"]:
+        for pretrained in [key for key in means.index if key[1] != "scratch"]:
+            leads = (means.loc[scratch] - means.loc[pretrained]).dropna()
+            for (low, before), (high, after) in pairwise(leads.items()):
                 if before * after < 0:
                     verb = "overtakes" if after > 0 else "falls behind"
-                    one = f"{small[0]} ({small[3]})" if several else small[0]
-                    other = f"{large[2]} px, {large[3]}" if several else f"{large[2]} px"
-                    told.append(f"{one} {verb} {large[0]}, {large[1]} ({other}) between {low} and {high}")
-    return told
+                    model, _, _, optics = scratch
+                    subject = f"{model} ({optics})" if several_optics else model
+                    model, adapt, side, optics = pretrained
+                    details = f"{side} px, {optics}" if several_optics else f"{side} px"
+                    sentences.append(f"{subject} {verb} {model}, {adapt} ({details}) between {low} and {high}")
+    return sentences
 
 
 def shown(summary: pd.DataFrame) -> pd.DataFrame:
@@ -78,16 +90,8 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
         ],
         "seconds": [f"{value:.1f}" for value in summary["seconds"]],
     }
-    return pd.DataFrame(columns)
-
-
-def write(data: str, groups: Sequence[SeedGroup], folder: Path = Path("tables")) -> list[Path]:
-    """Print and write the table; gives the files."""
-    summary, notes = summarise(groups), [sample_size_caption(groups)]
-    if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
-        notes += crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
-    return write_table(folder / file_name("models", data), summary, shown(summary), notes)
+    return pd.DataFrame(columns | ({MIXED_CODE: summary[MIXED_CODE]} if MIXED_CODE in summary else {}))
 
 
 if __name__ == "__main__":
-    main_of_table(write)
+    main_of_table(tables)

@@ -1,0 +1,69 @@
+"""How models look: one colour and marker per model, a line per adaptation."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+from cellpatch.config.schema import models
+from cellpatch.runs.coordinates import CurveCoordinates
+
+Dashes = str | tuple[int, tuple[int, ...]]
+SCRATCH_PX, PRETRAINED_PX = 40, 224  # the study's inputs of models from scratch and of pretrained ones
+# Safe for colour-blind readers: Okabe & Ito's palette with a brown for its yellow, and for pretrained models Paul Tol's
+# muted one. Models whose weights a package brings have colours far from all of the first.
+_SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#661100"]
+_PRETRAINED = ["#AA4499", "#DDCC77", "#332288", "#882255", "#117733", "#CC6677", "#44AA99", "#999933", "#6699CC"]
+_MARKERS = "osD^vP*X"
+LINESTYLES: dict[str, Dashes] = {
+    "scratch": "-",
+    "linear_probe": "--",
+    "knn": ":",
+    "prototypes": (0, (1, 3)),
+    "ft_last": "-.",
+    "ft_all": (0, (6, 1)),
+    "lora": (0, (3, 1, 1, 1, 1, 1)),
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """The look of a mark: colour and marker of its model, and how the marker is filled."""
+
+    color: str
+    marker: str
+    fillstyle: Literal["full", "none", "bottom"] = "full"
+
+    def marker_properties(self) -> dict[str, str]:
+        """As keyword arguments of `Axes.plot`."""
+        return {"color": self.color, "marker": self.marker, "fillstyle": self.fillstyle}
+
+
+def model_style(model: str) -> Style:
+    """Colour and marker of a model, by its position in conf/model: the choice of a figure does not change them.
+
+    Where there are more models than colours, two share a colour, never the pair of colour and marker. A model that
+    conf/model no longer has is grey.
+    """
+    return _styles().get(model, Style("0.5", "x"))
+
+
+@cache  # reading all files of conf/model takes long, and each mark of a figure asks
+def _styles() -> dict[str, Style]:
+    styles = {}
+    pretrained = models()
+    for model, brings_weights in pretrained.items():
+        colours = _PRETRAINED if brings_weights else _SCRATCH
+        index = [name for name in pretrained if pretrained[name] == brings_weights].index(model)
+        styles[model] = Style(colours[index % len(colours)], _MARKERS[index % len(_MARKERS)])
+    return styles
+
+
+def group_style(coordinates: CurveCoordinates) -> Style:
+    """The look of a group or curve.
+
+    Hollow if its input has another side than in the study, half filled if it was trained on blur.
+    """
+    style = model_style(coordinates.model)
+    if coordinates.input_px != (SCRATCH_PX if coordinates.from_scratch else PRETRAINED_PX):
+        return replace(style, fillstyle="none")
+    return replace(style, fillstyle="bottom") if "trained on" in coordinates.optics else style

@@ -1,0 +1,69 @@
+"""What limits the results of a study: its test specimens, seeds and scarce classes, in sentences."""
+
+from collections.abc import Sequence
+
+from cellpatch.analysis.groups import SeedGroup, at_one_limit, redrawn
+from cellpatch.figures.captions import specimen_unit_note
+from cellpatch.optics.conditions import CLEAN
+
+FEW = 20  # test specimens below which intervals cover the true value in less than 92 of 100 studies (coverage.csv)
+SCATTERED = 5  # test specimens of a class below which intervals are less sure
+RARE = 50  # test cells of a class below which it is named
+
+
+def caveats(groups: Sequence[SeedGroup]) -> list[str]:
+    """Sentences about the runs of one data set."""
+    sentences = []
+    specimens = groups[0].n_specimens
+    if groups[0].no_interval:
+        sentences.append(f"No number here has an interval: {groups[0].no_interval}.")
+    elif specimens < FEW:
+        sentences.append(
+            f"Of {specimens} test specimens the intervals are too narrow: of three seeds they hold the truth in 92 to "
+            f"95 of 100 simulated studies from {FEW} on."
+        )
+    if min(len(group.seeds) for group in groups) == 1:
+        sentences.append(
+            "Some models were trained with one seed: how much another would differ is not in their intervals."
+        )
+    sentences += _scarce_test_classes(groups)
+    again = redrawn(groups[0])
+    if again > 0.01:
+        sentences.append(f"{100 * again:.0f} % of the draws of specimens lacked a class and were drawn again.")
+    sentences += _scarce_training_classes(groups)
+    if specimen_unit_note(groups):
+        sentences.append(
+            f"Of the specimens {specimen_unit_note(groups)}: cells of one patient may be in training and test, which "
+            "makes scores too good, and other patients may differ more than the intervals say."
+        )
+    return sentences
+
+
+def _scarce_test_classes(groups: Sequence[SeedGroup]) -> list[str]:
+    """Classes without a test cell, and those with few."""
+    classes = groups[0].runs[0].record.classes
+    by_specimen = groups[0].runs[0].confusions[CLEAN].sum(axis=2)
+    facts = list(zip(classes, by_specimen.sum(axis=0), (by_specimen > 0).sum(axis=0), strict=True))
+    sentences = []
+    absent = [name for name, n, _ in facts if n == 0]
+    if absent:
+        sentences.append(f"Classes without a test cell, of which nothing is known: {', '.join(absent)}.")
+    rare = [
+        f"{name} ({n} cells in {specimens} specimen{'s' if specimens > 1 else ''})"
+        for name, n, specimens in facts
+        if 0 < n < RARE or 0 < specimens < SCATTERED
+    ]
+    if rare:
+        sentences.append(
+            f"Classes with fewer than {RARE} test cells, or in fewer than {SCATTERED} specimens, weigh as much in "
+            f"macro-F1 as all others, and make its intervals less sure: {', '.join(rare)}."
+        )
+    return sentences
+
+
+def _scarce_training_classes(groups: Sequence[SeedGroup]) -> list[str]:
+    """Classes that have fewer training cells than the limit that most models share."""
+    group = at_one_limit(groups)[0]
+    limit, counts = group.coordinates.flag_limit, group.runs[0].record.counts["train"]
+    scarce = [f"{name} ({n})" for name, n in counts.items() if n < limit]
+    return [f"At flag_limit {limit} these classes have fewer training cells: {', '.join(scarce)}."] if scarce else []

@@ -1,0 +1,72 @@
+"""The rooms of the package: imports point down, no circle, nothing happens at import."""
+
+import ast
+import subprocess
+import sys
+
+import grimp
+import pytest
+from conftest import ROOT
+
+MODULES = sorted(
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for file in (ROOT / "cellpatch").rglob("*.py")
+    if file.name != "__main__.py"
+)
+
+
+def test_imports_point_down() -> None:
+    """The layers stand in pyproject.toml."""
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Imports point down KEPT" in done.stdout
+    assert "No import circle KEPT" in done.stdout
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = grimp.build_graph("cellpatch")
+    for module in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(module):
+            assert graph.find_shortest_chain(importer=imported, imported=module) is None, (module, imported)
+
+
+def test_scripts_import_no_other_script_but_in_their_own_folder() -> None:
+    figures = {file.stem for kind in ("figures", "tables") for file in (ROOT / "experiments" / kind).glob("*.py")}
+    for kind in ("figures", "tables"):
+        for file in (ROOT / "experiments" / kind).glob("*.py"):
+            names = {
+                name
+                for node in ast.walk(ast.parse(file.read_text()))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for name in ([node.module] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
+            }
+            assert not names & figures, file.name
+
+
+@pytest.mark.parametrize("kind", ["warnings", "logging", "environment"])
+def test_importing_changes_nothing(kind: str) -> None:
+    """Every module of the package, in one fresh process: libraries may set up themselves, cellpatch's modules not."""
+    state = {
+        "warnings": "tuple(map(str, warnings.filters))",
+        "logging": "{name: logger.level for name, logger in logging.root.manager.loggerDict.items() "
+        "if isinstance(logger, logging.Logger) and logger.level}",
+        "environment": "(dict(os.environ), tuple(sys.path), os.getcwd())",
+    }[kind]
+    libraries = "torch, pytorch_lightning, timm, wandb, matplotlib, sklearn, hydra, pandas, torchvision, peft"
+    script = f"""
+import importlib, logging, os, sys, warnings
+import {libraries}
+import torch._dynamo.exc, torchmetrics.classification, pytorch_lightning.loggers, kornia.filters, rich.live, zarr
+for module in {MODULES!r}:
+    before = {state}
+    new = set(sys.modules)
+    importlib.import_module(module)
+    foreign = {{name.partition('.')[0] for name in set(sys.modules) - new}} - {{'cellpatch'}}
+    after = {state}
+    if before != after and not foreign:
+        print(module, 'changes', {kind!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
