@@ -8,6 +8,7 @@ as cellpatch's cnn; the epoch with the best validation macro-F1 is kept.
 
 import sys
 from copy import deepcopy
+from functools import partial
 
 import torch
 from sklearn.metrics import f1_score
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
-from transforms import augmented, plain
+from transforms import augmented, unaugmented
 
 LR, WEIGHT_DECAY, WARMUP, BATCH = 1e-3, 0.2, 0.2, 64
 
@@ -45,11 +46,9 @@ def macro_f1(model: nn.Module, loader: DataLoader) -> float:
 def main(images: str, epochs: int) -> None:
     torch.manual_seed(0)
     training = ImageFolder(f"{images}/train", augmented())
-    settings = {"batch_size": BATCH, "num_workers": 2, "persistent_workers": True}
-    train = DataLoader(training, shuffle=True, **settings)
-    validation, test = (
-        DataLoader(ImageFolder(f"{images}/{part}", plain()), **settings) for part in ("validation", "test")
-    )
+    loader = partial(DataLoader, batch_size=BATCH, num_workers=2, persistent_workers=True)
+    train = loader(training, shuffle=True)
+    validation, test = (loader(ImageFolder(f"{images}/{part}", unaugmented())) for part in ("validation", "test"))
     model = cnn(len(training.classes))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, epochs * len(train), pct_start=WARMUP)

@@ -7,7 +7,6 @@ benchmarks/bare_training.py on PNG files of the same cells of the same split; th
 augmentation, the best epoch by validation kept. Both macro-F1 on the test cells are printed: ours must not be lower.
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -17,9 +16,11 @@ from pathlib import Path
 from cells import write_images
 from measured import ROOT, Measured, in_turn, option_parser, report, share_of_time
 
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
-from cellpatch.config.validate import check
 from cellpatch.data.dataset import open_dataset, open_store
+from cellpatch.data.splits import PARTS
+from cellpatch.runs.stored_run import StoredRun, finished_runs
 
 
 def main() -> None:
@@ -28,31 +29,32 @@ def main() -> None:
         settings = ["model=cnn", "data.cells=20000", f"flag_limit={options.flag_limit}", "logger=none"]
         settings += [f"trainer.max_epochs={options.epochs}", "trainer.accelerator=cpu"]
         settings += [f"data.loading.store_dir={folder}/stores", f"runs_dir={folder}/runs"]
-        plain = check(compose_config(settings))
-        study = open_dataset(plain, open_store(plain["data"]))
-        for part in ("train", "validation", "test"):
-            write_images(study.store, getattr(study.split, part), Path(folder, "images", part))
-        ours_f1, theirs_f1 = [], []
+        experiment = assemble(compose_config(settings))
+        store = open_store(experiment.data)
+        split = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed).split
+        for part in PARTS:
+            write_images(store, getattr(split, part), Path(folder, "images", part))
+        our_f1, baseline_f1 = [], []
 
         def ours() -> None:
             shutil.rmtree(f"{folder}/runs", ignore_errors=True)
             command = [sys.executable, "train.py", *settings]
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True)  # noqa: S603
-            [file] = Path(folder, "runs").glob("*/record.json")
-            ours_f1.append(json.loads(file.read_text())["metrics"][0]["macro_f1"])
+            [run] = finished_runs(Path(folder, "runs"))
+            our_f1.append(StoredRun.open(run).record.clean.macro_f1)
 
-        def theirs() -> None:
+        def baseline() -> None:
             command = [sys.executable, "benchmarks/bare_training.py", f"{folder}/images", str(options.epochs)]
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603
-            theirs_f1.append(float(done.stdout.splitlines()[-1]))
+            baseline_f1.append(float(done.stdout.splitlines()[-1]))
 
-        taken = in_turn(ours, theirs, options.repeats, warm_up=0)
-    ahead = [mine - other for mine, other in zip(ours_f1, theirs_f1, strict=True)]
-    told = {"ours": ours_f1[0], "theirs": theirs_f1[0]}
+        taken = in_turn(ours, baseline, options.repeats, warm_up=0)
+    ahead = [our - bare for our, bare in zip(our_f1, baseline_f1, strict=True)]
+    first = {"ours": our_f1[0], "theirs": baseline_f1[0]}
     report(
         [
             share_of_time("end to end", taken, 0.6),
-            Measured("end to end, macro-F1 less theirs", ahead, "", "at least", 0.0, told),
+            Measured("end to end, macro-F1 less theirs", ahead, "", "at least", 0.0, first),
         ],
         options.json,
     )

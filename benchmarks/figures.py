@@ -3,7 +3,8 @@
     python benchmarks/figures.py [--runs 500] [--json FILE]
 
 The runs are stored ones: folders with a sealed record and predictions under nine conditions of 3,700 simulated test
-cells of 16 classes and 60 specimens. Wall time and peak memory of `experiments/paper.py RUNS figures tables`.
+cells of 16 classes and 60 specimens. Wall time and peak memory of
+`experiments/report/make_all.py RUNS figures tables`.
 """
 
 import multiprocessing
@@ -19,51 +20,67 @@ import numpy as np
 import pandas as pd
 from measured import ROOT, Measured, option_parser, report
 
+from cellpatch import __version__
 from cellpatch.config.schema import compose_config, models
 from cellpatch.config.validate import check
 from cellpatch.metrics.classification import score_predictions
 from cellpatch.optics.conditions import CLEAN, Condition
-from cellpatch.runs import record
+from cellpatch.runs.record import ConditionScores, metrics_row
+from cellpatch.runs.stored_run import PREDICTIONS, write_predictions, write_record
+from cellpatch.runs.training_code import TRAINING_CODE
 
 CLASSES = [f"type {i:02}" for i in range(16)]
 CELLS, SPECIMENS = 3700, 60
 LIMITS, SEEDS = (256, 512, 1024, 2048, 4096, 8192, 16384), (0, 1, 2)
 CONDITIONS = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in (0.4, 0.8, 1.6, 3.2))]
+FIXED_FACTS = {  # of a record, the same for every run
+    "identity": "simulated",
+    "cellpatch": __version__,
+    "training_code": {"number": TRAINING_CODE, "fingerprint": "simulated"},
+    "data": {"fingerprint": "simulated", "source": {"synthetic": True, "licence": "none"}},
+    "weights": None,
+    "temperature": 1.0,
+    "seconds": {"train": 1.0},
+}
 
 
 def write_runs(folder: Path, n: int) -> None:
-    """Folders of `n` runs over models, limits and seeds, with answers drawn at random around a known skill."""
+    """Folders of `n` runs over models, limits and seeds, with predictions drawn at random around a known skill."""
     fixed = np.random.default_rng(0)
     labels = fixed.integers(0, len(CLASSES), CELLS)
     specimens = np.sort(fixed.integers(0, SPECIMENS, CELLS))
     cells = pd.DataFrame({"cell_id": [f"c{i}" for i in range(CELLS)], "specimen": [f"s{s:02}" for s in specimens]})
-    ways = [
+    adapted = [
         ("scratch" if not pretrained else adapt, name)
         for name, pretrained in models().items()
         for adapt in (("scratch",) if not pretrained else ("linear_probe", "knn"))
     ]
-    grid = list(product(ways, LIMITS, SEEDS))[:n]
+    grid = list(product(adapted, LIMITS, SEEDS))[:n]
     for number, ((adapt, model), limit, seed) in enumerate(grid):
-        rng = np.random.default_rng(number)
         skill = 1.5 + 0.2 * np.log2(limit / 256) + 0.05 * (hash_of(model) % 10)
-        predicted = {}
-        for condition in CONDITIONS:
-            logits = rng.standard_normal((CELLS, len(CLASSES)))
-            logits[np.arange(CELLS), labels] += skill * (1 - 0.2 * np.log2(1 + condition.sigma))
-            exponents = np.exp(logits)
-            predicted[condition] = (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
+        predicted = draw_predictions(np.random.default_rng(number), labels, skill)
         run = folder / f"{model}-{adapt}-{limit}-s{seed}"
         run.mkdir(parents=True)
-        record.write_predictions(run / "predictions.parquet", cells, labels, predicted, CLASSES)
+        write_predictions(run / PREDICTIONS, cells, labels, predicted, CLASSES)
         metrics = [
-            {"kind": condition.kind, "sigma": condition.sigma} | score_predictions(labels, probabilities, CLASSES, 1.0)
+            metrics_row(ConditionScores(condition, score_predictions(labels, probabilities, CLASSES, 1.0)))
             for condition, probabilities in predicted.items()
         ]
         config = check(compose_config([f"model={model}", f"adapt={adapt}", f"flag_limit={limit}", f"seed={seed}"]))
-        counts = dict.fromkeys(CLASSES, limit)
-        facts = {"config": config, "classes": CLASSES, "metrics": metrics, "counts": {"train": counts}}
-        facts |= {"data": {"fingerprint": "simulated", "source": {"synthetic": True, "licence": "none"}}}
-        record.write_record(run, {"run": run.name, "seconds": {"train": 1.0}} | facts)
+        counts = {"train": dict.fromkeys(CLASSES, limit)}
+        facts = {"config": config.values, "classes": CLASSES, "metrics": metrics, "counts": counts}
+        write_record(run, {"run": run.name} | FIXED_FACTS | facts)
+
+
+def draw_predictions(rng: np.random.Generator, labels: np.ndarray, skill: float) -> dict[Condition, np.ndarray]:
+    """Probabilities [n, classes] under each condition; more blur leaves less of the skill."""
+    predicted = {}
+    for condition in CONDITIONS:
+        logits = rng.standard_normal((CELLS, len(CLASSES)))
+        logits[np.arange(CELLS), labels] += skill * (1 - 0.2 * np.log2(1 + condition.sigma))
+        exponents = np.exp(logits)
+        predicted[condition] = (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
+    return predicted
 
 
 def hash_of(name: str) -> int:
@@ -81,13 +98,13 @@ def main() -> None:
         writing.join()
         if writing.exitcode:
             sys.exit("error: the runs were not written")
-        command = [sys.executable, str(ROOT / "experiments" / "paper.py"), "runs", "figures", "tables"]
+        command = [sys.executable, str(ROOT / "experiments" / "report" / "make_all.py"), "runs", "figures", "tables"]
         started = time.perf_counter()
-        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as paper:  # noqa: S603
-            _, status, used = os.wait4(paper.pid, 0)
-            paper.returncode = os.waitstatus_to_exitcode(status)
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as making:  # noqa: S603
+            _, status, used = os.wait4(making.pid, 0)
+            making.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started
-        if paper.returncode:
+        if making.returncode:
             sys.exit("error: the figures were not drawn")
         made = len(list(Path(folder, "figures").glob("*.png")))
     peak = used.ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""What does a GPU make of it? One call of under ten minutes that needs nothing but the project and one GPU.
+"""How fast is it on a GPU? One call of under ten minutes that needs nothing but the project and one GPU.
 
     python benchmarks/gpu.py [--json FILE] [--quick]          # with PYTHONPATH=. where the project is not installed
 
@@ -7,16 +7,16 @@
   benchmarks/training.py, and what share of the matrix rate its arithmetic is (6 operations a multiply-accumulate);
 * cells/s of features of ViT-L/16 at 224 px (random weights: speed alone), in 32 bits as an embedding is computed and
   in bf16, and their share of the matrix rate;
-* hours of the 8 x 7 grid from scratch, estimated from each model's measured cells/s, and said to be an estimate;
+* hours of the 8 x 7 grid from scratch, estimated from each model's measured cells/s;
 * seconds to train customvit at flag_limit 16384 on synthetic cells of the study's number, and its macro-F1.
 
-The file is written anew after each step, the longest last: what is cut off leaves what it has.
+The file is written anew after each step, the longest last: an interrupted call keeps the steps that it has finished.
 
---quick is a small version of each step, on the CPU if there is no GPU: it shows that they run, its numbers say nothing.
+--quick runs a small version of each step, on the CPU if there is no GPU: it shows that they run, its numbers mean
+nothing.
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -24,23 +24,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measured import ROOT, Measured, told
-from suite import as_rows
+from measured import ROOT, Measured, as_line
+from suite import as_rows, made_on, write_json
 from training import measure, now
 
-from cellpatch.config.instantiate import build
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, models
-from cellpatch.config.validate import check
-from cellpatch.data.synthetic.plan import class_totals
+from cellpatch.data.synthetic.cell_counts import class_totals
 from cellpatch.data.synthetic.source import GEOMETRY
 from cellpatch.models.backbone import count_macs
-from cellpatch.models.network import build_optics
-from cellpatch.optics.conditions import CLEAN
 from cellpatch.optics.operator import to_pixels
-from cellpatch.runs.record import git_state, hardware, read_record, versions
-from cellpatch.runs.runner import train
-from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.device import inference_mode
+from cellpatch.sweeps.train import train
 
 LIMITS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 EPOCHS = 30
@@ -63,8 +59,8 @@ def share_of_rate(name: str, cells_per_s: float, flops: float, rate: float) -> M
 
 
 def macs_of(model: str) -> int:
-    with torch.device("meta"):
-        return count_macs(build(check(compose_config([f"model={model}"]))["model"]["backbone"]))
+    """Multiply-accumulates of a model's forward pass of one cell."""
+    return count_macs(assemble(compose_config([f"model={model}"])).model.on_meta())
 
 
 def train_whole(folder: Path, quick: bool) -> Measured:
@@ -74,20 +70,20 @@ def train_whole(folder: Path, quick: bool) -> Measured:
     settings += [f"adapt.patience={epochs}", *([] if quick else ["data.specimens=303"])]
     settings += [f"data.workers={os.cpu_count()}", "logger=none", f"runs_dir={folder}/runs"]
     outcome = train(compose_config([*settings, f"data.loading.store_dir={folder}/stores"]))
-    record = read_record(folder / "runs" / outcome.run)
-    beside = {"macro-F1": record["metrics"][0]["macro_f1"], "s with record": record["seconds"]["all"]}
-    beside |= {"epochs": record["epochs"], "training cells": sum(record["counts"]["train"].values())}
-    return Measured(
-        f"customvit at {limit}", [record["seconds"]["train"]], "s", "at most", None if quick else 60, beside
-    )
+    record = StoredRun.open(folder / "runs" / outcome.run).record
+    assert record.seconds.all is not None
+    assert record.epochs is not None
+    beside = {"macro-F1": record.clean.macro_f1, "s with record": record.seconds.all}
+    beside |= {"epochs": record.epochs, "training cells": record.n_train}
+    return Measured(f"customvit at {limit}", [record.seconds.train], "s", "at most", None if quick else 60, beside)
 
 
 @inference_mode()
 def embed(device: torch.device, batch: int, batches: int, bf16: bool) -> Measured:
     """Cells/s of ViT-L/16 at 224 px, from stored uint8 crops on the device to features."""
-    plain = check(compose_config(["model=uni"]))
-    backbone = build(plain["model"]["backbone"]).to(device).eval()
-    optics = build_optics(plain, GEOMETRY, CLEAN).to(device)
+    experiment = assemble(compose_config(["model=uni"]))
+    backbone = experiment.model.create().to(device).eval()
+    optics = experiment.path(GEOMETRY).under().to(device)
     crops = torch.randint(0, 256, (batch, *(GEOMETRY.side_px,) * 2, 3), dtype=torch.uint8, device=device)
     rates = []
     for _ in range(batches + 2):
@@ -116,22 +112,20 @@ def main() -> None:
         raise SystemExit("error: there is no GPU here; --quick shows that the steps run")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     accelerator = "gpu" if device.type == "cuda" else "cpu"
-    found: list[Measured] = []
-    facts = {"quick": quick, "git": git_state(), "hardware": hardware(), "versions": versions()}
+    results: list[Measured] = []
+    facts = {"quick": quick, **made_on()}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
 
     def add(*more: Measured) -> None:
-        found.extend(more)
-        print("\n".join(map(told, more)), flush=True)
-        so_far = {"seconds": time.perf_counter() - started, **facts, "found": as_rows(found)}
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(json.dumps(so_far, indent=1) + "\n", encoding="utf-8")
+        results.extend(more)
+        print("\n".join(map(as_line, more)), flush=True)
+        write_json({"seconds": time.perf_counter() - started, **facts, "found": as_rows(results)}, options.json)
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         add(matrix_rate(device, *((512, 3) if quick else (8192, 20))))
-        rate = found[0].median
+        rate = results[0].median
         from_scratch = [model for model, pretrained in models().items() if not pretrained]
         speeds = {}
         for model in ["cnn"] if quick else from_scratch:

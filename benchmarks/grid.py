@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 
 from cellpatch.config.schema import compose_config
-from cellpatch.runs.record import read_record
-from cellpatch.runs.runner import train
-from cellpatch.runs.table import table
+from cellpatch.runs.stored_run import StoredRun
+from cellpatch.runs.table import runs_table
+from cellpatch.sweeps.train import train
 
 
 def main() -> None:
@@ -34,12 +34,12 @@ def main() -> None:
             started = time.perf_counter()
             outcome = train(compose_config([*fixed, f"seed={seed}"]))
             seconds = time.perf_counter() - started
-            beyond.append(seconds - read_record(Path(folder) / "runs" / outcome.run)["seconds"]["train"])
+            beyond.append(seconds - StoredRun.open(Path(folder) / "runs" / outcome.run).record.seconds.train)
             memory.append(_resident_mib())
             files.append(len(list(Path("/proc/self/fd").iterdir())))
             print(f"run {seed + 1}: {memory[-1]:.0f} MiB, {files[-1]} files, {beyond[-1]:.2f} s", file=sys.stderr)
         size = sum(file.stat().st_size for file in Path(folder, "runs").rglob("*") if file.is_file()) / 2**20
-        n = len(table(Path(folder) / "runs"))
+        n = len(runs_table(Path(folder) / "runs"))
     at = sorted({0, 1, 4, 9, *range(19, options.runs, 20), options.runs - 1})
     print(f"\n{n} runs on {os.cpu_count()} cores, logger={options.logger}, {size / n:.2f} MiB a run on disk")
     print("| after run | resident MiB | open files |\n|---|---|---|")

@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def main() -> None:
     ).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = write_study(options.cells, folder / "stores")
+        results = write_study(options.cells, folder / "stores")
         store = store_of(folder, options.cells, SPECIMENS)
         write_images(store, np.arange(len(store)), folder / "images")
         write_tiles(store.crops(np.arange(min(len(store), 20_000)))[:, 13:-13, 13:-13], options.tiles, folder / "tiles")
@@ -84,18 +85,18 @@ def main() -> None:
                 ["data=points", f"data.root={folder}/tiles", "data.points=points.csv", "data.image_um_per_px=0.25"],
             ),
         }
-        for what, (place, settings) in sources.items():
+        for what, (images, settings) in sources.items():
             numbers = iter(range(10**6))
 
-            def ours(settings: list[str] = settings, numbers=numbers) -> None:
+            def ours(settings: list[str] = settings, numbers: Iterator[int] = numbers) -> None:
                 run("-m", "cellpatch.data.prepare", *settings, f"data.loading.store_dir={folder}/new{next(numbers)}")
 
-            def theirs(place: str = place) -> None:
-                run("-c", BARE, f"{folder}/{place}")
+            def baseline(images: str = images) -> None:
+                run("-c", BARE, f"{folder}/{images}")
 
-            taken = in_turn(ours, theirs, options.repeats)
-            found.append(times_as_fast(f"ingest, {what}", taken, 0.75))
-    report(found, options.json)
+            taken = in_turn(ours, baseline, options.repeats)
+            results.append(times_as_fast(f"ingest, {what}", taken, 0.75))
+    report(results, options.json)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/input.py [--cells 8192] [--repeats 7] [--json FILE]
 
-Ours: one process, from the store to batches of 64 on 40x40 after augmentation, optics and normalisation. Theirs:
+Ours: one process, from the store to batches of 64 on 40x40 after augmentation, optics and normalisation. Baseline:
 torchvision's ImageFolder of the same crops, equal transforms crop by crop, DataLoader with two workers that are kept
 between epochs.
 """
@@ -20,8 +20,7 @@ from transforms import MEAN, STD, augmented
 
 from cellpatch.data.augment import DeviceAugment
 from cellpatch.data.datamodule import BatchIndices, SplitPart
-from cellpatch.optics.conditions import CLEAN
-from cellpatch.optics.operator import Optics
+from cellpatch.optics.operator import OpticalPath
 
 BATCH, LEAST = 64, 8.0
 
@@ -32,9 +31,9 @@ def main() -> None:
         store = store_of(Path(folder), options.cells)
         everything = np.arange(len(store))
         write_images(store, everything, Path(folder, "images"))
-        part = SplitPart(store, everything, np.zeros(len(store), np.int64), resident=True)
+        part = SplitPart(store, everything, np.zeros(len(store), np.int64), torch.device("cpu"))
         augment = DeviceAugment(stain_gain=0.2, stain_offset=0.1, shift_px=2)
-        optics = Optics(store.geometry.crop_px, store.geometry.margin_px, 40, 40, CLEAN)
+        optics = OpticalPath(store.geometry.crop_px, store.geometry.margin_px, input_px=40, via_px=40).under()
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
         loader = DataLoader(
             ImageFolder(f"{folder}/images", augmented()),
@@ -45,16 +44,16 @@ def main() -> None:
         )
 
         def ours() -> None:
-            for places in BatchIndices(len(store), BATCH, seed=0):
-                crops, _, _ = part[places]
+            for positions in BatchIndices(len(store), BATCH, seed=0):
+                crops, _, _ = part[positions]
                 x = (optics(augment(crops, optics.needed_px)) - mean) / std
                 assert x.shape[1:] == (3, 40, 40)
 
-        def theirs() -> None:
+        def baseline() -> None:
             for x, _ in loader:
                 assert x.shape[1:] == (3, 40, 40)
 
-        taken = in_turn(ours, theirs, options.repeats)
+        taken = in_turn(ours, baseline, options.repeats)
     report([times_as_fast("input", taken, LEAST)], options.json)
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark found: repeats of a number beside its mark, printed as a line and kept as JSON."""
+"""The result of a benchmark: repeats of a number and its mark, printed as a line and kept as JSON."""
 
 import argparse
 import json
@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Measured:
-    """Repeats of one number; the mark is held by their median.
+    """Repeats of one number; the mark is held if their median reaches it.
 
-    `beside` has what the number was made of, such as the median seconds of ours and of what a user would write instead.
+    `beside` has the parts of the number, such as the median seconds of ours and of the baseline, which is what a user
+    would write instead.
     """
 
     name: str
@@ -46,36 +47,36 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_turn(ours: Callable[[], object], theirs: Callable[[], object], repeats: int, warm_up: int = 1) -> np.ndarray:
-    """Seconds [repeats, 2] of two ways to do the same work, called one after the other; the first calls not counted."""
-    taken = np.array([[seconds_of(ours), seconds_of(theirs)] for _ in range(repeats + warm_up)])
+def in_turn(ours: Callable[[], object], baseline: Callable[[], object], repeats: int, warm_up: int = 1) -> np.ndarray:
+    """Seconds [repeats, 2] of two ways to do the same work, called in turn; `warm_up` calls of each are not counted."""
+    taken = np.array([[seconds_of(ours), seconds_of(baseline)] for _ in range(repeats + warm_up)])
     return taken[warm_up:]
 
 
 def share_of_time(name: str, taken: np.ndarray, at_most: float | None) -> Measured:
-    """Our seconds over theirs, of pairs as `in_turn` gives them."""
+    """Our seconds over the baseline's, of pairs as `in_turn` gives them."""
     return Measured(name, (taken[:, 0] / taken[:, 1]).tolist(), "of the time", "at most", at_most, _medians(taken))
 
 
 def times_as_fast(name: str, taken: np.ndarray, at_least: float | None) -> Measured:
-    """Their seconds over ours, of pairs as `in_turn` gives them."""
+    """The baseline's seconds over ours, of pairs as `in_turn` gives them."""
     return Measured(
         name, (taken[:, 1] / taken[:, 0]).tolist(), "times the speed", "at least", at_least, _medians(taken)
     )
 
 
 def _medians(taken: np.ndarray) -> dict[str, float]:
-    ours, theirs = np.median(taken, axis=0)
-    return {"our s": float(ours), "their s": float(theirs)}
+    ours, baseline = np.median(taken, axis=0)
+    return {"our s": float(ours), "their s": float(baseline)}
 
 
-def told(found: Measured) -> str:
+def as_line(result: Measured) -> str:
     """One line for people: median, quartiles, mark."""
-    low, high = np.quantile(found.values, [0.25, 0.75])
-    spread = f" ({low:.3g} to {high:.3g}, {len(found.values)} repeats)" if len(found.values) > 1 else ""
-    beside = ", ".join(f"{value:.3g} {what}" for what, value in found.beside.items())
-    mark = "" if found.mark is None else f"; {found.bound} {found.mark:g}: {'held' if found.held else 'MISSED'}"
-    return f"{found.name}: {found.median:.3g}{spread} {found.unit}{mark}{f'  [{beside}]' if beside else ''}"
+    low, high = np.quantile(result.values, [0.25, 0.75])
+    spread = f" ({low:.3g} to {high:.3g}, {len(result.values)} repeats)" if len(result.values) > 1 else ""
+    beside = ", ".join(f"{value:.3g} {what}" for what, value in result.beside.items())
+    mark = "" if result.mark is None else f"; {result.bound} {result.mark:g}: {'held' if result.held else 'MISSED'}"
+    return f"{result.name}: {result.median:.3g}{spread} {result.unit}{mark}{f'  [{beside}]' if beside else ''}"
 
 
 def option_parser(purpose: str, **defaults: int | str) -> argparse.ArgumentParser:
@@ -87,9 +88,9 @@ def option_parser(purpose: str, **defaults: int | str) -> argparse.ArgumentParse
     return parser
 
 
-def report(found: Sequence[Measured], file: Path | None) -> None:
+def report(results: Sequence[Measured], file: Path | None) -> None:
     """Print lines for people and, if a file is given, write the numbers there."""
-    print("\n".join(map(told, found)), flush=True)
+    print("\n".join(map(as_line, results)), flush=True)
     if file is not None:
-        rows = [asdict(each) | {"values": list(each.values)} for each in found]
+        rows = [asdict(each) | {"values": list(each.values)} for each in results]
         file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cellpatch.config.instantiate import build, without
 from measured import in_turn, option_parser, report, share_of_time
 
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
-from cellpatch.config.validate import check
 from cellpatch.data.synthetic.source import GEOMETRY
 from cellpatch.inference.export import open_session, save_onnx
-from cellpatch.inference.predict import probabilities_of
+from cellpatch.inference.restore import predict_probabilities
 from cellpatch.runtime.memory import tune_malloc
+from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.fit import new_network
 
 MARKS = {1: 0.7, 64: 1.0}
@@ -29,10 +29,11 @@ def main() -> None:
     options = option_parser("Time an exported model against torch.", repeats=30).parse_args()
     tune_malloc()
     torch.manual_seed(0)
-    plain = check(compose_config(["model=customvit", "logger=none"]))
-    network, _ = new_network(plain, build(without(plain["adapt"], "name")), None, GEOMETRY, 16)
+    experiment = assemble(compose_config(["model=customvit", "logger=none"]))
+    assert isinstance(experiment.adaptation, FineTuning)
+    network, _ = new_network(experiment.model, None, experiment.adaptation, experiment.path(GEOMETRY), 16)
     network.eval()
-    found = []
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "customvit.onnx"
         save_onnx(network, GEOMETRY, file, {})
@@ -44,11 +45,11 @@ def main() -> None:
                 return session.run(None, {"crops": crops})[0]
 
             def eager(crops: np.ndarray = crops) -> np.ndarray:
-                return probabilities_of(network, crops)
+                return predict_probabilities(network, crops)
 
             np.testing.assert_allclose(exported(), eager(), atol=1e-4)
-            found.append(share_of_time(f"predict, batch {batch}", in_turn(exported, eager, options.repeats, 5), mark))
-    report(found, options.json)
+            results.append(share_of_time(f"predict, batch {batch}", in_turn(exported, eager, options.repeats, 5), mark))
+    report(results, options.json)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,19 @@
     python benchmarks/probe_sweep.py model=dinov2_s model.weights.file=FILE data=endonuke data.root=DIR optics=clean
 
 Runs `python train.py -m` with 7 limits and 3 seeds, by default a linear probe on efficientnet_lite0 at 224 px and 20000
-synthetic cells under eight conditions of blur, in empty runs and embeddings folders. The seconds of the whole command,
-its start included, are told over those of the first run's one pass over all cells; under blur (optics=blur) also of its
-passes over the test cells under each other condition. The store is prepared before.
+synthetic cells under eight conditions of blur, in empty runs and embeddings folders. Reports the seconds of the whole
+command, its start included, divided by those of the first run's one pass over all cells. Under blur (optics=blur) the
+passes over the test cells under each other condition count too. The store is prepared before.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from measured import ROOT, Measured, option_parser, report, seconds_of
+
+from cellpatch.runs.stored_run import StoredRun, finished_runs
 
 LIMITS, AT_MOST = "256,512,1024,2048,4096,8192,16384", 1.2
 DEFAULT = ["model=efficientnet_lite0", "data.cells=20000", "optics=blur"]
@@ -32,11 +33,11 @@ def main() -> None:
         command = [sys.executable, "train.py", "-m", *overrides, *data, f"flag_limit={LIMITS}", "seed=0,1,2"]
         command += [f"runs_dir={folder}/runs", f"data.loading.embeddings_dir={folder}/embeddings"]
         whole = seconds_of(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True))  # noqa: S603
-        seconds = [json.loads(file.read_text())["seconds"] for file in Path(folder, "runs").glob("*/record.json")]
-    passes = max(each["embed"] for each in seconds)
+        seconds = [StoredRun.open(run).record.seconds for run in finished_runs(Path(folder, "runs"))]
+    passes = max(each.embed or 0.0 for each in seconds)
     if "optics=blur" in overrides:
-        passes += max(each["evaluate"] for each in seconds)
-    parts = {"s in all": whole, "s of passes": passes, "s of fits": sum(each["train"] for each in seconds)}
+        passes += max(each.evaluate for each in seconds)
+    parts = {"s in all": whole, "s of passes": passes, "s of fits": sum(each.train for each in seconds)}
     name = f"probe sweep, {len(seconds)} runs"
     report([Measured(name, [whole / passes], "of the passes", "at most", AT_MOST, parts)], options.json)
 

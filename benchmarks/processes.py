@@ -26,14 +26,14 @@ def seconds_of(processes: int, runs: int, epochs: int, folder: Path) -> float:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     started = time.perf_counter()
-    all_of_them = [
+    started_processes = [
         subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload]  # noqa: S603
         for _ in range(processes)
     ]
-    told = [process.communicate()[0] for process in all_of_them]
+    outputs = [process.communicate()[0] for process in started_processes]
     seconds = time.perf_counter() - started
-    trained = [int(found) for out in told for found in re.findall(r"(\d+) trained", out)]
-    if sum(trained) != runs or any(process.returncode for process in all_of_them):
+    trained = [int(number) for output in outputs for number in re.findall(r"(\d+) trained", output)]
+    if sum(trained) != runs or any(process.returncode for process in started_processes):
         sys.exit(f"{processes} processes trained {trained} of {runs} runs")
     print(f"{processes} processes: {seconds:.0f} s, each trained {trained} of {runs} runs", flush=True)
     return seconds
@@ -50,7 +50,7 @@ def main() -> None:
             [
                 sys.executable,
                 "-m",
-                "cellpatch.cli.prepare",
+                "cellpatch.data.prepare",
                 "data.cells=4000",
                 f"data.loading.store_dir={folder}/stores",
             ],

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from cellpatch.config.instantiate import build
 from measured import Measured, option_parser, report, seconds_of
 
 from cellpatch.analysis.bootstrap import bootstrap_weights, interval, weighted_counts
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
-from cellpatch.config.validate import check
 from cellpatch.data.datamodule import BatchIndices, SplitPart
+from cellpatch.data.splits import LabelledCells
 from cellpatch.data.store.reader import CellStore, Geometry
-from cellpatch.data.store.writer import StoreWriter
+from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.metrics.scores import class_counts, confusions_by_specimen, macro_f1
 from cellpatch.runtime.atomic_io import create_once
 
@@ -37,10 +37,12 @@ def write(folder: Path, n: int) -> None:
             names = [f"c{i}" for i in range(start, min(n, start + CHUNK))]
             writer.add(
                 rng.integers(0, 256, (len(names), SIDE, SIDE, 3), dtype=np.uint8),
-                cell_id=names,
-                label=[CLASSES[i] for i in rng.integers(0, len(CLASSES), len(names))],
-                specimen=[f"s{i:03}" for i in rng.integers(0, SPECIMENS, len(names))],
-                source=names,
+                CellRows(
+                    cell_id=names,
+                    label=[CLASSES[i] for i in rng.integers(0, len(CLASSES), len(names))],
+                    specimen=[f"s{i:03}" for i in rng.integers(0, SPECIMENS, len(names))],
+                    source=names,
+                ),
             )
 
 
@@ -56,13 +58,14 @@ def steps(folder: Path, n: int) -> dict[str, float]:
     opened: list[CellStore] = []
     seconds["open"] = usual(lambda: opened.append(CellStore(root)))
     store = opened[-1]
-    by_specimen = build(check(compose_config(["model=cnn"]))["data"]["split"])
+    by_specimen = assemble(compose_config(["model=cnn"])).data.split
     labels, specimens = store.labels, store.cells["specimen"].astype(str).to_numpy()
     digests = store.cells["digest"].to_numpy(dtype="S16")
-    seconds["split"] = usual(lambda: by_specimen.split(labels, specimens, digests, CLASSES, 16384, None, 0))
+    cells = LabelledCells(labels, specimens, digests)
+    seconds["split"] = usual(lambda: by_specimen.split(cells, CLASSES, 16384))
     everything = np.arange(n)
-    places = next(iter(BatchIndices(n, 256, seed=0)))
-    seconds["first batch"] = usual(lambda: SplitPart(store, everything, labels, resident=False)[places])
+    positions = next(iter(BatchIndices(n, 256, seed=0)))
+    seconds["first batch"] = usual(lambda: SplitPart(store, everything, labels)[positions])
     predicted = np.random.default_rng(1).integers(0, len(CLASSES), n)
     seconds["bootstrap"] = usual(lambda: bootstrap(labels, predicted, specimens))
     return seconds
@@ -100,12 +103,12 @@ def main() -> None:
     seconds = {name: [step[name] for step in at_each] for name in at_each[0]}
     if options.plot:
         plot(cells, seconds, options.plot)
-    found = []
+    results = []
     for name, values in seconds.items():
         slope = np.log(values[-1] / values[-2]) / np.log(cells[-1] / cells[-2])
         at = {f"s for {n} cells": value for n, value in zip(cells, values, strict=True)}
-        found.append(Measured(f"scaling, {name}", [float(slope)], "slope", "at most", SLOPE, at))
-    report(found, options.json)
+        results.append(Measured(f"scaling, {name}", [float(slope)], "slope", "at most", SLOPE, at))
+    report(results, options.json)
 
 
 if __name__ == "__main__":

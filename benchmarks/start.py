@@ -19,7 +19,7 @@ from measured import ROOT, in_turn, option_parser, report, share_of_time
 STOP_AT_FIRST_STEP = """
 import os, runpy, sys
 import pytorch_lightning as pl
-from cellpatch.classifier import Classifier
+from cellpatch.training.lightning_module import Classifier
 def stop(*_): os._exit(0)
 Classifier.on_train_batch_end = stop
 sys.argv = ["train.py", *sys.argv[1:]]
@@ -43,8 +43,8 @@ def main() -> None:
         begins = in_turn(
             run("-c", STOP_AT_FIRST_STEP, *settings), run("-c", "import torch, pytorch_lightning"), options.repeats
         )
-    found = [share_of_time("start, --help", answers, 3.0), share_of_time("start, first step", begins, 1.3)]
-    report(found, options.json)
+    results = [share_of_time("start, --help", answers, 3.0), share_of_time("start, first step", begins, 1.3)]
+    report(results, options.json)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,16 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from measured import ROOT, Measured, told
+from measured import ROOT, Measured, as_line
 
-from cellpatch.runs.record import git_state, hardware, versions
+from cellpatch.runs.provenance import git_state, hardware, versions
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.json_types import Json
 
 NAMES = [
     "training",
@@ -35,20 +38,32 @@ NAMES = [
 
 
 def run(name: str) -> list[Measured]:
-    """What one benchmark finds; nothing, and a line, if it fails."""
+    """The results of one benchmark; raises CalledProcessError if it fails."""
     print(f"-- {name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "found.json"
+        file = Path(folder) / "results.json"
         command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--json", str(file)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-        found = [Measured(**row) for row in json.loads(file.read_text())]
-    print("\n".join(map(told, found)), flush=True)
-    return found
+        results = [Measured(**row) for row in json.loads(file.read_text())]
+    print("\n".join(map(as_line, results)), flush=True)
+    return results
 
 
-def as_rows(found: list[Measured]) -> list[dict]:
-    """As JSON has them: values, their median, and whether the mark is held."""
-    return [vars(each) | {"median": each.median, "held": each.held} for each in found]
+def as_rows(results: Sequence[Measured]) -> list[Json]:
+    """Results as JSON states them: values, their median, and whether the mark is held."""
+    return [asdict(each) | {"median": each.median, "held": each.held} for each in results]
+
+
+def made_on() -> Json:
+    """Commit, machine and versions that numbers were made on."""
+    git = git_state()
+    return {"git": None if git is None else asdict(git), "hardware": asdict(hardware()), "versions": versions()}
+
+
+def write_json(facts: Json, file: Path) -> None:
+    """Write facts as JSON, whole or not at all."""
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -56,14 +71,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=NAMES, help=f"of {', '.join(NAMES)}")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json")
     options = parser.parse_args()
-    found = [each for name in options.names for each in run(name)]
-    facts = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "git": git_state()}
-    facts |= {"hardware": hardware(), "versions": versions(), "found": as_rows(found)}
+    results = [each for name in options.names for each in run(name)]
+    made = datetime.now(UTC).isoformat(timespec="seconds")
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(options.json) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    missed = [each.name for each in found if each.held is False]
-    print(f"\n{len(found)} numbers in {options.json}; marks missed: {', '.join(missed) or 'none'}")
+    write_json({"made": made, **made_on(), "found": as_rows(results)}, options.json)
+    missed = [each.name for each in results if each.held is False]
+    print(f"\n{len(results)} numbers in {options.json}; marks missed: {', '.join(missed) or 'none'}")
 
 
 if __name__ == "__main__":

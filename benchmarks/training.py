@@ -4,7 +4,7 @@
 
 Fits on synthetic cells as train.py does, W&B offline included. After each epoch a bare loop takes as many steps with
 the same network and optimiser on random inputs that lie ready in memory, so that both meet the same machine. The
-time of an epoch is without its validation, which is told apart; the first epoch is not counted.
+time of an epoch is without its validation, which is reported by itself; the first epoch is not counted.
 """
 
 import tempfile
@@ -16,23 +16,23 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from cellpatch.config.instantiate import build, without
 from measured import Measured, option_parser, report, times_as_fast
 from torch.nn.functional import cross_entropy
 
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
-from cellpatch.config.validate import check
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
-from cellpatch.runs.wandb_log import logger_of
+from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.fits import gradient_fit
+from cellpatch.runs.wandb_log import wandb_logger
 from cellpatch.runtime.memory import tune_malloc
 from cellpatch.training.adaptation import FineTuning
-from cellpatch.training.fit import fit_by_gradients
 
 MARKS = {"cnn": 0.85, "resnet": 0.95, "customvit": 0.95}
 
 
 def now() -> float:
-    """Seconds, once the device has done what it was given."""
+    """Seconds, after the device has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -58,6 +58,7 @@ class Beside(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         ours = now() - self._started - self.validation[-1]
+        assert trainer.train_dataloader is not None
         n = len(trainer.train_dataloader.dataset.indices)
         self._bare = self._bare or Bare(module, n, self._input_px, self._batch_size)
         started = now()
@@ -81,9 +82,9 @@ class Bare:
         """As many steps as an epoch of the fit has, in a random order."""
         self.model.train()
         with torch.enable_grad():
-            for places in torch.randperm(len(self.x), device=self.device).split(self.batch_size):
+            for positions in torch.randperm(len(self.x), device=self.device).split(self.batch_size):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                    loss = cross_entropy(self.model(self.x[places]), self.labels[places])
+                    loss = cross_entropy(self.model(self.x[positions]), self.labels[positions])
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
@@ -91,8 +92,8 @@ class Bare:
 
 def prepared(
     model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int, logged: str
-) -> tuple[dict[str, Any], CellDataset, FineTuning]:
-    """The config, cells and schedule of a training on 20000 synthetic cells."""
+) -> tuple[Experiment, CellDataset]:
+    """A training on 20000 synthetic cells and its cells."""
     overrides = [f"model={model}", "data.cells=20000", f"flag_limit={flag_limit}", f"trainer.max_epochs={epochs}"]
     overrides += [
         f"data.loading.store_dir={folder / 'stores'}",
@@ -100,21 +101,23 @@ def prepared(
         f"trainer.accelerator={accelerator}",
         f"logger={logged}",
     ]
-    plain = check(compose_config(overrides))
+    experiment = assemble(compose_config(overrides))
     tune_malloc()
-    return plain, open_dataset(plain, open_store(plain["data"])), build(without(plain["adapt"], "name"))
+    store = open_store(experiment.data)
+    return experiment, open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
 
 
 def measure(
     model: str, epochs: int, folder: Path, accelerator: str, flag_limit: int = 256, logged: str = "wandb"
 ) -> list[Measured]:
     """Training cells/s against the bare loop's, and validation's part of an epoch."""
-    plain, study, schedule = prepared(model, epochs, folder, accelerator, flag_limit, logged)
-    beside = Beside(plain["model"]["backbone"]["input_px"], schedule.batch_size)
-    with logger_of(plain["logger"], plain, folder, model, None) as logger:
-        fit_by_gradients(plain, study, schedule, None, folder, logger, callbacks=[beside])
+    experiment, dataset = prepared(model, epochs, folder, accelerator, flag_limit, logged)
+    assert isinstance(experiment.adaptation, FineTuning)
+    beside = Beside(experiment.model.input_px, experiment.adaptation.batch_size)
+    with wandb_logger(experiment.logger, folder, model, experiment.settings.config, group=None) as logger:
+        gradient_fit(experiment, None, dataset).run(folder, logger, callbacks=[beside])
     taken = np.array(beside.taken[1:])
-    n = len(study.split.train)
+    n = len(dataset.split.train)
     seconds = {"s an epoch": float(np.median(taken[:, 0])), "s of validation": float(np.median(beside.validation[1:]))}
     speed = Measured(f"train, {model}", (n / taken[:, 0]).tolist(), "cells/s", "at least", None, seconds)
     mark = MARKS.get(model) if accelerator == "cpu" else None
@@ -125,8 +128,8 @@ def main() -> None:
     options = option_parser("Time training against a bare loop.", models=",".join(MARKS), epochs=6).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         models = options.models.split(",")
-        found = [row for model in models for row in measure(model, options.epochs, Path(folder), "cpu")]
-    report(found, options.json)
+        results = [row for model in models for row in measure(model, options.epochs, Path(folder), "cpu")]
+    report(results, options.json)
 
 
 if __name__ == "__main__":

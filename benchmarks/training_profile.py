@@ -12,21 +12,21 @@ from measured import option_parser
 from torch.profiler import ProfilerActivity, profile
 from training import prepared
 
-from cellpatch.training.fit import fit_by_gradients
+from cellpatch.runs.fits import gradient_fit
 
 
 def main() -> None:
     options = option_parser("Profile a training.", model="cnn", rows=12).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        plain, study, schedule = prepared(options.model, 2, Path(folder), "cpu", 256, "wandb")
+        experiment, dataset = prepared(options.model, 2, Path(folder), "cpu", 256, "none")
         with profile(activities=[ProfilerActivity.CPU]) as recorded:
-            fitted = fit_by_gradients(plain, study, schedule, None, Path(folder), None)
+            fit = gradient_fit(experiment, None, dataset).run(Path(folder))
     events = sorted(recorded.key_averages(), key=lambda each: -each.self_cpu_time_total)
     whole = sum(each.self_cpu_time_total for each in events)
     for each in events[: options.rows]:
         share = 100 * each.self_cpu_time_total / whole
         print(f"{share:5.1f} %  {each.self_cpu_time_total / 1e6:7.2f} s  {each.count:6d} times  {each.key}")
-    print(f"{whole / 1e6:.1f} s in operations, of {fitted.seconds['train']:.1f} s of the fit")
+    print(f"{whole / 1e6:.1f} s in operations, of {fit.train_seconds:.1f} s of the fit")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a user would write instead of our input: torchvision's ImageFolder and transforms, equal in what they do."""
+"""What a user would write instead of our input: torchvision's transforms, which do the same on an ImageFolder."""
 
 import torch
 from torchvision import transforms
@@ -14,7 +14,7 @@ class Turn:
 
 
 class StainJitter:
-    """Gain and offset of each channel's optical density, as cellpatch.augment."""
+    """Gain and offset of each channel's optical density, as in cellpatch/data/augment.py."""
 
     def __init__(self, gain: float, offset: float) -> None:
         self.gain, self.offset = gain, offset
@@ -39,6 +39,6 @@ def augmented(side: int = 40, gain: float = 0.2, offset: float = 0.1) -> transfo
     )
 
 
-def plain(side: int = 40) -> transforms.Compose:
+def unaugmented(side: int = 40) -> transforms.Compose:
     """Resize and normalisation alone."""
     return transforms.Compose([transforms.Resize(side), transforms.ToTensor(), transforms.Normalize(MEAN, STD)])

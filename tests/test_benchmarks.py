@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import suite
 from conftest import ROOT
-from measured import Measured, in_turn, option_parser, report, share_of_time, times_as_fast, told
+from measured import Measured, as_line, in_turn, option_parser, report, share_of_time, times_as_fast
 
 
 def test_ratios_are_of_pairs_and_marks_of_their_median() -> None:
@@ -19,7 +19,7 @@ def test_ratios_are_of_pairs_and_marks_of_their_median() -> None:
     speed = times_as_fast("work", taken, at_least=3.0)
     assert (speed.median, speed.held) == (2.0, False)
     assert share.beside == {"our s": 2.0, "their s": 2.0}
-    assert told(speed) == ("work: 2 (1.5 to 3, 3 repeats) times the speed; at least 3: MISSED  [2 our s, 2 their s]")
+    assert as_line(speed) == ("work: 2 (1.5 to 3, 3 repeats) times the speed; at least 3: MISSED  [2 our s, 2 their s]")
     assert Measured("free", [1.0], "s", "at most", None, {}).held is None
 
 
