@@ -44,7 +44,7 @@ class Component:
 
 @dataclass(frozen=True)
 class CheckedConfig:
-    """A config whose every key was checked: components by the path of their node, all values as a record states them."""
+    """A config whose every key was checked: components by the path of their node, values as a record states them."""
 
     components: Mapping[str, Component]
     values: dict[str, Any]
