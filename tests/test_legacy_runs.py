@@ -23,6 +23,7 @@ from cellpatch.inference.predict import predict
 from cellpatch.inference.restore import restore
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs import identity as identity_module
+from cellpatch.runs import legacy
 from cellpatch.runs.stored_run import StoredRun, finished_runs
 from cellpatch.runs.table import runs_table
 from cellpatch.runs.verify import verify
@@ -139,3 +140,15 @@ def test_once_the_training_code_is_raised_they_are_other_runs(
     outcome = train(_config(tmp_path, folder_of_squares(12, 4), NAMES[0]))
     assert outcome.state == "trained"
     assert outcome.run not in NAMES
+
+
+@pytest.mark.parametrize("study", ["endonuke", "synthetic"])
+def test_settings_of_packed_runs_are_translated_there_and_back(study: str) -> None:
+    results = read_results(ROOT / "experiments" / "results" / f"{study}.parquet")
+    for result in results:
+        record = result.record
+        stored = legacy.from_current(record.settings.config)
+        assert stored == result.stored["config"]
+        assert legacy.identity(stored, record.data.fingerprint, record.weights) == record.identity
+    today = [identity_module.identity(r.record.settings, r.record.data.fingerprint, r.record.weights) for r in results]
+    assert len(set(today)) == len(results)
