@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -29,13 +30,52 @@ def test_the_readme_leads_to_every_page() -> None:
 
 
 def test_shares_of_intervals_that_hold_are_the_kept_ones() -> None:
-    kept = pd.read_csv(ROOT / "experiments" / "coverage.csv")
-    kept = {tuple(f"{100 * share:.1f}" for share in of["covers"]) for _, of in kept.groupby("interval", sort=False)}
+    table = pd.read_csv(ROOT / "experiments" / "studies" / "coverage.csv")
+    stored = {tuple(f"{100 * share:.1f}" for share in of["covers"]) for _, of in table.groupby("interval", sort=False)}
     page = (ROOT / "docs" / "statistics.md").read_text()
-    told = [tuple(re.findall(r"([\d.]+) %", line)) for line in page.splitlines() if line.count("|") > 5]
-    told = [shares for shares in told if len(shares) == 4]
-    assert len(told) == 10
-    assert set(told) <= kept
+    shown = [tuple(re.findall(r"([\d.]+) %", line)) for line in page.splitlines() if line.count("|") > 5]
+    shown = [shares for shares in shown if len(shares) == 4]
+    assert len(shown) == 10
+    assert set(shown) <= stored
+
+
+def test_the_rooms_of_the_layout_page_are_the_layers() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert re.findall(r"^ \| (\w+) +\|", page, re.M) == layers[1:], "without the modules that start commands"
+    assert {path.name for path in (ROOT / "cellpatch").iterdir() if (path / "__init__.py").exists()} == set(layers[1:])
+
+
+def test_every_file_and_function_of_the_layout_page_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = {name for name in re.findall(r"`([\w/]+\.(?:py|yaml|md|toml))`", page) if "NAME" not in name}
+    assert len(files) > 40
+    assert [name for name in files if not _file_of(name).exists()] == []
+    steps = re.findall(r"^\d+\. `([\w/]+\.py)`: `([\w.]+)`: ", page, re.M)
+    assert len(steps) > 50
+    assert [step for step in steps if step[1] not in _definitions(_file_of(step[0]))] == []
+    mentioned = re.findall(r"`(\w+)`\s+(?:of|in)\s+`([\w/]+\.py)`", page)
+    assert len(mentioned) > 10
+    assert [(name, file) for name, file in mentioned if name not in _definitions(_file_of(file))] == []
+
+
+def _file_of(name: str) -> Path:
+    """A file of the layout page: below the repository, or below cellpatch/."""
+    return ROOT / name if (ROOT / name).exists() else ROOT / "cellpatch" / name
+
+
+def _definitions(file: Path) -> set[str]:
+    """Functions, classes, their methods, and constants of a module."""
+    names: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {each.id for each in targets if isinstance(each, ast.Name)}
+    return names
 
 
 def test_notebooks_define_no_functions() -> None:
