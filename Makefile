@@ -1,14 +1,14 @@
 # make run     a small, complete study on the embedded synthetic cells (under 8 minutes on two cores)
-# make bench   how fast it is, against what one would write instead (half an hour; let nothing run beside it)
-# make coverage  do our intervals hold the truth? simulated, some minutes: tables/coverage.md
+# make bench   speed against the usual ways of doing the same (half an hour; let nothing run beside it)
+# make coverage  how often intervals cover the true value in simulated studies; some minutes: tables/coverage.md
 # make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, all tests
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
-# make figures tables paper  all that stored runs allow (make figures RUNS=runs); paper is both
-# make report  all of it as one page, report.html: make report RUNS=runs
+# make figures tables paper  all figures and tables that stored runs allow: make figures RUNS=runs; paper makes both
+# make report  figures, tables and recommendation as one page, report.html: make report RUNS=runs
 # make dashboard  a W&B workspace and report of uploaded runs: make dashboard ENTITY=you (needs wandb login)
-# make figure3 one of them from stored runs: make figure3 RUNS=runs; likewise make models_table
+# make figure3 one figure or table from stored runs: make figure3 RUNS=runs, make models_table RUNS=runs
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUNS ?= runs
