@@ -26,7 +26,6 @@ from cellpatch.config.validate import check
 from cellpatch.metrics.classification import score_predictions
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.record import ConditionScores, metrics_row
-from cellpatch.runs.stored_run import PREDICTIONS, write_predictions, write_record
 from cellpatch.runs.training_code import TRAINING_CODE
 
 CLASSES = [f"type {i:02}" for i in range(16)]
@@ -46,6 +45,9 @@ FIXED_FACTS = {  # of a record, the same for every run
 
 def write_runs(folder: Path, n: int) -> None:
     """Folders of `n` runs over models, limits and seeds, with predictions drawn at random around a known skill."""
+    # not at the top: the peak memory of a command counts what the process that starts it has imported
+    from cellpatch.runs.stored_run import PREDICTIONS, write_predictions, write_record
+
     fixed = np.random.default_rng(0)
     labels = fixed.integers(0, len(CLASSES), CELLS)
     specimens = np.sort(fixed.integers(0, SPECIMENS, CELLS))

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from measured import ROOT, Measured, as_line
 
 from cellpatch.runs.provenance import git_state, hardware, versions
 from cellpatch.runtime.atomic_io import atomic_write
-from cellpatch.runtime.json_types import Json
 
 NAMES = [
     "training",
@@ -49,18 +48,18 @@ def run(name: str) -> list[Measured]:
     return results
 
 
-def as_rows(results: Sequence[Measured]) -> list[Json]:
+def as_rows(results: Sequence[Measured]) -> list[dict[str, object]]:
     """Results as JSON states them: values, their median, and whether the mark is held."""
     return [asdict(each) | {"median": each.median, "held": each.held} for each in results]
 
 
-def made_on() -> Json:
+def made_on() -> dict[str, object]:
     """Commit, machine and versions that numbers were made on."""
     git = git_state()
     return {"git": None if git is None else asdict(git), "hardware": asdict(hardware()), "versions": versions()}
 
 
-def write_json(facts: Json, file: Path) -> None:
+def write_json(facts: Mapping[str, object], file: Path) -> None:
     """Write facts as JSON, whole or not at all."""
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

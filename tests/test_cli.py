@@ -141,10 +141,10 @@ def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_s
     assert f"failed: {failure.stem}: ValueError: " in listed.stdout
     again = _run(tmp_path, *command)
     assert again.returncode == 1
-    assert "2 jobs: 1 exists, 1 failed before" in again.stdout
-    assert f"retry_failed=true tries again what failed; {tmp_path / 'runs'}/.failed has the last stack" in again.stdout
+    assert "2 jobs: 1 exists, 1 skipped (failed before)" in again.stdout
+    assert f"retry_failed=true retries failed runs; {tmp_path / 'runs'}/.failed has the last traceback" in again.stdout
     [stack] = (tmp_path / "runs" / ".hydra").glob("*/*.log")
-    assert f"    its stack: {stack}" in first.stdout
+    assert f"    its traceback: {stack}" in first.stdout
     assert stack.read_text().splitlines()[-1] == failure.read_text().splitlines()[-1]
     assert "epoch" not in again.stderr
     tried = _run(tmp_path, *command, "retry_failed=true")
@@ -215,7 +215,7 @@ def test_an_interrupted_command_says_how_to_go_on(
             break
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert told.endswith("interrupted: the same command goes on where it stopped\n")
+    assert told.endswith("interrupted: the same command continues where it stopped\n")
     assert "Traceback" not in told
     assert not list((tmp_path / "runs").glob(".cnn*.tmp"))
 
@@ -239,7 +239,7 @@ def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, folder_of_squares: C
     unknown = _run(tmp_path, *command, "flag_limit=4,8", "dry_run=true")
     assert unknown.returncode == 0, unknown.stderr
     assert unknown.stdout.count("its cells are not prepared yet") == 2
-    assert "how long they take cannot be told" in unknown.stdout
+    assert "their run time is unknown" in unknown.stdout
     assert not (tmp_path / "stores").exists()
     assert _run(tmp_path, *command, "flag_limit=4").returncode == 0
     before = sorted(file for file in tmp_path.rglob("*") if ".hydra" not in file.parts)

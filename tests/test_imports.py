@@ -70,3 +70,13 @@ for module in {MODULES!r}:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "module", ["analysis.results", "figures.plotting", "cli.runs", "cli.prepare", "config.assemble_data"]
+)
+def test_what_only_reads_does_without_torch(module: str) -> None:
+    """Half a gigabyte and seconds: hundreds of runs are read, and stores prepared, without it."""
+    script = f"import sys, cellpatch.{module}; print([name for name in ('torch', 'pytorch_lightning') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -196,7 +196,7 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
         (["adapt.augmented_copies=1", "augment=none"], "adapt.augmented_copies=1 needs augment=device"),
         (["adapt=ft_all", "adapt.layer_decay=2"], "adapt.layer_decay must be in"),
         (["+model.backbone.options.checkpoint_path=x.pth"], "options hold no .*checkpoint_path.*weights come through"),
-        (["model.backbone.architecture=hf-hub:x/y"], "weights come through model.weights, but got hf-hub"),
+        (["model.backbone.architecture=hf-hub:x/y"], "but got hf-hub:x/y: weights come through model.weights"),
         (
             ["model=dinov2_s", "model.backbone.input_px=56", "model.weights.file=no.safetensors"],
             "there is no file no.safetensors.*Licence: Apache-2.0",

@@ -14,7 +14,7 @@ def main(config: DictConfig) -> None:
 
 def prepare_store(config: DictConfig) -> None:
     """Prepare the store of `config.data` and print what it holds."""
-    from cellpatch.config.assemble import assemble_data
+    from cellpatch.config.assemble_data import assemble_data
     from cellpatch.data.dataset import open_store
 
     store = open_store(assemble_data(config))

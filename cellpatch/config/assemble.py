@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cellpatch.config.validate import CheckedConfig, Component, check, check_component
-from cellpatch.data.dataset import DataSpec
+from cellpatch.config.assemble_data import data_spec
+from cellpatch.config.validate import Component, check, check_component
 from cellpatch.models.spec import ModelSpec
 from cellpatch.models.weights import Weights
 from cellpatch.optics.conditions import OpticsSettings
@@ -31,7 +31,7 @@ def assemble(config: DictConfig) -> Experiment:
     experiment = Experiment(
         settings=parse_settings(recorded, "config"),
         model=_model(values["model"], checked.components.get("model.backbone"), checked.build("model.weights")),
-        data=_data(checked),
+        data=data_spec(checked),
         adaptation=checked.build("adapt"),
         augment=checked.build("augment"),
         optics=checked.build("optics"),
@@ -43,11 +43,6 @@ def assemble(config: DictConfig) -> Experiment:
     )
     check_pair(experiment)
     return experiment
-
-
-def assemble_data(config: DictConfig) -> DataSpec:
-    """The data of a config alone; the rest of it may be anything."""
-    return _data(check(config, "data"))
 
 
 def assemble_stored(
@@ -80,11 +75,6 @@ def _model(node: Mapping[str, Any], backbone: Component | None, weights: Weights
         raise ValueError("model.backbone needs a _target_")
     key = json.dumps(node["backbone"], sort_keys=True)
     return ModelSpec(node["name"], node["backbone"]["input_px"], backbone.target, backbone.arguments, weights, key)
-
-
-def _data(checked: CheckedConfig) -> DataSpec:
-    split, loading, costs = (checked.build(f"data.{part}") for part in ("split", "loading", "costs"))
-    return DataSpec(checked.values["data"]["name"], checked.build("data"), split, loading, costs)
 
 
 def _trainer(node: Mapping[str, Any]) -> TrainerSettings:

@@ -10,6 +10,7 @@ from cellpatch.probing.probes import Probe, ProbeChoice
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.fits import cached_features
 from cellpatch.runs.stored_run import StoredRun
+from cellpatch.runs.weights import WEIGHTS, read_weights
 from cellpatch.training.adaptation import FineTuning
 
 
@@ -20,7 +21,7 @@ def restore_network(run: StoredRun, model: ModelSpec, adaptation: FineTuning | P
     the record states.
     """
     run.check_files()
-    record, state = run.record, run.weights()
+    record, state = run.record, read_weights(run)
     n_classes = len(record.classes)
     if isinstance(adaptation, Probe):
         tensors = {name.removeprefix("head."): tensor for name, tensor in state.items()}
@@ -32,7 +33,7 @@ def restore_network(run: StoredRun, model: ModelSpec, adaptation: FineTuning | P
     try:
         load_trained(network, state)
     except ValueError as error:
-        raise ValueError(f"{run.folder}: weights.safetensors {error}") from error
+        raise ValueError(f"{run.folder}: {WEIGHTS} {error}") from error
     return network.eval()
 
 

@@ -34,14 +34,13 @@ from cellpatch.runs.restore import restore_predict_fn
 from cellpatch.runs.stored_run import (
     PREDICTIONS,
     VALIDATION,
-    WEIGHTS,
     Evaluated,
     StoredRun,
     write_predictions,
     write_record,
-    write_weights,
 )
 from cellpatch.runs.wandb_log import log_conditions, log_review, wandb_logger
+from cellpatch.runs.weights import write_weights
 from cellpatch.runtime.memory import collect_garbage, tune_malloc
 
 log = logging.getLogger(__name__)
@@ -190,7 +189,7 @@ def _train(job: _Job, folder: Path) -> None:
     ):
         cells = job.store.cells.iloc[part]
         write_predictions(folder / file, cells, dataset.labels[part], probabilities, dataset.classes)
-    write_weights(folder / WEIGHTS, fit.state)
+    write_weights(folder, fit.state)
     seconds = {"train": fit.train_seconds, "evaluate": evaluate_seconds, "all": time.perf_counter() - started}
     if fit.embed_seconds is not None:
         seconds = {"embed": fit.embed_seconds, **seconds}

@@ -12,8 +12,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from cellpatch.data.dataset import find_store
 from cellpatch.data.store.reader import CellStore
@@ -25,7 +23,6 @@ from cellpatch.runtime.atomic_io import atomic_write, sha256_of
 from cellpatch.runtime.json_types import Json
 
 PREDICTIONS, VALIDATION = "predictions.parquet", "validation.parquet"  # of test cells, of clean validation cells
-WEIGHTS = "weights.safetensors"
 
 
 class Predictions(NamedTuple):
@@ -84,11 +81,6 @@ class StoredRun:
     def validation(self) -> Mapping[Condition, Predictions]:
         """The clean validation cells' predictions; empty for versions that did not store them."""
         return self._read(VALIDATION) if VALIDATION in self.record.files else {}
-
-    def weights(self) -> dict[str, Tensor]:
-        """The trained tensors of backbone and head."""
-        self.check_files([WEIGHTS])
-        return load_file(self.folder / WEIGHTS)
 
     def _read(self, first: str) -> Mapping[Condition, Predictions]:
         """Files that the record names: another may be what an interrupted evaluation left."""
@@ -177,12 +169,6 @@ def write_predictions(
         }
         tables.append(pa.table(columns))
     pq.write_table(pa.concat_tables(tables), file)
-
-
-def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
-    """The trained tensors of backbone and head as safetensors: what is frozen was published, optics are computed."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    file.write_bytes(save(tensors))  # not save_file: on a full disk it raises no OSError
 
 
 def write_record(folder: Path, facts: Mapping[str, Any]) -> None:
