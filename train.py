@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cellpatch.cli.usage import INTERRUPTED, exit_on_value_error, usage
-from cellpatch.config.schema import CONF, register
+from cellpatch.config.schema import CONF, check_renamed, register
 from cellpatch.runs.outcome import format_outcome
 from cellpatch.sweeps.jobs import run_job
 
@@ -34,6 +34,10 @@ if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv):
         print(usage(CONF))
         sys.exit()
+    try:
+        check_renamed(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     try:
         main()
     except KeyboardInterrupt:

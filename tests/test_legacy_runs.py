@@ -152,3 +152,12 @@ def test_settings_of_packed_runs_are_translated_there_and_back(study: str) -> No
         assert legacy.identity(stored, record.data.fingerprint, record.weights) == record.identity
     today = [identity_module.identity(r.record.settings, r.record.data.fingerprint, r.record.weights) for r in results]
     assert len(set(today)) == len(results)
+
+
+def test_a_setting_that_0_3_0_did_not_have_loses_no_run_at_its_implicit_value(
+    runs_dir: Path, tmp_path: Path, folder_of_squares: FolderMaker
+) -> None:
+    root = folder_of_squares(12, 4)
+    outcome = train(_config(tmp_path, root, NAMES[0], "+trainer.accumulate_grad_batches=1"))
+    assert (outcome.run, outcome.state) == (NAMES[0], "exists")
+    assert len(finished_runs(runs_dir)) == len(NAMES)

@@ -60,9 +60,9 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
     def of(*overrides: str) -> str:
         return identity(assemble(config_of(tmp_path, root, *SMALL, *overrides)).settings, "data", None)
 
-    assert of(f"+{key}={said}") == of()
+    assert of(f"++{key}={said}") == of()
     other = "value" if value is None else "5" if isinstance(value, int) else "0.5"
-    assert of(f"+{key}={other}") != of()
+    assert of(f"++{key}={other}") != of()
 
 
 def test_the_fingerprint_is_of_what_training_imports() -> None:

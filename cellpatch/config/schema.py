@@ -12,6 +12,14 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 CONF = Path(__file__).parents[2] / "conf"
 
 
+RENAMED = {  # keys of 0.3.0
+    "model.backbone.published_px": "model.backbone.pretrained_img_size",
+    "model.backbone.dropped": "model.backbone.removed_layers",
+    "adapt.strengths": "adapt.l2_grid",
+    "adapt.views": "adapt.augmented_copies",
+}
+
+
 @dataclass
 class Config:
     """Top-level keys; an unknown one is an error, also with Hydra's `+`."""
@@ -37,8 +45,17 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
+def check_renamed(overrides: Sequence[str]) -> None:
+    """Raise ValueError for a key that has another name now: Hydra would suggest to append the old one."""
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key in RENAMED:
+            raise ValueError(f"{key} has another name now: {RENAMED[key]}")
+
+
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The config that train.py would get with these overrides."""
+    check_renamed(overrides)
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(overrides))

@@ -13,7 +13,7 @@ from omegaconf.errors import InterpolationKeyError
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from cellpatch.config.names import NAMES, name_of, path_of
-from cellpatch.config.schema import CONF, Config
+from cellpatch.config.schema import CONF, RENAMED, Config
 
 # Keys beside a component's arguments: labels, and nested nodes.
 BESIDE = {
@@ -22,12 +22,6 @@ BESIDE = {
     "data": {"name", "split", "loading", "costs"},
     "adapt": {"name"},
     "trainer": {"resume"},
-}
-RENAMED = {  # keys of 0.3.0
-    "model.backbone.published_px": "model.backbone.pretrained_img_size",
-    "model.backbone.dropped": "model.backbone.removed_layers",
-    "adapt.strengths": "adapt.l2_grid",
-    "adapt.views": "adapt.augmented_copies",
 }
 
 
@@ -139,7 +133,7 @@ def _nodes(node: dict[Any, Any], node_path: str) -> Iterator[tuple[str, dict[Any
 
 
 def _check_node(node_path: str, node: dict[str, Any]) -> Component | None:
-    """Check a node in node_path: `_target_` becomes `component`, whole numbers become floats where floats are meant."""
+    """Check a node and change it: `_target_` becomes `component`, whole numbers become floats where floats belong."""
     beside = BESIDE.get(node_path, set())
     arguments = {key: value for key, value in node.items() if key not in {"_target_", *beside}}
     for key in arguments:
@@ -205,7 +199,7 @@ def _shipped_trainer() -> dict[str, Any]:
 
 
 def _locate(node_path: str, path: str) -> type[Any]:
-    """The class of an import path that NAMES lists at a node_path: nothing else is imported."""
+    """The class of an import path that NAMES lists for a node: nothing else is imported."""
     assert path in NAMES[node_path], path
     module, _, attribute = path.rpartition(".")
     target = getattr(importlib.import_module(module), attribute)

@@ -13,7 +13,7 @@ _LEVELS = 8  # sigmas per kind that training draws from
 
 @dataclass(frozen=True)
 class BlurKind:
-    """A kind of blur: where it is applied, and how many sigmas its kernel reaches.
+    """A kind of blur: where it is applied, and how many sigmas its kernel reaches, a Gaussian's radius.
 
     `native`: Gaussian on the crop's own pixels, before the resize. `resized`: Gaussian on the resized image.
     `kernel`: a two-dimensional convolution of native pixels.

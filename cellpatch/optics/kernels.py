@@ -16,8 +16,10 @@ MOTION_DEG = 45  # direction of the motion kernel
 _SAMPLES_PER_PX = 32  # per axis of a kernel's shape
 
 
-def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
-    """Gaussian blur along one axis: Kornia's sampled kernel, radius ceil(4 sigma), borders reflected.
+def blur_matrix(
+    side_px: int, sigma_px: float, radius_sigmas: float = GAUSSIAN_RADIUS_SIGMAS
+) -> Float[Tensor, "side side"]:
+    """Gaussian blur along one axis: Kornia's sampled kernel of radius ceil(radius_sigmas * sigma), borders reflected.
 
     The kernel's standard deviation on the pixels is sigma, also below one pixel (`kornia_sigma`). Sigma 0 is the
     identity. Raises ValueError if sigma is negative or the kernel is wider than the side.
@@ -25,17 +27,17 @@ def blur_matrix(side_px: int, sigma_px: float) -> Float[Tensor, "side side"]:
     if not 0 <= sigma_px < float("inf"):
         raise ValueError(f"sigma must be finite and >= 0, but got {sigma_px}")
     identity = torch.eye(side_px, dtype=torch.float64)
-    radius = _gaussian_radius(sigma_px)
+    radius = ceil(radius_sigmas * sigma_px)
     if radius == 0:
         return identity
     check_kernel_fits(radius, sigma_px, side_px)
     from kornia.filters import filter2d  # takes a second to import, and clean optics do not need it
 
-    kernel = _gaussian(kornia_sigma(sigma_px), radius)
+    kernel = _gaussian(kornia_sigma(sigma_px, radius_sigmas), radius)
     return filter2d(identity[None, None], kernel[None, :, None], border_type="reflect")[0, 0]
 
 
-def kornia_sigma(sigma_px: float) -> float:
+def kornia_sigma(sigma_px: float, radius_sigmas: float = GAUSSIAN_RADIUS_SIGMAS) -> float:
     """The sigma > 0 that Kornia needs for a kernel whose own standard deviation is `sigma_px`, in pixels.
 
     From 1 px on the two are equal (to 1e-7). A narrower Gaussian that is sampled at pixel centres is narrower than its
@@ -43,17 +45,13 @@ def kornia_sigma(sigma_px: float) -> float:
     """
     if sigma_px >= 1:
         return sigma_px
-    radius = _gaussian_radius(sigma_px)
+    radius = ceil(radius_sigmas * sigma_px)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
 
     def excess(sigma: float) -> float:
         return float((offsets**2 @ _gaussian(sigma, radius)).sqrt()) - sigma_px
 
     return float(brentq(excess, 0.01, 1.01, xtol=1e-12))
-
-
-def _gaussian_radius(sigma_px: float) -> int:
-    return ceil(GAUSSIAN_RADIUS_SIGMAS * sigma_px)
 
 
 def _gaussian(sigma: float, radius: int) -> Float[Tensor, " n"]:

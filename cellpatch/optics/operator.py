@@ -93,12 +93,12 @@ def axis_operator(path: OpticalPath, condition: Condition = CLEAN) -> Float[Tens
     applies sigma * side / 40 after it. Two-dimensional kernels are not part of this operator. All callers get the same
     tensor and must not change it.
     """
-    applied = condition.blur.applied
+    applied, radius_sigmas = condition.blur.applied, condition.blur.reach_sigmas
     resized, beyond = window_matrix(path)
     native_px = condition.sigma_px(path.crop_px) if applied == "native" else 0.0
-    steps = resized @ blur_matrix(path.side_px, native_px)
+    steps = resized @ blur_matrix(path.side_px, native_px, radius_sigmas)
     resized_px = condition.sigma_px(path.resized_px) if applied == "resized" else 0.0
-    steps = blur_matrix(len(steps), resized_px) @ steps
+    steps = blur_matrix(len(steps), resized_px, radius_sigmas) @ steps
     steps = steps[beyond : len(steps) - beyond]
     return (resize_matrix(path.resized_px, path.input_px, path.resize) @ steps).float()
 

@@ -62,6 +62,7 @@ class CachedFeatures:
                 "via_px": self.path.via_px,
                 "resize": self.path.resize,
                 "condition": asdict(condition),
+                "blur": asdict(condition.blur),
             },
             view=view,
         )

@@ -72,7 +72,8 @@ def identities(settings: Settings, data: str, weights: str | None) -> list[str]:
     today = identity(settings, data, weights)
     if TRAINING_CODE > 1:
         return [today]
-    return [today, legacy.identity(legacy.from_current(settings.config), data, weights)]
+    known = _without_implicit(settings.config)  # 0.3.0 did not have the settings that came later
+    return [today, legacy.identity(legacy.from_current(known), data, weights)]
 
 
 def run_name(settings: Settings) -> str:

@@ -1,6 +1,8 @@
 """Do our 95 % intervals cover the truth 95 % of the time, and how far off is an interval over cells?
 
-    python experiments/coverage.py [--studies 1000]      # writes tables/coverage.csv, .md and .tex; or: make coverage
+    make coverage      # or: python experiments/studies/coverage.py [--studies 1000]
+
+It writes tables/coverage.csv, .md and .tex.
 
 And how often is one of several equal models told to be behind the best, which was read off the same cells?
 
@@ -176,7 +178,9 @@ def _doublings(low: float, high: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python experiments/coverage.py", description="Simulate interval coverage.")
+    parser = argparse.ArgumentParser(
+        prog="python experiments/studies/coverage.py", description="Simulate interval coverage."
+    )
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--specimens", type=int, nargs="+", default=[10, 20, 57, 120])
     options = parser.parse_args()
