@@ -4,7 +4,7 @@
 
 It writes tables/coverage.csv, .md and .tex.
 
-And how often is one of several equal models told to be behind the best, which was read off the same cells?
+And how often is one of several equal models called worse than the best, which the same cells decided?
 
 Simulated, so the truth is known: specimens differ in how hard they are (normal on the logit, sd 0.7), in which classes
 they hold (Dirichlet) and in how many cells; a model has its own quirks on each specimen (sd 0.4), a seed on each class
