@@ -40,8 +40,9 @@ def blur_matrix(
 def kornia_sigma(sigma_px: float, radius_sigmas: float = GAUSSIAN_RADIUS_SIGMAS) -> float:
     """The sigma > 0 that Kornia needs for a kernel whose own standard deviation is `sigma_px`, in pixels.
 
-    From 1 px on the two are equal (to 1e-7). A narrower Gaussian that is sampled at pixel centres is narrower than its
-    sigma: 0.28 px at sigma 0.4, nothing at sigma 0.1.
+    From 1 px on the two are taken as equal: cut at 4 sigma, a kernel is narrower by up to 0.05 % (1 to 20 px). A
+    narrower Gaussian that is sampled at pixel centres is narrower than its sigma: 0.28 px at sigma 0.4, nothing at
+    sigma 0.1.
     """
     if sigma_px >= 1:
         return sigma_px
