@@ -26,7 +26,7 @@ from cellpatch.config.schema import compose_config
 from cellpatch.data.dataset import open_dataset
 from cellpatch.models.network import assemble_network
 from cellpatch.models.predictor import make_predict_fn
-from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.optics.conditions import CLEAN, KINDS, Condition
 from cellpatch.optics.operator import OpticalPath
 from cellpatch.runtime.device import inference_batch_size
 from cellpatch.runtime.memory import tune_malloc
@@ -38,12 +38,12 @@ def direct(x: torch.Tensor, kind: str, margin_px: int) -> torch.Tensor:
     """The libraries' own steps one after the other, on whole crops."""
     if kind == "pre":
         sigma = SIGMA * CROP_PX / 40
-        side = 2 * ceil(4 * sigma) + 1
+        side = 2 * ceil(KINDS[kind].radius_sigmas * sigma) + 1
         x = gaussian_blur2d(x, (side, side), (sigma, sigma), "reflect")
     beyond = margin_px * 40 // CROP_PX
     x = interpolate(x, (40 + 2 * beyond, 40 + 2 * beyond), mode="bilinear", antialias=True)
     if kind == "post":
-        side = 2 * ceil(4 * SIGMA) + 1
+        side = 2 * ceil(KINDS[kind].radius_sigmas * SIGMA) + 1
         x = gaussian_blur2d(x, (side, side), (SIGMA, SIGMA), "reflect")
     return x[..., beyond : 40 + beyond, beyond : 40 + beyond]
 

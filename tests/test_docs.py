@@ -1,15 +1,24 @@
 """The pages of docs/."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 from conftest import ROOT
+from omegaconf import OmegaConf
+
+from cellpatch.data.sources.source import Source, prepare_store
+from cellpatch.data.store.reader import CellStore
 
 
 def test_the_pages_build_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -46,17 +55,38 @@ def test_the_rooms_of_the_layout_page_are_the_layers() -> None:
     assert {path.name for path in (ROOT / "cellpatch").iterdir() if (path / "__init__.py").exists()} == set(layers[1:])
 
 
-def test_every_file_and_function_of_the_layout_page_exists() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    files = {name for name in re.findall(r"`([\w/]+\.(?:py|yaml|md|toml))`", page) if "NAME" not in name}
+def test_every_file_and_function_of_the_pages_on_code_exists() -> None:
+    page = "".join((ROOT / "docs" / name).read_text() for name in ("architecture.md", "recipes.md"))
+    written_by_the_reader = re.compile(r"NAME|arrays")
+    files = set(re.findall(r"`([\w/]+\.(?:py|yaml|md|toml))`", page))
+    files = {name for name in files if not written_by_the_reader.search(name)}
     assert len(files) > 40
     assert [name for name in files if not _file_of(name).exists()] == []
     steps = re.findall(r"^\d+\. `([\w/]+\.py)`: `([\w.]+)`: ", page, re.M)
     assert len(steps) > 50
     assert [step for step in steps if step[1] not in _definitions(_file_of(step[0]))] == []
     mentioned = re.findall(r"`(\w+)`\s+(?:of|in)\s+`([\w/]+\.py)`", page)
-    assert len(mentioned) > 10
+    assert len(mentioned) > 7
     assert [(name, file) for name, file in mentioned if name not in _definitions(_file_of(file))] == []
+
+
+def test_the_source_of_the_recipe_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = (ROOT / "docs" / "recipes.md").read_text().split("## Add a source of cells")[1].split("\n## ")[0]
+    module, yaml, line = [textwrap.dedent(block) for block in re.findall(r"```\w+\n(.*?)```", recipe, re.S)]
+    (tmp_path / "arrays.py").write_text(module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = importlib.import_module("arrays")
+    for name in ("lymphocyte", "tumour"):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), dtype=np.uint8))
+    keys: Any = OmegaConf.to_container(OmegaConf.create(yaml))
+    assert keys.pop("root") == "???"
+    arguments = {key: value for key, value in keys.items() if key not in ("defaults", "_target_", "name")}
+    cells = source.Arrays(root=str(tmp_path), **arguments)
+    assert isinstance(cells, Source)
+    store = CellStore(prepare_store(cells, "arrays", tmp_path / "stores"))
+    assert store.manifest.counts == {"lymphocyte": 5, "tumour": 5}
+    assert line.strip() == '"cellpatch.data.sources.arrays.Arrays": "arrays",'
+    assert "_target_: cellpatch.data.sources.arrays.Arrays" in yaml
 
 
 def _file_of(name: str) -> Path:

@@ -38,7 +38,7 @@ from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.figures.captions import axis_label, mixed_code_caption
-from cellpatch.figures.palette import group_style, model_style
+from cellpatch.figures.palette import assign_styles, group_style, model_style
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
 from cellpatch.metrics.scores import macro_f1
@@ -316,7 +316,16 @@ def test_every_model_has_a_look_of_its_own() -> None:
     styles = {name: model_style(name) for name in [*names, "gone"]}
     assert len({(style.color, style.marker) for style in styles.values()}) == len(names) + 1
     scratch = [name for name, pretrained in models().items() if not pretrained]
-    assert len({styles[name].color for name in scratch}) == len(scratch) == 8
+    assert len({styles[name].color for name in scratch[:8]}) == 8
+
+
+def test_models_of_one_s_own_have_looks_and_move_no_other() -> None:
+    pretrained = models()
+    more = {f"a{n}": n % 2 == 0 for n in range(20)}
+    styles = assign_styles(dict(sorted((pretrained | more).items())))
+    assert len({(style.color, style.marker) for style in styles.values()}) == len(styles) == len(pretrained) + 20
+    for name in [name for name in pretrained if not pretrained[name]]:
+        assert styles[name] == model_style(name)
 
 
 @pytest.mark.parametrize(("adapt", "usual", "other"), [("scratch", 40, 64), ("linear_probe", 224, 56)])

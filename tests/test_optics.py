@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 from torch.nn.functional import interpolate, pad
 
-from cellpatch.optics.conditions import CLEAN, Condition, OpticsSettings
+from cellpatch.optics.conditions import CLEAN, KINDS, Condition, OpticsSettings
 from cellpatch.optics.kernels import blur_matrix, disc_kernel, kornia_sigma, line_kernel
 from cellpatch.optics.operator import (
     OpticalPath,
@@ -21,6 +21,8 @@ from cellpatch.optics.operator import (
     resize_matrix,
     to_pixels,
 )
+
+RADIUS_SIGMAS = KINDS["post"].radius_sigmas
 
 
 def _optics(
@@ -62,8 +64,9 @@ def _direct(
     """
 
     def blur(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
-        side = 2 * int(np.ceil(4 * sigma_px)) + 1
-        asked = kornia_sigma(sigma_px)
+        radius_sigmas = KINDS[kind].radius_sigmas
+        side = 2 * int(np.ceil(radius_sigmas * sigma_px)) + 1
+        asked = kornia_sigma(sigma_px, radius_sigmas)
         return gaussian_blur2d(image, (side, side), (asked, asked), "reflect")
 
     def cut(image: torch.Tensor, n: int) -> torch.Tensor:
@@ -94,7 +97,8 @@ HOWS = {"how": st.sampled_from(["bilinear", "bicubic", "area"])}
 def _fits(crop: int, margin: int, resized: int, kind: str, sigma: float) -> bool:
     """Whether the kernel is no wider than what it blurs."""
     blurred = resized + 2 * (margin * resized // crop) if kind == "post" else crop + 2 * margin
-    return kind == "none" or 2 * np.ceil(4 * sigma * (resized if kind == "post" else crop) / 40) + 1 <= blurred
+    sigma_px = sigma * (resized if kind == "post" else crop) / 40
+    return kind == "none" or 2 * np.ceil(KINDS[kind].radius_sigmas * sigma_px) + 1 <= blurred
 
 
 @settings(max_examples=100, deadline=None)
@@ -115,16 +119,16 @@ def test_equals_the_direct_chain(
 @given(side=st.integers(60, 120), sigma=st.floats(0.1, 7))
 def test_blur_is_scipys(side: int, sigma: float) -> None:
     x = np.random.default_rng(side).random((side, side))
-    radius = int(np.ceil(4 * sigma))
-    expected = gaussian_filter(x, kornia_sigma(sigma), mode="mirror", radius=radius)
-    matrix = blur_matrix(side, sigma).numpy()
+    radius = int(np.ceil(RADIUS_SIGMAS * sigma))
+    expected = gaussian_filter(x, kornia_sigma(sigma, RADIUS_SIGMAS), mode="mirror", radius=radius)
+    matrix = blur_matrix(side, sigma, RADIUS_SIGMAS).numpy()
     np.testing.assert_allclose(matrix @ x @ matrix.T, expected, atol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
 @given(sigma=st.floats(0.001, 10))
 def test_a_blurred_point_is_as_wide_as_asked(sigma: float) -> None:
-    row = blur_matrix(121, sigma)[60].numpy()
+    row = blur_matrix(121, sigma, RADIUS_SIGMAS)[60].numpy()
     assert np.sqrt((row * (np.arange(121) - 60) ** 2).sum()) == pytest.approx(sigma, rel=1e-3)
     assert row.sum() == pytest.approx(1, abs=1e-12)
     assert row.min() >= 0
@@ -146,14 +150,14 @@ def test_levels_of_the_study_are_as_wide_as_asked_on_crops_of_20_px(kind: str, s
 
 
 def test_from_a_pixel_on_kornias_sigma_is_the_asked_one() -> None:
-    assert kornia_sigma(1.0) == 1
-    assert kornia_sigma(1.6) == 1.6
-    assert kornia_sigma(0.9999) == pytest.approx(0.9999, abs=1e-4)
-    assert kornia_sigma(0.4) == pytest.approx(0.4607, abs=1e-4)
+    assert kornia_sigma(1.0, RADIUS_SIGMAS) == 1
+    assert kornia_sigma(1.6, RADIUS_SIGMAS) == 1.6
+    assert kornia_sigma(0.9999, RADIUS_SIGMAS) == pytest.approx(0.9999, abs=1e-4)
+    assert kornia_sigma(0.4, RADIUS_SIGMAS) == pytest.approx(0.4607, abs=1e-4)
 
 
 def test_sigma_zero_is_exactly_the_identity() -> None:
-    assert torch.equal(blur_matrix(31, 0.0), torch.eye(31, dtype=torch.float64))
+    assert torch.equal(blur_matrix(31, 0.0, RADIUS_SIGMAS), torch.eye(31, dtype=torch.float64))
     for kind in ("pre", "post"):
         assert torch.equal(_axis(80, 26, 40, 40, kind, 0.0), _axis(80, 26, 40, 40))
 
@@ -352,7 +356,7 @@ def test_bad_arguments() -> None:
         _axis(8, 1, 8, None, "soft", 1.0)
     for sigma in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="sigma must be finite and >= 0"):
-            blur_matrix(8, sigma)
+            blur_matrix(8, sigma, RADIUS_SIGMAS)
     with pytest.raises(
         ValueError, match="a blur of sigma 7 px has a kernel of 57 px, but crop and margin have only 52 px"
     ):

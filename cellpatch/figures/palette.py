@@ -9,6 +9,8 @@ from cellpatch.runs.coordinates import CurveCoordinates
 
 Dashes = str | tuple[int, tuple[int, ...]]
 SCRATCH_PX, PRETRAINED_PX = 40, 224  # the study's inputs of models from scratch and of pretrained ones
+# The study's models in the order of their names: a model of one's own comes after them and moves no colour.
+_STUDY = ["cnn", "convnext", "customvit", "densenet", "efficientnet", "nin", "resnet", "se_resnet"]
 # Safe for colour-blind readers: Okabe & Ito's palette with a brown for its yellow, and for pretrained models Paul Tol's
 # muted one. Models whose weights a package brings have colours far from all of the first.
 _SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#661100"]
@@ -39,23 +41,30 @@ class Style:
 
 
 def model_style(model: str) -> Style:
-    """Colour and marker of a model, by its position in conf/model: the choice of a figure does not change them.
+    """Colour and marker of a model, by its place in conf/model: the choice of a figure does not change them.
 
-    Where there are more models than colours, two share a colour, never the pair of colour and marker. A model that
-    conf/model no longer has is grey.
+    Where there are more models than colours, two share a colour, never the pair of colour and marker (up to 64 models).
+    A model that conf/model no longer has is grey.
     """
     return _styles().get(model, Style("0.5", "x"))
 
 
 @cache  # reading all files of conf/model takes long, and each mark of a figure asks
 def _styles() -> dict[str, Style]:
-    styles = {}
-    pretrained = models()
-    for model, brings_weights in pretrained.items():
-        colours = _PRETRAINED if brings_weights else _SCRATCH
-        index = [name for name in pretrained if pretrained[name] == brings_weights].index(model)
-        styles[model] = Style(colours[index % len(colours)], _MARKERS[index % len(_MARKERS)])
-    return styles
+    return assign_styles(models())
+
+
+def assign_styles(pretrained: dict[str, bool]) -> dict[str, Style]:
+    """A look for each model, by whether it is pretrained."""
+    own = sorted(name for name in pretrained if not pretrained[name] and name not in _STUDY)
+    published = [name for name in pretrained if pretrained[name]]
+    looks = {}
+    for names, colours in (([*_STUDY, *own], _SCRATCH), (published, _PRETRAINED)):
+        for index, name in enumerate(names):
+            round_ = index // len(colours)
+            marker = _MARKERS[(index + (round_ if len(colours) == len(_MARKERS) else 0)) % len(_MARKERS)]
+            looks[name] = Style(colours[index % len(colours)], marker)
+    return looks
 
 
 def group_style(coordinates: CurveCoordinates) -> Style:

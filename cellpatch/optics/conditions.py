@@ -13,23 +13,23 @@ _LEVELS = 8  # sigmas per kind that training draws from
 
 @dataclass(frozen=True)
 class BlurKind:
-    """A kind of blur: where it is applied, and how many sigmas its kernel reaches, a Gaussian's radius.
+    """A kind of blur: where it is applied, and the radius of its kernel in sigmas.
 
     `native`: Gaussian on the crop's own pixels, before the resize. `resized`: Gaussian on the resized image.
     `kernel`: a two-dimensional convolution of native pixels.
     """
 
     applied: Literal["nowhere", "native", "resized", "kernel"]
-    reach_sigmas: float
+    radius_sigmas: float
 
 
-GAUSSIAN_RADIUS_SIGMAS = 4  # a Gaussian kernel's radius is ceil(4 sigma): no tail above 7e-5 is cut
+# Scores that exist keep the radius they were taken with: docs/recipes.md, "Change the radius of a blur".
 KINDS: dict[str, BlurKind] = {
-    "none": BlurKind("nowhere", 0.0),
-    "pre": BlurKind("native", GAUSSIAN_RADIUS_SIGMAS),
-    "post": BlurKind("resized", GAUSSIAN_RADIUS_SIGMAS),
-    "defocus": BlurKind("kernel", 2.0),  # a disc of radius 2 sigma
-    "motion": BlurKind("kernel", 3**0.5),  # a line of half length sqrt(3) sigma
+    "none": BlurKind("nowhere", radius_sigmas=0),
+    "pre": BlurKind("native", radius_sigmas=4),  # of ceil(4 sigma) px: no tail above 7e-5 is cut
+    "post": BlurKind("resized", radius_sigmas=4),
+    "defocus": BlurKind("kernel", radius_sigmas=2),  # a disc of radius 2 sigma
+    "motion": BlurKind("kernel", radius_sigmas=3**0.5),  # a line of half length sqrt(3) sigma
 }
 
 

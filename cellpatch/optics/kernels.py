@@ -10,15 +10,11 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Tensor
 
-from cellpatch.optics.conditions import GAUSSIAN_RADIUS_SIGMAS
-
 MOTION_DEG = 45  # direction of the motion kernel
 _SAMPLES_PER_PX = 32  # per axis of a kernel's shape
 
 
-def blur_matrix(
-    side_px: int, sigma_px: float, radius_sigmas: float = GAUSSIAN_RADIUS_SIGMAS
-) -> Float[Tensor, "side side"]:
+def blur_matrix(side_px: int, sigma_px: float, radius_sigmas: float) -> Float[Tensor, "side side"]:
     """Gaussian blur along one axis: Kornia's sampled kernel of radius ceil(radius_sigmas * sigma), borders reflected.
 
     The kernel's standard deviation on the pixels is sigma, also below one pixel (`kornia_sigma`). Sigma 0 is the
@@ -37,7 +33,7 @@ def blur_matrix(
     return filter2d(identity[None, None], kernel[None, :, None], border_type="reflect")[0, 0]
 
 
-def kornia_sigma(sigma_px: float, radius_sigmas: float = GAUSSIAN_RADIUS_SIGMAS) -> float:
+def kornia_sigma(sigma_px: float, radius_sigmas: float) -> float:
     """The sigma > 0 that Kornia needs for a kernel whose own standard deviation is `sigma_px`, in pixels.
 
     From 1 px on the two are taken as equal: cut at 4 sigma, a kernel is narrower by up to 0.05 % (1 to 20 px). A

@@ -93,7 +93,7 @@ def axis_operator(path: OpticalPath, condition: Condition = CLEAN) -> Float[Tens
     applies sigma * side / 40 after it. Two-dimensional kernels are not part of this operator. All callers get the same
     tensor and must not change it.
     """
-    applied, radius_sigmas = condition.blur.applied, condition.blur.reach_sigmas
+    applied, radius_sigmas = condition.blur.applied, condition.blur.radius_sigmas
     resized, beyond = window_matrix(path)
     native_px = condition.sigma_px(path.crop_px) if applied == "native" else 0.0
     steps = resized @ blur_matrix(path.side_px, native_px, radius_sigmas)
@@ -176,7 +176,7 @@ def reaches_beyond_margin(condition: Condition, path: OpticalPath) -> bool:
 
     The pixel or two that a resize reads beside a crop do not count.
     """
-    return condition.blur.reach_sigmas * condition.sigma * path.crop_px > path.margin_px * STUDY_PX
+    return condition.blur.radius_sigmas * condition.sigma * path.crop_px > path.margin_px * STUDY_PX
 
 
 @contextmanager

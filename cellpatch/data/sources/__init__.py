@@ -1,1 +1,1 @@
-"""Kinds of input, one file each, that fill a cell store."""
+"""Kinds of input, one file each, that fill a cell store. To add one: docs/recipes.md."""
