@@ -27,6 +27,8 @@ def _folder(root: Path, **changes: Any) -> Folder:
         "side_px": None,
         "margin_px": 0,
         "um_per_px": None,
+        "orientation": "refuse",
+        "contradictions": "refuse",
         "licence": "none",
         "synthetic": False,
     }
@@ -41,6 +43,8 @@ def _table(file: Path, **changes: Any) -> Table:
         "side_px": None,
         "margin_px": 0,
         "um_per_px": None,
+        "orientation": "refuse",
+        "contradictions": "refuse",
         "licence": "none",
         "synthetic": False,
     }
@@ -230,7 +234,7 @@ def _arrays(grey: bool = False) -> dict[str, np.ndarray]:
 
 
 def _npz(file: Path, classes: list[str] | None = None) -> Npz:
-    return Npz(str(file), classes=classes, um_per_px=None, licence="none", synthetic=False)
+    return Npz(str(file), classes=classes, um_per_px=None, contradictions="refuse", licence="none", synthetic=False)
 
 
 @pytest.mark.parametrize("grey", [False, True])

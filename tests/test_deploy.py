@@ -62,7 +62,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_new_images_get_the_network_s_probabilities(run: Path, images: Path, tmp_path: Path) -> None:
-    found = predict(run, images)
+    found = predict(run, images).table()
     classes = read_record(run)["classes"]
     assert list(found["path"]) == sorted(f"slide {i % 2}/{i}.png" for i in range(7))
     crops = np.stack([np.asarray(Image.open(images / path)) for path in found["path"]])
@@ -73,8 +73,8 @@ def test_new_images_get_the_network_s_probabilities(run: Path, images: Path, tmp
     np.testing.assert_allclose(found["probability"], expected.max(1), atol=1e-6)
     table = tmp_path / "new" / "cells.csv"
     found[["path"]].iloc[::-1].to_csv(table, index=False)
-    assert list(predict(run, table)["p_red"]) == pytest.approx(list(found["p_red"])[::-1])
-    assert len(predict(run, images / "slide 0" / "0.png")) == 1
+    assert list(predict(run, table).table()["p_red"]) == pytest.approx(list(found["p_red"])[::-1])
+    assert len(predict(run, images / "slide 0" / "0.png").rows) == 1
 
 
 def test_cells_are_cut_out_of_images_at_points(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
@@ -89,23 +89,27 @@ def test_cells_are_cut_out_of_images_at_points(tmp_path: Path, folder_of_squares
     for i, square in enumerate(squares):
         Image.fromarray(square).save(tmp_path / f"{i}.png")
     pd.DataFrame({"path": [f"{i}.png" for i in range(6)]}).to_csv(tmp_path / "crops.csv", index=False)
-    expected = predict(file.parent, tmp_path / "crops.csv")
+    expected = predict(file.parent, tmp_path / "crops.csv").table()
     points = pd.DataFrame({"cell_id": list("uvwxyz"), "image": "a.png", "x": [8, 24, 40] * 2, "y": [8] * 3 + [24] * 3})
     table = tmp_path / "slides" / "points.csv"
 
     def found(points: pd.DataFrame, **how: Any) -> pd.DataFrame:
         points.to_csv(table, index=False)
-        return predict(file.parent, table, points=PointOptions(**how))
+        return predict(file.parent, table, points=PointOptions(**how)).table()
 
     got = found(points, um_per_px=0.5)
-    pd.testing.assert_frame_equal(got[["cell_id", "image", "x", "y"]], points.astype({"x": float, "y": float}))
+    pd.testing.assert_frame_equal(
+        got[["cell_id", "image", "x", "y"]], points.astype(object).map(str), check_dtype=False
+    )
     pd.testing.assert_frame_equal(got.iloc[:, 4:], expected.iloc[:, 1:], atol=1e-6)
-    fine = points.assign(image="fine.png", x=points["x"] * 2 - 0.5, y=points["y"] * 2 - 0.5)
+    fine = points.assign(image="fine.png", x=points["x"] * 2, y=points["y"] * 2)
     assert list(found(fine, um_per_px=0.25)["class"]) == list(expected["class"])
     near = pd.concat([points.assign(x=2), points])
-    assert len(found(near, um_per_px=0.5)) == 6
-    assert len(found(near, um_per_px=0.5, border="reflect")) == 12
-    with pytest.raises(ValueError, match="every crop leaves its image"):
+    kept = found(near, um_per_px=0.5)
+    assert list(kept["left_out"]) == ["its crop leaves the image"] * 6 + [""] * 6
+    assert list(kept["class"].notna()) == [False] * 6 + [True] * 6
+    assert found(near, um_per_px=0.5, border="reflect")["class"].notna().all()
+    with pytest.raises(ValueError, match=r"no cell can be classified .its crop leaves the image"):
         found(points.assign(x=2), um_per_px=0.5)
     with pytest.raises(ValueError, match="a.png: does not state its scale; give --um-per-px"):
         found(points)
@@ -130,7 +134,7 @@ def test_points_need_a_run_that_knows_its_scale(run: Path, images: Path) -> None
 
 def test_known_cells_get_their_stored_probabilities(run: Path, tmp_path: Path) -> None:
     rows, probabilities = read_predictions(run)
-    again = predict(run, tmp_path / "cells").set_index("path").loc[rows["cell_id"]]
+    again = predict(run, tmp_path / "cells").table().set_index("path").loc[rows["cell_id"]]
     np.testing.assert_allclose(again[[f"p_{name}" for name in read_record(run)["classes"]]], probabilities, atol=1e-5)
 
 
@@ -148,7 +152,7 @@ def test_bad_images_are_listed_together_and_nothing_is_written(run: Path, images
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
         predict(run, tmp_path / "nothing")
-    with pytest.raises(ValueError, match="must be an image, a folder of images, or a table"):
+    with pytest.raises(ValueError, match="must be an image, a folder of images, a table"):
         predict(run, tmp_path / "absent.png")
     outside = tmp_path / "new" / "outside.csv"
     outside.write_text("path\n../secret.png\n")

@@ -76,8 +76,8 @@ def test_the_source_of_the_recipe_trains(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "arrays.py").write_text(module)
     monkeypatch.syspath_prepend(str(tmp_path))
     source = importlib.import_module("arrays")
-    for name in ("lymphocyte", "tumour"):
-        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), dtype=np.uint8))
+    for seed, name in enumerate(("lymphocyte", "tumour")):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(seed).integers(0, 256, (5, 20, 20, 3), dtype=np.uint8))
     keys: Any = OmegaConf.to_container(OmegaConf.create(yaml))
     assert keys.pop("root") == "???"
     arguments = {key: value for key, value in keys.items() if key not in ("defaults", "_target_", "name")}

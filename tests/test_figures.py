@@ -38,7 +38,7 @@ from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.figures.captions import axis_label, mixed_code_caption
-from cellpatch.figures.palette import assign_styles, group_style, model_style
+from cellpatch.figures.palette import STUDY, assign_styles, group_style, model_style
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
 from cellpatch.metrics.scores import macro_f1
@@ -315,8 +315,7 @@ def test_every_model_has_a_look_of_its_own() -> None:
     names = list(models())
     styles = {name: model_style(name) for name in [*names, "gone"]}
     assert len({(style.color, style.marker) for style in styles.values()}) == len(names) + 1
-    scratch = [name for name, pretrained in models().items() if not pretrained]
-    assert len({styles[name].color for name in scratch[:8]}) == 8
+    assert len({styles[name].color for name in STUDY}) == 8
 
 
 def test_models_of_one_s_own_have_looks_and_move_no_other() -> None:
@@ -324,7 +323,7 @@ def test_models_of_one_s_own_have_looks_and_move_no_other() -> None:
     more = {f"a{n}": n % 2 == 0 for n in range(20)}
     styles = assign_styles(dict(sorted((pretrained | more).items())))
     assert len({(style.color, style.marker) for style in styles.values()}) == len(styles) == len(pretrained) + 20
-    for name in [name for name in pretrained if not pretrained[name]]:
+    for name in STUDY:
         assert styles[name] == model_style(name)
 
 
@@ -350,8 +349,7 @@ def test_colours_are_told_apart_by_colour_blind_readers(who: str) -> None:
         linear = (np.array(SEEN_BY[who]) @ linear).clip(0, 1)
         return rgb2lab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
 
-    scratch = [name for name, pretrained in models().items() if not pretrained]
-    together = [*combinations(scratch, 2), *product(scratch, ["dinov2_s", "efficientnet_lite0"])]
+    together = [*combinations(STUDY, 2), *product(STUDY, ["dinov2_s", "efficientnet_lite0"])]
     apart = {pair: float(deltaE_ciede2000(*map(seen, pair))) for pair in together}
     assert min(apart.values()) > 11, min(apart, key=lambda pair: apart[pair])
 

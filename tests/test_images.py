@@ -7,7 +7,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from cellpatch.data.images.readers import ArrayReader, OpenSlideReader, TiffReader, _ome_um_per_px, open_slide, read_rgb
+from cellpatch.data.images.openslides import OpenSlideReader
+from cellpatch.data.images.pixels import read_rgb
+from cellpatch.data.images.readers import ArrayReader, open_slide
+from cellpatch.data.images.scale import ome_um_per_px
+from cellpatch.data.images.tiff import TiffReader
 
 
 @pytest.fixture
@@ -134,16 +138,32 @@ def test_tiffs_of_other_colours_are_refused(tmp_path: Path, rgb: np.ndarray, pho
 def test_a_tiff_in_strips_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rgb: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "strips.tif", rgb, photometric="rgb")
     tifffile.imwrite(tmp_path / "tiles.tif", rgb, photometric="rgb", tile=(16, 16))
-    monkeypatch.setattr("cellpatch.data.images.readers.MAX_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"strips.tif: 24x20 pixels in strips, at most 100 are decoded whole"):
+    monkeypatch.setattr("cellpatch.data.images.tiff.MAX_PIXELS", 100)
+    with pytest.raises(
+        ValueError, match=r"strips.tif: 24x20 pixels in strips or turned, at most 100 are decoded whole"
+    ):
         TiffReader(tmp_path / "strips.tif")
     assert TiffReader(tmp_path / "tiles.tif").width == 24
 
 
-@pytest.mark.parametrize(("size", "scale"), [("0", None), ("-1", None), ("0.5", 0.5)])
-def test_scale_of_ome_metadata(size: str, scale: float | None) -> None:
-    assert _ome_um_per_px(f'<OME><Image><Pixels PhysicalSizeX="{size}"/></Image></OME>') == scale
-    assert _ome_um_per_px("<OME/>") is None
+def test_scale_of_ome_metadata() -> None:
+    def scale(attributes: str) -> float | None:
+        return ome_um_per_px(Path("a.tif"), f"<OME><Image><Pixels {attributes}/></Image></OME>", 0)
+
+    assert scale('PhysicalSizeX="0.5"') == 0.5
+    assert scale("") is None
+    assert ome_um_per_px(Path("a.tif"), "<OME/>", 0) is None
+    for value, unit in (("250", "nm"), ("0.00025", "mm"), ("0.25", "\u03bcm"), ("0.25", "\u00b5m"), ("2500", "\u00c5")):
+        assert scale(f'PhysicalSizeX="{value}" PhysicalSizeXUnit="{unit}"') == pytest.approx(0.25), unit
+    assert scale('PhysicalSizeX="2.5e-5" PhysicalSizeXUnit="cm"') == pytest.approx(0.25)
+    assert scale('PhysicalSizeX="1" PhysicalSizeXUnit="pixel"') is None
+    for size in ("0", "-1", "nan", "inf"):
+        with pytest.raises(ValueError, match=rf"a.tif: OME metadata states a scale of {size} x {size} um/px"):
+            scale(f'PhysicalSizeX="{size}"')
+    with pytest.raises(ValueError, match=r"pixels that are not square, 0.25 x 0.5 um"):
+        scale('PhysicalSizeX="0.25" PhysicalSizeY="0.5"')
+    with pytest.raises(ValueError, match=r"states 1 um/px, as exports without calibration do"):
+        scale('PhysicalSizeX="1" PhysicalSizeY="1.0"')
 
 
 def test_broken_ome_metadata_names_the_file(tmp_path: Path, rgb: np.ndarray) -> None:
@@ -151,7 +171,7 @@ def test_broken_ome_metadata_names_the_file(tmp_path: Path, rgb: np.ndarray) -> 
     xml = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image><Pixels PhysicalSizeX="abc"/></Image></OME>'
     tifffile.imwrite(file, rgb, photometric="rgb", description=xml, metadata=None)
     with pytest.raises(ValueError, match=r"a.ome.tif: cannot be read as a TIFF"):
-        TiffReader(file)
+        _ = TiffReader(file).stated_um_per_px()
 
 
 def test_broken_tiff(tmp_path: Path) -> None:
@@ -163,7 +183,7 @@ def test_broken_tiff(tmp_path: Path) -> None:
 def test_ome_scale_is_read(tmp_path: Path, rgb: np.ndarray) -> None:
     metadata = {"axes": "YXS", "PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm"}
     tifffile.imwrite(tmp_path / "a.ome.tif", rgb, photometric="rgb", metadata=metadata)
-    assert TiffReader(tmp_path / "a.ome.tif").um_per_px == pytest.approx(0.25)
+    assert TiffReader(tmp_path / "a.ome.tif").stated_um_per_px() == pytest.approx(0.25)
 
 
 def test_real_ome_tiff(ome_tiff: Path) -> None:
@@ -172,8 +192,8 @@ def test_real_ome_tiff(ome_tiff: Path) -> None:
     whole = whole if whole.shape[-1] == 3 else np.moveaxis(whole, 0, -1)
     assert (plane.height, plane.width) == whole.shape[:2]
     np.testing.assert_array_equal(plane.region(50, 40, 30, 20), whole[40:60, 50:80])
-    assert plane.um_per_px is not None
-    assert 0.1 < plane.um_per_px < 1
+    assert plane.stated_um_per_px() is not None
+    assert 0.1 < plane.stated_um_per_px() < 1
 
 
 def test_openslide_reads_what_tifffile_reads(tmp_path: Path) -> None:

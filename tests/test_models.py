@@ -113,6 +113,8 @@ def test_a_map_of_five_is_left_at_forty_pixels(name: str) -> None:
         if features.ndim != 4:
             pytest.skip("gives tokens, no map")
         _, channels, rows, columns = features.shape
+        assert channels == backbone.net.num_features, "before a head that widens them"
+        channels = backbone.num_features
     elif isinstance(backbone, CustomViT):
         _, rows, columns, channels = backbone.stem(x).shape
     elif hasattr(backbone, "stages"):
@@ -137,11 +139,11 @@ def test_evaluation_is_deterministic_and_per_cell(backbone: Backbone) -> None:
     torch.testing.assert_close(together[2:3], backbone(x[2:3]), atol=1e-4, rtol=1e-3)
 
 
-def test_layers_are_all_parameters_from_input_to_output(backbone: Backbone) -> None:
+def test_layers_are_all_parameters_from_input_to_output(model: ModelSpec, backbone: Backbone) -> None:
     names = [name for layer in backbone.layers() for name in layer]
     assert sorted(names) == sorted(name for name, _ in backbone.named_parameters())
     assert any(backbone.get_parameter(name).ndim > 1 for name in backbone.layers()[-1])
-    if isinstance(backbone, TimmBackbone) and hasattr(backbone.net, "blocks"):
+    if model.pretrained and isinstance(backbone, TimmBackbone) and hasattr(backbone.net, "blocks"):
         assert any(".blocks." in name for name in backbone.layers()[-1])
 
 

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cellpatch.data.images.crops import cut
+from cellpatch.data.annotations.geojson import centres
+from cellpatch.data.annotations.read import AnnotationFormat, read_annotations
+from cellpatch.data.annotations.shapes import as_ring, centroid
+from cellpatch.data.images.crops import LEAVES, TRANSPARENT, Border, Crop, CropSpec, cut
 from cellpatch.data.images.readers import ArrayReader
 from cellpatch.data.sources import points
-from cellpatch.data.sources.annotations import centroid, read_annotations
-from cellpatch.data.sources.points import DROPPED, Points
+from cellpatch.data.sources.points import Points
 from cellpatch.data.store.reader import CellStore, Geometry
 
 RGB = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -34,22 +36,39 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> ArrayReader:
 @given(x=st.integers(0, 79), y=st.integers(0, 59), crop=st.integers(4, 12), margin=st.integers(0, 5))
 def test_a_crop_is_a_slice_or_nothing(plane: ArrayReader, x: int, y: int, crop: int, margin: int) -> None:
     side = crop + 2 * margin
-    left, top = x - side // 2, y - side // 2
-    got = cut(plane, x, y, side, 1.0, "drop")
+    left, top = round(x - side / 2), round(y - side / 2)  # of two equally near the even one
+
+    def cut_here(border: Border) -> Crop | str:
+        return cut(plane, x, y, CropSpec(crop, margin, 0.25, False, border), 1.0)
+
+    got = cut_here("drop")
     if left < 0 or top < 0 or left + side > 80 or top + side > 60:
-        assert got is None
+        assert got == LEAVES
         padded = np.pad(RGB, ((40, 40), (40, 40), (0, 0)), mode="reflect")
         expected = padded[top + 40 : top + 40 + side, left + 40 : left + 40 + side]
-        np.testing.assert_array_equal(cut(plane, x, y, side, 1.0, "reflect"), expected)
+        mirrored = max(-left, -top, left + side - 80, top + side - 60)
+        reflected = cut_here("reflect")
+        assert isinstance(reflected, Crop)
+        np.testing.assert_array_equal(reflected.pixels, expected)
+        assert reflected.mirrored_px == mirrored
+        of_margin = cut_here("reflect_margin")
+        if mirrored <= margin:
+            assert isinstance(of_margin, Crop)
+            np.testing.assert_array_equal(of_margin.pixels, expected)
+        else:
+            assert of_margin == LEAVES
     else:
-        np.testing.assert_array_equal(got, RGB[top : top + side, left : left + side])
+        assert isinstance(got, Crop)
+        assert got.mirrored_px == 0
+        np.testing.assert_array_equal(got.pixels, RGB[top : top + side, left : left + side])
 
 
 def test_a_coarser_scale_halves_the_image(tmp_path: Path) -> None:
     ramp = np.repeat(np.arange(80, dtype=np.uint8)[None, :, None] * 3, 60, axis=0).repeat(3, axis=2)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    crop = cut(ArrayReader(tmp_path / "ramp.png"), 39.5, 29.5, 8, 2.0, "drop")
-    assert crop is not None
+    cut_out = cut(ArrayReader(tmp_path / "ramp.png"), 40, 30, CropSpec(8, 0, 0.5, True, "drop"), 2.0)
+    assert isinstance(cut_out, Crop)
+    crop = cut_out.pixels
     assert crop.shape == (8, 8, 3)  # covers columns 32 to 47, two by two
     expected = ramp[0, 32:48, 0].reshape(8, 2).mean(axis=1)
     np.testing.assert_allclose(crop[4, 2:6, 0], expected[2:6], atol=1)
@@ -57,12 +76,14 @@ def test_a_coarser_scale_halves_the_image(tmp_path: Path) -> None:
 
 def test_centroids() -> None:
     square = [[10.0, 20.0], [14.0, 20.0], [14.0, 26.0], [10.0, 26.0], [10.0, 20.0]]
-    assert centroid(square) == pytest.approx((12.0, 23.0))
+    assert centroid(as_ring(square)) == pytest.approx((12.0, 23.0))
     far = [[x + 1e6, y + 1e6] for x, y in square]
-    assert centroid(far) == pytest.approx((1e6 + 12, 1e6 + 23), abs=1e-6)
+    assert centroid(as_ring(far)) == pytest.approx((1e6 + 12, 1e6 + 23), abs=1e-6)
     l_shape = [[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [2.0, 2.0], [2.0, 4.0], [0.0, 4.0]]
-    assert centroid(l_shape) == pytest.approx((5 / 3, 5 / 3))
-    assert centroid([[1.0, 1.0], [3.0, 3.0]]) == pytest.approx((2.0, 2.0))
+    assert centroid(as_ring(l_shape)) == pytest.approx((5 / 3, 5 / 3))
+    assert centroid(as_ring([[1.0, 1.0], [3.0, 3.0]])) == pytest.approx((2.0, 2.0))
+    bow_tie = [[100, 100], [110, 110], [110, 100], [100, 110.01], [100, 100]]
+    assert centroid(as_ring(bow_tie)) == pytest.approx((105, 105.005)), "the shoelace formula gives -3230"
 
 
 def _tiles(folder: Path, count: int = 6, side: int = 64) -> Path:
@@ -84,18 +105,29 @@ def _points(root: Path, **changes: Any) -> Points:
         "root": str(root),
         "points": str(root / "points.csv"),
         "layout": "auto",
+        "pixel_origin": "edge",
+        "slide_origin": "auto",
+        "polygons": "auto",
         "class_names": None,
         "classes": None,
         "specimen_pattern": None,
+        "specimens": None,
         "image_um_per_px": 0.5,
         "um_per_px": None,
+        "orientation": "refuse",
+        "scene": None,
         "field_um": 4.0,
         "margin_um": 1.0,
         "border": "drop",
+        "contradictions": "refuse",
         "licence": "none",
         "synthetic": False,
     }
     return Points(**settings | changes)
+
+
+def _read(root: Path, points: str, layout: str = "auto") -> pd.DataFrame:
+    return read_annotations(root, points, AnnotationFormat(layout), lambda image: 0.25).table
 
 
 def _fill(tmp_path: Path, source: Points) -> CellStore:
@@ -109,7 +141,7 @@ def test_table_of_points(tmp_path: Path) -> None:
     store = _fill(tmp_path, _points(_tiles(tmp_path / "t")))
     assert store.geometry == Geometry(8, 2, 0.5)
     assert store.manifest.counts == {"a": 12, "b": 12}
-    assert store.manifest.dropped == {DROPPED: 6}
+    assert store.manifest.dropped == {LEAVES: 6}
     assert sorted(store.cells["specimen"].unique()) == [f"tile{i}" for i in range(6)]
     tile = np.asarray(Image.open(tmp_path / "t" / "tile0.png"))
     np.testing.assert_array_equal(store.crops(np.array([0]))[0], tile[10:22, 10:22])
@@ -150,7 +182,7 @@ def test_endonuke_layout(tmp_path: Path) -> None:
     assert _fill(tmp_path, source).manifest.counts == {"a": 12, "b": 12}
     (labels / "tile0.txt").write_text("1 2\n")
     with pytest.raises(ValueError, match=r"sub/labels/tile0.txt, row 1: must be 'x y class', but got '1 2'"):
-        read_annotations(root, "*/labels/*.txt", "endonuke")
+        _read(root, "*/labels/*.txt", "endonuke")
 
 
 def test_viewer_layout_in_shift_jis(tmp_path: Path) -> None:
@@ -171,7 +203,7 @@ def test_qupath_geojson(tmp_path: Path) -> None:
         return {
             "type": "Feature",
             "geometry": {"type": kind, "coordinates": coordinates},
-            "properties": {"objectType": "annotation", "classification": {"name": name}},
+            "properties": {"objectType": "detection", "classification": {"name": name}},
         }
 
     square = [[45.0, 13.0], [52.0, 13.0], [52.0, 20.0], [45.0, 20.0], [45.0, 13.0]]
@@ -179,32 +211,26 @@ def test_qupath_geojson(tmp_path: Path) -> None:
         feature("Point", [16.5, 16.5], "a"),
         feature("MultiPoint", [[16.5, 48.5], [20.5, 48.5]], "a"),
         feature("Polygon", [square], "b"),
-        feature("MultiPolygon", [[[[1.0, 1.0], [2.0, 1.0], [2.0, 2.0]]], [square]], "b"),
+        feature("MultiPolygon", [[[[53.0, 13.0], [54.0, 13.0], [54.0, 14.0]]], [square]], "b"),
     ]
     features[1]["properties"]["classification"] = {"names": ["a"]}
     document = {"type": "FeatureCollection", "features": features}
     (root / "tile0.geojson").write_text(json.dumps(document))
-    table = read_annotations(root, "tile0.geojson", "auto")
+    table = _read(root, "tile0.geojson")
     assert list(zip(table["x"], table["y"], strict=True)) == [
-        (16, 16),
-        (16, 48),
-        (20, 48),
-        (48, 16),
-        (48, 16),
+        (16.5, 16.5),
+        (16.5, 48.5),
+        (20.5, 48.5),
+        (48.5, 16.5),
+        (48.5, 16.5),
     ]
     assert list(table["class"]) == ["a", "a", "a", "b", "b"]
     assert table["cell_id"].is_unique
-    del features[1]["properties"]["classification"]
-    features[2]["geometry"]["type"] = "LineString"
-    (root / "tile0.geojson").write_text(json.dumps(features))
-    with pytest.raises(ValueError, match=r"tile0.geojson, row 3: geometry must be Point"):
-        read_annotations(root, "tile0.geojson", "auto")
-    (root / "tile0.geojson").write_text(json.dumps(features[:2]))
-    with pytest.raises(ValueError, match=r"tile0.geojson, row 2: column 'class' is empty"):
-        read_annotations(root, "tile0.geojson", "auto")
+    with pytest.raises(ValueError, match=r"row 3: geometry must be Point"):
+        centres({"type": "LineString", "coordinates": []}, "tile0.geojson, row 3")
     (root / "tile0.geojson").write_text(json.dumps(feature("Point", [0.3, 7], "a")))
-    table = read_annotations(root, "tile0.geojson", "auto")
-    assert (table["x"][0], table["y"][0], table["class"][0]) == (0.0, 6.5, "a")
+    table = _read(root, "tile0.geojson")
+    assert (table["x"][0], table["y"][0], table["class"][0]) == (0.3, 7, "a")
     for broken in (
         None,
         feature("Polygon", [[]], "a"),
@@ -213,16 +239,16 @@ def test_qupath_geojson(tmp_path: Path) -> None:
     ):
         (root / "tile0.geojson").write_text(json.dumps([broken]))
         with pytest.raises(ValueError, match=r"tile0.geojson, row 1: (malformed|must be a GeoJSON feature)"):
-            read_annotations(root, "tile0.geojson", "auto")
+            _read(root, "tile0.geojson")
 
 
 def test_geojson_is_never_paired_with_another_image(tmp_path: Path) -> None:
     root = _tiles(tmp_path / "t", count=1)
     (root / "tile1.geojson").write_text("[]")
     with pytest.raises(
-        ValueError, match=r"tile1.geojson: needs exactly one image named tile1.\* beside it, but found 0"
+        ValueError, match=r"tile1.geojson: found no image named tile1 beside it or below .*; there are 1 images"
     ):
-        read_annotations(root, "tile1.geojson", "auto")
+        _read(root, "tile1.geojson")
 
 
 def test_annotations_are_found_however_root_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,17 +258,16 @@ def test_annotations_are_found_however_root_is_written(tmp_path: Path, monkeypat
     (root / "tile0.geojson").write_text(json.dumps([point]))
     monkeypatch.chdir(tmp_path)
     for top, where in ((root, "t/tile0.geojson"), (Path("t"), str(root / "tile0.geojson")), (Path("t"), "*.geojson")):
-        assert read_annotations(top, where, "auto")["where"][0] == "tile0.geojson, row 1"
-    (tmp_path / "tile0.geojson").write_text("[]")
-    with pytest.raises(ValueError, match=r"tile0.geojson: must lie below data.root, t, beside its image"):
-        read_annotations(Path("t"), "tile0.geojson", "auto")
+        assert _read(top, where)["where"][0] == "tile0.geojson, row 1"
+    (tmp_path / "tile0.geojson").write_text(json.dumps([point]))
+    assert _read(Path("t"), "tile0.geojson")["image"][0] == "tile0.png", "found by its name below the root"
 
 
 def test_viewer_needs_one_image_in_its_folder(tmp_path: Path) -> None:
     root = _tiles(tmp_path / "t", count=2)
     (root / "annotation.csv").write_text("1\t2\ta\t0\tx\t1\n")
     with pytest.raises(ValueError, match=r"needs exactly one image in its folder, but found 2"):
-        read_annotations(root, "annotation.csv", "viewer")
+        _read(root, "annotation.csv", "viewer")
 
 
 def test_one_image_is_one_specimen_however_it_is_written(tmp_path: Path) -> None:
@@ -332,13 +357,13 @@ def test_rows_are_counted_as_an_editor_does(tmp_path: Path) -> None:
     lines = (root / "points.csv").read_text().splitlines()
     (root / "points.csv").write_text("\n".join([*lines[:2], "", "", *lines[2:4], "tile0.png,-3,1,a", "", ""]) + "\n")
     with pytest.raises(ValueError, match=r"points.csv, row 7: x must be a number >= 0 in pixels, but got -3"):
-        read_annotations(root, "points.csv", "table")
+        _read(root, "points.csv", "table")
     (root / "points.csv").write_text("\n".join([*lines[:3], "tile0.png,1,2,a,extra"]))
-    with pytest.raises(ValueError, match=r"points.csv: cannot be read as a table"):
-        read_annotations(root, "points.csv", "table")
+    with pytest.raises(ValueError, match=r"points.csv: cannot be read as a table \(row 4 has 5 fields, the header 4\)"):
+        _read(root, "points.csv", "table")
     (root / "points.csv").write_text("image,x,y,x,class\ntile0.png,1,2,3,a\n")
     with pytest.raises(ValueError, match=r"columns \['x'\] come twice"):
-        read_annotations(root, "points.csv", "table")
+        _read(root, "points.csv", "table")
 
 
 def test_memory_of_one_image_with_many_points_is_bounded(tmp_path: Path) -> None:
@@ -429,7 +454,7 @@ def test_real_endonuke(tmp_path: Path, endonuke: Path) -> None:
         points="*/labels/*.txt",
         layout="endonuke",
         class_names={0: "stroma", 1: "epithelium", 2: "other"},
-        specimen_pattern="^([^ .]+)",
+        specimen_pattern="([^/ .]+)[^/]*$",
         image_um_per_px={"endonuke_data": 0.5, "staining_ds": 0.25},
         um_per_px=0.5,
         field_um=10.0,
@@ -437,7 +462,7 @@ def test_real_endonuke(tmp_path: Path, endonuke: Path) -> None:
     )
     store = _fill(tmp_path, source)
     assert len(source.table) == 27_015
-    assert len(store) + store.manifest.dropped[DROPPED] == 27_015
+    assert len(store) + store.manifest.dropped[LEAVES] + store.manifest.dropped[TRANSPARENT] == 27_015
     assert store.geometry == Geometry(20, 7, 0.5)
     table = pd.read_csv(endonuke / "points.csv")
     assert source.table["class"].value_counts().to_dict() == table["class_name"].value_counts().to_dict()

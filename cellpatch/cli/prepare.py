@@ -1,8 +1,11 @@
 """Prepare a store ahead of training: python -m cellpatch.data.prepare data=folder data.root=DIR."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
+from cellpatch.cli.paths import quote_paths
 from cellpatch.cli.usage import exit_on_value_error
 from cellpatch.config.schema import CONF, register
 
@@ -19,11 +22,14 @@ def prepare_store(config: DictConfig) -> None:
 
     store = open_store(assemble_data(config))
     manifest = store.manifest
-    print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}, dropped {manifest.dropped or 'none'}")
+    print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}")
+    for sentence in manifest.intake.sentences():
+        print(f"  {sentence}")
     for name, count in manifest.counts.items():
         print(f"  {name:30} {count}")
 
 
 if __name__ == "__main__":
     register()
+    sys.argv[1:] = quote_paths(sys.argv[1:])
     main()

@@ -48,7 +48,17 @@ class CellDataset:
 
 def open_store(data: DataSpec) -> CellStore:
     """The store of these cells, prepared if it is absent."""
-    return _open(prepare_store(data.source, data.name, data.store_dir))
+    store = _open(prepare_store(data.source, data.name, data.store_dir))
+    _report(store)
+    return store
+
+
+@lru_cache(maxsize=1)  # once for all jobs of a grid
+def _report(store: CellStore) -> None:
+    """Say what became of the input, so that nobody has to open the manifest for it."""
+    log.info("%s: %d cells of %d classes", store.root.name, len(store), len(store.manifest.classes))
+    for sentence in store.manifest.intake.sentences():
+        log.warning("%s", sentence)
 
 
 def find_prepared(data: DataSpec) -> CellStore | None:

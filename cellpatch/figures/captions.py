@@ -34,7 +34,16 @@ def sample_size_caption(
     cells = f"n = {groups[0].n_test} {synthetic_prefix(groups)}test cells of {groups[0].n_specimens} specimens"
     cells += f" ({unit})" if (unit := specimen_unit_note(groups)) else ""
     words = _intervals(groups, numbers) if intervals is None else intervals
+    cells += intake_note(groups)
     return "; ".join([cells, seeds, *([words] if words else [])]) + "." + mixed_code_caption(groups, among)
+
+
+def intake_note(groups: Sequence[SeedGroup]) -> str:
+    """How many objects of the input were left out or are doubtful, for captions; empty if none, or none counted."""
+    intake = groups[0].runs[0].record.data.intake
+    counts = {} if intake is None else {"left out of": intake.left_out.total(), "doubtful in": intake.doubtful.total()}
+    parts = [f"{n} {words} the input" for words, n in counts.items() if n]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _intervals(groups: Sequence[SeedGroup], numbers_of_seeds: Sequence[int]) -> str:

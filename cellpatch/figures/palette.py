@@ -10,7 +10,7 @@ from cellpatch.runs.coordinates import CurveCoordinates
 Dashes = str | tuple[int, tuple[int, ...]]
 SCRATCH_PX, PRETRAINED_PX = 40, 224  # the study's inputs of models from scratch and of pretrained ones
 # The study's models in the order of their names: a model of one's own comes after them and moves no colour.
-_STUDY = ["cnn", "convnext", "customvit", "densenet", "efficientnet", "nin", "resnet", "se_resnet"]
+STUDY = ["cnn", "convnext", "customvit", "densenet", "efficientnet", "nin", "resnet", "se_resnet"]
 # Safe for colour-blind readers: Okabe & Ito's palette with a brown for its yellow, and for pretrained models Paul Tol's
 # muted one. Models whose weights a package brings have colours far from all of the first.
 _SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#661100"]
@@ -56,10 +56,10 @@ def _styles() -> dict[str, Style]:
 
 def assign_styles(pretrained: dict[str, bool]) -> dict[str, Style]:
     """A look for each model, by whether it is pretrained."""
-    own = sorted(name for name in pretrained if not pretrained[name] and name not in _STUDY)
+    own = sorted(name for name in pretrained if not pretrained[name] and name not in STUDY)
     published = [name for name in pretrained if pretrained[name]]
     looks = {}
-    for names, colours in (([*_STUDY, *own], _SCRATCH), (published, _PRETRAINED)):
+    for names, colours in (([*STUDY, *own], _SCRATCH), (published, _PRETRAINED)):
         for index, name in enumerate(names):
             round_ = index // len(colours)
             marker = _MARKERS[(index + (round_ if len(colours) == len(_MARKERS) else 0)) % len(_MARKERS)]

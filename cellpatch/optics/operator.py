@@ -171,12 +171,13 @@ class RandomOptics(_Trimming):
             return _bounded(operators @ _centre(x, self.needed_px) @ operators.mT, self.resize)
 
 
-def reaches_beyond_margin(condition: Condition, path: OpticalPath) -> bool:
-    """Whether a blur reaches beyond the margin, so that missing pixels are filled by reflection.
+def reaches_beyond_margin(condition: Condition, path: OpticalPath, mirrored_px: int = 0) -> bool:
+    """Whether a blur reaches beyond the margin's real pixels, so that it takes mirrored ones.
 
-    The pixel or two that a resize reads beside a crop do not count.
+    `mirrored_px` of the margin's outer pixels are mirrored already. The pixel or two that a resize reads beside a crop
+    do not count.
     """
-    return condition.blur.radius_sigmas * condition.sigma * path.crop_px > path.margin_px * STUDY_PX
+    return condition.blur.radius_sigmas * condition.sigma * path.crop_px > (path.margin_px - mirrored_px) * STUDY_PX
 
 
 @contextmanager

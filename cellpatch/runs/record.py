@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import Geometry
 from cellpatch.metrics.classification import Scores
 from cellpatch.optics.conditions import CLEAN, Condition
@@ -28,11 +29,12 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The cells of a run: a fingerprint of all of them, their source, the geometry of their crops."""
+    """The cells of a run: a fingerprint of all of them, their source, their crops' geometry, what was left out."""
 
     fingerprint: str
     source: SourceFacts
     geometry: Geometry | None = None  # versions before 0.3.0 did not state it
+    intake: Intake | None = None  # None: the version did not count
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,14 @@ class GitState:
 
 @dataclass(frozen=True)
 class ConditionScores:
-    """The scores of a run under one condition."""
+    """The scores of a run under one condition.
+
+    `mirrored_cells` are the test cells whose margin is mirrored within the blur's reach; None where it was not counted.
+    """
 
     condition: Condition
     scores: Scores
+    mirrored_cells: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +141,14 @@ def _condition_scores(rows: Any) -> Any:
     """Each row's condition apart from its scores; what is no such row is left to be refused."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return rows
-    return [{"condition": {"kind": row.get("kind"), "sigma": row.get("sigma")}, "scores": row} for row in rows]
+    return [
+        {
+            "condition": {"kind": row.get("kind"), "sigma": row.get("sigma")},
+            "scores": {key: value for key, value in row.items() if key != "mirrored_cells"},
+            "mirrored_cells": row.get("mirrored_cells"),
+        }
+        for row in rows
+    ]
 
 
 def metrics_row(row: ConditionScores) -> Json:
@@ -143,7 +156,8 @@ def metrics_row(row: ConditionScores) -> Json:
     scores = cast(Json, _SCORES.dump_python(row.scores, by_alias=True))
     if scores["cost_weighted_error"] is None:
         del scores["cost_weighted_error"]
-    return {"kind": row.condition.kind, "sigma": row.condition.sigma, **scores}
+    mirrored: Json = {} if row.mirrored_cells is None else {"mirrored_cells": row.mirrored_cells}
+    return {"kind": row.condition.kind, "sigma": row.condition.sigma, **scores, **mirrored}
 
 
 def seal(record: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditio
     started = time.perf_counter()
     dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
     predicted = restore_predict_fn(run, experiment, dataset)(missing, dataset.split.test)
-    scores = _score(dataset, predicted, run.record.temperature, costs)
+    scores = _score(dataset, experiment.path(store.geometry), predicted, run.record.temperature, costs)
     cells = store.cells.iloc[dataset.split.test]
     run = run.with_evaluation(cells, dataset.test_labels, Evaluated(predicted, scores), time.perf_counter() - started)
     print_conditions(run.name, scores)
@@ -138,15 +139,19 @@ def _with_costs(run: StoredRun, costs: Costs) -> list[ConditionScores]:
 
 def _score(
     dataset: CellDataset,
+    path: OpticalPath,
     predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
     temperature: float,
     costs: Costs,
 ) -> list[ConditionScores]:
     labels, classes = dataset.test_labels, dataset.classes
-    return [
-        ConditionScores(condition, score_predictions(labels, probabilities, classes, temperature, costs))
-        for condition, probabilities in predicted.items()
-    ]
+    mirrored = Counter(dataset.store.cells["mirrored_px"].to_numpy()[dataset.split.test].tolist())
+    rows = []
+    for condition, probabilities in predicted.items():
+        reached = sum(n for pixels, n in mirrored.items() if pixels and reaches_beyond_margin(condition, path, pixels))
+        scores = score_predictions(labels, probabilities, classes, temperature, costs)
+        rows.append(ConditionScores(condition, scores, reached))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def _train(job: _Job, folder: Path) -> None:
             raise ValueError(f"{name}: training diverged, its probabilities are not finite: lower adapt.lr")
         temperature = fit_temperature(dataset.labels[validation], unscaled)
         predicted = fit.predict(job.conditions, dataset.split.test)
-        metrics = _score(dataset, predicted, temperature, costs)
+        metrics = _score(dataset, experiment.path(job.store.geometry), predicted, temperature, costs)
         evaluate_seconds = time.perf_counter() - trained
         log_review(logger, metrics, dataset, predicted[CLEAN])
     audit = dataset.split.audit
@@ -221,6 +226,7 @@ def _facts(
             "fingerprint": manifest.fingerprint,
             "source": manifest.source,
             "geometry": asdict(manifest.geometry),
+            "intake": {name: dict(counts) for name, counts in asdict(manifest.intake).items()},
         },
         "weights": job.weights,
         "counts": dataset.split.audit.cells,

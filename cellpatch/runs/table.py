@@ -24,12 +24,19 @@ COLUMNS = [
     "balanced_accuracy",
     "ece",
     "seconds",
+    "left_out",
+    "joined",
+    "doubtful",
+    "mirrored_cells",
     "run",
 ]
 
 
 def runs_table(runs_dir: Path) -> pd.DataFrame:
     """One row per run and optical condition; `seconds` are those of the fit alone.
+
+    `left_out`, `joined` and `doubtful` count objects of the input, `mirrored_cells` test cells whose margin is mirrored
+    within the blur's reach; missing where a run's version did not count them.
 
     A column `training_code` joins where runs are of different training code. Raises ValueError if the folder is absent.
     """
@@ -42,9 +49,13 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
             "n_train": record.n_train,
             "seconds": record.seconds.train,
             "run": run.name,
+            **({} if record.data.intake is None else record.data.intake.totals()),
             "training_code": f"{record.cellpatch}" if code is None else f"{code.number} {code.fingerprint}",
         }
-        rows += [shared | asdict(row.condition) | _scores(row.scores) for row in record.metrics]
+        rows += [
+            shared | asdict(row.condition) | _scores(row.scores) | {"mirrored_cells": row.mirrored_cells}
+            for row in record.metrics
+        ]
     mixed = len({run.record.training_code for run in runs}) > 1
     table = pd.DataFrame(rows, columns=[*COLUMNS, "training_code"] if mixed else COLUMNS)
     return table.sort_values([*GRID_KEYS, "kind", "sigma"], ignore_index=True)

@@ -67,7 +67,7 @@ def mismatched_metrics(run: StoredRun) -> list[str]:
     for row in record.metrics:
         _, labels, probabilities = run.predictions[row.condition]
         again = score_predictions(labels, probabilities, record.classes, record.temperature, record.settings.data.costs)
-        computed = metrics_row(ConditionScores(row.condition, again))
+        computed = metrics_row(ConditionScores(row.condition, again, row.mirrored_cells))
         stored: Json = metrics_row(row)
         at = f"{row.condition.kind} {row.condition.sigma:g}"
         names += [f"{key} at {at}" for key in computed if not _alike(computed[key], stored.get(key))]

@@ -95,6 +95,7 @@ class StudyView:
     data: str
     sentences: list[str]
     origin: str
+    intake: list[str]  # what became of the input's objects
     drawings: list[FigureView]
     tables: list[TableView]
     tables_of: str
@@ -130,12 +131,14 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], runs: Path, folder:
     drawings = list(_figures(key, data, groups, missing))
     galleries, why = _galleries(groups, runs)
     source = groups[0].runs[0].record.data.source
+    intake = groups[0].runs[0].record.data.intake
     kind = "synthetic: no result on them is one about patients" if source.synthetic else "real"
     return StudyView(
         key=key,
         data=data,
         sentences=recommend(groups),
         origin=f"The cells are {kind}. Their licence: {source.licence or 'not stated'}.",
+        intake=[] if intake is None else intake.sentences(),
         drawings=drawings,
         tables=list(_tables(groups, missing)),
         tables_of=sample_size_caption(groups),

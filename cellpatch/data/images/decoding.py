@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cellpatch.data.images.readers import read_rgb
+from cellpatch.data.images.pixels import Orientation, read_rgb
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 
@@ -19,7 +19,10 @@ _WORTH_PROCESSES = 4000  # files; fewer are decoded before processes have starte
 
 
 def decode(
-    files: Sequence[tuple[Path, str]], side_px: int | None, problems: ErrorCollector
+    files: Sequence[tuple[Path, str]],
+    side_px: int | None,
+    problems: ErrorCollector,
+    orientation: Orientation = "refuse",
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "s s 3"]]]:
     """Yield square images in order, each with its index in `files`; unreadable ones are added to `problems`.
 
@@ -27,7 +30,7 @@ def decode(
     """
     chunks = [[str(file) for file, _ in files[start : start + _CHUNK]] for start in range(0, len(files), _CHUNK)]
     workers = available_workers() if len(files) >= _WORTH_PROCESSES else 1
-    images = chain.from_iterable(ordered_parallel_map(partial(_read, side_px), chunks, workers, _AHEAD))
+    images = chain.from_iterable(ordered_parallel_map(partial(_read, side_px, orientation), chunks, workers, _AHEAD))
     for i, (rgb, (_, where)) in enumerate(zip(images, files, strict=True)):
         if isinstance(rgb, str):
             problems.add(rgb if where in rgb else f"{where}: {rgb}")
@@ -35,12 +38,14 @@ def decode(
             yield i, rgb
 
 
-def _read(side_px: int | None, files: list[str]) -> Iterable[UInt8[np.ndarray, "s s 3"] | str]:
+def _read(
+    side_px: int | None, orientation: Orientation, files: list[str]
+) -> Iterable[UInt8[np.ndarray, "s s 3"] | str]:
     """Each file's image, or its error; images of one side are one array, which a process sends faster."""
     results: list[UInt8[np.ndarray, "s s 3"] | str] = []
     for file in files:
         try:
-            results.append(_square(read_rgb(file), side_px))
+            results.append(_square(read_rgb(file, orientation), side_px))
         except ValueError as error:
             results.append(str(error))
     images = [image for image in results if not isinstance(image, str)]

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cellpatch.data.images.decoding import decode
+from cellpatch.data.images.pixels import Orientation
+from cellpatch.data.store.intake import Contradictions, Intake
 from cellpatch.data.store.reader import Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.error_collector import ErrorCollector
@@ -25,6 +27,7 @@ class CropFile:
     specimen: str
     where: str
     split: str | None = None
+    site: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,21 +35,26 @@ class CropFormat:
     """Side and scale of crop files.
 
     `side_px` None takes the side of the first readable file and refuses others; a number resizes all to it. `margin_px`
-    of that side, on each side, lie around the crop proper. `um_per_px` None: the scale is unknown.
+    of that side, on each side, lie around the crop proper. `um_per_px` None: the scale is unknown. `orientation` and
+    `contradictions` as in ImageOptions and StoreWriter.
     """
 
     side_px: int | None
     margin_px: int
     um_per_px: float | None
+    orientation: Orientation = "refuse"
+    contradictions: Contradictions = "refuse"
 
 
 def write_crop_files(
-    folder: Path, crops: list[CropFile], classes: list[str], source: Json, crop_format: CropFormat
+    folder: Path, crops: list[CropFile], classes: list[str], source: Json, crop_format: CropFormat, intake: Intake
 ) -> None:
     """Fill a store's folder from square crop files; raises one ValueError that lists every bad file."""
     margin_px = crop_format.margin_px
     problems = ErrorCollector()
-    decoded = decode([(crop.file, crop.where) for crop in crops], crop_format.side_px, problems)
+    decoded = decode(
+        [(crop.file, crop.where) for crop in crops], crop_format.side_px, problems, crop_format.orientation
+    )
     first = next(decoded, None)
     if first is None:
         problems.raise_if_any()
@@ -59,7 +67,8 @@ def write_crop_files(
             f"{crops[first[0]].where}: is {side} px wide; a crop must have at least 4 px inside its margin"
         )
     geometry = Geometry(side - 2 * margin_px, margin_px, crop_format.um_per_px)
-    with StoreWriter(folder, classes, geometry, source) as writer:
+    writer = StoreWriter(folder, classes, geometry, source, None, intake, crop_format.contradictions)
+    with writer:
         chunk = [(crops[first[0]], first[1])]
         for i, rgb in decoded:
             if rgb.shape[0] != side:
@@ -88,5 +97,6 @@ def _add(writer: StoreWriter, chunk: list[tuple[CropFile, UInt8[np.ndarray, "s s
             specimen=[file.specimen for file in files],
             source=[file.where for file in files],
             split=None if splits[0] is None else splits,
+            site=None if files[0].site is None else [file.site for file in files],
         ),
     )

@@ -1,33 +1,40 @@
 """Source `folder`: class folders of crop images."""
 
-import os
+from collections import Counter
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from cellpatch.data.images.readers import SUFFIXES
+from cellpatch.data.class_names import is_missing, join_names
+from cellpatch.data.images.pixels import SUFFIXES, Orientation
+from cellpatch.data.images.walk import walk_files
 from cellpatch.data.sources.crop_files import CropFile, CropFormat, write_crop_files
 from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, relative_paths, specimen_regex
+from cellpatch.data.store.intake import Contradictions, Intake
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.json_types import Json
 
+_PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_PARTS |= dict.fromkeys(("val", "valid", "validation"), "validation")
 
-def images_below(root: Path) -> list[Path]:
-    """All image files below a folder, sorted; links are followed, since people link folders of images together."""
-    files = [
-        os.path.join(parent, name)  # noqa: PTH118 (hundreds of thousands of files: a Path and its order are slow)
-        for parent, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
-    ]
-    files.sort(key=lambda file: file.split(os.sep))  # noqa: PTH206
-    return list(map(Path, files))
+_DEEPER = "images deeper than CLASS/SPECIMEN, whose specimen is the folder below the class"
+
+
+def images_below(root: Path, intake: Intake) -> list[Path]:
+    """All image files below a folder, sorted; what else lies there is counted in `intake`."""
+    files = walk_files(root, intake)
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    others = Counter(file.suffix.lower() or "no suffix" for file in files if file.suffix.lower() not in SUFFIXES)
+    intake.left_out.update({f"files of kind {suffix}, no images": count for suffix, count in others.items()})
+    return images
 
 
 class Folder(Source):
     """`root/CLASS/SPECIMEN/image.png`, or `root/CLASS/...` with the specimen by a regular expression.
 
-    `specimen_pattern` is searched in the path relative to `root` (with `/`); its first group is the specimen.
-    Raises ValueError on an empty folder, a path without a specimen or an unreadable image.
+    Folders `train`, `val` and `test` above the classes are the split; an image without a specimen then counts as one.
+    `specimen_pattern` is searched in the path relative to `root` (with `/`); its first group is the specimen. Raises
+    ValueError on an empty folder, a class folder without images, a path without a specimen or an unreadable image.
     """
 
     def __init__(  # the signature is the schema of conf/data/folder.yaml
@@ -37,6 +44,8 @@ class Folder(Source):
         side_px: int | None,
         margin_px: int,
         um_per_px: float | None,
+        orientation: Orientation,
+        contradictions: Contradictions,
         licence: str,
         synthetic: bool,
     ) -> None:
@@ -46,40 +55,92 @@ class Folder(Source):
         self.side_px = side_px
         self.margin_px = margin_px
         self.um_per_px = um_per_px
+        self.orientation = orientation
+        self.contradictions = contradictions
         self.licence = licence
         self.synthetic = synthetic
+        self._intake = Intake()
 
     @cached_property
     def files(self) -> list[Path]:
-        """All images below the root, sorted; raises ValueError if there is none."""
-        files = images_below(self.root)
+        """All images below the root, sorted; raises ValueError if there is none, or a class folder has none."""
+        files = images_below(self.root, self._intake)
         if not files:
-            raise ValueError(f"{self.root}: holds no image; needed is CLASS/SPECIMEN/image.png")
+            raise ValueError(
+                f"{self.root}: holds no image that is read; needed is CLASS/SPECIMEN/image.png. "
+                + "; ".join(self._intake.sentences())
+            )
+        first = {relative.split("/")[0] for relative in relative_paths(self.root, files)}
+        for folder in sorted(each for each in self.root.iterdir() if each.is_dir() and each.name not in first):
+            here = Intake()
+            others = [file.suffix for file in walk_files(folder, here)]
+            if others and not folder.name.startswith((".", "@", "__")):
+                raise ValueError(
+                    f"{folder}: holds {len(others)} files of kind {', '.join(sorted(set(others)))} and no image that "
+                    f"is read ({', '.join(sorted(SUFFIXES))}); convert them, or move the folder away"
+                )
         return files
 
     def describe(self) -> Json:
         return self._parameters() | {"files": files_fingerprint(self.root, self.files)}
 
     def _parameters(self) -> Json:
-        names = ("specimen_pattern", "side_px", "margin_px", "um_per_px", "licence", "synthetic")
+        names = [
+            "specimen_pattern",
+            "side_px",
+            "margin_px",
+            "um_per_px",
+            "orientation",
+            "contradictions",
+            "licence",
+            "synthetic",
+        ]
         return {"kind": "folder"} | {name: getattr(self, name) for name in names}
 
     def fill(self, folder: Path) -> None:
         problems, crops = ErrorCollector(), []
-        for file, relative in zip(self.files, relative_paths(self.root, self.files), strict=True):
-            folders = relative.split("/")[:-1]
-            specimen = self._specimen(relative, folders)
-            if not folders:
+        intake = self._intake + Intake()
+        relative = list(relative_paths(self.root, self.files))
+        split_by_folder = self._is_split(relative)
+        for file, path in zip(self.files, relative, strict=True):
+            above = path.split("/")[:-1]
+            split = _PARTS[above.pop(0).lower()] if split_by_folder else None
+            specimen = self._specimen(path, above) or (path if split and self._regex is None else None)
+            if not above:
                 problems.add(f"{file}: lies in no class folder")
             elif not specimen:
                 rule = self.specimen_pattern or "CLASS/SPECIMEN/image (or set data.specimen_pattern)"
                 problems.add(f"{file}: gives no specimen by {rule}")
+            elif is_missing(above[0]):
+                problems.add(f"{file}: the folder {above[0]!r} names no class; rename it")
             else:
-                crops.append(CropFile(file, relative, folders[0], specimen, relative))
+                if len(above) > 2 and self._regex is None:
+                    intake.doubtful[
+                        "images deeper than CLASS/SPECIMEN, whose specimen is the folder below the class"
+                    ] += 1
+                if specimen == path:
+                    intake.doubtful["cells that count as a specimen each, for their path names none"] += 1
+                crops.append(CropFile(file, path, above[0], specimen, path, split))
         problems.raise_if_any()
-        classes = sorted({crop.label for crop in crops})
-        crop_format = CropFormat(self.side_px, self.margin_px, self.um_per_px)
-        write_crop_files(folder, crops, classes, self._parameters(), crop_format)
+        labels = join_names([crop.label for crop in crops], intake)
+        crops = [replace(crop, label=label) for crop, label in zip(crops, labels, strict=True)]
+        crop_format = CropFormat(self.side_px, self.margin_px, self.um_per_px, self.orientation, self.contradictions)
+        write_crop_files(folder, crops, sorted(set(labels)), self._parameters(), crop_format, intake)
+
+    def _is_split(self, paths: list[str]) -> bool:
+        """Whether the first folders are the parts of a split; raises ValueError if only some of them are."""
+        first = {path.split("/")[0] for path in paths if "/" in path}
+        parts = {name for name in first if name.lower() in _PARTS}
+        if not parts or (len(parts) == 1 and parts != first):
+            return False  # one class may be called test
+        missing = {"train", "validation", "test"} - {_PARTS[name.lower()] for name in parts}
+        if parts != first or missing:
+            raise ValueError(
+                f"{self.root}: holds the folders {', '.join(sorted(first))}, which are only in part a split: "
+                "needed are train, val and test with the classes in each, or class folders alone (set data.root to one "
+                "part)"
+            )
+        return True
 
     def _specimen(self, relative: str, folders: list[str]) -> str | None:
         """The specimen of an image, or None if its path names none."""

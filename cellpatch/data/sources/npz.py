@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
 from cellpatch.data.sources.source import Source, files_fingerprint
+from cellpatch.data.store.intake import Contradictions
 from cellpatch.data.store.reader import Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.json_types import Json
@@ -19,20 +20,28 @@ _CHUNK = 4096  # rows read together
 
 
 class Npz(Source):
-    """`{train,val,test}_images` uint8 [n, s, s] or [n, s, s, 3] and `_labels` int [n] or [n, 1].
+    """`{train,val,test}_images` uint8 [n, s, s], [n, s, s, 1] or [n, s, s, 3] and `_labels` int [n] or [n, 1].
 
     MedMNIST names no specimens: each image counts as one, and the file's own parts are the split. `classes` names the
-    label values 0, 1, ...; None uses the numbers. Nothing is unpickled. Raises ValueError on arrays of another layout.
+    label values from the lowest on (0 or 1); None uses the numbers. Nothing is unpickled. Raises ValueError on arrays
+    of another layout.
     """
 
     def __init__(
-        self, file: str, classes: list[str] | None, um_per_px: float | None, licence: str, synthetic: bool
+        self,
+        file: str,
+        classes: list[str] | None,
+        um_per_px: float | None,
+        contradictions: Contradictions,
+        licence: str,
+        synthetic: bool,
     ) -> None:
         self.file = Path(file)
         if not self.file.is_file():
             raise ValueError(f"data.file: no such file {file}")
         self.classes = classes
         self.um_per_px = um_per_px
+        self.contradictions = contradictions
         self.licence = licence
         self.synthetic = synthetic
 
@@ -45,7 +54,7 @@ class Npz(Source):
             "synthetic": self.synthetic,
             "specimens": "unknown: each image counts as its own",
         }
-        return fixed | {name: getattr(self, name) for name in ("classes", "um_per_px", "licence")}
+        return fixed | {name: getattr(self, name) for name in ("classes", "um_per_px", "contradictions", "licence")}
 
     def fill(self, folder: Path) -> None:
         try:
@@ -56,25 +65,32 @@ class Npz(Source):
 
     def _fill(self, folder: Path, archive: zipfile.ZipFile) -> None:
         labels = {part: self._labels(archive, part) for part in _PARTS}
+        lowest = min(1, *(int(values.min()) for values in labels.values()))
         highest = max(int(values.max()) for values in labels.values())
-        names = self.classes or [str(value) for value in range(highest + 1)]
-        if highest >= len(names):
-            raise ValueError(f"{self.file}: label {highest} has no name; data.classes names {len(names)}")
+        names = self.classes or [str(value) for value in range(lowest, highest + 1)]
+        if highest - lowest >= len(names):
+            raise ValueError(
+                f"{self.file}: label {highest} has no name; data.classes names {len(names)}, from label {lowest} on"
+            )
         for part, values in labels.items():
             count = _header(archive, self.file, f"{part}_images")[0]
             if count != len(values):
                 raise ValueError(f"{self.file}: {part}_images has {count} rows, {part}_labels {len(values)}")
         shape = _header(archive, self.file, "train_images")
-        if len(shape) not in (3, 4) or shape[1] != shape[2] or shape[3:] not in ((), (3,)):
-            raise ValueError(f"{self.file}: train_images must be [n, s, s] or [n, s, s, 3], but got {shape}")
+        if len(shape) not in (3, 4) or shape[1] != shape[2] or shape[3:] not in ((), (1,), (3,)):
+            raise ValueError(
+                f"{self.file}: train_images must be [n, s, s], [n, s, s, 1] or [n, s, s, 3], but got {shape}"
+            )
         geometry = Geometry(shape[1], 0, self.um_per_px)
-        with StoreWriter(folder, names, geometry, self._parameters()) as writer:
+        writer = StoreWriter(folder, names, geometry, self._parameters(), contradictions=self.contradictions)
+        with writer:
             for part, split in _PARTS.items():
                 start = 0
                 for images in _stream(archive, self.file, f"{part}_images"):
-                    crops = np.repeat(images[..., None], 3, axis=3) if images.ndim == 3 else images
+                    crops = images[..., None] if images.ndim == 3 else images
+                    crops = np.repeat(crops, 3, axis=3) if crops.shape[3] == 1 else crops
                     ids = [f"{part}-{start + i}" for i in range(len(crops))]
-                    classes = [names[value] for value in labels[part][start : start + len(crops)]]
+                    classes = [names[value - lowest] for value in labels[part][start : start + len(crops)]]
                     writer.add(
                         crops,
                         CellRows(

@@ -7,24 +7,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
+from cellpatch.data.annotations.files import annotation_files
+from cellpatch.data.annotations.read import AnnotationFormat, Origin, read_annotations
+from cellpatch.data.annotations.shapes import Polygons
+from cellpatch.data.class_names import clean_name, join_names
 from cellpatch.data.images.crops import Border, CropSpec, CutCrops, ImageFolder, cut_points, open_slide_cached
-from cellpatch.data.sources.annotations import annotation_files, read_annotations
-from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, resolve_inside, specimen_regex
-from cellpatch.data.sources.table_checks import check_classes, collect_points_outside, warn_about_shared_images
+from cellpatch.data.images.pixels import ImageOptions, Orientation
+from cellpatch.data.paths import resolve_inside
+from cellpatch.data.sources.point_checks import MICROMETRES, count_near, drop_contradictions, looks_like_micrometres
+from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, specimen_regex
+from cellpatch.data.store.intake import Contradictions, Intake
 from cellpatch.data.store.reader import Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
+from cellpatch.data.tables import (
+    check_classes,
+    check_named,
+    check_splits,
+    collect_points_outside,
+    read_table,
+    warn_about_shared_images,
+)
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.json_types import Json
 from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 
-DROPPED = "crop leaves the image, or touches its transparent part"
 _CHUNK = 256  # points cut together
 _AHEAD = 8  # chunks a worker, cut while a shard is written
 _WORTH_PROCESSES = 2**27  # bytes of images; less is decoded before processes have started
+_NO_SPECIMEN = "cells whose image counts as a specimen (data.specimen_pattern or data.specimens name patients)"
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,8 @@ class Points(Source):
     `field_um` is the side of a crop, `margin_um` what is kept around it on each side. `um_per_px` is the store's scale
     (None: that of the images, which must then agree). `image_um_per_px` is the images' own (None: from the file; a
     mapping gives one per first-level folder). Where the two differ, crops are resampled. A point without a `specimen`
-    column gets the first group of `specimen_pattern` searched in the image's name, or the image's name itself.
+    column gets that of its image in the table `specimens` (image, specimen), or the first group of `specimen_pattern`
+    searched in the image's path below root, or the image's path itself.
 
     Raises ValueError that names the key, or file and row, on a bad setting, table, point or image.
     """
@@ -72,14 +87,21 @@ class Points(Source):
         root: str,
         points: str,
         layout: str,
+        pixel_origin: Origin,
+        slide_origin: Literal["auto", "bounds", "slide"],
+        polygons: Polygons,
         class_names: dict[Any, str] | None,
         classes: list[str] | None,
         specimen_pattern: str | None,
+        specimens: str | None,
         image_um_per_px: float | dict[str, float] | None,
         um_per_px: float | None,
+        orientation: Orientation,
+        scene: int | None,
         field_um: float,
         margin_um: float,
         border: Border,
+        contradictions: Contradictions,
         licence: str,
         synthetic: bool,
     ) -> None:
@@ -93,22 +115,34 @@ class Points(Source):
                 raise ValueError(f"data.um_per_px and data.image_um_per_px must be > 0, but got {value}")
         self.points = points
         self.layout = layout
-        self.class_names = {str(key): name for key, name in (class_names or {}).items()}
+        self.pixel_origin = pixel_origin
+        self.slide_origin = slide_origin
+        self.polygons = polygons
+        self.class_names = {clean_name(key): name for key, name in (class_names or {}).items()}
         self.classes = classes
         self.specimen_pattern = specimen_pattern
         self._regex = specimen_regex(specimen_pattern)
+        self.specimens = specimens
         self.image_um_per_px = image_um_per_px
         self.um_per_px = um_per_px
+        self.orientation = orientation
+        self.scene = scene
         self.field_um = field_um
         self.margin_um = margin_um
         self.border = border
+        self.contradictions = contradictions
         self.licence = licence
         self.synthetic = synthetic
+        self._intake = Intake()
+        self._from_slide_corner = False
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """Points with image, x, y, class, specimen, where; sorted by image, in the annotators' order within."""
-        table = read_annotations(self.root, self.points, self.layout)
+        form = AnnotationFormat(self.layout, self.pixel_origin, self.polygons)
+        read = read_annotations(self.root, self.points, form, lambda image: self._images.open(image)[1])
+        self._intake, table = read.intake, read.table
+        self._from_slide_corner = bool(read.from_slide_corner)
         first = table.drop_duplicates("image")
         relative = {
             image: resolve_inside(self.root, image, where).relative_to(self.root).as_posix()
@@ -116,23 +150,48 @@ class Points(Source):
         }
         table["image"] = table["image"].map(relative)  # one image is one specimen, however a table writes its path
         if self.class_names:
-            table["class"] = table["class"].map(lambda name: self.class_names.get(name, name))
-        if "specimen" not in table:
+            table["class"] = [self.class_names.get(clean_name(name), name) for name in table["class"]]
+        check_named(table)
+        table["class"] = join_names(list(table["class"]), self._intake)
+        if "split" in table:
+            check_splits(table)
+        self._add_specimens(table)
+        if "x_um" in table:
+            table = self._in_pixels(table)
+        table = drop_contradictions(table, self.contradictions, self._intake)
+        return table.sort_values("image", kind="stable")
+
+    def _add_specimens(self, table: pd.DataFrame) -> None:
+        """Give each point its specimen, and where the table of specimens has them, its site."""
+        if self.specimens is not None:
+            stated = read_table(Path(self.specimens), ["image", "specimen"])
+            columns = [name for name in ("specimen", "site") if name in stated and name not in table]
+            by_name = _by_name(stated)
+            rows = {image: _row_of(image, by_name, self.specimens) for image in table["image"].unique()}
+            for column in columns:
+                table[column] = table["image"].map({image: row[column] for image, row in rows.items()})
+        elif "specimen" not in table:
             first = table.drop_duplicates("image")
             images = zip(first["image"], first["where"], strict=True)
             table["specimen"] = table["image"].map({image: self._specimen(image, where) for image, where in images})
-        else:
-            warn_about_shared_images(table)
-        return table.sort_values("image", kind="stable")
+            if self._regex is None:
+                self._intake.doubtful[_NO_SPECIMEN] += len(table)
+            return
+        warn_about_shared_images(table)
 
     def _specimen(self, image: str, where: str) -> str:
-        """The specimen by the image's name; raises ValueError if the pattern matches none."""
+        """The specimen by the image's path below root; raises ValueError if the pattern matches none."""
         if self._regex is None:
             return Path(image).with_suffix("").as_posix()
-        match = self._regex.search(Path(image).name)
+        match = self._regex.search(image)
         if not match or not match.group(1):
             raise ValueError(f"{where}: data.specimen_pattern {self.specimen_pattern!r} finds no specimen in {image}")
         return match.group(1)
+
+    def _in_pixels(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The points with x and y in pixels, where the table states micrometres."""
+        scales = table["image"].map({image: self._images.open(image)[1] for image in table["image"].unique()})
+        return table.assign(x=table["x_um"] / scales, y=table["y_um"] / scales)
 
     def describe(self) -> Json:
         read = self._images_and_rows()
@@ -140,7 +199,8 @@ class Points(Source):
 
     def _images_and_rows(self) -> _ImagesAndRows:
         """The images and a hash of the points, read again only if the annotation files or the parameters changed."""
-        files = [(file, file.stat()) for file in annotation_files(self.root, self.points)]
+        read = annotation_files(self.root, self.points) + ([Path(self.specimens)] if self.specimens else [])
+        files = [(file, file.stat()) for file in read if file.exists()]
         state = [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in files]
         return _last_read.get(json.dumps([str(self.root), self.points, self._parameters(), state]), self._read)
 
@@ -151,8 +211,8 @@ class Points(Source):
 
     def _parameters(self) -> Json:
         names = (
-            "layout class_names classes specimen_pattern image_um_per_px um_per_px field_um margin_um border licence "
-            "synthetic"
+            "layout pixel_origin slide_origin polygons class_names classes specimen_pattern specimens image_um_per_px "
+            "um_per_px orientation scene field_um margin_um border contradictions licence synthetic"
         )
         return {"kind": "points"} | {name: getattr(self, name) for name in names.split()}
 
@@ -175,10 +235,14 @@ class Points(Source):
         points = [(name, part["x"].to_numpy(), part["y"].to_numpy()) for name, part in tasks]
         image_bytes = sum((self.root / name).stat().st_size for name, _ in images if (self.root / name).is_file())
         workers = available_workers() if len(images) > 1 and image_bytes >= _WORTH_PROCESSES else 1
-        problems, unreadable = ErrorCollector(), set[str]()
-        with StoreWriter(folder, classes, geometry, self._parameters()) as writer:
-            spec = CropSpec(geometry.side_px, um_per_px, self.um_per_px is not None, self.border)
+        problems, unreadable, intake = ErrorCollector(), set[str](), self._intake + Intake()
+        of_crops: Contradictions = "drop" if self.contradictions == "drop" else "keep"  # places were refused above
+        writer = StoreWriter(folder, classes, geometry, self._parameters(), None, intake, of_crops)
+        with writer:
+            resampled = self.um_per_px is not None
+            spec = CropSpec(geometry.crop_px, geometry.margin_px, um_per_px, resampled, self.border)
             results = ordered_parallel_map(partial(cut_points, self._images, spec), points, workers, _AHEAD)
+            last = None
             for (name, part), crops in zip(tasks, results, strict=True):
                 if isinstance(crops, str):
                     if name not in unreadable:
@@ -186,13 +250,20 @@ class Points(Source):
                         unreadable.add(name)
                     continue
                 collect_points_outside(part, name, crops.width, crops.height, problems)
+                if name != last:
+                    _check_image(dict(images)[name], crops, intake)
+                    last = name
                 if not problems.messages:
                     _add(writer, part, crops)
             problems.raise_if_any()
+            if writer.mirrored:
+                intake.doubtful["cells with mirrored pixels, for they lie near the image's border"] += writer.mirrored
 
     @property
     def _images(self) -> ImageFolder:
-        return ImageFolder(self.root, self.image_um_per_px)
+        from_slide = self.slide_origin == "slide" or (self.slide_origin == "auto" and self._from_slide_corner)
+        options = ImageOptions(self.orientation, self.scene, "slide" if from_slide else "bounds")
+        return ImageFolder(self.root, self.image_um_per_px, options)
 
     def _first_scale(self, images: list[tuple[str, pd.DataFrame]]) -> float:
         """Micrometres per pixel of the first readable image; raises ValueError if there is none."""
@@ -206,10 +277,40 @@ class Points(Source):
         raise ValueError(f"{self.points}: there are no points")
 
 
+def _by_name(specimens: pd.DataFrame) -> dict[str, pd.Series]:
+    """Rows of a table of specimens by the image's path, file name and stem; a name of two images is left out."""
+    rows: dict[str, pd.Series] = {}
+    twice = set()
+    for _, row in specimens.iterrows():
+        path = Path(clean_name(row["image"]).replace("\\", "/"))
+        for name in {path.as_posix(), path.name, path.stem}:
+            if name in rows and rows[name]["specimen"] != row["specimen"]:
+                twice.add(name)
+            rows[name] = row
+    return {name: row for name, row in rows.items() if name not in twice}
+
+
+def _row_of(image: str, by_name: dict[str, pd.Series], table: str) -> pd.Series:
+    path = Path(clean_name(image))
+    for name in (path.as_posix(), path.name, path.stem, path.with_suffix("").name.removesuffix(".ome")):
+        if name in by_name:
+            return by_name[name]
+    raise ValueError(f"{table}: has no row for the image {image}")
+
+
+def _check_image(points: pd.DataFrame, cut: CutCrops, intake: Intake) -> None:
+    """Count what is doubtful about one image and its points."""
+    xy = points[["x", "y"]].to_numpy()
+    for note in cut.notes:
+        intake.doubtful[note] += 1
+    count_near(xy, cut.um_per_px, intake)
+    if looks_like_micrometres(xy, cut.width, cut.height, cut.um_per_px):
+        intake.doubtful[MICROMETRES] += len(xy)
+
+
 def _add(writer: StoreWriter, points: pd.DataFrame, cut: CutCrops) -> None:
     """Write the crops of some points and count the points without one."""
-    if len(cut.kept) < len(points):
-        writer.dropped[DROPPED] += len(points) - len(cut.kept)
+    writer.intake.left_out.update(cut.left_out)
     if not cut.kept:
         return
     rows = points.iloc[cut.kept]
@@ -222,5 +323,8 @@ def _add(writer: StoreWriter, points: pd.DataFrame, cut: CutCrops) -> None:
             source=list(rows["where"]),
             x=list(rows["x"]),
             y=list(rows["y"]),
+            split=list(rows["split"]) if "split" in rows else None,
+            site=list(rows["site"]) if "site" in rows else None,
+            mirrored_px=cut.mirrored_px,
         ),
     )

@@ -68,18 +68,6 @@ def relative_paths(root: Path, files: Iterable[Path]) -> Iterator[str]:
         yield str(file)[prefix:].replace(os.sep, "/")
 
 
-def resolve_inside(root: Path, name: str, where: str) -> Path:
-    """The normalised path of the file `name` below `root`; raises ValueError if it points outside.
-
-    The check does not follow links: a link that the user put below root may point anywhere.
-    """
-    top = Path(os.path.abspath(root))  # noqa: PTH100 (resolve would follow links)
-    file = Path(os.path.abspath(top / name))  # noqa: PTH100
-    if not file.is_relative_to(top):
-        raise ValueError(f"{where}: {name!r} points outside {root}")
-    return root / file.relative_to(top)
-
-
 def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
     """Compile `data.specimen_pattern`; raises ValueError if it is not a regular expression or has no group."""
     if pattern is None:
@@ -95,7 +83,7 @@ def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
 
 def folder_of(root: str | Path, key: str) -> Path:
     """`root` as a Path; raises ValueError if it is not a folder."""
-    path = Path(root)
+    path = Path(root).expanduser()
     if not path.is_dir():
         raise ValueError(f"{key} must be a folder, but got {root}")
     return path

@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from cellpatch.data.class_names import join_names
+from cellpatch.data.images.pixels import Orientation
+from cellpatch.data.paths import resolve_inside
 from cellpatch.data.sources.crop_files import CropFile, CropFormat, write_crop_files
-from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, resolve_inside
-from cellpatch.data.sources.table_checks import check_classes, read_table
-from cellpatch.data.splits import PARTS
+from cellpatch.data.sources.source import Source, files_fingerprint, folder_of
+from cellpatch.data.store.intake import Contradictions, Intake
+from cellpatch.data.tables import check_classes, check_named, check_splits, read_table
 from cellpatch.runtime.json_types import Json
 
 
 class Table(Source):
-    """Columns `path`, `class`, `specimen`; optional `cell_id` and `split` (train, validation or test).
+    """Columns `path`, `class`, `specimen`; optional `cell_id`, `site` and `split` (train, validation or test).
 
     Paths are relative to `root` (None: the table's folder) and must stay inside it. Raises ValueError that names file
     and row on a bad table or image.
@@ -27,6 +30,8 @@ class Table(Source):
         side_px: int | None,
         margin_px: int,
         um_per_px: float | None,
+        orientation: Orientation,
+        contradictions: Contradictions,
         licence: str,
         synthetic: bool,
     ) -> None:
@@ -36,28 +41,34 @@ class Table(Source):
         self.side_px = side_px
         self.margin_px = margin_px
         self.um_per_px = um_per_px
+        self.orientation = orientation
+        self.contradictions = contradictions
         self.licence = licence
         self.synthetic = synthetic
+        self._intake = Intake()
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The table with `where`: file and row."""
-        return read_table(self.table, ["path", "class", "specimen"])
+        """The table with `where`: file and row; class names are cleaned and joined."""
+        rows = read_table(self.table, ["path", "class", "specimen"])
+        check_named(rows)
+        rows["class"] = join_names(list(rows["class"]), self._intake)
+        if "split" in rows:
+            check_splits(rows)
+        return rows
 
     @cached_property
     def crops(self) -> list[CropFile]:
         """The crop files in the table's order; raises ValueError on an unknown split or a path outside the root."""
         rows = self.rows
         ids = rows["cell_id"] if "cell_id" in rows else rows["path"]
-        splits: list[str | None] = list(rows["split"]) if "split" in rows else [None] * len(rows)
-        for where, split in zip(rows["where"], splits, strict=True):
-            if split is not None and split not in PARTS:
-                raise ValueError(f"{where}: split must be one of {list(PARTS)}, but got {split!r}")
+        nothing: list[str | None] = [None] * len(rows)
+        splits, sites = (list(rows[name]) if name in rows else nothing for name in ("split", "site"))
+        paths = [path.replace("\\", "/") for path in rows["path"]]
+        columns = (paths, ids, rows["class"], rows["specimen"], rows["where"], splits, sites)
         return [
-            CropFile(resolve_inside(self.root, path, where), str(cell), str(label), str(specimen), where, split)
-            for path, cell, label, specimen, where, split in zip(
-                rows["path"], ids, rows["class"], rows["specimen"], rows["where"], splits, strict=True
-            )
+            CropFile(resolve_inside(self.root, path, where), str(cell), label, str(specimen), where, split, site)
+            for path, cell, label, specimen, where, split, site in zip(*columns, strict=True)
         ]
 
     def describe(self) -> Json:
@@ -68,10 +79,20 @@ class Table(Source):
         }
 
     def _parameters(self) -> Json:
-        names = ("classes", "side_px", "margin_px", "um_per_px", "licence", "synthetic")
+        names = [
+            "classes",
+            "side_px",
+            "margin_px",
+            "um_per_px",
+            "orientation",
+            "contradictions",
+            "licence",
+            "synthetic",
+        ]
         return {"kind": "table"} | {name: getattr(self, name) for name in names}
 
     def fill(self, folder: Path) -> None:
         classes = check_classes(self.rows, self.classes)
-        crop_format = CropFormat(self.side_px, self.margin_px, self.um_per_px)
-        write_crop_files(folder, self.crops, classes, self._parameters(), crop_format)
+        crop_format = CropFormat(self.side_px, self.margin_px, self.um_per_px, self.orientation, self.contradictions)
+        crops, intake = self.crops, self._intake + Intake()
+        write_crop_files(folder, crops, classes, self._parameters(), crop_format, intake)

@@ -1,6 +1,7 @@
 """The cell store: shards of uint8 crops, cells.parquet and manifest.json."""
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 from jaxtyping import Int, UInt8
 
+from cellpatch.data.store.intake import Intake
 from cellpatch.runtime.atomic_io import sha256_of
 from cellpatch.runtime.json_types import Json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,18 @@ class Manifest:
     geometry: Geometry
     cells: int
     counts: dict[str, int]  # cells per class
-    dropped: dict[str, int]  # cells left out at ingest, per reason
+    dropped: dict[str, int]  # objects left out at ingest, per reason
+    joined: dict[str, int]  # cells whose class name was joined with another spelling
+    doubtful: dict[str, int]  # cells that somebody should look at, per reason
     source: Json  # kind, licence, whether synthetic, parameters
     files: dict[str, str]
     fingerprint: str  # of the cells alone: the same whatever the shards, the source's paths or the Parquet writer
     format_version: int = FORMAT_VERSION
+
+    @property
+    def intake(self) -> Intake:
+        """What became of the input's objects."""
+        return Intake(Counter(self.dropped), Counter(self.joined), Counter(self.doubtful))
 
 
 class CellStore:

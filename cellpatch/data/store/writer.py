@@ -6,16 +6,19 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
+from cellpatch.data.store.intake import Contradictions, Intake
 from cellpatch.data.store.reader import Geometry, Manifest
 from cellpatch.runtime.atomic_io import sha256_of
+from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.json_types import Json
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ _CELLS = pa.schema(
         ("x", pa.float64()),
         ("y", pa.float64()),
         ("source", pa.string()),
+        ("site", pa.string()),  # hospital or scanner, null unless the source states it
+        ("mirrored_px", pa.int16()),  # pixels from a border of the stored crop on that are mirrored, at most
         ("split", pa.string()),  # null unless the source brings its own train/validation/test
         ("digest", pa.binary(16)),  # blake2b of the crop: the audit finds equal crops without reading any
     ]
@@ -42,8 +47,9 @@ _CELLS = pa.schema(
 class CellRows:
     """The rows of n cells by column; a slice of it has the same columns.
 
-    `source` names each cell's file and row in errors. `x` and `y` are pixels of the source image. `split` is train,
-    validation or test where the source brings its own split.
+    `source` names each cell's file and row in errors. The others are optional: `x` and `y` are pixels of the source
+    image, `split` is train, validation or test where the source brings its own split, `site` a hospital or scanner, and
+    `mirrored_px` how many pixels from a border of a crop on are mirrored, at most.
     """
 
     cell_id: Sequence[str]
@@ -53,24 +59,22 @@ class CellRows:
     x: Sequence[float] | None = None
     y: Sequence[float] | None = None
     split: Sequence[str | None] | None = None
+    site: Sequence[str | None] | None = None
+    mirrored_px: Sequence[int] | None = None
 
     def __getitem__(self, part: slice) -> "CellRows":
-        return CellRows(
-            cell_id=self.cell_id[part],
-            label=self.label[part],
-            specimen=self.specimen[part],
-            source=self.source[part],
-            x=None if self.x is None else self.x[part],
-            y=None if self.y is None else self.y[part],
-            split=None if self.split is None else self.split[part],
-        )
+        columns: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        parts: dict[str, Any] = {name: None if values is None else values[part] for name, values in columns.items()}
+        return CellRows(**parts)
 
 
 class StoreWriter:
     """Streams crops and their rows to a folder, with at most one shard in memory.
 
-    `dropped` counts, per reason, the cells that a source leaves out. `shard_rows` is the crops in a shard (None: as
-    many as SHARD_BYTES). Raises ValueError on crops of another shape, an unknown class or a repeated cell_id.
+    `intake` counts, per reason, what a source leaves out, joins or doubts. `contradictions` is what becomes of crops
+    that are equal to the last pixel and have two classes: refused, all of them left out, or kept and counted.
+    `shard_rows` is the crops in a shard (None: as many as SHARD_BYTES). Raises ValueError on crops of another shape, an
+    unknown class or a repeated cell_id.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class StoreWriter:
         geometry: Geometry,
         source: Json,
         shard_rows: int | None = None,
+        intake: Intake | None = None,
+        contradictions: Contradictions = "refuse",
     ) -> None:
         if len(set(classes)) != len(classes) or len(classes) < 2:
             raise ValueError(f"a store needs at least 2 different classes, but got {list(classes)}")
@@ -87,7 +93,9 @@ class StoreWriter:
         self.classes = list(classes)
         self.geometry = geometry
         self.source = dict(source)
-        self.dropped: Counter[str] = Counter()
+        self.intake = intake or Intake()
+        self.contradictions = contradictions
+        self.mirrored = 0  # cells with mirrored pixels in their margin
         side = geometry.side_px
         self._buffer = np.empty((shard_rows or max(1, SHARD_BYTES // (3 * side * side)), side, side, 3), np.uint8)
         self._filled = 0
@@ -95,7 +103,6 @@ class StoreWriter:
         self._files: dict[str, str] = {}
         self._seen: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
-        self._content = hashlib.sha256(json.dumps([self.classes, asdict(geometry)]).encode())
         self._table = pq.ParquetWriter(root / "cells.parquet", _CELLS)
 
     def add(self, crops: UInt8[np.ndarray, "n side side 3"], rows: CellRows) -> None:
@@ -110,6 +117,7 @@ class StoreWriter:
                 raise ValueError(f"{source}: duplicate cell_id {cell_id!r}, first seen at {self._seen[cell_id]}")
             self._seen[cell_id] = source
         self._counts.update(rows.label)
+        self.mirrored += 0 if rows.mirrored_px is None else sum(pixels > 0 for pixels in rows.mirrored_px)
         start = 0
         while start < len(crops):
             part = slice(start, start + len(self._buffer) - self._filled)
@@ -121,10 +129,6 @@ class StoreWriter:
         n = len(crops)
         self._buffer[self._filled : self._filled + n] = crops
         digests = [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
-        splits = [None] * n if rows.split is None else rows.split
-        cells = zip(rows.cell_id, rows.label, rows.specimen, splits, digests, strict=True)
-        for cell_id, label, specimen, split, digest in cells:
-            self._content.update(json.dumps([cell_id, label, specimen, split, digest.hex()]).encode())
         columns: dict[str, Sequence[object] | np.ndarray | None] = {
             "cell_id": rows.cell_id,
             "class": rows.label,
@@ -134,6 +138,8 @@ class StoreWriter:
             "x": rows.x,
             "y": rows.y,
             "source": rows.source,
+            "site": rows.site,
+            "mirrored_px": np.zeros(n, np.int16) if rows.mirrored_px is None else rows.mirrored_px,
             "split": rows.split,
             "digest": digests,
         }
@@ -156,29 +162,82 @@ class StoreWriter:
         log.info("%s written", name)
 
     def close(self) -> Manifest:
-        """Write the last shard and the manifest; raises ValueError if a class has no cell."""
+        """Write the last shard and the manifest; raises ValueError on contradictions, or if a class has no cell."""
         self._flush()
         self._table.close()
-        self._files["cells.parquet"] = sha256_of(self.root / "cells.parquet")
+        file = self.root / "cells.parquet"
+        cells = pq.read_table(file, columns=["cell_id", "class", "specimen", "source", "site", "split", "digest"])
+        contradicting = self._find_copies(cells)
+        if contradicting.any() and self.contradictions == "drop":
+            kept = ~contradicting
+            self._counts = Counter(cells["class"].filter(kept).to_pylist())
+            cells = cells.filter(kept)
+            pq.write_table(pq.read_table(file).filter(kept), file)
+        self._files[file.name] = sha256_of(file)
         empty = [name for name in self.classes if not self._counts[name]]
         if empty:
             raise ValueError(
-                f"no cells of {empty} were left: {self._counts.total()} cells kept, dropped {dict(self.dropped)}"
+                f"no cells of {empty} were left: {self._counts.total()} cells kept, left out "
+                f"{dict(self.intake.left_out)}"
             )
         manifest = Manifest(
             classes=self.classes,
             geometry=self.geometry,
             cells=self._counts.total(),
             counts={name: self._counts[name] for name in self.classes},
-            dropped=dict(self.dropped),
+            dropped=dict(self.intake.left_out),
+            joined=dict(self.intake.joined),
+            doubtful=dict(self.intake.doubtful),
             source=self.source,
             files=self._files,
-            fingerprint=self._content.hexdigest(),
+            fingerprint=self._fingerprint(cells),
         )
         (self.root / "manifest.json").write_text(
             json.dumps(asdict(manifest), indent=1, ensure_ascii=False), encoding="utf-8"
         )
         return manifest
+
+    def _find_copies(self, cells: pa.Table) -> Bool[np.ndarray, " n"]:
+        """Which cells have a crop that another class has too, to the last pixel; counts these and other copies.
+
+        Raises ValueError if there are some and contradictions are refused.
+        """
+        digests = cells["digest"].to_numpy().astype("S16")
+        labels = cells["class"].combine_chunks().dictionary_decode().to_numpy(zero_copy_only=False)
+        _, first, group = np.unique(digests, return_index=True, return_inverse=True)
+        differs = np.zeros(len(first), bool)
+        differs[group[labels[first][group] != labels]] = True
+        contradicting = differs[group]
+        copies = len(digests) - len(first)
+        if copies > contradicting.sum() - differs.sum():
+            self.intake.doubtful["cells whose crop another of their class has too, to the last pixel"] += int(
+                copies - (contradicting.sum() - differs.sum())
+            )
+        reason = "cells whose crop another class has too, to the last pixel"
+        if contradicting.any() and self.contradictions == "refuse":
+            problems = ErrorCollector()
+            sources = cells["source"].to_numpy(zero_copy_only=False)
+            for index in np.flatnonzero(contradicting):
+                other = sources[next(i for i in np.flatnonzero(group == group[index]) if labels[i] != labels[index])]
+                problems.add(
+                    f"{sources[index]}: has the crop of {other} to the last pixel, but class {labels[index]!r}; "
+                    "correct one, or set data.contradictions=drop or keep"
+                )
+            problems.raise_if_any()
+        elif contradicting.any():
+            counts = self.intake.left_out if self.contradictions == "drop" else self.intake.doubtful
+            counts[reason] += int(contradicting.sum())
+        return contradicting
+
+    def _fingerprint(self, cells: pa.Table) -> str:
+        """A hash of what determines a run: classes, geometry and each cell; a site only where one is stated."""
+        content = hashlib.sha256(json.dumps([self.classes, asdict(self.geometry)]).encode())
+        for batch in cells.to_batches(max_chunksize=2**16):
+            rows = batch.to_pydict()
+            names = ("cell_id", "class", "specimen", "split", "digest", "site")
+            for *identity, digest, site in zip(*(rows[name] for name in names), strict=True):
+                content.update(json.dumps([*identity, digest.hex(), *([site] if site else [])]).encode())
+        return content.hexdigest()
 
     def __enter__(self) -> "StoreWriter":
         return self

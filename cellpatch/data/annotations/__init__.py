@@ -1,0 +1,1 @@
+"""Annotation files of several formats, one file a format, read as points with a class."""

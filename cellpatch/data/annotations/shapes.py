@@ -1,0 +1,105 @@
+"""Annotated objects before they are cells: a point or a polygon's centre, and whether it is a region."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from cellpatch.data.store.intake import Intake
+
+Polygons = Literal["auto", "cells", "regions"]
+MAX_CELL_UM = 30.0  # longer side of a polygon that is still a cell where a file does not say; our choice
+_APART = 3.0  # pieces of one object lie nearer to each other than so many of their diameters
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One annotated object: its centre in pixels (pixel i covers [i, i + 1)), class and place in its file.
+
+    `label` is None for an unclassified object. `side_px` is the longer side of a polygon's bounding box, None of a
+    point. `is_region` is None where the format does not say whether a polygon is a cell or a region.
+    """
+
+    x: float
+    y: float
+    label: str | None
+    where: str
+    side_px: float | None = None
+    is_region: bool | None = False
+    cell_id: str | None = None
+
+
+def keep_cells(
+    shapes: Sequence[Shape], polygons: Polygons, um_per_px: Callable[[], float], intake: Intake
+) -> list[Shape]:
+    """The classified cells among one image's objects; the others are counted.
+
+    Where the format does not say, `polygons` decides whether a polygon is a cell. `auto`: a region if the image also
+    has detections, cells or points, or if it is larger than MAX_CELL_UM; `um_per_px` is asked for the scale only then.
+    """
+    undecided = [shape for shape in shapes if shape.is_region is None]
+    certain = any(shape.is_region is False for shape in shapes)
+    regions = {id(shape) for shape in shapes if shape.is_region}
+    if undecided and (polygons == "regions" or (polygons == "auto" and certain)):
+        regions |= {id(shape) for shape in undecided}
+    elif undecided and polygons == "auto":
+        scale = um_per_px()
+        regions |= {id(shape) for shape in undecided if (shape.side_px or 0.0) * scale > MAX_CELL_UM}
+    cells = []
+    for shape in shapes:
+        if id(shape) in regions:
+            intake.left_out["regions (data.polygons=cells makes them cells)"] += 1
+        elif shape.label is None:
+            intake.left_out["objects without a class"] += 1
+        else:
+            cells.append(shape)
+    return cells
+
+
+Ring = Float[np.ndarray, "_ 2"]
+
+
+def as_ring(points: Any) -> Ring:
+    """Corners [n, 2] of a polygon; raises ValueError if they are no list of finite x, y."""
+    ring: Ring = np.array([list(point)[:2] for point in points], np.float64)
+    if ring.ndim != 2 or len(ring) < 1 or not np.isfinite(ring).all():
+        raise ValueError("corners must be pairs of finite numbers")
+    return ring
+
+
+def signed_area(ring: Ring) -> float:
+    """Area of a ring by the shoelace formula, relative to a corner: whole-slide coordinates would cancel badly."""
+    x, y = (ring - ring[0]).T
+    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+
+
+def centroid(ring: Ring) -> tuple[float, float]:
+    """Area-weighted centroid of a ring.
+
+    The centre of its bounding box if the ring is flat, or crosses itself so that the centroid would lie outside it.
+    """
+    low, high = ring.min(axis=0), ring.max(axis=0)
+    area = signed_area(ring)
+    centre = (low + high) / 2
+    if abs(area) > 1e-9:
+        corners = ring - ring[0]
+        following = np.roll(corners, -1, axis=0)
+        cross = corners[:, 0] * following[:, 1] - following[:, 0] * corners[:, 1]
+        weighted = ring[0] + ((corners + following) * cross[:, None]).sum(axis=0) / (6 * area)
+        if (low <= weighted).all() and (weighted <= high).all():
+            centre = weighted
+    return float(centre[0]), float(centre[1])
+
+
+def longer_side(ring: Ring) -> float:
+    """Longer side of a ring's bounding box."""
+    return float(np.ptp(ring, axis=0).max())
+
+
+def is_one_object(rings: Sequence[Ring]) -> bool:
+    """Whether polygons lie so near to each other that they are pieces of one object."""
+    centres = np.array([centroid(ring) for ring in rings])
+    size = max(longer_side(ring) for ring in rings)
+    return bool(np.ptp(centres, axis=0).max() <= _APART * max(size, 1e-9))

@@ -1,0 +1,36 @@
+"""What became of an input's cells: left out, joined or doubtful, each counted with its reason."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+Contradictions = Literal["refuse", "drop", "keep"]  # of two classes of one cell
+
+
+@dataclass
+class Intake:
+    """Counts by reason, filled while an input is read; a store's manifest keeps them.
+
+    `left_out`: objects that are no cells of the store. `joined`: cells whose class name was changed to another
+    spelling. `doubtful`: cells that are in the store as they were given and that somebody should look at.
+    """
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    joined: Counter[str] = field(default_factory=Counter)
+    doubtful: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: "Intake") -> "Intake":
+        return Intake(self.left_out + other.left_out, self.joined + other.joined, self.doubtful + other.doubtful)
+
+    def sentences(self) -> list[str]:
+        """One line a reason, for a screen or a page."""
+        kinds = {"left out": self.left_out, "joined": self.joined, "doubtful": self.doubtful}
+        return [f"{kind}: {n} {reason}" for kind, counts in kinds.items() for reason, n in counts.items()]
+
+    def totals(self) -> dict[str, int]:
+        """The three sums, as columns of a table."""
+        return {
+            "left_out": self.left_out.total(),
+            "joined": self.joined.total(),
+            "doubtful": self.doubtful.total(),
+        }

@@ -1,0 +1,131 @@
+"""Predictions as files: tables, and QuPath's GeoJSON."""
+
+import copy
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellpatch.data.annotations.geojson import class_of, features_of
+from cellpatch.inference.predict import Prediction
+from cellpatch.runtime.atomic_io import atomic_write
+
+
+def write_prediction(prediction: Prediction, file: Path) -> None:
+    """Write a prediction in the format that the file's name asks for; raises ValueError if there is none."""
+    check_format(file)
+    with atomic_write(file) as temporary:
+        _WRITERS[_format(file)](prediction, temporary)
+
+
+def check_format(file: Path) -> None:
+    """Raise ValueError if predictions are not written in the format of a file's name."""
+    if _format(file) not in _WRITERS:
+        raise ValueError(f"--out must end with {', '.join(_WRITERS)}, but got {file.name}")
+
+
+def _format(file: Path) -> str:
+    name = file.name.lower()
+    return ".geojson.gz" if name.endswith(".geojson.gz") else file.suffix.lower()
+
+
+def _write_csv(prediction: Prediction, file: Path) -> None:
+    prediction.table().to_csv(file, index=False)
+
+
+def _write_tsv(prediction: Prediction, file: Path) -> None:
+    prediction.table().to_csv(file, index=False, sep="\t")
+
+
+def _write_parquet(prediction: Prediction, file: Path) -> None:
+    table, index = prediction.table(), prediction.cells.index
+    if index is not None and index.names != [None]:
+        table = table.set_index(list(index.names))
+    elif index is not None:
+        table.index = index
+    table.to_parquet(file)
+
+
+def _write_geojson(prediction: Prediction, file: Path) -> None:
+    file.write_text(json.dumps(to_geojson(prediction), ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+def _write_geojson_gz(prediction: Prediction, file: Path) -> None:
+    text = json.dumps(to_geojson(prediction), ensure_ascii=False, allow_nan=False)
+    file.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def to_geojson(prediction: Prediction) -> Any:
+    """The source's features with `classification` and measurements `p_CLASS`; points where the source has none.
+
+    Ids, geometries and other properties stay. A feature of several cells gets the mean of their probabilities. What was
+    not classified keeps its classification, and its reason stands in `metadata`. Raises ValueError if the cells are of
+    several images, or are crops: QuPath shows one image.
+    """
+    cells = prediction.cells
+    if cells.xy is None or len(set(cells.files)) > 1:
+        raise ValueError("GeoJSON is for the points of one image; write .csv or .parquet")
+    if cells.feature is None:
+        features: list[Any] = [_point(x, y) for x, y in cells.xy.tolist()]
+        document: Any = {"type": "FeatureCollection", "features": features}
+        feature_of = list(range(len(cells)))
+    else:
+        document = copy.deepcopy(cells.document)
+        features = list(features_of(document, "the source"))
+        feature_of = cells.feature
+    colours = _colours(features)
+    values: dict[int, list[np.ndarray]] = {}
+    for row, probabilities in zip(prediction.rows, prediction.probabilities, strict=True):
+        values.setdefault(feature_of[row], []).append(probabilities)
+    reasons = {feature_of[row]: reason for row, reason in prediction.left_out.items()}
+    for number, feature in enumerate(features):
+        properties = feature["properties"] = feature.get("properties") or {}
+        if number in values:
+            mean = np.stack(values[number]).mean(axis=0, dtype=np.float64)
+            name = prediction.classes[int(mean.argmax())]
+            properties["classification"] = {"name": name} | ({"color": colours[name]} if name in colours else {})
+            measured = {f"p_{name}": float(p) for name, p in zip(prediction.classes, mean, strict=True)}
+            _measure(properties, measured)
+        elif number in reasons:
+            metadata = properties.get("metadata")
+            properties["metadata"] = (metadata if isinstance(metadata, dict) else {}) | {"left_out": reasons[number]}
+    return document
+
+
+def _point(x: float, y: float) -> dict[str, Any]:
+    geometry = {"type": "Point", "coordinates": [x, y]}
+    return {"type": "Feature", "geometry": geometry, "properties": {"objectType": "detection"}}
+
+
+def _colours(features: list[Any]) -> dict[str, Any]:
+    """The colours that the source gives to classes."""
+    colours = {}
+    for feature in features:
+        properties = feature.get("properties") or {}
+        classification = properties.get("classification")
+        name = class_of(properties, "")
+        if name and isinstance(classification, dict) and "color" in classification:
+            colours[name] = classification["color"]
+    return colours
+
+
+def _measure(properties: dict[str, Any], values: dict[str, float]) -> None:
+    """Add measurements in the way that the feature has its own: QuPath wrote a list before 0.4, an object since."""
+    measurements = properties.get("measurements")
+    if isinstance(measurements, list):
+        kept = [each for each in measurements if not (isinstance(each, dict) and each.get("name") in values)]
+        properties["measurements"] = [*kept, *({"name": name, "value": value} for name, value in values.items())]
+    else:
+        properties["measurements"] = (measurements if isinstance(measurements, dict) else {}) | values
+
+
+_WRITERS: dict[str, Callable[[Prediction, Path], None]] = {
+    ".csv": _write_csv,
+    ".tsv": _write_tsv,
+    ".parquet": _write_parquet,
+    ".geojson": _write_geojson,
+    ".geojson.gz": _write_geojson_gz,
+}
