@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cellpatch.cli.paths import quote_paths
+from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.cli.usage import INTERRUPTED, exit_on_value_error, usage
 from cellpatch.config.schema import CONF, check_renamed, register
 from cellpatch.runs.outcome import format_outcome
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv):
         print(usage(CONF))
         sys.exit()
-    sys.argv[1:] = quote_paths(sys.argv[1:])
+    sys.argv[1:] = prepare_overrides(sys.argv[1:])
     try:
         check_renamed(sys.argv[1:])
     except ValueError as error:

@@ -19,7 +19,8 @@ from PIL import Image
 from test_crop_sources import _folder, _npz, _store, _table
 from test_points import _fill, _points
 
-from cellpatch.cli.paths import quote_paths
+from cellpatch.cli.overrides import prepare_overrides
+from cellpatch.config.schema import compose_config
 from cellpatch.data.annotations.shapes import as_ring, centroid
 from cellpatch.data.class_names import clean_name, is_missing, join_names
 from cellpatch.data.images.crops import Crop, CropSpec, cut
@@ -28,6 +29,8 @@ from cellpatch.data.images.readers import ArrayReader, open_slide
 from cellpatch.data.sources.point_checks import MICROMETRES
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import CellStore
+from cellpatch.runs.table import runs_table
+from cellpatch.sweeps.train import train
 
 
 def coded(width: int, height: int) -> np.ndarray:
@@ -359,6 +362,45 @@ def test_a_margin_beyond_the_image_is_mirrored_and_flagged(root: Path) -> None:
     assert store.manifest.doubtful[reason] == 2
     with pytest.raises(ValueError, match=r"no cells of \['B'\] were left"):
         read_rows(root, rows, margin_um=2.5, border="drop")
+
+
+def test_cells_whose_blur_reaches_mirrored_pixels_are_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for patient in range(9):
+        Image.fromarray(rng.integers(0, 255, (80, 80, 3), dtype=np.uint8)).save(tmp_path / f"p{patient}.png")
+    places = [
+        (x, y) for x in (22, 40, 58) for y in (22, 40, 58)
+    ]  # 2 px of the margin of 4 are mirrored but in the middle
+    rows = [(f"p{patient}.png", x, y, "ab"[i % 2]) for patient in range(9) for i, (x, y) in enumerate(places)]
+    pd.DataFrame(rows, columns=["image", "x", "y", "class"]).to_csv(tmp_path / "t.csv", index=False)
+    config = compose_config(
+        [
+            "model=cnn",
+            "model.backbone.input_px=16",
+            "model.backbone.widths=[8]",
+            "data=points",
+            f"data.root={tmp_path}",
+            f"data.points={tmp_path / 't.csv'}",
+            "data.image_um_per_px=0.25",
+            "data.margin_um=1",
+            f"data.loading.store_dir={tmp_path / 'stores'}",
+            f"runs_dir={tmp_path / 'runs'}",
+            "flag_limit=8",
+            "logger=none",
+            "trainer.accelerator=cpu",
+            "trainer.max_epochs=1",
+            "optics.via_px=null",
+            "optics.kind=pre",
+            "optics.sigma=[0.4,0.6]",
+        ]
+    )
+    train(config)
+    table = runs_table(tmp_path / "runs")
+    n_test = 2 * 9  # specimens
+    reached = dict(zip(table["sigma"], table["mirrored_cells"], strict=True))
+    assert reached == {0.0: 0, 0.4: 0, 0.6: n_test * 8 // 9}
+    assert set(table["left_out"]) == {0}
+    assert table["doubtful"].iloc[0] >= 72
 
 
 # Specimens, sites and splits
@@ -830,19 +872,19 @@ def test_npz_with_labels_from_one_and_a_single_channel(tmp_path: Path, channels:
 def test_paths_as_people_have_them_are_taken_as_they_are(tmp_path: Path, name: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    [quoted, other] = quote_paths([f"data.root={tmp_path / name}", "data.margin_um=0"])
+    [quoted, other] = prepare_overrides([f"data.root={tmp_path / name}", "data.margin_um=0"])
     [parsed] = OverridesParser.create().parse_overrides([quoted])
     assert parsed.value() == str(tmp_path / name)
     assert other == "data.margin_um=0"
     (tmp_path / name).mkdir()
-    [quoted, _] = quote_paths([f"data.root={tmp_path / name}", "-m"])
+    [quoted, _] = prepare_overrides([f"data.root={tmp_path / name}", "-m"])
     [parsed] = OverridesParser.create().parse_overrides([quoted])
     assert parsed.value() == str(tmp_path / name)
 
 
 def test_sweeps_over_paths_and_quoted_values_stay() -> None:
     for argument in ("data.root=a,b", "data.root='a b'", "data.root=null", "runs_dir=${oc.env:X}", "model=cnn,nin"):
-        assert quote_paths(["-m", argument]) == ["-m", argument]
+        assert prepare_overrides(["-m", argument]) == ["-m", argument]
 
 
 def test_rings_that_cross_themselves_have_a_centre_inside() -> None:
@@ -850,3 +892,7 @@ def test_rings_that_cross_themselves_have_a_centre_inside() -> None:
     x, y = centroid(bow_tie)
     assert 100 <= x <= 110
     assert 100 <= y <= 110.01
+
+
+def test_a_split_is_chosen_like_any_setting() -> None:
+    assert prepare_overrides(["data.split=by_site", "data.split.seed=1"]) == ["data/split=by_site", "data.split.seed=1"]

@@ -79,7 +79,7 @@ def test_they_are_restored_and_predict_as_before(tmp_path: Path, folder_of_squar
     with torch.no_grad():
         again = restored.network(torch.from_numpy(crops)).softmax(1).numpy()
     np.testing.assert_allclose(again, probabilities, atol=1e-4)  # as tests of today's own runs
-    table = predict(WRITTEN / name, root).set_index("path").loc[rows["cell_id"]]
+    table = predict(WRITTEN / name, root).table().set_index("path").loc[rows["cell_id"]]
     shown = table[[f"p_{label}" for label in restored.classes]].to_numpy()
     np.testing.assert_allclose(shown, probabilities, atol=1e-4)
 

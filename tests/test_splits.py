@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellpatch.data.splits import BySpecimen, LabelledCells, Split
+from cellpatch.data.splits import BySite, BySpecimen, LabelledCells, Split
 
 CLASSES = ["a", "b", "c"]
 
@@ -193,3 +194,27 @@ def test_classes_can_be_dropped() -> None:
         BySpecimen(0, 0.2, 0.2, 10, ["z"]).keep(CLASSES)
     with pytest.raises(ValueError, match="leave two"):
         BySpecimen(0, 0.2, 0.2, 10, ["a", "b"]).keep(CLASSES)
+
+
+def test_one_site_trains_and_another_is_tested() -> None:
+    rng = np.random.default_rng(0)
+    n = 400
+    specimens = np.array([f"p{i:02d}" for i in rng.integers(0, 20, n)])
+    sites = np.array([["north", "south", "east"][int(name[1:]) % 3] for name in specimens])
+    digests = np.array([bytes(rng.integers(1, 256, 16, dtype=np.uint8)) for _ in range(n)], dtype="S16")
+    cells = LabelledCells(rng.integers(0, 3, n), specimens, digests, sites=sites)
+    split = BySite(["south"], 0, 0.2, 1000).split(cells, CLASSES, 1000)
+    assert set(sites[split.test]) == {"south"}
+    assert set(sites[split.train]) == set(sites[split.validation]) == {"north", "east"}
+    assert len(split.test) == (sites == "south").sum()
+    assert not set(specimens[split.train]) & set(specimens[split.validation])
+    audit = split.audit.as_json()
+    assert (audit["by"], audit["test_sites"], audit["shares"]) == ("site", ["south"], {"validation": 0.2})
+    with pytest.raises(ValueError, match=r"test_sites must name sites of .'east', 'north', 'south'. and leave one"):
+        BySite(["west"], 0, 0.2, 1000).split(cells, CLASSES, 1000)
+    with pytest.raises(ValueError, match="must name sites of .* and leave one"):
+        BySite(["east", "north", "south"], 0, 0.2, 1000).split(cells, CLASSES, 1000)
+    with pytest.raises(ValueError, match="needs a column site in the table of cells or of specimens"):
+        BySite(["south"], 0, 0.2, 1000).split(replace(cells, sites=None), CLASSES, 1000)
+    with pytest.raises(ValueError, match="must name at least one site"):
+        BySite([], 0, 0.2, 1000)

@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from cellpatch.cli.paths import quote_paths
+from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.cli.usage import exit_on_value_error
 from cellpatch.config.schema import CONF, register
 
@@ -31,5 +31,5 @@ def prepare_store(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     register()
-    sys.argv[1:] = quote_paths(sys.argv[1:])
+    sys.argv[1:] = prepare_overrides(sys.argv[1:])
     main()

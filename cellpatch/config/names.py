@@ -20,7 +20,10 @@ NAMES: dict[str, dict[str, str]] = {  # path of a node in the config: import pat
         "cellpatch.data.sources.npz.Npz": "npz",
         "cellpatch.data.synthetic.source.Synthetic": "synthetic",
     },
-    "data.split": {"cellpatch.data.splits.BySpecimen": "by_specimen"},
+    "data.split": {
+        "cellpatch.data.splits.BySpecimen": "by_specimen",
+        "cellpatch.data.splits.BySite": "by_site",
+    },
     "data.loading": {"cellpatch.data.loading.Loading": "resident"},
     "data.costs": {"cellpatch.metrics.classification.Costs": "by_class"},
     "adapt": {

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from cellpatch.data.loading import Loading
 from cellpatch.data.sources.source import Source, prepare_store, store_path
-from cellpatch.data.splits import BySpecimen, LabelledCells, Split
+from cellpatch.data.splits import LabelledCells, Split, Splitter
 from cellpatch.data.store.reader import CellStore, read_manifest
 from cellpatch.metrics.classification import Costs
 
@@ -23,7 +23,7 @@ class DataSpec:
 
     name: str
     source: Source
-    split: BySpecimen
+    split: Splitter
     loading: Loading
     costs: Costs
 
@@ -85,16 +85,17 @@ def find_store(store_dir: Path, fingerprint: str) -> CellStore | None:
     return None
 
 
-def open_dataset(store: CellStore, by_specimen: BySpecimen, flag_limit: int, seed: int) -> CellDataset:
+def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: int) -> CellDataset:
     """Split a store's cells; `seed` draws which of them a flag_limit takes."""
-    classes = by_specimen.keep(store.manifest.classes)
+    classes = splitter.keep(store.manifest.classes)
     code = {name: i for i, name in enumerate(classes)}
     labels = np.array([code.get(name, -1) for name in store.cells["class"].astype(str)])
-    predefined = store.cells["split"]
+    predefined, sites = store.cells["split"], store.cells["site"]
     cells = LabelledCells(
         labels,
         store.cells["specimen"].astype(str).to_numpy(),
         store.cells["digest"].to_numpy(dtype="S16"),
         None if predefined.isna().all() else predefined.to_numpy(),
+        None if sites.isna().all() else sites.to_numpy(),
     )
-    return CellDataset(store, classes, labels, by_specimen.split(cells, classes, flag_limit, seed))
+    return CellDataset(store, classes, labels, splitter.split(cells, classes, flag_limit, seed))

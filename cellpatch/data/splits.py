@@ -1,8 +1,9 @@
-"""Train, validation and test by specimen; the flag_limit prefix; the audit."""
+"""Train, validation and test by specimen or site; the flag_limit prefix; the audit."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,24 +20,27 @@ class LabelledCells:
     """The cells to split, by column.
 
     `labels` index the classes; cells labelled -1 are left out. `digests` are 16 bytes, equal for equal crops.
-    `predefined_split` names each cell's part, where the source brings its own split.
+    `predefined_split` names each cell's part, where the source brings its own split; `sites` its hospital or scanner,
+    where the source states it.
     """
 
     labels: Int[np.ndarray, " n"]
     specimens: Shaped[np.ndarray, " n"]
     digests: Shaped[np.ndarray, " n"]
     predefined_split: Shaped[np.ndarray, " n"] | None = None
+    sites: Shaped[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True)
 class SplitAudit:
     """How a split came about and what it contains; stored with a run.
 
-    `by` is what assigned the cells to parts: this module, by specimen, or the source. `seed`, `shares` and `val_limit`
-    are those of `BySpecimen`, `flags_seed` is the run's. `train_available` counts training cells before the flag_limit.
+    `by` is what assigned the cells to parts: this module, by specimen or site, or the source. `seed`, `shares` and
+    `val_limit` are those of the settings, `flags_seed` is the run's. `train_available` counts training cells before the
+    flag_limit. `test_sites` are those that were held out.
     """
 
-    by: Literal["specimen", "source"]
+    by: Literal["specimen", "site", "source"]
     seed: int
     shares: dict[str, float] | None
     flag_limit: int
@@ -47,10 +51,14 @@ class SplitAudit:
     copies_of_test_crops_removed: dict[str, int]  # by part
     cells: dict[str, dict[str, int]]  # by part and class
     train_available: dict[str, int]  # by class
+    test_sites: list[str] | None = None
 
     def as_json(self) -> Json:
         """The audit as a run's record stores it."""
-        return asdict(self)
+        stored = asdict(self)
+        if self.test_sites is None:
+            del stored["test_sites"]
+        return stored
 
 
 @dataclass(frozen=True)
@@ -63,31 +71,36 @@ class Split:
     audit: SplitAudit
 
 
-@dataclass(frozen=True)
-class BySpecimen:
-    """Split cells by specimen, stratified by class.
+class Splitter(ABC):
+    """A rule that assigns cells to parts; the parts depend on its settings only, not on flag_limit or the run's seed.
 
-    `test_share` of the specimens are the test set, `val_share` validation (at least one each), the rest training.
-    These parts depend on `seed` only. `val_limit` is the most validation cells a class. `drop_classes` are left out of
-    the study. Raises ValueError if a share, limit or seed is out of range.
+    `val_limit` is the most validation cells a class. `drop_classes` are left out of the study.
     """
 
     seed: int
-    test_share: float
     val_share: float
     val_limit: int
-    drop_classes: Sequence[str] = ()
+    drop_classes: Sequence[str]
+    _by: ClassVar[Literal["specimen", "site"]]
 
-    def __post_init__(self) -> None:
-        if min(self.test_share, self.val_share) <= 0 or self.test_share + self.val_share >= 1:
-            raise ValueError(
-                f"data.split.test_share and val_share must be > 0 and leave a part for training, "
-                f"but got {self.test_share} and {self.val_share}"
-            )
+    def _check_limits(self) -> None:
         if self.val_limit < 1 or self.seed < 0:
             raise ValueError(
                 f"data.split.val_limit must be >= 1 and seed >= 0, but got {self.val_limit} and {self.seed}"
             )
+
+    @property
+    @abstractmethod
+    def _shares(self) -> dict[str, float]:
+        """The shares of the specimens that are held out, by part."""
+
+    @property
+    def _held_out_sites(self) -> list[str] | None:
+        return None
+
+    @abstractmethod
+    def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
+        """The labelled cells of each part; raises ValueError if specimens are too few."""
 
     def keep(self, classes: Sequence[str]) -> list[str]:
         """The classes of the study; raises ValueError if a dropped one is unknown or fewer than two are left."""
@@ -110,7 +123,8 @@ class BySpecimen:
         if flag_limit < 1:
             raise ValueError(f"flag_limit must be >= 1, but got {flag_limit}")
         labels = cells.labels
-        parts = self._assign(cells, classes)
+        predefined = cells.predefined_split is not None
+        parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
         shared = _shared_specimens(parts, cells.specimens)
         if shared:
             raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
@@ -122,11 +136,10 @@ class BySpecimen:
             "test": parts["test"],
         }
         _check_classes(kept, labels, classes)
-        predefined = cells.predefined_split is not None
         audit = SplitAudit(
-            by="source" if predefined else "specimen",
+            by="source" if predefined else self._by,
             seed=self.seed,
-            shares=None if predefined else {"test": self.test_share, "validation": self.val_share},
+            shares=None if predefined else self._shares,
             flag_limit=flag_limit,
             flags_seed=seed,
             val_limit=self.val_limit,
@@ -135,32 +148,129 @@ class BySpecimen:
             copies_of_test_crops_removed={name: int(copy.sum()) for name, copy in copies.items()},
             cells={name: _counts(labels[index], classes) for name, index in kept.items()},
             train_available=_counts(labels[available["train"]], classes),
+            test_sites=None if predefined else self._held_out_sites,
         )
         return Split(audit=audit, **kept)
 
+
+@dataclass(frozen=True)
+class BySpecimen(Splitter):
+    """Split cells by specimen, stratified by class.
+
+    `test_share` of the specimens are the test set, `val_share` validation (at least one each), the rest training.
+    Raises ValueError if a share, limit or seed is out of range.
+    """
+
+    seed: int
+    test_share: float
+    val_share: float
+    val_limit: int
+    drop_classes: Sequence[str] = ()
+    _by = "specimen"
+
+    def __post_init__(self) -> None:
+        if min(self.test_share, self.val_share) <= 0 or self.test_share + self.val_share >= 1:
+            raise ValueError(
+                f"data.split.test_share and val_share must be > 0 and leave a part for training, "
+                f"but got {self.test_share} and {self.val_share}"
+            )
+        self._check_limits()
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        return {"test": self.test_share, "validation": self.val_share}
+
     def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
-        """The labelled cells of each part: as the source's split says, else by specimen."""
-        labelled = np.flatnonzero(cells.labels >= 0)
-        if cells.predefined_split is not None:
-            return {name: labelled[cells.predefined_split[labelled] == name] for name in PARTS}
-        specimen, names = pd.factorize(cells.specimens[labelled], sort=True)
-        if len(names) < 3:
-            raise ValueError(f"a split by specimen needs at least 3 specimens, but got {len(names)}: {list(names)}")
-        counts = np.zeros((len(names), len(classes)), np.int64)
-        np.add.at(counts, (specimen, cells.labels[labelled]), 1)
-        for name, column in zip(classes, counts.T, strict=True):
-            if (column > 0).sum() < 3:
-                raise ValueError(
-                    f"class {name!r} has {column.sum()} cells in {(column > 0).sum()} specimens, but train, validation "
-                    f"and test need one specimen each: annotate more or set data.split.drop_classes=[{name}]"
-                )
-        everyone = np.arange(len(names))
+        labelled, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(cells.labels >= 0), 3)
+        everyone = np.arange(len(counts))
         test = _hold_out(counts, everyone, self.test_share, self.seed, leave=2)
         rest = np.setdiff1d(everyone, test)
         validation = _hold_out(counts, rest, self.val_share / (1 - self.test_share), self.seed, leave=1)
         train = np.setdiff1d(rest, validation)
         specimens = {"train": train, "validation": validation, "test": test}
         return {part: labelled[np.isin(everyone, members)[specimen]] for part, members in specimens.items()}
+
+
+@dataclass(frozen=True)
+class BySite(Splitter):
+    """Test on the cells of whole sites (hospitals, scanners), train on the others; validation is by specimen there.
+
+    `val_share` of the other sites' specimens are validation. Raises ValueError if the source states no sites, a site is
+    unknown, none is left for training, or a share, limit or seed is out of range.
+    """
+
+    test_sites: Sequence[str]
+    seed: int
+    val_share: float
+    val_limit: int
+    drop_classes: Sequence[str] = ()
+    _by = "site"
+
+    def __post_init__(self) -> None:
+        if not self.test_sites:
+            raise ValueError("data.split.test_sites must name at least one site")
+        if not 0 < self.val_share < 1:
+            raise ValueError(
+                f"data.split.val_share must be > 0 and leave a part for training, but got {self.val_share}"
+            )
+        self._check_limits()
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        return {"validation": self.val_share}
+
+    @property
+    def _held_out_sites(self) -> list[str]:
+        return list(self.test_sites)
+
+    def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
+        if cells.sites is None:
+            raise ValueError("data.split=by_site needs a column site in the table of cells or of specimens")
+        known = sorted({str(site) for site in cells.sites})
+        unknown = [site for site in self.test_sites if site not in known]
+        if unknown or set(known) == set(self.test_sites):
+            raise ValueError(
+                f"data.split.test_sites must name sites of {known} and leave one, but got {list(self.test_sites)}"
+            )
+        tested = np.isin(cells.sites.astype(str), list(self.test_sites))
+        labelled = cells.labels >= 0
+        others, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(labelled & ~tested), 2)
+        everyone = np.arange(len(counts))
+        validation = np.isin(everyone, _hold_out(counts, everyone, self.val_share, self.seed, leave=1))[specimen]
+        return {
+            "train": others[~validation],
+            "validation": others[validation],
+            "test": np.flatnonzero(labelled & tested),
+        }
+
+
+def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:
+    """The labelled cells of each part, as the source's split says."""
+    assert cells.predefined_split is not None
+    labelled = np.flatnonzero(cells.labels >= 0)
+    return {name: labelled[cells.predefined_split[labelled] == name] for name in PARTS}
+
+
+def _specimen_counts(
+    cells: LabelledCells, classes: Sequence[str], members: Int[np.ndarray, " m"], parts: int
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Int[np.ndarray, "specimens classes"]]:
+    """Some cells, each one's specimen by number, and each specimen's cells by class.
+
+    Raises ValueError if there are fewer specimens than `parts`, over all or of a class.
+    """
+    specimen, names = pd.factorize(cells.specimens[members], sort=True)
+    if len(names) < parts:
+        raise ValueError(f"a split by specimen needs at least {parts} specimens, but got {len(names)}: {list(names)}")
+    counts = np.zeros((len(names), len(classes)), np.int64)
+    np.add.at(counts, (specimen, cells.labels[members]), 1)
+    needing = "train, validation and test need" if parts == 3 else "train and validation need"
+    for name, column in zip(classes, counts.T, strict=True):
+        if (column > 0).sum() < parts:
+            raise ValueError(
+                f"class {name!r} has {column.sum()} cells in {(column > 0).sum()} specimens, but {needing} one "
+                f"specimen each: annotate more or set data.split.drop_classes=[{name}]"
+            )
+    return members, specimen, counts
 
 
 def _copies(digests: Shaped[np.ndarray, " m"], others: Shaped[np.ndarray, " k"]) -> Bool[np.ndarray, " m"]:

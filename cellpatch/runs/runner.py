@@ -226,7 +226,7 @@ def _facts(
             "fingerprint": manifest.fingerprint,
             "source": manifest.source,
             "geometry": asdict(manifest.geometry),
-            "intake": {name: dict(counts) for name, counts in asdict(manifest.intake).items()},
+            "intake": manifest.intake.as_json(),
         },
         "weights": job.weights,
         "counts": dataset.split.audit.cells,

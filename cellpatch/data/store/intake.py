@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cellpatch.runtime.json_types import Json
+
 Contradictions = Literal["refuse", "drop", "keep"]  # of two classes of one cell
 
 
@@ -26,6 +28,10 @@ class Intake:
         """One line a reason, for a screen or a page."""
         kinds = {"left out": self.left_out, "joined": self.joined, "doubtful": self.doubtful}
         return [f"{kind}: {n} {reason}" for kind, counts in kinds.items() for reason, n in counts.items()]
+
+    def as_json(self) -> Json:
+        """The counts as a record stores them; `asdict` would count the pairs of a Counter."""
+        return {"left_out": dict(self.left_out), "joined": dict(self.joined), "doubtful": dict(self.doubtful)}
 
     def totals(self) -> dict[str, int]:
         """The three sums, as columns of a table."""

@@ -1,4 +1,4 @@
-"""Paths on the command line as people have them: Hydra's grammar gives a meaning to ( , = [ and others."""
+"""Settings on the command line as people type them: Hydra's grammar gives a meaning to ( , = [ and others."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,18 @@ _PATHS = (
 )
 
 
-def quote_paths(arguments: Sequence[str]) -> list[str]:
+_GROUPS_IN_GROUPS = re.compile(r"data\.(split|loading|costs)=([A-Za-z_,]+)")
+
+
+def prepare_overrides(arguments: Sequence[str]) -> list[str]:
     """The arguments with the values of path settings in quotes, so that Hydra takes them as they are.
 
     A value that is quoted already, or a list, is left. With several runs (-m) a comma separates values, unless the
-    whole value is the path of something that exists.
+    whole value is the path of something that exists. `data.split=by_site` chooses a file as `data/split=by_site` does.
     """
     multirun = bool({"-m", "--multirun"} & set(arguments))
-    return [_quoted(argument, multirun) for argument in arguments]
+    chosen = [_GROUPS_IN_GROUPS.sub(r"data/\1=\2", argument) for argument in arguments]
+    return [_quoted(argument, multirun) for argument in chosen]
 
 
 def _quoted(argument: str, multirun: bool) -> str:

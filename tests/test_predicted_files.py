@@ -1,0 +1,206 @@
+"""Predictions as the user's own files: tables with their rows, columns and order, GeoJSON for QuPath."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import config_of, square_crop
+from PIL import Image
+from test_deploy import SMALL
+
+from cellpatch.cli import predict as command
+from cellpatch.data.annotations.read import AnnotationFormat, read_annotations
+from cellpatch.inference.predict import PointOptions, Prediction, predict
+from cellpatch.inference.predicted_files import to_geojson, write_prediction
+from cellpatch.sweeps.train import train
+
+CENTRES = [(8, 8), (24, 8), (40, 8), (8, 24), (24, 24), (40, 24)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    for code, name in enumerate(("red", "green", "blue")):
+        for specimen in range(5):
+            for i in range(4):
+                file = root / "cells" / name / f"s{specimen}" / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(square_crop(rng, code)).save(file)
+    train(config_of(root, root / "cells", *SMALL, "data.um_per_px=0.5"))
+    [record] = (root / "runs").glob("*/record.json")
+    return record.parent
+
+
+@pytest.fixture
+def slides(tmp_path: Path) -> Path:
+    """Two images of six cells: three classes from the left to the right."""
+    rng = np.random.default_rng(4)
+    for name in "ab":
+        rows = [np.concatenate([square_crop(rng, i) for i in range(3)], axis=1) for _ in range(2)]
+        Image.fromarray(np.concatenate(rows)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def _classified(run: Path, source: Path, **options: Any) -> Prediction:
+    return predict(run, source, points=PointOptions(um_per_px=0.5, **options))
+
+
+def _feature(x: float, y: float, **properties: Any) -> dict[str, Any]:
+    corners = [[x - 2, y - 2], [x + 2, y - 2], [x + 2, y + 2], [x - 2, y + 2], [x - 2, y - 2]]
+    return {
+        "type": "Feature",
+        "id": f"id-{x}-{y}",
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": {"objectType": "detection", "name": "n", **properties},
+    }
+
+
+def test_a_table_keeps_its_rows_columns_and_order(run: Path, slides: Path) -> None:
+    rows = [(name, x, y, f"{name}{i}") for i, (x, y) in enumerate(CENTRES) for name in "ba"]
+    table = (
+        pd.DataFrame(rows, columns=["Image", "x", "y", "My note"]).assign(class_=1).rename(columns={"class_": "class"})
+    )
+    table["Image"] += ".png"
+    table.loc[3, ["x", "y"]] = [1, 1]
+    table.to_csv(slides / "t.csv", index=False)
+    got = _classified(run, slides / "t.csv").table()
+    assert list(got.columns[:5]) == ["Image", "x", "y", "My note", "class_given"]
+    assert list(got["My note"]) == [row[3] for row in rows]
+    assert list(got["left_out"]) == ["its crop leaves the image" if i == 3 else "" for i in range(12)]
+    assert got["class"].isna().sum() == got["p_red"].isna().sum() == 1
+    alone = _classified(run, slides / "t.csv", border="reflect").table()
+    one = table.iloc[[5]].to_csv(slides / "one.csv", index=False)
+    assert one is None
+    np.testing.assert_allclose(_classified(run, slides / "one.csv").table()["p_red"], alone["p_red"][5:6], atol=1e-6)
+
+
+@pytest.mark.parametrize("index", ["named", "unnamed", "none"])
+def test_a_parquet_table_keeps_types_and_index(run: Path, slides: Path, index: str) -> None:
+    table = pd.DataFrame({"image": "a.png", "x": [8.0, 24.0], "y": [8, 8], "n": pd.array([1, None], "Int64")})
+    table.index = pd.Index(["k1", "k2"], name="cell_id" if index == "named" else None)
+    (table.reset_index(drop=True) if index == "none" else table).to_parquet(slides / "t.parquet")
+    write_prediction(_classified(run, slides / "t.parquet"), slides / "out.parquet")
+    got = pd.read_parquet(slides / "out.parquet")
+    assert list(got.index) == ([0, 1] if index == "none" else ["k1", "k2"])
+    assert got.index.name == ("cell_id" if index == "named" else None)
+    assert list(got["x"]) == [8.0, 24.0]
+    assert got["n"].isna().tolist() == [False, True]
+    assert got["class"].notna().all()
+
+
+def test_geojson_goes_round(run: Path, slides: Path) -> None:
+    features = [_feature(x, y, classification={"name": "red", "color": [1, 2, 3]}) for x, y in CENTRES]
+    features[1]["properties"]["measurements"] = [{"name": "Area", "value": 3.5}]
+    features[2]["properties"]["measurements"] = {"Area": 4.5}
+    features[3]["nucleusGeometry"] = {"type": "Point", "coordinates": [1, 2]}
+    region = _feature(24, 16, classification={"name": "Tumour"}) | {"id": "region"}
+    region["properties"]["objectType"] = "annotation"
+    scale_bar = {
+        "type": "Feature",
+        "geometry": {"type": "LineString", "coordinates": [[0, 0], [9, 0]]},
+        "properties": None,
+    }
+    near = _feature(3, 3) | {"id": "near"}
+    document = {"type": "FeatureCollection", "features": [*features, region, scale_bar, near], "crs": "x"}
+    (slides / "a.geojson").write_text(json.dumps(document))
+    prediction = _classified(run, slides / "a.geojson")
+    write_prediction(prediction, slides / "predicted.geojson")
+    again = json.loads((slides / "predicted.geojson").read_text())
+    assert again["crs"] == "x"
+    for before, after in zip(document["features"], again["features"], strict=True):
+        assert before.get("id") == after.get("id")
+        assert before["geometry"] == after["geometry"]
+        assert before.get("nucleusGeometry") == after.get("nucleusGeometry")
+    table = prediction.table()
+    for row, after in enumerate(again["features"][:6]):
+        properties = after["properties"]
+        name = table["class"][row]
+        assert properties["name"] == "n"
+        assert properties["classification"] == {"name": name} | ({"color": [1, 2, 3]} if name == "red" else {})
+        measured = properties["measurements"]
+        if isinstance(measured, list):
+            measured = {each["name"]: each["value"] for each in measured}
+            assert measured["Area"] == 3.5
+        for class_name in ("blue", "green", "red"):
+            assert measured[f"p_{class_name}"] == pytest.approx(table[f"p_{class_name}"][row], abs=1e-6)
+    assert again["features"][6]["properties"]["classification"] == {"name": "Tumour"}
+    reasons = [each["properties"].get("metadata") for each in again["features"][6:]]
+    assert reasons == [
+        {"left_out": "a region, no cell"},
+        {"left_out": "no point or polygon"},
+        {"left_out": "its crop leaves the image"},
+    ]
+    (slides / "predicted.geojson").rename(slides / "a.geojson")
+    read = read_annotations(slides, "a.geojson", AnnotationFormat(), lambda image: 0.5)
+    assert list(read.table["class"]) == list(table["class"][:6])
+    assert list(zip(read.table["x"], read.table["y"], strict=True)) == CENTRES
+    frame = geopandas.read_file(slides / "a.geojson")
+    assert list(frame.geometry.centroid.x[:6]) == [x for x, _ in CENTRES]
+    assert len(frame) == 9
+
+
+def test_points_become_geojson_where_there_is_no_geometry(run: Path, slides: Path) -> None:
+    pd.DataFrame(CENTRES, columns=["x", "y"]).to_csv(slides / "t.csv", index=False)
+    prediction = _classified(run, slides / "t.csv", slide=slides / "a.png")
+    write_prediction(prediction, slides / "out.geojson.gz")
+    document = json.loads(gzip.decompress((slides / "out.geojson.gz").read_bytes()))
+    assert [tuple(each["geometry"]["coordinates"]) for each in document["features"]] == CENTRES
+    assert [each["properties"]["classification"]["name"] for each in document["features"]] == list(
+        prediction.table()["class"]
+    )
+    pd.DataFrame([("a.png", 8, 8), ("b.png", 8, 8)], columns=["image", "x", "y"]).to_csv(
+        slides / "two.csv", index=False
+    )
+    with pytest.raises(ValueError, match="GeoJSON is for the points of one image"):
+        to_geojson(_classified(run, slides / "two.csv"))
+
+
+def test_a_feature_of_several_cells_gets_their_mean(run: Path, slides: Path) -> None:
+    both = {"type": "Feature", "geometry": {"type": "MultiPoint", "coordinates": CENTRES[:2]}, "properties": {}}
+    (slides / "a.geojson").write_text(json.dumps([both]))
+    prediction = _classified(run, slides / "a.geojson")
+    [feature] = to_geojson(prediction)
+    mean = prediction.probabilities.mean(axis=0)
+    assert feature["properties"]["measurements"]["p_blue"] == pytest.approx(float(mean[0]), abs=1e-6)
+
+
+def test_names_that_are_no_format_are_refused_before_any_work(
+    run: Path, slides: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame(CENTRES, columns=["x", "y"]).to_csv(slides / "t.csv", index=False)
+    fixed = [str(run), str(slides / "t.csv"), "--slide", str(slides / "a.png"), "--um-per-px", "0.5", "--out"]
+    with pytest.raises(SystemExit, match=r"--out must end with .csv, .*, but got out.xlsx"):
+        command.main([*fixed, str(slides / "out.xlsx")])
+    command.main([*fixed, str(slides / "out.tsv")])
+    shown = capsys.readouterr().out
+    assert "out.tsv: 6 cells classified of 6" in shown
+    assert len(pd.read_csv(slides / "out.tsv", sep="\t")) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.geojson", "[]", "holds no point, detection or cell to classify among 0 objects"),
+        ("a.json", '{"images": [], "annotations": [], "categories": []}', "is a COCO file"),
+        ("c.geojson", '[{"geometry": {"type": "Point", "coordinates": [8, 8]}}]', "found no image named c beside it"),
+    ],
+)
+def test_annotation_files_that_cannot_be_classified_say_why(
+    run: Path, slides: Path, name: str, content: str, message: str
+) -> None:
+    (slides / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        _classified(run, slides / name)
+
+
+def test_labelme_s_shapes_are_classified(run: Path, slides: Path, folder_of_squares: Callable[..., Path]) -> None:
+    shapes = [{"label": "?", "points": [[x, y]], "shape_type": "point"} for x, y in CENTRES]
+    (slides / "a.json").write_text(json.dumps({"shapes": shapes, "imagePath": "a.png"}))
+    assert len(_classified(run, slides / "a.json").rows) == 6
