@@ -2,22 +2,28 @@
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata
+import cv2
 import geopandas
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import config_of, square_crop
 from PIL import Image
+from stored import read_record, replace_record
 from test_deploy import SMALL
 
+from cellpatch.cli import export as export_command
 from cellpatch.cli import predict as command
 from cellpatch.data.annotations.read import AnnotationFormat, read_annotations
 from cellpatch.inference.predict import PointOptions, Prediction, predict
 from cellpatch.inference.predicted_files import to_geojson, write_prediction
+from cellpatch.inference.qupath import export_qupath
 from cellpatch.sweeps.train import train
 
 CENTRES = [(8, 8), (24, 8), (40, 8), (8, 24), (24, 24), (40, 24)]
@@ -204,3 +210,59 @@ def test_labelme_s_shapes_are_classified(run: Path, slides: Path, folder_of_squa
     shapes = [{"label": "?", "points": [[x, y]], "shape_type": "point"} for x, y in CENTRES]
     (slides / "a.json").write_text(json.dumps({"shapes": shapes, "imagePath": "a.png"}))
     assert len(_classified(run, slides / "a.json").rows) == 6
+
+
+def test_anndata_holds_probabilities_coordinates_and_columns(run: Path, slides: Path) -> None:
+    table = pd.DataFrame([("a.png", x, y, f"k{i}", "note") for i, (x, y) in enumerate(CENTRES)])
+    table.columns = pd.Index(["image", "x", "y", "cell_id", "specimen"])
+    table.loc[2, ["x", "y"]] = [1, 1]
+    table.to_csv(slides / "t.csv", index=False)
+    prediction = _classified(run, slides / "t.csv")
+    write_prediction(prediction, slides / "out.h5ad")
+    cells = anndata.read_h5ad(slides / "out.h5ad")
+    assert list(cells.obs_names) == [f"k{i}" for i in range(6)]
+    assert list(cells.var_names) == ["blue", "green", "red"]
+    np.testing.assert_array_equal(np.isnan(cells.X).all(axis=1), [False, False, True, False, False, False])
+    np.testing.assert_allclose(np.delete(cells.X, 2, axis=0), prediction.probabilities, atol=1e-6)
+    np.testing.assert_array_equal(cells.obsm["spatial"], table[["x", "y"]])
+    assert list(cells.obs["class"]) == ["" if pd.isna(name) else name for name in prediction.table()["class"]]
+    assert set(cells.obs["specimen"]) == {"note"}
+    assert cells.obs["left_out"].iloc[2] == "its crop leaves the image"
+
+
+def test_qupath_s_classifier_gives_the_run_s_probabilities(
+    run: Path, slides: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_command.main([str(run), str(slides / "q.onnx"), "--qupath"])
+    assert "OpenCV's probabilities differ from the run's by at most" in capsys.readouterr().out
+    classifier = json.loads((slides / "q.json").read_text())
+    assert classifier["object_classifier_type"] == "OpenCVModelObjectClassifier"
+    assert classifier["model"]["pathModel"] == (slides / "q.onnx").as_uri()
+    assert [each["name"] for each in classifier["pathClasses"]] == ["blue", "green", "red"]
+    assert (classifier["width"], classifier["height"], classifier["requestedPixelSize"]) == (16, 16, 0.5)
+    slide = np.asarray(Image.open(slides / "a.png"))
+    net = cv2.dnn.readNet(str(slides / "q.onnx"))
+    expected = _classified(run, _table_of(slides)).probabilities
+    for (x, y), probabilities in zip(CENTRES, expected, strict=True):
+        net.setInput(cv2.dnn.blobFromImage(slide[y - 8 : y + 8, x - 8 : x + 8], 1.0, (16, 16)))
+        np.testing.assert_allclose(net.forward().reshape(-1), probabilities, atol=1e-5)
+
+
+def _table_of(slides: Path) -> Path:
+    pd.DataFrame([("a.png", x, y) for x, y in CENTRES], columns=["image", "x", "y"]).to_csv(
+        slides / "t.csv", index=False
+    )
+    return slides / "t.csv"
+
+
+def test_a_run_without_scale_is_not_for_qupath(run: Path, slides: Path) -> None:
+    record = read_record(run)
+    copy = slides / run.name
+    shutil.copytree(run, copy)
+    record["data"]["geometry"]["um_per_px"] = None
+    replace_record(copy, record)
+    with pytest.raises(ValueError, match="its crops state no scale, and QuPath cuts patches at one"):
+        export_qupath(copy, slides / "q.onnx")
+    with pytest.raises(ValueError, match=r"must end in .onnx, but got"):
+        export_qupath(run, slides / "q.pb")
+    assert not list(slides.glob("q.*"))

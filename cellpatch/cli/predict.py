@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("source", type=Path, help=_SOURCE)
     parser.add_argument("--slide", type=Path, help="the image of an annotation file, or of a table without `image`")
     parser.add_argument(
-        "--out", type=Path, default=Path("predictions.csv"), help="ends with .csv, .tsv, .parquet, .geojson"
+        "--out", type=Path, default=Path("predictions.csv"), help="ends with .csv, .tsv, .parquet, .geojson, .h5ad"
     )
     parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
     parser.add_argument("--um-per-px", type=float, help="scale of images with points, where they do not state it")

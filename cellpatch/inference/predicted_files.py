@@ -1,4 +1,4 @@
-"""Predictions as files: tables, and QuPath's GeoJSON."""
+"""Predictions as files: tables, QuPath's GeoJSON, AnnData."""
 
 import copy
 import gzip
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cellpatch.data.annotations.geojson import class_of, features_of
 from cellpatch.inference.predict import Prediction
@@ -122,10 +123,34 @@ def _measure(properties: dict[str, Any], values: dict[str, float]) -> None:
         properties["measurements"] = (measurements if isinstance(measurements, dict) else {}) | values
 
 
+def _write_h5ad(prediction: Prediction, file: Path) -> None:
+    """Probabilities in X, the user's columns and ours in obs, coordinates in obsm: what scanpy and squidpy read."""
+    try:
+        import anndata
+    except ImportError as error:
+        raise ValueError("--out .h5ad needs anndata: pip install 'cellpatch[anndata]'") from error
+    table = prediction.table()
+    names = [f"p_{name}" for name in prediction.classes]
+    obs = table.drop(columns=names)
+    for column in obs.columns:
+        if not pd.api.types.is_numeric_dtype(obs[column]):  # other versions of anndata read categories of str only
+            texts = ["" if pd.isna(value) else str(value) for value in obs[column]]
+            obs[column] = pd.Categorical(texts, pd.Index(sorted(set(texts)), dtype=object))
+    ids = next((table[name] for name in ("cell_id", "id") if name in table), pd.Series(range(len(table))))
+    obs.index = pd.Index([str(value) for value in ids], dtype=object)
+    classes = pd.Index(prediction.classes, dtype=object)
+    cells = anndata.AnnData(table[names].to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=classes))
+    cells.uns["x"] = "probability of each class"
+    if prediction.cells.xy is not None:
+        cells.obsm["spatial"] = prediction.cells.xy
+    cells.write_h5ad(file)
+
+
 _WRITERS: dict[str, Callable[[Prediction, Path], None]] = {
     ".csv": _write_csv,
     ".tsv": _write_tsv,
     ".parquet": _write_parquet,
     ".geojson": _write_geojson,
     ".geojson.gz": _write_geojson_gz,
+    ".h5ad": _write_h5ad,
 }

@@ -211,7 +211,7 @@ def _bounded(x: Float[Tensor, "b 3 h w"], resize: Resize) -> Float[Tensor, "b 3 
 
 
 def _centre(x: Float[Tensor, "b 3 side side"], needed_px: int) -> Float[Tensor, "b 3 needed needed"]:
-    cut, odd = divmod(x.shape[-1] - needed_px, 2)
+    cut, odd = divmod(int(x.shape[-1]) - needed_px, 2)
     if cut < 0 or odd:
         raise ValueError(f"the operator takes crops of {needed_px} + 2n px, but got {x.shape[-1]}")
     return x[..., cut : x.shape[-2] - cut, cut : x.shape[-1] - cut]
