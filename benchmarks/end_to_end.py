@@ -19,7 +19,7 @@ from measured import ROOT, Measured, in_turn, option_parser, report, share_of_ti
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
 from cellpatch.data.dataset import open_dataset, open_store
-from cellpatch.data.splits import PARTS
+from cellpatch.data.splitter import PARTS
 from cellpatch.runs.stored_run import StoredRun, finished_runs
 
 

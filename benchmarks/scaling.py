@@ -19,7 +19,7 @@ from cellpatch.analysis.bootstrap import bootstrap_weights, interval, weighted_c
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
 from cellpatch.data.datamodule import BatchIndices, SplitPart
-from cellpatch.data.splits import LabelledCells
+from cellpatch.data.splitter import LabelledCells
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.metrics.scores import class_counts, confusions_by_specimen, macro_f1

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from cellpatch.config.schema import compose_config
-from cellpatch.data.splits import Split, SplitAudit
+from cellpatch.data.splitter import Split, SplitAudit
 from cellpatch.data.store.reader import Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.atomic_io import atomic_directory

@@ -20,9 +20,12 @@ from test_deploy import SMALL
 from cellpatch.cli import export as export_command
 from cellpatch.cli import predict as command
 from cellpatch.data.annotations.read import AnnotationFormat, read_annotations
-from cellpatch.inference.predict import PointOptions, Prediction, predict
+from cellpatch.inference import predict as predict_module
+from cellpatch.inference.cutting import PointOptions
+from cellpatch.inference.predict import Prediction, predict
 from cellpatch.inference.predicted_files import to_geojson, write_prediction
 from cellpatch.inference.qupath import export_qupath
+from cellpatch.runtime.progress import Progress
 from cellpatch.sweeps.train import train
 
 CENTRES = [(8, 8), (24, 8), (40, 8), (8, 24), (24, 24), (40, 24)]
@@ -266,3 +269,57 @@ def test_a_run_without_scale_is_not_for_qupath(run: Path, slides: Path) -> None:
     with pytest.raises(ValueError, match=r"must end in .onnx, but got"):
         export_qupath(run, slides / "q.pb")
     assert not list(slides.glob("q.*"))
+
+
+def _many(slides: Path, count: int = 600) -> Path:
+    rng = np.random.default_rng(1)
+    rows = [("ab"[i % 2] + ".png", *rng.integers(8, [40, 24])) for i in range(count)]
+    rows[7] = ("a.png", 1, 1)
+    pd.DataFrame(rows, columns=["image", "x", "y"]).to_csv(slides / "many.csv", index=False)
+    return slides / "many.csv"
+
+
+def test_a_killed_prediction_goes_on_where_it_was(run: Path, slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = PointOptions(um_per_px=0.5)
+    whole = predict(run, _many(slides), points=points).table()
+    monkeypatch.setattr("cellpatch.inference.partial._INTERVAL_S", -1.0)
+    monkeypatch.setattr("cellpatch.inference.predict.inference_batch_size", lambda *_: 64)
+    calls: list[int] = []
+    classify = predict_module.predict_probabilities
+
+    def ends_at_the_fourth(network: Any, crops: np.ndarray) -> np.ndarray:
+        calls.append(len(crops))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return classify(network, crops)
+
+    monkeypatch.setattr(predict_module, "predict_probabilities", ends_at_the_fourth)
+    partial = slides / ".out.partial"
+    with pytest.raises(KeyboardInterrupt):
+        predict(run, slides / "many.csv", points=points, partial=partial)
+    again = predict(run, slides / "many.csv", points=points, partial=partial)
+    assert sum(calls[4:]) == 599 - 3 * 64, "what was done is not done again"
+    pd.testing.assert_frame_equal(again.table(), whole)
+    predict(run, slides / "many.csv", points=PointOptions(um_per_px=0.5, border="drop"), partial=partial)
+    assert sum(calls[4:]) == 2 * 599 - 3 * 64, "other options begin anew"
+    again.finish()
+    assert not partial.exists()
+
+
+def test_crops_that_processes_cut_are_the_same(run: Path, slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = _classified(run, _many(slides))
+    monkeypatch.setattr("cellpatch.inference.cutting._WORTH_PROCESSES", 0)
+    monkeypatch.setattr("cellpatch.inference.cutting.available_workers", lambda: 2)
+    pd.testing.assert_frame_equal(_classified(run, slides / "many.csv").table(), alone.table())
+
+
+def test_progress_says_cells_per_second_and_what_is_left(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    times = iter([0.0, 1.0, 10.0])
+    monkeypatch.setattr("cellpatch.runtime.progress.time.monotonic", lambda: next(times))
+    progress = Progress("classified", 1000, 100)
+    progress.show(150)
+    progress.show(400)
+    assert [record.getMessage() for record in caplog.records] == ["classified 400 of 1000 cells, 30 cells/s, 20 s left"]

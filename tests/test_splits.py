@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellpatch.data.splits import BySite, BySpecimen, LabelledCells, Split
+from cellpatch.data.splits import BySite, BySpecimen
+from cellpatch.data.splitter import LabelledCells, Split
 
 CLASSES = ["a", "b", "c"]
 

@@ -1,6 +1,7 @@
 """Classify new cells with a stored run: python -m cellpatch.predict RUN SOURCE [--out predictions.csv]."""
 
 import argparse
+import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from typing import get_args
 from cellpatch.data.annotations.read import Origin
 from cellpatch.data.images.crops import Border
 from cellpatch.data.images.pixels import ImageOptions, Orientation
-from cellpatch.inference.predict import PointOptions, predict
+from cellpatch.inference.cutting import PointOptions
+from cellpatch.inference.predict import predict
 from cellpatch.inference.predicted_files import check_format, write_prediction
 from cellpatch.runtime.memory import tune_malloc
 
@@ -35,12 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--slide-origin", choices=["bounds", "slide"], default="bounds", help="QuPath's or OpenSlide's")
     options = parser.parse_args(arguments)
     tune_malloc()
+    logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     try:
         check_format(options.out)
         images = ImageOptions(options.orientation, options.scene, options.slide_origin)
         points = PointOptions(options.um_per_px, options.border, options.slide, options.pixel_origin, images)
-        prediction = predict(options.run, options.source, options.weights, points)
+        partial = options.out.with_name(f".{options.out.name}.partial")
+        prediction = predict(options.run, options.source, options.weights, points, partial)
         write_prediction(prediction, options.out)
+        prediction.finish()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     classes = prediction.table()["class"].value_counts().to_dict()

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from cellpatch.data.loading import Loading
 from cellpatch.data.sources.source import Source, prepare_store, store_path
-from cellpatch.data.splits import LabelledCells, Split, Splitter
+from cellpatch.data.splitter import LabelledCells, Split, Splitter
 from cellpatch.data.store.reader import CellStore, read_manifest
 from cellpatch.metrics.classification import Costs
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cellpatch.data.class_names import is_missing
-from cellpatch.data.splits import PARTS
+from cellpatch.data.splitter import PARTS
 from cellpatch.runtime.error_collector import ErrorCollector
 
 log = logging.getLogger(__name__)

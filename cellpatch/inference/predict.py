@@ -6,47 +6,27 @@ or slides, and crops are cut there at the run's scale. Otherwise images are crop
 with its margin, at its scale; a table names them in its column `path`. Paths of a table lie below its folder.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+import hashlib
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from cellpatch.data.images.crops import Border, Crop, CropSpec, cut, resolve_scale
 from cellpatch.data.images.decoding import decode
-from cellpatch.data.images.pixels import ImageOptions
-from cellpatch.data.images.readers import open_slide
 from cellpatch.data.store.reader import Geometry
-from cellpatch.data.tables import collect_points_outside
+from cellpatch.inference.cutting import Crops, Places, PointOptions, cut_crops
 from cellpatch.inference.new_cells import NewCells, list_cells
+from cellpatch.inference.partial import PartialPrediction
 from cellpatch.inference.restore import predict_probabilities, restore
 from cellpatch.models.network import Network
 from cellpatch.runtime.device import inference_batch_size, resolve_device
 from cellpatch.runtime.error_collector import ErrorCollector
+from cellpatch.runtime.progress import Progress
 
 LEFT_OUT = "left_out"
-Crops = Iterator[tuple[int, UInt8[np.ndarray, "side side 3"]]]  # each with its row in the table of cells
-
-
-@dataclass(frozen=True)
-class PointOptions:
-    """For points in images.
-
-    `um_per_px` is their scale where the files do not state it, `border` what happens near the border, `slide` the image
-    of a source that names none. `pixel_origin` as for a table of training cells. `image` is how files are read.
-    """
-
-    um_per_px: float | None = None
-    border: Border = "reflect_margin"
-    slide: Path | None = None
-    pixel_origin: str = "edge"
-    image: ImageOptions = field(default_factory=ImageOptions)
-
-    def __post_init__(self) -> None:
-        if self.um_per_px is not None and not 0 < self.um_per_px < float("inf"):
-            raise ValueError(f"--um-per-px must be finite and > 0, but got {self.um_per_px}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +42,11 @@ class Prediction:
     probabilities: Float[np.ndarray, "n classes"]
     left_out: dict[int, str]
     notes: list[str]
+    so_far: PartialPrediction
+
+    def finish(self) -> None:
+        """Remove what was kept for a killed prediction: this one is written."""
+        self.so_far.remove()
 
     def table(self) -> pd.DataFrame:
         """The user's columns; `class`, its `probability`, `p_CLASS` of every class, and why a row has none.
@@ -82,11 +67,16 @@ class Prediction:
 
 
 def predict(
-    run: Path, source: Path, weights_file: Path | None = None, points: PointOptions | None = None
+    run: Path,
+    source: Path,
+    weights_file: Path | None = None,
+    points: PointOptions | None = None,
+    partial: Path | None = None,
 ) -> Prediction:
-    """Classify the cells of a source.
+    """Classify the cells of a source; crops are cut in processes beside the forward pass where there are many.
 
-    A point whose crop leaves its image is left out with that reason, unless the border is "reflect". Raises one
+    A point whose crop leaves its image is left out with that reason, unless the border is "reflect". `partial` is a
+    folder for what is done so far: the same call goes on from there, and `Prediction.finish` removes it. Raises one
     ValueError that lists every image that cannot be read or has another side and every point outside its image, and for
     what `restore` refuses.
     """
@@ -97,35 +87,55 @@ def predict(
     restored = restore(run, weights_file)
     device = resolve_device("auto")
     network = restored.network.to(device)
-    problems, left_out, notes = ErrorCollector(), dict(cells.left_out), list[str]()
+    key = json.dumps([restored.stored.record.identity, _fingerprint(cells), repr(options)])
+    so_far = PartialPrediction(partial, key, len(cells), len(restored.classes))
+    problems, notes = ErrorCollector(), list[str]()
     if cells.xy is None:
         crops = _read_crops(cells, run.name, restored.geometry, problems)
     else:
-        crops = _cut_crops(cells, cells.xy, restored.geometry, options, problems, left_out, notes)
-    rows, parts = _classify(network, crops, problems, inference_batch_size(network.backbone.input_px, device))
+        crops = cut_crops(Places(cells, cells.xy, so_far.done), restored.geometry, options, so_far, problems, notes)
+    total = len(cells) - len(cells.left_out)
+    _classify(network, crops, problems, inference_batch_size(network.backbone.input_px, device), so_far, total)
     problems.raise_if_any()
+    left_out = cells.left_out | so_far.left_out
+    rows = [row for row in np.flatnonzero(so_far.done).tolist() if row not in left_out]
     if not rows:
         reasons = ", ".join(sorted(set(left_out.values())))
         raise ValueError(f"{source}: no cell can be classified ({reasons}); --border reflect mirrors the images")
-    return Prediction(cells, [str(name) for name in restored.classes], rows, np.concatenate(parts), left_out, notes)
+    so_far.flush()
+    classes = [str(name) for name in restored.classes]
+    return Prediction(cells, classes, rows, so_far.probabilities[rows], left_out, notes, so_far)
+
+
+def _fingerprint(cells: NewCells) -> str:
+    """A hash of the cells and their images: another table, image or point begins anew."""
+    digest = hashlib.sha256()
+    for file in sorted(set(cells.files)):
+        stat = file.stat() if file.exists() else None
+        digest.update(f"{file.resolve()}\0{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+    digest.update("\0".join(map(str, cells.files)).encode())
+    if cells.xy is not None:
+        digest.update(np.ascontiguousarray(cells.xy).tobytes())
+    return digest.hexdigest()
 
 
 def _classify(
-    network: Network, crops: Crops, problems: ErrorCollector, batch_size: int
-) -> tuple[list[int], list[Float[np.ndarray, "b classes"]]]:
-    """Rows and their probabilities in parts; once there are problems, crops are only checked."""
+    network: Network, crops: Crops, problems: ErrorCollector, batch_size: int, so_far: PartialPrediction, total: int
+) -> None:
+    """Classify crops as they come; once there are problems, crops are only checked."""
     rows: list[int] = []
-    parts, batch = [], []
+    batch: list[np.ndarray] = []
+    progress = Progress("classified", total, int(so_far.done.sum()))
     for row, crop in crops:
         if not problems.messages:
             rows.append(row)
             batch.append(crop)
         if len(batch) == batch_size:
-            parts.append(predict_probabilities(network, np.stack(batch)))
-            batch = []
+            so_far.add(rows, predict_probabilities(network, np.stack(batch)))
+            rows, batch = [], []
+            progress.show(int(so_far.done.sum()))
     if batch and not problems.messages:
-        parts.append(predict_probabilities(network, np.stack(batch)))
-    return rows, parts
+        so_far.add(rows, predict_probabilities(network, np.stack(batch)))
 
 
 def _read_crops(cells: NewCells, run: str, geometry: Geometry, problems: ErrorCollector) -> Crops:
@@ -134,41 +144,6 @@ def _read_crops(cells: NewCells, run: str, geometry: Geometry, problems: ErrorCo
             yield row, rgb
         else:
             problems.add(f"{cells.where[row]}: is {rgb.shape[0]} px wide; {run} takes {_describe(geometry)}")
-
-
-def _cut_crops(
-    cells: NewCells,
-    xy: Float[np.ndarray, "n 2"],
-    geometry: Geometry,
-    options: PointOptions,
-    problems: ErrorCollector,
-    left_out: dict[int, str],
-    notes: list[str],
-) -> Crops:
-    if geometry.um_per_px is None:
-        raise ValueError("the run's crops state no scale, so none can be cut from images: cut them as the run's were")
-    spec = CropSpec(geometry.crop_px, geometry.margin_px, geometry.um_per_px, True, options.border)
-    image_options = replace(options.image, origin="slide") if cells.from_slide_corner else options.image
-    places = pd.DataFrame({"file": cells.files, "where": cells.where, "x": xy[:, 0], "y": xy[:, 1]})
-    for file, rows in places.drop(index=list(cells.left_out)).groupby("file", sort=False):
-        try:
-            slide = open_slide(Path(str(file)), image_options)
-            scale, doubts = resolve_scale(slide, options.um_per_px)
-            if scale is None:
-                raise ValueError(f"{Path(str(file)).name}: does not state its scale; give --um-per-px")
-        except ValueError as error:
-            problems.add(f"{rows['where'].iloc[0]}: {error}")
-            continue
-        notes += [f"{Path(str(file)).name}: {note}" for note in [slide.note, *doubts] if note]
-        collect_points_outside(rows, Path(str(file)).name, slide.width, slide.height, problems)
-        for row, x, y in zip(rows.index, rows["x"], rows["y"], strict=True):
-            if problems.messages:
-                break
-            crop = cut(slide, x, y, spec, geometry.um_per_px / scale)
-            if isinstance(crop, Crop):
-                yield row, crop.pixels
-            else:
-                left_out[row] = crop.replace("cells whose", "its")
 
 
 def _describe(geometry: Geometry) -> str:

@@ -9,6 +9,7 @@ from rich.progress import track
 
 log = logging.getLogger(__name__)
 _LOG_INTERVAL_S = 30  # where there is no terminal
+_PROGRESS_INTERVAL_S = 5
 
 
 def batch_starts(cells: int, batch_size: int, description: str) -> Iterator[int]:
@@ -23,3 +24,21 @@ def batch_starts(cells: int, batch_size: int, description: str) -> Iterator[int]
         if time.monotonic() - last_logged > _LOG_INTERVAL_S:
             log.info("%s: %d of %d cells", description, min(start + batch_size, cells), cells)
             last_logged = time.monotonic()
+
+
+class Progress:
+    """Cells per second and time left of a pass whose work comes from elsewhere, as log lines."""
+
+    def __init__(self, description: str, total: int, done: int = 0) -> None:
+        self._description, self._total, self._first = description, total, done
+        self._started = self._shown = time.monotonic()
+
+    def show(self, done: int) -> None:
+        """Log how far it is, at most once every few seconds."""
+        now = time.monotonic()
+        if now - self._shown < _PROGRESS_INTERVAL_S:
+            return
+        self._shown = now
+        per_second = (done - self._first) / (now - self._started)
+        left = (self._total - done) / per_second if per_second else float("inf")
+        log.info("%s %d of %d cells, %.0f cells/s, %.0f s left", self._description, done, self._total, per_second, left)

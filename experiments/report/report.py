@@ -130,15 +130,14 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], runs: Path, folder:
     missing: list[str] = []
     drawings = list(_figures(key, data, groups, missing))
     galleries, why = _galleries(groups, runs)
-    source = groups[0].runs[0].record.data.source
-    intake = groups[0].runs[0].record.data.intake
-    kind = "synthetic: no result on them is one about patients" if source.synthetic else "real"
+    facts = groups[0].runs[0].record.data
+    kind = "synthetic: no result on them is one about patients" if facts.source.synthetic else "real"
     return StudyView(
         key=key,
         data=data,
         sentences=recommend(groups),
-        origin=f"The cells are {kind}. Their licence: {source.licence or 'not stated'}.",
-        intake=[] if intake is None else intake.sentences(),
+        origin=f"The cells are {kind}. Their licence: {facts.source.licence or 'not stated'}.",
+        intake=[] if facts.intake is None else facts.intake.sentences(),
         drawings=drawings,
         tables=list(_tables(groups, missing)),
         tables_of=sample_size_caption(groups),

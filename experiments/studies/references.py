@@ -29,7 +29,7 @@ from cellpatch.cli.usage import exit_on_value_error
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import CONF, register
 from cellpatch.data.dataset import open_dataset, open_store
-from cellpatch.data.splits import Split
+from cellpatch.data.splitter import Split
 from cellpatch.data.store.reader import CellStore
 from cellpatch.runtime.atomic_io import atomic_write
 

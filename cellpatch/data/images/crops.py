@@ -1,7 +1,6 @@
 """Cut cells' crops out of images, on several processes; imports little, since each process does so again."""
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -75,7 +74,7 @@ class CropSpec:
 
 @dataclass(frozen=True)
 class CutCrops:
-    """Size of an image, indices of the points that have a crop, their crops, and why others have none.
+    """Size of an image, indices of the points that have a crop, their crops, and the reasons of the others by index.
 
     `mirrored_px` is how many pixels at a crop's border are mirrored, at most. `notes` are about the image.
     """
@@ -86,7 +85,7 @@ class CutCrops:
     kept: list[int]
     crops: UInt8[np.ndarray, "n side side 3"]
     mirrored_px: list[int]
-    left_out: dict[str, int]
+    reasons: dict[int, str]
     notes: list[str]
 
 
@@ -119,7 +118,7 @@ def cut_points(
         list(crops),
         np.array([crop.pixels for crop in crops.values()], np.uint8),
         [crop.mirrored_px for crop in crops.values()],
-        dict(Counter(result for result in results if isinstance(result, str))),
+        {i: result for i, result in enumerate(results) if isinstance(result, str)},
         notes,
     )
 

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from cellpatch.data.images.pixels import MAX_PIXELS, PLAIN, ImageOptions, check_orientation, turned
 from cellpatch.data.images.scale import ome_um_per_px, resolution_um_per_px
 
+_CACHE_BYTES = 2**26  # of decoded tiles
 _MUCH_SMALLER = 0.25  # of the largest image's pixels: a label, a macro, a thumbnail
 
 
@@ -48,8 +49,11 @@ class TiffReader:
         self.height, self.width = (shape[axes.index(axis)] for axis in "YX")
         self._has_alpha = "S" in axes and shape[axes.index("S")] == 4
         self._upright: np.ndarray | None = None
+        self._tiles: dict[tuple[int, int], np.ndarray] = {}
+        self._tile_px: tuple[int, int] | None = None
         if page.is_tiled and turn == 1:
             self._array: Any = self._open_tiles(level)
+            self._tile_px = int(page.tilelength), int(page.tilewidth)
         elif self.width * self.height <= MAX_PIXELS:
             self._array = self._whole(level)
             if turn != 1:
@@ -85,6 +89,35 @@ class TiffReader:
         """A region with all its channels; raises ValueError if it cannot be decoded."""
         if self._upright is not None:
             return self._upright[y : y + height, x : x + width]
+        if self._tile_px is None:
+            return self._decode(x, y, width, height)
+        tile_height, tile_width = self._tile_px
+        rows, columns = (
+            range(y // tile_height, -(-(y + height) // tile_height)),
+            range(x // tile_width, -(-(x + width) // tile_width)),
+        )
+        around = [[self._tile(row, column) for column in columns] for row in rows]
+        one = len(rows) == len(columns) == 1
+        block = around[0][0] if one else np.concatenate([np.concatenate(tiles, axis=1) for tiles in around])
+        left, top = x - columns[0] * tile_width, y - rows[0] * tile_height
+        return block[top : top + height, left : left + width]
+
+    def _tile(self, row: int, column: int) -> np.ndarray:
+        """A decoded tile; the last ones stay in memory, for many cells lie in one."""
+        assert self._tile_px is not None
+        key = row, column
+        if key not in self._tiles:
+            height, width = self._tile_px
+            y, x = row * height, column * width
+            tile = self._decode(x, y, min(width, self.width - x), min(height, self.height - y))
+            while self._tiles and (len(self._tiles) + 1) * tile.nbytes > _CACHE_BYTES:
+                del self._tiles[next(iter(self._tiles))]
+            self._tiles[key] = tile
+        else:
+            self._tiles[key] = self._tiles.pop(key)  # the last used is the last to go
+        return self._tiles[key]
+
+    def _decode(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         assert self._to_rgb is not None
         try:
             return self._to_rgb(self._array, slice(y, y + height), slice(x, x + width))

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,20 +13,22 @@ from cellpatch.data.annotations.files import annotation_files
 from cellpatch.data.annotations.read import AnnotationFormat, Origin, read_annotations
 from cellpatch.data.annotations.shapes import Polygons
 from cellpatch.data.class_names import clean_name, join_names
-from cellpatch.data.images.crops import Border, CropSpec, CutCrops, ImageFolder, cut_points, open_slide_cached
+from cellpatch.data.images.crops import Border, CropSpec, ImageFolder, cut_points, open_slide_cached
 from cellpatch.data.images.pixels import ImageOptions, Orientation
 from cellpatch.data.paths import resolve_inside
-from cellpatch.data.sources.point_checks import MICROMETRES, count_near, drop_contradictions, looks_like_micrometres
+from cellpatch.data.sources.cut_cells import add_cut, check_image
+from cellpatch.data.sources.last_read import ImagesAndRows, LastRead
+from cellpatch.data.sources.point_checks import drop_contradictions
 from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, specimen_regex
+from cellpatch.data.sources.specimens import specimens_of
 from cellpatch.data.store.intake import Contradictions, Intake
 from cellpatch.data.store.reader import Geometry
-from cellpatch.data.store.writer import CellRows, StoreWriter
+from cellpatch.data.store.writer import StoreWriter
 from cellpatch.data.tables import (
     check_classes,
     check_named,
     check_splits,
     collect_points_outside,
-    read_table,
     warn_about_shared_images,
 )
 from cellpatch.runtime.error_collector import ErrorCollector
@@ -41,33 +41,7 @@ _WORTH_PROCESSES = 2**27  # bytes of images; less is decoded before processes ha
 _NO_SPECIMEN = "cells whose image counts as a specimen (data.specimen_pattern or data.specimens name patients)"
 
 
-@dataclass(frozen=True)
-class _ImagesAndRows:
-    """The images that have points, and a hash of all points."""
-
-    images: list[Path]
-    rows: str
-
-
-class _LastRead:
-    """Keeps what was read last: the jobs of a grid read the same annotation files once in a process.
-
-    An explicit object, for an lru_cache would keep the source and its table in memory with its key.
-    """
-
-    def __init__(self) -> None:
-        self._key: str | None = None
-        self._value: _ImagesAndRows | None = None
-
-    def get(self, key: str, read: Callable[[], _ImagesAndRows]) -> _ImagesAndRows:
-        """The value kept under `key`; else what `read` returns, which replaces it."""
-        if self._value is None or key != self._key:
-            self._value = None
-            self._key, self._value = key, read()
-        return self._value
-
-
-_last_read = _LastRead()
+_last_read = LastRead()  # for all sources of this process: each job of a grid makes its own
 
 
 class Points(Source):
@@ -164,12 +138,10 @@ class Points(Source):
     def _add_specimens(self, table: pd.DataFrame) -> None:
         """Give each point its specimen, and where the table of specimens has them, its site."""
         if self.specimens is not None:
-            stated = read_table(Path(self.specimens), ["image", "specimen"])
-            columns = [name for name in ("specimen", "site") if name in stated and name not in table]
-            by_name = _by_name(stated)
-            rows = {image: _row_of(image, by_name, self.specimens) for image in table["image"].unique()}
-            for column in columns:
-                table[column] = table["image"].map({image: row[column] for image, row in rows.items()})
+            rows = specimens_of(list(table["image"].unique()), self.specimens)
+            for column in ("specimen", "site"):
+                if column not in table and all(column in row for row in rows.values()):
+                    table[column] = table["image"].map({image: row[column] for image, row in rows.items()})
         elif "specimen" not in table:
             first = table.drop_duplicates("image")
             images = zip(first["image"], first["where"], strict=True)
@@ -197,17 +169,17 @@ class Points(Source):
         read = self._images_and_rows()
         return self._parameters() | {"files": files_fingerprint(self.root, read.images), "rows": read.rows}
 
-    def _images_and_rows(self) -> _ImagesAndRows:
+    def _images_and_rows(self) -> ImagesAndRows:
         """The images and a hash of the points, read again only if the annotation files or the parameters changed."""
         read = annotation_files(self.root, self.points) + ([Path(self.specimens)] if self.specimens else [])
         files = [(file, file.stat()) for file in read if file.exists()]
         state = [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in files]
         return _last_read.get(json.dumps([str(self.root), self.points, self._parameters(), state]), self._read)
 
-    def _read(self) -> _ImagesAndRows:
+    def _read(self) -> ImagesAndRows:
         images = [self.root / image for image in self.table["image"].unique()]
         rows = pd.util.hash_pandas_object(self.table.astype(str), index=False).to_numpy().tobytes()
-        return _ImagesAndRows(images, hashlib.sha256(rows).hexdigest())
+        return ImagesAndRows(images, hashlib.sha256(rows).hexdigest())
 
     def _parameters(self) -> Json:
         names = (
@@ -251,10 +223,10 @@ class Points(Source):
                     continue
                 collect_points_outside(part, name, crops.width, crops.height, problems)
                 if name != last:
-                    _check_image(dict(images)[name], crops, intake)
+                    check_image(dict(images)[name], crops, intake)
                     last = name
                 if not problems.messages:
-                    _add(writer, part, crops)
+                    add_cut(writer, part, crops)
             problems.raise_if_any()
             if writer.mirrored:
                 intake.doubtful["cells with mirrored pixels, for they lie near the image's border"] += writer.mirrored
@@ -275,56 +247,3 @@ class Points(Source):
                 problems.add(f"{group['where'].iloc[0]}: {error}")
         problems.raise_if_any()
         raise ValueError(f"{self.points}: there are no points")
-
-
-def _by_name(specimens: pd.DataFrame) -> dict[str, pd.Series]:
-    """Rows of a table of specimens by the image's path, file name and stem; a name of two images is left out."""
-    rows: dict[str, pd.Series] = {}
-    twice = set()
-    for _, row in specimens.iterrows():
-        path = Path(clean_name(row["image"]).replace("\\", "/"))
-        for name in {path.as_posix(), path.name, path.stem}:
-            if name in rows and rows[name]["specimen"] != row["specimen"]:
-                twice.add(name)
-            rows[name] = row
-    return {name: row for name, row in rows.items() if name not in twice}
-
-
-def _row_of(image: str, by_name: dict[str, pd.Series], table: str) -> pd.Series:
-    path = Path(clean_name(image))
-    for name in (path.as_posix(), path.name, path.stem, path.with_suffix("").name.removesuffix(".ome")):
-        if name in by_name:
-            return by_name[name]
-    raise ValueError(f"{table}: has no row for the image {image}")
-
-
-def _check_image(points: pd.DataFrame, cut: CutCrops, intake: Intake) -> None:
-    """Count what is doubtful about one image and its points."""
-    xy = points[["x", "y"]].to_numpy()
-    for note in cut.notes:
-        intake.doubtful[note] += 1
-    count_near(xy, cut.um_per_px, intake)
-    if looks_like_micrometres(xy, cut.width, cut.height, cut.um_per_px):
-        intake.doubtful[MICROMETRES] += len(xy)
-
-
-def _add(writer: StoreWriter, points: pd.DataFrame, cut: CutCrops) -> None:
-    """Write the crops of some points and count the points without one."""
-    writer.intake.left_out.update(cut.left_out)
-    if not cut.kept:
-        return
-    rows = points.iloc[cut.kept]
-    writer.add(
-        cut.crops,
-        CellRows(
-            cell_id=list(rows["cell_id"]),
-            label=list(rows["class"]),
-            specimen=list(rows["specimen"]),
-            source=list(rows["where"]),
-            x=list(rows["x"]),
-            y=list(rows["y"]),
-            split=list(rows["split"]) if "split" in rows else None,
-            site=list(rows["site"]) if "site" in rows else None,
-            mirrored_px=cut.mirrored_px,
-        ),
-    )

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
+from cellpatch.data.store.contradictions import find_contradictions
 from cellpatch.data.store.intake import Contradictions, Intake
 from cellpatch.data.store.reader import Geometry, Manifest
 from cellpatch.runtime.atomic_io import sha256_of
-from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.json_types import Json
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class StoreWriter:
         self._table.close()
         file = self.root / "cells.parquet"
         cells = pq.read_table(file, columns=["cell_id", "class", "specimen", "source", "site", "split", "digest"])
-        contradicting = self._find_copies(cells)
+        contradicting = find_contradictions(cells, self.contradictions, self.intake)
         if contradicting.any() and self.contradictions == "drop":
             kept = ~contradicting
             self._counts = Counter(cells["class"].filter(kept).to_pylist())
@@ -196,38 +196,6 @@ class StoreWriter:
             json.dumps(asdict(manifest), indent=1, ensure_ascii=False), encoding="utf-8"
         )
         return manifest
-
-    def _find_copies(self, cells: pa.Table) -> Bool[np.ndarray, " n"]:
-        """Which cells have a crop that another class has too, to the last pixel; counts these and other copies.
-
-        Raises ValueError if there are some and contradictions are refused.
-        """
-        digests = cells["digest"].to_numpy().astype("S16")
-        labels = cells["class"].combine_chunks().dictionary_decode().to_numpy(zero_copy_only=False)
-        _, first, group = np.unique(digests, return_index=True, return_inverse=True)
-        differs = np.zeros(len(first), bool)
-        differs[group[labels[first][group] != labels]] = True
-        contradicting = differs[group]
-        copies = len(digests) - len(first)
-        if copies > contradicting.sum() - differs.sum():
-            self.intake.doubtful["cells whose crop another of their class has too, to the last pixel"] += int(
-                copies - (contradicting.sum() - differs.sum())
-            )
-        reason = "cells whose crop another class has too, to the last pixel"
-        if contradicting.any() and self.contradictions == "refuse":
-            problems = ErrorCollector()
-            sources = cells["source"].to_numpy(zero_copy_only=False)
-            for index in np.flatnonzero(contradicting):
-                other = sources[next(i for i in np.flatnonzero(group == group[index]) if labels[i] != labels[index])]
-                problems.add(
-                    f"{sources[index]}: has the crop of {other} to the last pixel, but class {labels[index]!r}; "
-                    "correct one, or set data.contradictions=drop or keep"
-                )
-            problems.raise_if_any()
-        elif contradicting.any():
-            counts = self.intake.left_out if self.contradictions == "drop" else self.intake.doubtful
-            counts[reason] += int(contradicting.sum())
-        return contradicting
 
     def _fingerprint(self, cells: pa.Table) -> str:
         """A hash of what determines a run: classes, geometry and each cell; a site only where one is stated."""

@@ -1,0 +1,181 @@
+"""What a split is: its cells, its parts with the flag_limit prefix, its audit."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int, Shaped
+
+from cellpatch.data.split_draws import counts_by_class, find_copies, prefix_of_each_class
+from cellpatch.runtime.json_types import Json
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledCells:
+    """The cells to split, by column.
+
+    `labels` index the classes; cells labelled -1 are left out. `digests` are 16 bytes, equal for equal crops.
+    `predefined_split` names each cell's part, where the source brings its own split; `sites` its hospital or scanner,
+    where the source states it.
+    """
+
+    labels: Int[np.ndarray, " n"]
+    specimens: Shaped[np.ndarray, " n"]
+    digests: Shaped[np.ndarray, " n"]
+    predefined_split: Shaped[np.ndarray, " n"] | None = None
+    sites: Shaped[np.ndarray, " n"] | None = None
+
+
+@dataclass(frozen=True)
+class SplitAudit:
+    """How a split came about and what it contains; stored with a run.
+
+    `by` is what assigned the cells to parts: this module, by specimen or site, or the source. `seed`, `shares` and
+    `val_limit` are those of the settings, `flags_seed` is the run's. `train_available` counts training cells before the
+    flag_limit. `test_sites` are those that were held out.
+    """
+
+    by: Literal["specimen", "site", "source"]
+    seed: int
+    shares: dict[str, float] | None
+    flag_limit: int
+    flags_seed: int
+    val_limit: int
+    specimens: dict[str, int]  # by part
+    specimens_in_two_parts: int
+    copies_of_test_crops_removed: dict[str, int]  # by part
+    cells: dict[str, dict[str, int]]  # by part and class
+    train_available: dict[str, int]  # by class
+    test_sites: list[str] | None = None
+
+    def as_json(self) -> Json:
+        """The audit as a run's record stores it."""
+        stored = asdict(self)
+        if self.test_sites is None:
+            del stored["test_sites"]
+        return stored
+
+
+@dataclass(frozen=True)
+class Split:
+    """Cell indices of the three parts, and the audit that is stored with a run."""
+
+    train: Int[np.ndarray, " n_train"]
+    validation: Int[np.ndarray, " n_validation"]
+    test: Int[np.ndarray, " n_test"]
+    audit: SplitAudit
+
+
+class Splitter(ABC):
+    """A rule that assigns cells to parts; the parts depend on its settings only, not on flag_limit or the run's seed.
+
+    `val_limit` is the most validation cells a class. `drop_classes` are left out of the study.
+    """
+
+    seed: int
+    val_share: float
+    val_limit: int
+    drop_classes: Sequence[str]
+    _by: ClassVar[Literal["specimen", "site"]]
+
+    def _check_limits(self) -> None:
+        if self.val_limit < 1 or self.seed < 0:
+            raise ValueError(
+                f"data.split.val_limit must be >= 1 and seed >= 0, but got {self.val_limit} and {self.seed}"
+            )
+
+    @property
+    @abstractmethod
+    def _shares(self) -> dict[str, float]:
+        """The shares of the specimens that are held out, by part."""
+
+    @property
+    def _held_out_sites(self) -> list[str] | None:
+        return None
+
+    @abstractmethod
+    def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
+        """The labelled cells of each part; raises ValueError if specimens are too few."""
+
+    def keep(self, classes: Sequence[str]) -> list[str]:
+        """The classes of the study; raises ValueError if a dropped one is unknown or fewer than two are left."""
+        unknown = sorted(set(self.drop_classes) - set(classes))
+        kept = [name for name in classes if name not in self.drop_classes]
+        if unknown or len(kept) < 2:
+            raise ValueError(
+                f"data.split.drop_classes must name classes of {list(classes)} and leave two, "
+                f"but got {list(self.drop_classes)}"
+            )
+        return kept
+
+    def split(self, cells: LabelledCells, classes: Sequence[str], flag_limit: int, seed: int = 0) -> Split:
+        """Split cells and keep at most `flag_limit` training cells a class, each a prefix of one permutation.
+
+        The permutation depends on the run's `seed`: seeds differ in which cells were annotated. Validation and test
+        cells do not depend on it. Crops that are byte-identical to a test crop leave training and validation. Raises
+        ValueError if specimens or cells are too few, or a specimen is in two parts.
+        """
+        if flag_limit < 1:
+            raise ValueError(f"flag_limit must be >= 1, but got {flag_limit}")
+        labels = cells.labels
+        predefined = cells.predefined_split is not None
+        parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
+        shared = _shared_specimens(parts, cells.specimens)
+        if shared:
+            raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
+        copies = {name: find_copies(cells.digests[parts[name]], cells.digests[parts["test"]]) for name in PARTS[:2]}
+        available = {name: parts[name][~copy] for name, copy in copies.items()}
+        kept = {
+            "train": prefix_of_each_class(available["train"], labels, len(classes), flag_limit, [self.seed, seed]),
+            "validation": prefix_of_each_class(
+                available["validation"], labels, len(classes), self.val_limit, [self.seed, 0]
+            ),
+            "test": parts["test"],
+        }
+        _check_classes(kept, labels, classes)
+        audit = SplitAudit(
+            by="source" if predefined else self._by,
+            seed=self.seed,
+            shares=None if predefined else self._shares,
+            flag_limit=flag_limit,
+            flags_seed=seed,
+            val_limit=self.val_limit,
+            specimens={name: len(pd.unique(cells.specimens[index])) for name, index in kept.items()},
+            specimens_in_two_parts=len(_shared_specimens(kept, cells.specimens)),
+            copies_of_test_crops_removed={name: int(copy.sum()) for name, copy in copies.items()},
+            cells={name: counts_by_class(labels[index], classes) for name, index in kept.items()},
+            train_available=counts_by_class(labels[available["train"]], classes),
+            test_sites=None if predefined else self._held_out_sites,
+        )
+        return Split(audit=audit, **kept)
+
+
+def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:
+    """The labelled cells of each part, as the source's split says."""
+    assert cells.predefined_split is not None
+    labelled = np.flatnonzero(cells.labels >= 0)
+    return {name: labelled[cells.predefined_split[labelled] == name] for name in PARTS}
+
+
+def _check_classes(
+    parts: dict[str, Int[np.ndarray, " m"]], labels: Int[np.ndarray, " n"], classes: Sequence[str]
+) -> None:
+    """Raise ValueError if a class has no cell in one of the parts."""
+    for part, index in parts.items():
+        empty = [name for name, count in counts_by_class(labels[index], classes).items() if not count]
+        if empty:
+            raise ValueError(
+                f"the {part} part has no cell of {empty}: their specimens are too few or too unequal; try another "
+                f"data.split.seed, more specimens or data.split.drop_classes"
+            )
+
+
+def _shared_specimens(parts: dict[str, Int[np.ndarray, " m"]], specimens: Shaped[np.ndarray, " n"]) -> list[str]:
+    """The specimens that are in more than one part."""
+    train, validation, test = (set(pd.unique(specimens[parts[name]])) for name in PARTS)
+    return sorted(map(str, (train & validation) | (train & test) | (validation & test)))
