@@ -77,7 +77,7 @@ class StoreWriter:
     unknown class or a repeated cell_id.
     """
 
-    def __init__(
+    def __init__(  # four say what a store is, three have defaults that most sources take
         self,
         root: Path,
         classes: Sequence[str],
