@@ -31,6 +31,7 @@ NAMES = [
     "start",
     "multirun",
     "predict",
+    "slides",
     "figures",
     "scaling",
 ]

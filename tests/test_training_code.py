@@ -12,6 +12,7 @@ from stored import read_record
 from cellpatch.config import names
 from cellpatch.config.assemble import assemble
 from cellpatch.data.augment import DeviceAugment
+from cellpatch.data.splits import BySpecimen
 from cellpatch.models.customvit import CustomViT
 from cellpatch.probing.fit import ProbeFit
 from cellpatch.runs import experiment_code, training_code
@@ -66,7 +67,7 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
 
 
 def test_the_fingerprint_is_of_what_training_imports() -> None:
-    parts: list[type] = [GradientFit, CustomViT, DeviceAugment]
+    parts: list[type] = [GradientFit, CustomViT, DeviceAugment, BySpecimen]
     modules = set(training_code.imported_sources({part.__module__ for part in parts}))
     assert {"cellpatch.training.lightning_module", "cellpatch.models.customvit", "cellpatch.optics.kernels"} <= modules
     assert {"cellpatch.data.splits", "cellpatch.data.datamodule", "cellpatch.training.callbacks"} <= modules

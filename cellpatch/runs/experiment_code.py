@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 def current_code(experiment: Experiment) -> TrainingCode:
     """Number and fingerprint of the code that trains this experiment today."""
     parts: list[type] = [type(experiment.adaptation), experiment.model.backbone_class, CellDataset]
+    parts.append(type(experiment.data.split))
     if experiment.augment is not None:
         parts.append(type(experiment.augment))
     if isinstance(experiment.adaptation, Probe):

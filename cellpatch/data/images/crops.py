@@ -111,12 +111,13 @@ def cut_points(
     except ValueError as error:
         return str(error)
     crops = {i: result for i, result in enumerate(results) if isinstance(result, Crop)}
+    side_px = spec.crop_px + 2 * spec.margin_px
     return CutCrops(
         slide.width,
         slide.height,
         scale,
         list(crops),
-        np.array([crop.pixels for crop in crops.values()], np.uint8),
+        np.array([crop.pixels for crop in crops.values()], np.uint8).reshape(-1, side_px, side_px, 3),
         [crop.mirrored_px for crop in crops.values()],
         {i: result for i, result in enumerate(results) if isinstance(result, str)},
         notes,
