@@ -19,7 +19,8 @@ from measured import Measured, option_parser, report, seconds_of
 
 from cellpatch.config.schema import compose_config
 from cellpatch.data.images.crops import CropSpec, ImageFolder, cut_points
-from cellpatch.inference.cutting import AHEAD, CHUNK, TILE_PX, PointOptions
+from cellpatch.inference.cutting import AHEAD, CHUNK, TILE_PX
+from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predict import predict
 from cellpatch.inference.restore import predict_probabilities, restore
 from cellpatch.runtime.device import inference_batch_size, resolve_device

@@ -22,8 +22,8 @@ from stored import read_predictions, read_record, replace_record
 from cellpatch.cli import latency as latency_command
 from cellpatch.data.dataset import find_store
 from cellpatch.inference import latency
-from cellpatch.inference.cutting import PointOptions
 from cellpatch.inference.export import export
+from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predict import predict
 from cellpatch.inference.restore import restore
 from cellpatch.metrics.classification import score_predictions

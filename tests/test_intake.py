@@ -27,6 +27,7 @@ from cellpatch.data.images.crops import Crop, CropSpec, cut
 from cellpatch.data.images.pixels import ImageOptions, read_rgb, turned
 from cellpatch.data.images.readers import ArrayReader, open_slide
 from cellpatch.data.sources.point_checks import MICROMETRES
+from cellpatch.data.sources.source import files_fingerprint
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import CellStore
 from cellpatch.runs.table import runs_table
@@ -883,7 +884,14 @@ def test_paths_as_people_have_them_are_taken_as_they_are(tmp_path: Path, name: s
 
 
 def test_sweeps_over_paths_and_quoted_values_stay() -> None:
-    for argument in ("data.root=a,b", "data.root='a b'", "data.root=null", "runs_dir=${oc.env:X}", "model=cnn,nin"):
+    for argument in (
+        "data.root=a,b",
+        "data.root='a b'",
+        "data.root=null",
+        "runs_dir=${oc.env:X}",
+        "model=cnn,nin",
+        "seed=range(3)",
+    ):
         assert prepare_overrides(["-m", argument]) == ["-m", argument]
 
 
@@ -896,3 +904,34 @@ def test_rings_that_cross_themselves_have_a_centre_inside() -> None:
 
 def test_a_split_is_chosen_like_any_setting() -> None:
     assert prepare_overrides(["data.split=by_site", "data.split.seed=1"]) == ["data/split=by_site", "data.split.seed=1"]
+
+
+def test_an_edited_ome_zarr_is_another_input(root: Path) -> None:
+    group = zarr.open_group(root / "s.zarr", mode="w", zarr_format=2)
+    array = group.create_array("0", data=coded(64, 64), chunks=(32, 32, 3))
+    before = files_fingerprint(root, [root / "s.zarr"])
+    assert files_fingerprint(root, [root / "s.zarr"]) == before
+    array[0, 0] = 9
+    assert files_fingerprint(root, [root / "s.zarr"]) != before
+
+
+def test_a_form_feed_in_a_name_ends_no_row(root: Path) -> None:
+    (root / "t.csv").write_bytes(b'image,x,y,class\r\na.png,50,60,"A\x0cB"\r\na.png,80,90,B\r\n')
+    assert read_points(root, "t.csv").manifest.classes == ["A B", "B"]
+
+
+def test_a_stray_image_above_the_parts_of_a_split_is_named(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        (tmp_path / "d" / part / "Tumor").mkdir(parents=True)
+        _noise().save(tmp_path / "d" / part / "Tumor" / "0.png")
+    _noise().save(tmp_path / "d" / "stray.png")
+    with pytest.raises(ValueError, match=r"stray.png: lies in no class folder"):
+        _store(tmp_path, _folder(tmp_path / "d"))
+
+
+def test_a_slide_of_scale_zero_names_the_file(tmp_path: Path) -> None:
+    description = "Aperio Image Library v10\r\n128x128|AppMag = 40|MPP = 0"
+    plain: dict[str, Any] = {"photometric": "rgb", "tile": (64, 64), "metadata": None}
+    tifffile.imwrite(tmp_path / "a.svs", coded(128, 128), description=description, **plain)
+    with pytest.raises(ValueError, match=r"a.svs: the slide states a scale of 0 x 0 um/px; state the right one"):
+        open_slide(tmp_path / "a.svs").stated_um_per_px()

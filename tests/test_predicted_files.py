@@ -21,7 +21,7 @@ from cellpatch.cli import export as export_command
 from cellpatch.cli import predict as command
 from cellpatch.data.annotations.read import AnnotationFormat, read_annotations
 from cellpatch.inference import predict as predict_module
-from cellpatch.inference.cutting import PointOptions
+from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predict import Prediction, predict
 from cellpatch.inference.predicted_files import to_geojson, write_prediction
 from cellpatch.inference.qupath import export_qupath

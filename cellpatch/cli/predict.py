@@ -11,7 +11,7 @@ from typing import get_args
 from cellpatch.data.annotations.read import Origin
 from cellpatch.data.images.crops import Border
 from cellpatch.data.images.pixels import ImageOptions, Orientation
-from cellpatch.inference.cutting import PointOptions
+from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predict import predict
 from cellpatch.inference.predicted_files import check_format, write_prediction
 from cellpatch.runtime.memory import tune_malloc

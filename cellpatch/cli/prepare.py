@@ -23,8 +23,6 @@ def prepare_store(config: DictConfig) -> None:
     store = open_store(assemble_data(config))
     manifest = store.manifest
     print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}")
-    for sentence in manifest.intake.sentences():
-        print(f"  {sentence}")
     for name, count in manifest.counts.items():
         print(f"  {name:30} {count}")
 

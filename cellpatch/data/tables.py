@@ -1,6 +1,7 @@
 """Read annotation tables and check their columns, naming file and row."""
 
 import csv
+import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,7 +111,7 @@ def _canonical(columns: list[object], file: Path) -> dict[object, str]:
 
 def _read_csv(file: Path) -> tuple[pd.DataFrame, int]:
     """A text table, and the row that its first cells stand in."""
-    lines = decode_text(file).splitlines(keepends=True)
+    lines = list(io.StringIO(decode_text(file), newline=None))  # str.splitlines also splits at form feeds
     skipped = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
     lines = lines[skipped:]
     if not lines:

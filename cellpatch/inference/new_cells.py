@@ -11,16 +11,44 @@ from jaxtyping import Float
 
 from cellpatch.data.annotations import asap, coco, geojson, labelme
 from cellpatch.data.annotations.files import ImageIndex, annotated_names, read_json
-from cellpatch.data.annotations.shapes import Shape
-from cellpatch.data.images.pixels import SLIDE_SUFFIXES, SUFFIXES
+from cellpatch.data.annotations.read import Origin
+from cellpatch.data.annotations.shapes import flag_regions
+from cellpatch.data.images.crops import Border, open_slide_cached, resolve_scale
+from cellpatch.data.images.pixels import PLAIN, SLIDE_SUFFIXES, SUFFIXES, ImageOptions
 from cellpatch.data.paths import resolve_inside
 from cellpatch.data.sources.folder import images_below
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.tables import check_coordinates, check_filled, read_table
+from cellpatch.runtime.json_types import Json
 
 TABLES = {".csv", ".tsv", ".txt", ".parquet"}
-_POINT = ["image", "x", "y"]
-REGION, OTHER = "a region, no cell", "no point or polygon"
+_REGION, _OTHER = "a region, no cell", "no point or polygon"
+
+
+@dataclass(frozen=True)
+class PointOptions:
+    """For points in images.
+
+    `um_per_px` is their scale where the files do not state it, `border` what happens near the border, `slide` the image
+    of a source that names none. `pixel_origin` as for a table of training cells. `image` is how files are read.
+    """
+
+    um_per_px: float | None = None
+    border: Border = "reflect_margin"
+    slide: Path | None = None
+    pixel_origin: Origin = "edge"
+    image: ImageOptions = PLAIN
+
+    def __post_init__(self) -> None:
+        if self.um_per_px is not None and not 0 < self.um_per_px < float("inf"):
+            raise ValueError(f"--um-per-px must be finite and > 0, but got {self.um_per_px}")
+
+    def scale_of(self, file: Path) -> float:
+        """Micrometres per pixel of an image, as the user or else the file states it; raises ValueError if none does."""
+        scale, _ = resolve_scale(open_slide_cached(file, self.image), self.um_per_px)
+        if scale is None:
+            raise ValueError(f"{file.name}: does not state its scale; give --um-per-px")
+        return scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +57,8 @@ class NewCells:
 
     `table` has the user's columns, `names` what the user called those that were renamed. `files` is each cell's image,
     `where` its file and row. `xy` are pixels of the image, None for crops. `left_out` gives rows that are no cells
-    their reason. `features` are those of a GeoJSON source, `feature` is each row's index among them.
+    their reason, `intake` counts objects that have no row. `document` is a GeoJSON source, `feature` each row's index
+    among its features.
     """
 
     table: pd.DataFrame
@@ -42,40 +71,35 @@ class NewCells:
     document: Any = None
     feature: list[int] | None = None
     from_slide_corner: bool = False
+    intake: Intake = field(default_factory=Intake)
 
     def __len__(self) -> int:
         return len(self.files)
 
 
-def list_cells(source: Path, image: Path | None = None, pixel_shift: float = 0.0) -> NewCells:
+def list_cells(source: Path, options: PointOptions) -> NewCells:
     """The cells of an image, a folder of images, a table or an annotation file (GeoJSON, LabelMe, ASAP).
 
-    `image` is the slide of an annotation file, or of a table without the column `image`. `pixel_shift` is added to a
-    table's x and y. Raises ValueError if there is no cell, or if `source` is something else.
+    Raises ValueError if there is no cell, or if `source` is something else.
     """
     suffix = source.name.lower().removesuffix(".gz").rpartition(".")[2]
     if source.is_dir():
-        if image is not None:
-            raise ValueError(f"{source} is a folder of crops: --slide is for points")
         files = images_below(source, Intake())
         if not files:
             raise ValueError(f"{source}: holds no image; known are {', '.join(sorted(SUFFIXES))}")
         return _crops([(file, file.relative_to(source).as_posix()) for file in files])
     if source.is_file() and suffix in ("geojson", "json", "xml"):
-        return _annotated(source, image)
+        return _annotated(source, options)
     if source.suffix.lower() in TABLES:
-        return _listed(source, image, pixel_shift)
+        return _listed(source, options)
     if source.is_file() and source.suffix.lower() in SUFFIXES:
         return _crops([(source, source.name)])
-    hint = "; a slide needs points: give the annotation file, and --slide" if _is_slide(source) else ""
+    is_slide = source.suffix.lower() in SLIDE_SUFFIXES
+    hint = "; a slide needs points: give the annotation file, and --slide" if is_slide else ""
     kinds = (
         f"an image, a folder of images, a table ({', '.join(sorted(TABLES))}), GeoJSON, LabelMe's JSON or ASAP's XML"
     )
     raise ValueError(f"{source}: must be {kinds}{hint}")
-
-
-def _is_slide(source: Path) -> bool:
-    return source.suffix.lower() in SLIDE_SUFFIXES
 
 
 def _crops(files: Sequence[tuple[Path, str]]) -> NewCells:
@@ -83,24 +107,24 @@ def _crops(files: Sequence[tuple[Path, str]]) -> NewCells:
     return NewCells(pd.DataFrame({"path": names}), [file for file, _ in files], names)
 
 
-def _listed(source: Path, image: Path | None, pixel_shift: float) -> NewCells:
-    """The cells of a table, which names crops in `path`, or points in `image`, `x` and `y`."""
+def _listed(source: Path, options: PointOptions) -> NewCells:
+    """The cells of a table, which names crops in `path`, or points in `image`, `x` and `y` (or `x_um` and `y_um`)."""
     table = read_table(source, [])
     names = table.attrs.pop("names", {})
     where = list(table["where"])
-    of_points = {"x", "y"} <= set(table.columns) and (image is not None or "image" in table)
-    column = "image" if of_points else "path"
-    if not of_points and "path" not in table:
-        raise ValueError(f"{source}: needs a column path (crops) or {', '.join(_POINT)} (points in images)")
-    check_filled(table, ["x", "y"] if of_points and image is not None else _POINT if of_points else ["path"])
-    if of_points and image is not None:
-        files = [image] * len(table)
-    else:
+    axes = next((each for each in (["x", "y"], ["x_um", "y_um"]) if set(each) <= set(table.columns)), None)
+    if axes is not None and options.slide is not None:
+        check_filled(table, axes)
+        files = [options.slide] * len(table)
+    elif (axes is not None and "image" in table) or "path" in table:
+        column = "image" if axes is not None and "image" in table else "path"
+        axes = axes if column == "image" else None
+        check_filled(table, [column, *(axes or [])])
         stated = [str(name).replace("\\", "/") for name in table[column]]
         files = [resolve_inside(source.parent, name, row) for name, row in zip(stated, where, strict=True)]
-    xy = None
-    if of_points:
-        xy = check_coordinates(table[["x", "y", "where"]].copy(), pixel_shift)[["x", "y"]].to_numpy(float)
+    else:
+        raise ValueError(f"{source}: needs a column path (crops) or image, x, y (points in images)")
+    xy = None if axes is None else _pixels(table[[*axes, "where"]].copy(), axes, files, options)
     index = None
     if source.suffix.lower() == ".parquet":
         index = pd.read_parquet(source, columns=[]).index
@@ -108,62 +132,57 @@ def _listed(source: Path, image: Path | None, pixel_shift: float) -> NewCells:
     return NewCells(table.drop(columns="where"), files, where, xy, names=names, index=index)
 
 
-def _annotated(source: Path, image: Path | None) -> NewCells:
+def _pixels(table: pd.DataFrame, axes: list[str], files: list[Path], options: PointOptions) -> Float[np.ndarray, "n 2"]:
+    """x and y in pixels, where pixel i covers [i, i + 1)."""
+    xy = check_coordinates(table, 0.5 if options.pixel_origin == "centre" else 0.0)[axes].to_numpy(float)
+    if axes == ["x", "y"]:
+        return xy
+    scales = {file: options.scale_of(file) for file in set(files)}
+    return xy / np.array([scales[file] for file in files])[:, None]
+
+
+def _annotated(source: Path, options: PointOptions) -> NewCells:
     """The cells of an annotation file of one image; regions and other objects are left out with their reason."""
-    name = source.name
-    document: Any = None
-    if name.lower().endswith(".xml"):
-        shapes = asap.read_shapes(source, name, Intake())
+    is_xml = source.name.lower().endswith(".xml")
+    document = None if is_xml else read_json(source)
+    if coco.is_coco(document):
+        raise ValueError(f"{source}: is a COCO file; predict takes GeoJSON, or a table of points")
+    file = options.slide or ImageIndex(source.parent).named(source, annotated_names(source))
+    intake = Intake()
+    features: list[Json] | None = None
+    if is_xml:
+        objects = [[shape] for shape in asap.read_shapes(source, source.name, intake)]
+    elif labelme.is_labelme(document):
+        objects = [[shape] for shape in labelme.read_shapes(document, source.name, intake)]
     else:
-        document = read_json(source)
-        if coco.is_coco(document):
-            raise ValueError(f"{source}: is a COCO file; predict takes GeoJSON, or a table of points")
-        if labelme.is_labelme(document):
-            shapes, document = labelme.read_shapes(document, name, Intake()), None
-        else:
-            return _features(source, document, image)
-    file = image or ImageIndex(source.parent).named(source, annotated_names(source))
-    return _points_of(shapes, file, name.lower().endswith(".xml"))
-
-
-def _points_of(shapes: list[Shape], file: Path, from_slide_corner: bool) -> NewCells:
-    if not shapes:
-        raise ValueError("there is no point or polygon to classify")
-    table = pd.DataFrame({"image": file.name, "x": [s.x for s in shapes], "y": [s.y for s in shapes]})
-    return NewCells(
-        table,
-        [file] * len(shapes),
-        [shape.where for shape in shapes],
-        table[["x", "y"]].to_numpy(float),
-        from_slide_corner=from_slide_corner,
-    )
-
-
-def _features(source: Path, document: Any, image: Path | None) -> NewCells:
-    """One row an object of a GeoJSON file, and one a feature that is no cell."""
-    file = image or ImageIndex(source.parent).named(source, annotated_names(source))
-    features = geojson.features_of(document, source.name)
-    objects = [geojson.shapes_of(feature, f"{source.name}, row {i}") for i, feature in enumerate(features, 1)]
-    certain = any(shape.is_region is False for shapes in objects for shape in shapes)
-    rows: list[tuple[float, float, str, int]] = []
+        features = geojson.features_of(document, source.name)
+        objects = [geojson.shapes_of(feature, f"{source.name}, row {i}") for i, feature in enumerate(features, 1)]
+    shapes = [shape for of_feature in objects for shape in of_feature]
+    is_region = iter(flag_regions(shapes, "auto", lambda: options.scale_of(file)))
+    rows: list[tuple[float, float, str, int]] = []  # x, y, where, index of the feature
     left_out: dict[int, str] = {}
-    for number, shapes in enumerate(objects):
-        where = f"{source.name}, row {number + 1}"
-        if not shapes:
-            left_out[len(rows)] = OTHER
-            rows.append((np.nan, np.nan, where, number))
-        for shape in shapes:
-            if shape.is_region or (shape.is_region is None and certain):
-                left_out[len(rows)] = REGION
+    for number, of_feature in enumerate(objects):
+        if not of_feature:
+            left_out[len(rows)] = _OTHER
+            rows.append((np.nan, np.nan, f"{source.name}, row {number + 1}", number))
+        for shape in of_feature:
+            if next(is_region):
+                left_out[len(rows)] = _REGION
             rows.append((shape.x, shape.y, shape.where, number))
     if len(left_out) == len(rows):
         raise ValueError(f"{source}: holds no point, detection or cell to classify among {len(rows)} objects")
     table = pd.DataFrame({"image": file.name, "x": [row[0] for row in rows], "y": [row[1] for row in rows]})
-    ids = [features[row[3]].get("id") for row in rows]
-    if any(each is not None for each in ids):
+    ids = None if features is None else [features[row[3]].get("id") for row in rows]
+    if ids is not None and any(each is not None for each in ids):
         table.insert(0, "id", ids)
-    xy = table[["x", "y"]].to_numpy(float)
-    feature = [row[3] for row in rows]
     return NewCells(
-        table, [file] * len(rows), [row[2] for row in rows], xy, left_out, document=document, feature=feature
+        table,
+        [file] * len(rows),
+        [row[2] for row in rows],
+        table[["x", "y"]].to_numpy(float),
+        left_out,
+        document=None if features is None else document,
+        feature=None if features is None else [row[3] for row in rows],
+        from_slide_corner=is_xml,
+        intake=intake,
     )

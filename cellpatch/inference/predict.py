@@ -16,9 +16,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from cellpatch.data.images.decoding import decode
+from cellpatch.data.sources.source import file_state
 from cellpatch.data.store.reader import Geometry
-from cellpatch.inference.cutting import Crops, Places, PointOptions, cut_crops
-from cellpatch.inference.new_cells import NewCells, list_cells
+from cellpatch.inference.cutting import Crops, cut_crops
+from cellpatch.inference.new_cells import NewCells, PointOptions, list_cells
 from cellpatch.inference.partial import PartialPrediction
 from cellpatch.inference.restore import predict_probabilities, restore
 from cellpatch.models.network import Network
@@ -81,7 +82,7 @@ def predict(
     what `restore` refuses.
     """
     options = points or PointOptions()
-    cells = list_cells(source, options.slide, 0.5 if options.pixel_origin == "centre" else 0.0)
+    cells = list_cells(source, options)
     if cells.xy is None and options != PointOptions():
         raise ValueError(f"{source} holds crops, cut already: a scale and a border are for points in images")
     restored = restore(run, weights_file)
@@ -89,11 +90,11 @@ def predict(
     network = restored.network.to(device)
     key = json.dumps([restored.stored.record.identity, _fingerprint(cells), repr(options)])
     so_far = PartialPrediction(partial, key, len(cells), len(restored.classes))
-    problems, notes = ErrorCollector(), list[str]()
+    problems, notes = ErrorCollector(), cells.intake.sentences()
     if cells.xy is None:
         crops = _read_crops(cells, run.name, restored.geometry, problems)
     else:
-        crops = cut_crops(Places(cells, cells.xy, so_far.done), restored.geometry, options, so_far, problems, notes)
+        crops = cut_crops(cells, restored.geometry, options, so_far, problems, notes)
     total = len(cells) - len(cells.left_out)
     _classify(network, crops, problems, inference_batch_size(network.backbone.input_px, device), so_far, total)
     problems.raise_if_any()
@@ -111,8 +112,7 @@ def _fingerprint(cells: NewCells) -> str:
     """A hash of the cells and their images: another table, image or point begins anew."""
     digest = hashlib.sha256()
     for file in sorted(set(cells.files)):
-        stat = file.stat() if file.exists() else None
-        digest.update(f"{file.resolve()}\0{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+        digest.update(f"{file.resolve()}\0{file_state(file)}\n".encode())
     digest.update("\0".join(map(str, cells.files)).encode())
     if cells.xy is not None:
         digest.update(np.ascontiguousarray(cells.xy).tobytes())

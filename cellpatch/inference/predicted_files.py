@@ -14,6 +14,7 @@ import pandas as pd
 from cellpatch.data.annotations.geojson import class_of, features_of
 from cellpatch.inference.predict import Prediction
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.json_types import Json
 
 
 def write_prediction(prediction: Prediction, file: Path) -> None:
@@ -97,8 +98,8 @@ def to_geojson(prediction: Prediction) -> Any:
     return document
 
 
-def _point(x: float, y: float) -> dict[str, Any]:
-    geometry = {"type": "Point", "coordinates": [x, y]}
+def _point(x: float, y: float) -> Json:
+    geometry: Json = {"type": "Point", "coordinates": [x, y]}
     return {"type": "Feature", "geometry": geometry, "properties": {"objectType": "detection"}}
 
 

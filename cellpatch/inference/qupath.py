@@ -10,7 +10,6 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from cellpatch.inference.export import TOLERANCE
 from cellpatch.inference.restore import RestoredRun, predict_probabilities, restore
 from cellpatch.models.network import Network
-from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.json_types import Json
 
 _CROPS = 16  # that are compared
 _OPSET = 14  # the oldest that has attention: OpenCV reads old ones more completely
@@ -49,7 +48,7 @@ class QuPathFiles:
 def export_qupath(run: Path, model: Path, weights_file: Path | None = None) -> QuPathFiles:
     """Write `model` (.onnx) and the classifier beside it (.json), both or none.
 
-    Raises ValueError for a run that cannot be restored, whose crops state no scale, whose network OpenCV cannot read,
+    Raises ValueError for a run that `restore` refuses, whose crops state no scale, whose network OpenCV cannot read,
     or if a probability differs by more than TOLERANCE.
     """
     if model.suffix != ".onnx":
@@ -65,15 +64,15 @@ def export_qupath(run: Path, model: Path, weights_file: Path | None = None) -> Q
         difference = _compare(restored, temporary)
         if not difference <= TOLERANCE:
             raise ValueError(f"{model}: not written: OpenCV's probabilities differ from the run's by {difference:.2g}")
-        temporary.replace(model)
-    classifier = model.with_suffix(".json")
-    with atomic_write(classifier) as temporary:
         text = json.dumps(object_classifier(restored, model.resolve()), indent=2, ensure_ascii=False)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.with_suffix(".json").write_text(text, encoding="utf-8")
+        classifier = model.with_suffix(".json")
+        temporary.with_suffix(".json").replace(classifier)
+        temporary.replace(model)
     return QuPathFiles(model, classifier, difference)
 
 
-def object_classifier(restored: RestoredRun, model: Path) -> dict[str, Any]:
+def object_classifier(restored: RestoredRun, model: Path) -> Json:
     """The classifier as QuPath reads it: all detections, a patch of the stored side with its margin, our classes."""
     geometry = restored.geometry
     side = geometry.side_px

@@ -32,16 +32,18 @@ class AnnotationFormat:
 class Annotations:
     """Points with image, x, y, class, cell_id, where; x and y are pixels, where pixel i covers [i, i + 1).
 
-    Columns `x_um` and `y_um` are there instead where a table states micrometres. `from_slide_corner` names images whose
+    Columns `x_um` and `y_um` are there instead where a table states micrometres. `from_slide_corner` is true where
     points count from the slide's corner, not from that of its scanned bounds.
     """
 
     table: pd.DataFrame
     intake: Intake
-    from_slide_corner: frozenset[str] = frozenset()
+    from_slide_corner: bool = False
 
 
-def read_annotations(root: Path, points: str, form: AnnotationFormat, um_per_px: Callable[[str], float]) -> Annotations:
+def read_annotations(
+    root: Path, points: str, annotation_format: AnnotationFormat, um_per_px: Callable[[str], float]
+) -> Annotations:
     """Read points in image pixels; images are named relative to `root`.
 
     `points` is a file, or a glob below `root` where a layout has one file an image. The layouts:
@@ -55,25 +57,22 @@ def read_annotations(root: Path, points: str, form: AnnotationFormat, um_per_px:
     `um_per_px` gives an image's scale, where polygons of unknown kind need it. Raises ValueError that names file and
     row on an unknown layout, a missing or malformed file, or a bad value.
     """
-    if form.layout not in LAYOUTS:
-        raise ValueError(f"data.layout must be one of {list(LAYOUTS)}, but got {form.layout!r}")
-    layout = _guess(points) if form.layout == "auto" else form.layout
+    layout = annotation_format.layout
+    if layout not in LAYOUTS:
+        raise ValueError(f"data.layout must be one of {list(LAYOUTS)}, but got {layout!r}")
+    layout = _guess(points) if layout == "auto" else layout
     intake = Intake()
-    from_slide_corner: frozenset[str] = frozenset()
     if layout in _TEXT:
         table = _TEXT[layout](root, points)
-        intake = table.attrs.pop("intake", intake)
         optional = [name for name in ("specimen", "cell_id", "split", "site") if name in table]
         check_filled(table, [*(name for name in COLUMNS if name in table), *optional])
-        table = check_coordinates(table, 0.5 if form.pixel_origin == "centre" else 0.0)
+        table = check_coordinates(table, 0.5 if annotation_format.pixel_origin == "centre" else 0.0)
     else:
-        table = _read_shapes(root, points, form.polygons, um_per_px, intake)
+        table = _read_shapes(root, points, annotation_format.polygons, um_per_px, intake)
         table = check_coordinates(table, 0.0)
-        if layout == "asap":
-            from_slide_corner = frozenset(table["image"])
     if "cell_id" not in table:
         table["cell_id"] = [where.replace(", row ", "#") for where in table["where"]]
-    return Annotations(table, intake, from_slide_corner)
+    return Annotations(table, intake, from_slide_corner=layout == "asap")
 
 
 def _guess(points: str) -> str:

@@ -1,5 +1,6 @@
 """Annotated objects before they are cells: a point or a polygon's centre, and whether it is a region."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,25 +32,27 @@ class Shape:
     cell_id: str | None = None
 
 
+def flag_regions(shapes: Sequence[Shape], polygons: Polygons, um_per_px: Callable[[], float]) -> list[bool]:
+    """Which of one image's objects are regions.
+
+    Where the format does not say, `polygons` decides. `auto`: a region if the image also has detections, cells or
+    points, or if it is larger than MAX_CELL_UM; `um_per_px` is asked for the scale only then.
+    """
+    undecided = any(shape.is_region is None for shape in shapes)
+    if polygons == "auto" and undecided and not any(shape.is_region is False for shape in shapes):
+        largest_px = MAX_CELL_UM / um_per_px()
+    else:
+        largest_px = math.inf if polygons == "cells" else -math.inf
+    return [(shape.side_px or 0.0) > largest_px if shape.is_region is None else shape.is_region for shape in shapes]
+
+
 def keep_cells(
     shapes: Sequence[Shape], polygons: Polygons, um_per_px: Callable[[], float], intake: Intake
 ) -> list[Shape]:
-    """The classified cells among one image's objects; the others are counted.
-
-    Where the format does not say, `polygons` decides whether a polygon is a cell. `auto`: a region if the image also
-    has detections, cells or points, or if it is larger than MAX_CELL_UM; `um_per_px` is asked for the scale only then.
-    """
-    undecided = [shape for shape in shapes if shape.is_region is None]
-    certain = any(shape.is_region is False for shape in shapes)
-    regions = {id(shape) for shape in shapes if shape.is_region}
-    if undecided and (polygons == "regions" or (polygons == "auto" and certain)):
-        regions |= {id(shape) for shape in undecided}
-    elif undecided and polygons == "auto":
-        scale = um_per_px()
-        regions |= {id(shape) for shape in undecided if (shape.side_px or 0.0) * scale > MAX_CELL_UM}
+    """The classified cells among one image's objects, by `flag_regions`; the others are counted."""
     cells = []
-    for shape in shapes:
-        if id(shape) in regions:
+    for shape, is_region in zip(shapes, flag_regions(shapes, polygons, um_per_px), strict=True):
+        if is_region:
             intake.left_out["regions (data.polygons=cells makes them cells)"] += 1
         elif shape.label is None:
             intake.left_out["objects without a class"] += 1

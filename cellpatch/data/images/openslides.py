@@ -9,6 +9,13 @@ from jaxtyping import UInt8
 from cellpatch.data.images.scale import check_scale
 
 
+def _number(file: Path, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{file}: {name} must be a number, but is {text!r}") from error
+
+
 class OpenSlideReader:
     """Level 0 of a whole slide.
 
@@ -40,19 +47,19 @@ class OpenSlideReader:
             openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
         ]
         if all(name in stated for name in names):
-            left, top, width, height = (int(float(stated[name])) for name in names)
+            left, top, width, height = (int(_number(file, name, stated[name])) for name in names)
             shifted = (left, top) != (0, 0)
             if origin == "bounds":
                 self._left, self._top, self.width, self.height = left, top, width, height
             if shifted:
                 corner = "the scanned bounds, as in QuPath" if origin == "bounds" else "the slide's corner"
                 self.note = f"images whose points count from {corner} (data.slide_origin)"
-        sizes = [stated.get(name) for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)]
-        x_um, y_um = (None if size is None else float(size) for size in sizes)
-        self._stated = (file, x_um, y_um)
+        axes = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+        self._file, self._stated = file, {name: stated[name] for name in axes if name in stated}
 
     def stated_um_per_px(self) -> float | None:
-        return check_scale(*self._stated, "the slide")
+        sizes = [_number(self._file, name, text) for name, text in self._stated.items()]
+        return check_scale(self._file, sizes[0], sizes[-1], "the slide") if sizes else None
 
     def region(self, x: int, y: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
         return self._rgba(x, y, width, height)[..., :3]

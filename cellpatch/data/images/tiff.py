@@ -36,7 +36,7 @@ class TiffReader:
             axes, shape = level.axes, level.shape
             turn = check_orientation(file, _tag(page, "Orientation", 1), options.orientation)
             colours = page.photometric.name if page.photometric is not None else "unknown"
-            self._scale_of = lambda: _um_per_px(file, self._tiff, page, index)
+            self._page, self._scene = page, index
         except (tifffile.TiffFileError, OSError, LookupError, ElementTree.ParseError) as error:
             raise ValueError(f"{file}: cannot be read as a TIFF ({error})") from error
         self._to_rgb = _rgb_reader(axes, shape)
@@ -67,7 +67,7 @@ class TiffReader:
 
     def stated_um_per_px(self) -> float | None:
         try:
-            return self._scale_of()
+            return _um_per_px(self._file, self._tiff, self._page, self._scene)
         except ElementTree.ParseError as error:
             raise ValueError(f"{self._file}: its OME metadata is not readable as XML ({error})") from error
 
@@ -92,13 +92,11 @@ class TiffReader:
         if self._tile_px is None:
             return self._decode(x, y, width, height)
         tile_height, tile_width = self._tile_px
-        rows, columns = (
-            range(y // tile_height, -(-(y + height) // tile_height)),
-            range(x // tile_width, -(-(x + width) // tile_width)),
-        )
-        around = [[self._tile(row, column) for column in columns] for row in rows]
+        rows = range(y // tile_height, -(-(y + height) // tile_height))
+        columns = range(x // tile_width, -(-(x + width) // tile_width))
+        tiles = [[self._tile(row, column) for column in columns] for row in rows]
         one = len(rows) == len(columns) == 1
-        block = around[0][0] if one else np.concatenate([np.concatenate(tiles, axis=1) for tiles in around])
+        block = tiles[0][0] if one else np.concatenate([np.concatenate(row, axis=1) for row in tiles])
         left, top = x - columns[0] * tile_width, y - rows[0] * tile_height
         return block[top : top + height, left : left + width]
 
@@ -159,7 +157,7 @@ def _tag(page: Any, name: str, missing: Any) -> Any:
 
 
 def _um_per_px(file: Path, tiff: Any, page: Any, scene: int) -> float | None:
-    """The scale by OME metadata; else by Aperio's description, ImageJ's or TIFF's resolution."""
+    """The scale by OME metadata, else by ImageJ's or TIFF's resolution."""
     if tiff.ome_metadata is not None:
         return ome_um_per_px(file, tiff.ome_metadata, scene)
     unit = (tiff.imagej_metadata or {}).get("unit")

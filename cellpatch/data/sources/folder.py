@@ -1,13 +1,13 @@
 """Source `folder`: class folders of crop images."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
 from cellpatch.data.class_names import is_missing, join_names
 from cellpatch.data.images.pixels import SUFFIXES, Orientation
-from cellpatch.data.images.walk import walk_files
+from cellpatch.data.images.walk import is_system_name, walk_files
 from cellpatch.data.sources.crop_files import CropFile, CropFormat, write_crop_files
 from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, relative_paths, specimen_regex
 from cellpatch.data.store.intake import Contradictions, Intake
@@ -52,11 +52,7 @@ class Folder(Source):
         self.root = folder_of(root, "data.root")
         self.specimen_pattern = specimen_pattern
         self._regex = specimen_regex(specimen_pattern)
-        self.side_px = side_px
-        self.margin_px = margin_px
-        self.um_per_px = um_per_px
-        self.orientation = orientation
-        self.contradictions = contradictions
+        self.crop_format = CropFormat(side_px, margin_px, um_per_px, orientation, contradictions)
         self.licence = licence
         self.synthetic = synthetic
         self._intake = Intake()
@@ -71,10 +67,10 @@ class Folder(Source):
                 + "; ".join(self._intake.sentences())
             )
         first = {relative.split("/")[0] for relative in relative_paths(self.root, files)}
-        for folder in sorted(each for each in self.root.iterdir() if each.is_dir() and each.name not in first):
-            here = Intake()
-            others = [file.suffix for file in walk_files(folder, here)]
-            if others and not folder.name.startswith((".", "@", "__")):
+        without = [each for each in self.root.iterdir() if each.is_dir() and each.name not in first]
+        for folder in sorted(each for each in without if not is_system_name(each.name)):
+            others = [file.suffix for file in walk_files(folder, Intake())]
+            if others:
                 raise ValueError(
                     f"{folder}: holds {len(others)} files of kind {', '.join(sorted(set(others)))} and no image that "
                     f"is read ({', '.join(sorted(SUFFIXES))}); convert them, or move the folder away"
@@ -85,26 +81,17 @@ class Folder(Source):
         return self._parameters() | {"files": files_fingerprint(self.root, self.files)}
 
     def _parameters(self) -> Json:
-        names = [
-            "specimen_pattern",
-            "side_px",
-            "margin_px",
-            "um_per_px",
-            "orientation",
-            "contradictions",
-            "licence",
-            "synthetic",
-        ]
-        return {"kind": "folder"} | {name: getattr(self, name) for name in names}
+        own: Json = {"kind": "folder", "licence": self.licence, "synthetic": self.synthetic}
+        return own | {"specimen_pattern": self.specimen_pattern} | asdict(self.crop_format)
 
     def fill(self, folder: Path) -> None:
         problems, crops = ErrorCollector(), []
-        intake = self._intake + Intake()
+        intake = self._intake.copy()
         relative = list(relative_paths(self.root, self.files))
         split_by_folder = self._is_split(relative)
         for file, path in zip(self.files, relative, strict=True):
             above = path.split("/")[:-1]
-            split = _PARTS[above.pop(0).lower()] if split_by_folder else None
+            split = _PARTS[above.pop(0).lower()] if split_by_folder and above else None
             specimen = self._specimen(path, above) or (path if split and self._regex is None else None)
             if not above:
                 problems.add(f"{file}: lies in no class folder")
@@ -124,8 +111,7 @@ class Folder(Source):
         problems.raise_if_any()
         labels = join_names([crop.label for crop in crops], intake)
         crops = [replace(crop, label=label) for crop, label in zip(crops, labels, strict=True)]
-        crop_format = CropFormat(self.side_px, self.margin_px, self.um_per_px, self.orientation, self.contradictions)
-        write_crop_files(folder, crops, sorted(set(labels)), self._parameters(), crop_format, intake)
+        write_crop_files(folder, crops, sorted(set(labels)), self._parameters(), self.crop_format, intake)
 
     def _is_split(self, paths: list[str]) -> bool:
         """Whether the first folders are the parts of a split; raises ValueError if only some of them are."""

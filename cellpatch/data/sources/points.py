@@ -40,7 +40,6 @@ _AHEAD = 8  # chunks a worker, cut while a shard is written
 _WORTH_PROCESSES = 2**27  # bytes of images; less is decoded before processes have started
 _NO_SPECIMEN = "cells whose image counts as a specimen (data.specimen_pattern or data.specimens name patients)"
 
-
 _last_read = LastRead()  # for all sources of this process: each job of a grid makes its own
 
 
@@ -113,10 +112,10 @@ class Points(Source):
     @cached_property
     def table(self) -> pd.DataFrame:
         """Points with image, x, y, class, specimen, where; sorted by image, in the annotators' order within."""
-        form = AnnotationFormat(self.layout, self.pixel_origin, self.polygons)
-        read = read_annotations(self.root, self.points, form, lambda image: self._images.open(image)[1])
+        annotation_format = AnnotationFormat(self.layout, self.pixel_origin, self.polygons)
+        read = read_annotations(self.root, self.points, annotation_format, lambda image: self._images.open(image)[1])
         self._intake, table = read.intake, read.table
-        self._from_slide_corner = bool(read.from_slide_corner)
+        self._from_slide_corner = read.from_slide_corner
         first = table.drop_duplicates("image")
         relative = {
             image: resolve_inside(self.root, image, where).relative_to(self.root).as_posix()
@@ -174,7 +173,9 @@ class Points(Source):
         read = annotation_files(self.root, self.points) + ([Path(self.specimens)] if self.specimens else [])
         files = [(file, file.stat()) for file in read if file.exists()]
         state = [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in files]
-        return _last_read.get(json.dumps([str(self.root), self.points, self._parameters(), state]), self._read)
+        return _last_read.get(
+            json.dumps([str(self.root), self.points, self.specimens, self._parameters(), state]), self._read
+        )
 
     def _read(self) -> ImagesAndRows:
         images = [self.root / image for image in self.table["image"].unique()]
@@ -183,8 +184,8 @@ class Points(Source):
 
     def _parameters(self) -> Json:
         names = (
-            "layout pixel_origin slide_origin polygons class_names classes specimen_pattern specimens image_um_per_px "
-            "um_per_px orientation scene field_um margin_um border contradictions licence synthetic"
+            "layout pixel_origin slide_origin polygons class_names classes specimen_pattern image_um_per_px um_per_px "
+            " orientation scene field_um margin_um border contradictions licence synthetic"
         )
         return {"kind": "points"} | {name: getattr(self, name) for name in names.split()}
 
@@ -196,18 +197,18 @@ class Points(Source):
 
     def _fill(self, folder: Path) -> None:
         classes = check_classes(self.table, self.classes)
-        images = [(str(name), group) for name, group in self.table.groupby("image", sort=True)]
+        images = {str(name): group for name, group in self.table.groupby("image", sort=True)}
         um_per_px = self.um_per_px or self._first_scale(images)
         geometry = Geometry(round(self.field_um / um_per_px), math.ceil(self.margin_um / um_per_px - 1e-9), um_per_px)
         tasks = [
             (name, group.iloc[start : start + _CHUNK])
-            for name, group in images
+            for name, group in images.items()
             for start in range(0, len(group), _CHUNK)
         ]
         points = [(name, part["x"].to_numpy(), part["y"].to_numpy()) for name, part in tasks]
-        image_bytes = sum((self.root / name).stat().st_size for name, _ in images if (self.root / name).is_file())
+        image_bytes = sum((self.root / name).stat().st_size for name in images if (self.root / name).is_file())
         workers = available_workers() if len(images) > 1 and image_bytes >= _WORTH_PROCESSES else 1
-        problems, unreadable, intake = ErrorCollector(), set[str](), self._intake + Intake()
+        problems, unreadable, intake = ErrorCollector(), set[str](), self._intake.copy()
         of_crops: Contradictions = "drop" if self.contradictions == "drop" else "keep"  # places were refused above
         writer = StoreWriter(folder, classes, geometry, self._parameters(), None, intake, of_crops)
         with writer:
@@ -223,7 +224,7 @@ class Points(Source):
                     continue
                 collect_points_outside(part, name, crops.width, crops.height, problems)
                 if name != last:
-                    check_image(dict(images)[name], crops, intake)
+                    check_image(images[name], crops, intake)
                     last = name
                 if not problems.messages:
                     add_cut(writer, part, crops)
@@ -237,10 +238,10 @@ class Points(Source):
         options = ImageOptions(self.orientation, self.scene, "slide" if from_slide else "bounds")
         return ImageFolder(self.root, self.image_um_per_px, options)
 
-    def _first_scale(self, images: list[tuple[str, pd.DataFrame]]) -> float:
+    def _first_scale(self, images: dict[str, pd.DataFrame]) -> float:
         """Micrometres per pixel of the first readable image; raises ValueError if there is none."""
         problems = ErrorCollector()
-        for name, group in images:
+        for name, group in images.items():
             try:
                 return self._images.open(name)[1]
             except ValueError as error:

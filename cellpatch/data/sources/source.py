@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from stat import S_ISDIR
 
 from cellpatch.data.store.reader import FORMAT_VERSION
 from cellpatch.runtime.atomic_io import create_once
@@ -52,13 +53,19 @@ def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     ordered = sorted(files)
     for file, relative in zip(ordered, relative_paths(root, ordered), strict=True):
-        try:
-            stat = file.stat()
-            state = f"{stat.st_size}\0{stat.st_mtime_ns}"
-        except OSError:
-            state = "absent"
-        digest.update(f"{relative}\0{state}\n".encode())
+        digest.update(f"{relative}\0{file_state(file)}\n".encode())
     return digest.hexdigest()
+
+
+def file_state(file: Path) -> str:
+    """What differs once a file was edited: size and time of change; of a folder (OME-Zarr), of all files in it."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return "absent"
+    if S_ISDIR(stat.st_mode):
+        return files_fingerprint(file, [each for each in file.rglob("*") if each.is_file()])
+    return f"{stat.st_size}\0{stat.st_mtime_ns}"
 
 
 def relative_paths(root: Path, files: Iterable[Path]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Source `table`: crop images listed in a CSV or Parquet table."""
 
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -38,11 +39,7 @@ class Table(Source):
         self.table = Path(table)
         self.root = folder_of(root or self.table.parent, "data.root")
         self.classes = classes
-        self.side_px = side_px
-        self.margin_px = margin_px
-        self.um_per_px = um_per_px
-        self.orientation = orientation
-        self.contradictions = contradictions
+        self.crop_format = CropFormat(side_px, margin_px, um_per_px, orientation, contradictions)
         self.licence = licence
         self.synthetic = synthetic
         self._intake = Intake()
@@ -79,20 +76,10 @@ class Table(Source):
         }
 
     def _parameters(self) -> Json:
-        names = [
-            "classes",
-            "side_px",
-            "margin_px",
-            "um_per_px",
-            "orientation",
-            "contradictions",
-            "licence",
-            "synthetic",
-        ]
-        return {"kind": "table"} | {name: getattr(self, name) for name in names}
+        own = {"kind": "table", "classes": self.classes, "licence": self.licence, "synthetic": self.synthetic}
+        return own | asdict(self.crop_format)
 
     def fill(self, folder: Path) -> None:
         classes = check_classes(self.rows, self.classes)
-        crop_format = CropFormat(self.side_px, self.margin_px, self.um_per_px, self.orientation, self.contradictions)
-        crops, intake = self.crops, self._intake + Intake()
-        write_crop_files(folder, crops, classes, self._parameters(), crop_format, intake)
+        crops, intake = self.crops, self._intake.copy()
+        write_crop_files(folder, crops, classes, self._parameters(), self.crop_format, intake)
