@@ -359,7 +359,7 @@ def test_a_margin_beyond_the_image_is_mirrored_and_flagged(root: Path) -> None:
     crop = store.crops(np.array([0]))[0]
     np.testing.assert_array_equal(crop[10:50, 10:50], coded(250, 240)[100:140, 0:40])
     np.testing.assert_array_equal(crop[:, :10], crop[:, 20:10:-1])
-    reason = "cells with mirrored pixels, for they lie near the image's border"
+    reason = "cells near the image's border, with mirrored pixels"
     assert store.manifest.doubtful[reason] == 2
     with pytest.raises(ValueError, match=r"no cells of \['B'\] were left"):
         read_rows(root, rows, margin_um=2.5, border="drop")

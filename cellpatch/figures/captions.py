@@ -41,8 +41,8 @@ def sample_size_caption(
 def intake_note(groups: Sequence[SeedGroup]) -> str:
     """How many objects of the input were left out or are doubtful, for captions; empty if none, or none counted."""
     intake = groups[0].runs[0].record.data.intake
-    counts = {} if intake is None else {"left out of": intake.left_out.total(), "doubtful in": intake.doubtful.total()}
-    parts = [f"{n} {words} the input" for words, n in counts.items() if n]
+    counts = {} if intake is None else {"left out": intake.left_out.total(), "doubtful": intake.doubtful.total()}
+    parts = [f"{n} objects of the input {word}" for word, n in counts.items() if n]
     return f" ({', '.join(parts)})" if parts else ""
 
 

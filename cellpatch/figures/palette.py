@@ -43,8 +43,8 @@ class Style:
 def model_style(model: str) -> Style:
     """Colour and marker of a model, by its place in conf/model: the choice of a figure does not change them.
 
-    Where there are more models than colours, two share a colour, never the pair of colour and marker (up to 64 models).
-    A model that conf/model no longer has is grey.
+    Where there are more models than colours, two share a colour, never the pair of colour and marker (up to 36 of a
+    kind). A model that conf/model no longer has is grey.
     """
     return _styles().get(model, Style("0.5", "x"))
 
@@ -61,8 +61,7 @@ def assign_styles(pretrained: dict[str, bool]) -> dict[str, Style]:
     looks = {}
     for names, colours in (([*STUDY, *own], _SCRATCH), (published, _PRETRAINED)):
         for index, name in enumerate(names):
-            round_ = index // len(colours)
-            marker = _MARKERS[(index + (round_ if len(colours) == len(_MARKERS) else 0)) % len(_MARKERS)]
+            marker = _MARKERS[(index + index // len(colours)) % len(_MARKERS)]  # a colour's next model has another one
             looks[name] = Style(colours[index % len(colours)], marker)
     return looks
 

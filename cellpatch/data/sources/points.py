@@ -230,7 +230,7 @@ class Points(Source):
                     add_cut(writer, part, crops)
             problems.raise_if_any()
             if writer.mirrored:
-                intake.doubtful["cells with mirrored pixels, for they lie near the image's border"] += writer.mirrored
+                intake.doubtful["cells near the image's border, with mirrored pixels"] += writer.mirrored
 
     @property
     def _images(self) -> ImageFolder:
