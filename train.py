@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from cellpatch.cli.launchers import check_launchers
 from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.cli.usage import INTERRUPTED, exit_on_value_error, usage
 from cellpatch.config.schema import CONF, check_renamed, register
@@ -38,6 +39,7 @@ if __name__ == "__main__":
     sys.argv[1:] = prepare_overrides(sys.argv[1:])
     try:
         check_renamed(sys.argv[1:])
+        check_launchers(sys.argv[1:])
     except ValueError as error:
         sys.exit(f"error: {error}")
     try:

@@ -13,20 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import tifffile
 from measured import Measured, option_parser, report, seconds_of
-
-from cellpatch.config.schema import compose_config
-from cellpatch.data.images.crops import CropSpec, ImageFolder, cut_points
-from cellpatch.inference.cutting import AHEAD, CHUNK, TILE_PX
-from cellpatch.inference.new_cells import PointOptions
-from cellpatch.inference.predict import predict
-from cellpatch.inference.restore import predict_probabilities, restore
-from cellpatch.runtime.device import inference_batch_size, resolve_device
-from cellpatch.runtime.memory import tune_malloc
-from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
-from cellpatch.sweeps.train import train
 
 MARK = 0.9
 UM_PER_PX = 0.25
@@ -34,6 +21,8 @@ UM_PER_PX = 0.25
 
 def write_slide(file: Path, side_px: int) -> None:
     """A tiled JPEG of noise and structure, written tile by tile."""
+    import tifffile
+
     rng = np.random.default_rng(0)
     tile = 512
     block = rng.integers(60, 255, (tile // 8, tile // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
@@ -53,6 +42,9 @@ def write_slide(file: Path, side_px: int) -> None:
 
 def stored_run(folder: Path) -> Path:
     """A run of customvit, trained for one epoch on synthetic cells."""
+    from cellpatch.config.schema import compose_config
+    from cellpatch.sweeps.train import train
+
     train(
         compose_config(
             [
@@ -71,6 +63,18 @@ def stored_run(folder: Path) -> Path:
 
 
 def main() -> None:
+    # imported here, not above: the processes that cut import this file anew, and those of the command do not
+    import pandas as pd
+
+    from cellpatch.data.images.crops import CropSpec, ImageFolder, cut_points
+    from cellpatch.inference.cutting import AHEAD, CHUNK, cutting_order
+    from cellpatch.inference.new_cells import PointOptions
+    from cellpatch.inference.predict import predict
+    from cellpatch.inference.restore import predict_probabilities, restore
+    from cellpatch.runtime.device import inference_batch_size, resolve_device
+    from cellpatch.runtime.memory import tune_malloc
+    from cellpatch.runtime.parallel import available_workers, lane_map
+
     parser = option_parser("Time predictions on a slide against their stages.", repeats=3)
     parser.add_argument("--points", type=int, default=50_000)
     parser.add_argument("--side", type=int, default=20_000)
@@ -87,14 +91,14 @@ def main() -> None:
         assert geometry.um_per_px is not None
         network = restored.network.to(device)
         spec = CropSpec(geometry.crop_px, geometry.margin_px, geometry.um_per_px, True, "reflect_margin")
-        near = xy[np.lexsort((xy[:, 0] // TILE_PX, xy[:, 1] // TILE_PX))]
-        tasks = [
-            (str(folder / "slide.tif"), part[:, 0], part[:, 1]) for part in np.array_split(near, -(-len(near) // CHUNK))
-        ]
+        parts = np.array_split(xy[cutting_order(*xy.T)], -(-options.points // CHUNK))
+        tasks = [(str(folder / "slide.tif"), part[:, 0], part[:, 1]) for part in parts]
+        workers = available_workers()
+        lanes = [tasks[len(tasks) * lane // workers : len(tasks) * (lane + 1) // workers] for lane in range(workers)]
 
         def cut() -> None:
             work = partial(cut_points, ImageFolder(Path(), UM_PER_PX), spec)
-            for _ in ordered_parallel_map(work, tasks, available_workers(), AHEAD):
+            for _ in lane_map(work, lanes, AHEAD, in_turns=False):
                 pass
 
         side = geometry.side_px

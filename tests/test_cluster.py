@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from PIL import Image
 from stored import read_record
 
 from cellpatch.runs.table import runs_table
@@ -97,6 +99,29 @@ def test_a_job_that_slurm_takes_back_goes_on(tmp_path: Path, grid: Grid, slurm: 
     whole = tmp_path / "undisturbed" / run.name
     for name in ("weights.safetensors", "predictions.parquet"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "ray"])
+def test_slides_are_predicted_on_every_launcher(
+    tmp_path: Path, grid: Grid, launcher: str, request: pytest.FixtureRequest
+) -> None:
+    grid("runs", "flag_limit=4", "trainer.max_epochs=1", "data.um_per_px=0.5").communicate(timeout=400)
+    [record] = (tmp_path / "runs").glob("cnn*/record.json")
+    for name in "abc":
+        Image.fromarray(np.full((48, 48, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.csv").write_text("x,y\n24,24\n20,30\n")
+    conf = request.getfixturevalue("slurm") if launcher == "submitit_slurm" else None
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment |= {"SLURM_CONF": str(conf)} if conf else {}
+    command = [sys.executable, "-m", "cellpatch.predict", str(record.parent), "a.csv", "b.csv", "c.csv"]
+    command += ["--um-per-px", "0.5", "--out-dir", "out", "--launcher", launcher]
+    command += ["--set", "cpus_per_task=1", "--set", "mem_gb=1"] if conf else []
+    for states in ("3 predicted", "3 exists"):
+        pipes = {"capture_output": True, "text": True, "timeout": 400}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, **pipes)  # type: ignore[call-overload]
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"3 sources: {states}" in done.stdout, done.stdout + done.stderr
+    assert len(pd.read_csv(tmp_path / "out" / "b.csv")) == 2
 
 
 def test_a_killed_worker_leaves_a_summary_and_the_same_command_goes_on(tmp_path: Path, grid: Grid) -> None:

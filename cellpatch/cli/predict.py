@@ -3,30 +3,53 @@
 import argparse
 import logging
 import sys
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from cellpatch.cli.launchers import BASIC, check_launcher
+from cellpatch.cli.predict_slides import predict_slides
 from cellpatch.data.annotations.read import Origin
 from cellpatch.data.images.crops import Border
 from cellpatch.data.images.pixels import ImageOptions, Orientation
+from cellpatch.inference.jobs import PredictionJob, do_job, outputs
 from cellpatch.inference.new_cells import PointOptions
-from cellpatch.inference.predict import predict
-from cellpatch.inference.predicted_files import check_format, write_prediction
+from cellpatch.inference.predicted_files import FORMATS, check_format
 from cellpatch.runtime.memory import tune_malloc
 
 _SOURCE = "an image, a folder of images, a table (`path`, or image, x, y), or GeoJSON, LabelMe's JSON, ASAP's XML"
+_OUT = Path("predictions.csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    tune_malloc()
+    logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    several = len(options.source) > 1 or options.out_dir is not None
+    try:
+        if not several:
+            report = do_job(_job(options, options.source[0], options.out or _OUT))
+            print("\n".join(report.lines(str(options.out or _OUT))))
+            return
+        if options.out is not None or options.out_dir is None:
+            raise ValueError("several sources need --out-dir DIR, and no --out")
+        check_launcher(options.launcher)
+        folder = options.out_dir.absolute()
+        sources = [source.absolute() for source in options.source]
+        outs = outputs(sources, folder, options.format)
+        jobs = [_absolute(_job(options, source, out)) for source, out in zip(sources, outs, strict=True)]
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    predict_slides(jobs, folder, options.launcher, options.set)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cellpatch.predict", description="Classify new cells with a run.")
     parser.add_argument("run", type=Path, help="a folder below runs_dir")
-    parser.add_argument("source", type=Path, help=_SOURCE)
-    parser.add_argument("--slide", type=Path, help="the image of an annotation file, or of a table without `image`")
-    parser.add_argument(
-        "--out", type=Path, default=Path("predictions.csv"), help="ends with .csv, .tsv, .parquet, .geojson, .h5ad"
-    )
+    parser.add_argument("source", type=Path, nargs="+", help=f"{_SOURCE}; several need --out-dir")
+    parser.add_argument("--slide", type=Path, help="the image of a source that names none, or the folder of the images")
+    parser.add_argument("--out", type=Path, help=f"ends with {', '.join(FORMATS)}; {_OUT} if not given")
     parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
     parser.add_argument("--um-per-px", type=float, help="scale of images with points, where they do not state it")
     border, origin, orientation = PointOptions.border, PointOptions.pixel_origin, ImageOptions.orientation
@@ -35,25 +58,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--orientation", choices=get_args(Orientation), default=orientation, help="of turned images")
     parser.add_argument("--scene", type=int, help="which image of a file that holds several")
     parser.add_argument("--slide-origin", choices=["bounds", "slide"], default="bounds", help="QuPath's or OpenSlide's")
-    options = parser.parse_args(arguments)
-    tune_malloc()
-    logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    try:
-        check_format(options.out)
-        images = ImageOptions(options.orientation, options.scene, options.slide_origin)
-        points = PointOptions(options.um_per_px, options.border, options.slide, options.pixel_origin, images)
-        partial = options.out.with_name(f".{options.out.name}.partial")
-        prediction = predict(options.run, options.source, options.weights, points, partial)
-        write_prediction(prediction, options.out)
-        prediction.finish()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    classes = prediction.table()["class"].value_counts().to_dict()
-    print(f"{options.out}: {len(prediction.rows)} cells classified of {len(prediction.cells)}, {classes}")
-    for reason, count in Counter(prediction.left_out.values()).items():
-        print(f"  left out: {count}, {reason}")
-    for note in prediction.notes:
-        print(f"  note: {note}")
+    many = parser.add_argument_group("several sources", "a job each; finished ones are skipped, killed ones go on")
+    many.add_argument("--out-dir", type=Path, help="folder of the outputs and of summary.csv")
+    many.add_argument("--format", choices=FORMATS, help="of all outputs; else as their sources, or CSV")
+    many.add_argument("--launcher", default=BASIC, help="of conf/hydra/launcher: joblib, submitit_slurm, ray")
+    many.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the launcher's YAML")
+    return parser
+
+
+def _job(options: argparse.Namespace, source: Path, out: Path) -> PredictionJob:
+    """A source's job; raises ValueError for a format that is not written, an option out of range, a replaced source."""
+    check_format(out)
+    if out.resolve() == source.resolve():
+        raise ValueError(f"{out} would replace the source: choose another --out")
+    names = [each.name for each in fields(PredictionJob)]
+    given: dict[str, Any] = {name: value for name, value in vars(options).items() if name in names}
+    texts: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    job = PredictionJob(**texts | {"source": str(source), "out": str(out)})
+    _ = job.points  # checks the options
+    return job
+
+
+def _absolute(job: PredictionJob) -> PredictionJob:
+    """A job for a process whose working directory is another."""
+    paths = {name: value for name, value in vars(job).items() if name in ("run", "weights", "slide") and value}
+    absolute: dict[str, Any] = {name: str(Path(value).absolute()) for name, value in paths.items()}
+    return replace(job, **absolute)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 
-from cellpatch.data.images.crops import CropSpec, ImageFolder, cut_points, open_slide_cached, resolve_scale
+from cellpatch.data.images.crops import CropSpec, CutCrops, ImageFolder, cut_points, open_slide_cached, resolve_scale
 from cellpatch.data.store.reader import Geometry
 from cellpatch.data.tables import collect_points_outside
 from cellpatch.inference.new_cells import NewCells, PointOptions
 from cellpatch.inference.partial import PartialPrediction
 from cellpatch.runtime.error_collector import ErrorCollector
-from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
+from cellpatch.runtime.parallel import available_workers, lane_map
 
 CHUNK = 256  # points cut together
 AHEAD = 8  # chunks a worker, cut while the network works
-TILE_PX = 1024  # points are cut tile by tile, so that a slide's tiles are decoded once
+_STRIPE_PX, _ROW_PX = 8192, 512  # a stripe's two rows of tiles take 25 MB in memory; 1.05 decodings a tile of 512 px
 _WORTH_PROCESSES = 4000  # points; fewer are cut before processes have started
 Crops = Iterator[tuple[int, UInt8[np.ndarray, "side side 3"]]]  # each with its row in the table of cells
 
@@ -30,32 +30,49 @@ def cut_crops(
     options: PointOptions,
     so_far: PartialPrediction,
     problems: ErrorCollector,
-    notes: list[str],
-) -> Crops:
-    """The crops of points that are not done, each with its row; the reasons of points without one go to `so_far`.
+    in_turns: bool,
+) -> tuple[Crops, list[str]]:
+    """The crops of points that are not done, each with its row, and notes on what was chosen for an image.
 
-    Points are cut image by image and tile by tile, so that each tile is decoded once. `notes` gets what was chosen for
-    an image. Raises ValueError if the run's crops state no scale.
+    Points are cut image by image, each process its own part of them, stripe by stripe: so that a tile is decoded once.
+    `in_turns`: cutting and what takes the crops need the same cores. The reasons of points without a crop go to
+    `so_far`, images that cannot be read to `problems`. Raises ValueError if the run's crops state no scale.
     """
     if geometry.um_per_px is None:
         raise ValueError("the run's crops state no scale, so none can be cut from images: cut them as the run's were")
     if cells.from_slide_corner:
         options = replace(options, image=replace(options.image, origin="slide"))
-    tasks = []
+    notes: list[str] = []
+    tasks: list[pd.DataFrame] = []
     for file, rows in _places(cells, so_far).groupby("file", sort=False):
         _check_image(Path(str(file)), rows, options, problems, notes)
-        near = np.lexsort((rows["x"] // TILE_PX, rows["y"] // TILE_PX))
-        tasks += [rows.iloc[near[start : start + CHUNK]] for start in range(0, len(rows), CHUNK)]
+        order = cutting_order(rows["x"].to_numpy(), rows["y"].to_numpy())
+        tasks += [rows.iloc[order[start : start + CHUNK]] for start in range(0, len(rows), CHUNK)]
     if problems.messages:
-        return
+        return iter(()), notes
     images = ImageFolder(Path(), options.um_per_px, options.image)
     spec = CropSpec(geometry.crop_px, geometry.margin_px, geometry.um_per_px, True, options.border)
-    points = [(str(rows["file"].iloc[0]), rows["x"].to_numpy(), rows["y"].to_numpy()) for rows in tasks]
     workers = available_workers() if sum(map(len, tasks)) >= _WORTH_PROCESSES else 1
-    results = ordered_parallel_map(partial(cut_points, images, spec), points, workers, AHEAD)
+    lanes = [tasks[len(tasks) * lane // workers : len(tasks) * (lane + 1) // workers] for lane in range(workers)]
+    points = [
+        [(str(rows["file"].iloc[0]), rows["x"].to_numpy(), rows["y"].to_numpy()) for rows in lane] for lane in lanes
+    ]
+    results = lane_map(partial(cut_points, images, spec), points, AHEAD, in_turns)
+    return _crops_of(lanes, results, so_far, problems), notes
+
+
+def _crops_of(
+    lanes: list[list[pd.DataFrame]],
+    results: Iterator[tuple[int, CutCrops | str]],
+    so_far: PartialPrediction,
+    problems: ErrorCollector,
+) -> Crops:
+    waiting = [iter(lane) for lane in lanes]
     unreadable = set[str]()
-    for rows, (file, _, _), cut in zip(tasks, points, results, strict=True):
+    for lane, cut in results:
+        rows = next(waiting[lane])
         if isinstance(cut, str):
+            file = str(rows["file"].iloc[0])
             if file not in unreadable:
                 problems.add(f"{rows['where'].iloc[0]}: {cut}")
                 unreadable.add(file)
@@ -63,6 +80,11 @@ def cut_crops(
         for position, reason in cut.reasons.items():
             so_far.leave_out(int(rows.index[position]), reason.replace("cells whose", "its"))
         yield from zip(map(int, rows.index[cut.kept]), cut.crops, strict=True)
+
+
+def cutting_order(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Points in stripes from top to bottom: the tiles of two rows of a stripe stay in memory, each is decoded once."""
+    return np.lexsort((x, y // _ROW_PX, x // _STRIPE_PX))
 
 
 def _places(cells: NewCells, so_far: PartialPrediction) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from cellpatch.data.annotations.files import ImageIndex, annotated_names, read_j
 from cellpatch.data.annotations.read import Origin
 from cellpatch.data.annotations.shapes import flag_regions
 from cellpatch.data.images.crops import Border, open_slide_cached, resolve_scale
-from cellpatch.data.images.pixels import PLAIN, SLIDE_SUFFIXES, SUFFIXES, ImageOptions
+from cellpatch.data.images.pixels import PLAIN, SLIDE_SUFFIXES, SUFFIXES, ZARR_SUFFIX, ImageOptions
 from cellpatch.data.paths import resolve_inside
 from cellpatch.data.sources.folder import images_below
 from cellpatch.data.store.intake import Intake
@@ -29,8 +29,9 @@ _REGION, _OTHER = "a region, no cell", "no point or polygon"
 class PointOptions:
     """For points in images.
 
-    `um_per_px` is their scale where the files do not state it, `border` what happens near the border, `slide` the image
-    of a source that names none. `pixel_origin` as for a table of training cells. `image` is how files are read.
+    `um_per_px` is their scale where the files do not state it, `border` what happens near the border. `slide` is the
+    image of a source that names none, or a folder: images are looked up below it by the name of an annotation file or
+    as a table states them. `pixel_origin` as for a table of training cells. `image` is how files are read.
     """
 
     um_per_px: float | None = None
@@ -43,6 +44,18 @@ class PointOptions:
         if self.um_per_px is not None and not 0 < self.um_per_px < float("inf"):
             raise ValueError(f"--um-per-px must be finite and > 0, but got {self.um_per_px}")
 
+    @property
+    def images_root(self) -> Path | None:
+        """The folder of the images, if `slide` is one."""
+        is_folder = self.slide is not None and self.slide.is_dir() and self.slide.suffix.lower() != ZARR_SUFFIX
+        return self.slide if is_folder else None
+
+    def image_of(self, source: Path) -> Path:
+        """The image of a source that names none; raises ValueError unless exactly one has its name."""
+        if self.slide is not None and self.images_root is None:
+            return self.slide
+        return ImageIndex(self.images_root or source.parent).named(source, annotated_names(source))
+
     def scale_of(self, file: Path) -> float:
         """Micrometres per pixel of an image, as the user or else the file states it; raises ValueError if none does."""
         scale, _ = resolve_scale(open_slide_cached(file, self.image), self.um_per_px)
@@ -53,7 +66,7 @@ class PointOptions:
 
 @dataclass(frozen=True, eq=False)
 class NewCells:
-    """Cells in the order of their source.
+    """Cells in the order of their `source`, a file or folder.
 
     `table` has the user's columns, `names` what the user called those that were renamed. `files` is each cell's image,
     `where` its file and row. `xy` are pixels of the image, None for crops. `left_out` gives rows that are no cells
@@ -61,6 +74,7 @@ class NewCells:
     among its features.
     """
 
+    source: Path
     table: pd.DataFrame
     files: list[Path]
     where: list[str]
@@ -87,13 +101,13 @@ def list_cells(source: Path, options: PointOptions) -> NewCells:
         files = images_below(source, Intake())
         if not files:
             raise ValueError(f"{source}: holds no image; known are {', '.join(sorted(SUFFIXES))}")
-        return _crops([(file, file.relative_to(source).as_posix()) for file in files])
+        return _crops(source, [(file, file.relative_to(source).as_posix()) for file in files])
     if source.is_file() and suffix in ("geojson", "json", "xml"):
         return _annotated(source, options)
     if source.suffix.lower() in TABLES:
         return _listed(source, options)
     if source.is_file() and source.suffix.lower() in SUFFIXES:
-        return _crops([(source, source.name)])
+        return _crops(source, [(source, source.name)])
     is_slide = source.suffix.lower() in SLIDE_SUFFIXES
     hint = "; a slide needs points: give the annotation file, and --slide" if is_slide else ""
     kinds = (
@@ -102,26 +116,32 @@ def list_cells(source: Path, options: PointOptions) -> NewCells:
     raise ValueError(f"{source}: must be {kinds}{hint}")
 
 
-def _crops(files: Sequence[tuple[Path, str]]) -> NewCells:
+def _crops(source: Path, files: Sequence[tuple[Path, str]]) -> NewCells:
     names = [name for _, name in files]
-    return NewCells(pd.DataFrame({"path": names}), [file for file, _ in files], names)
+    return NewCells(source, pd.DataFrame({"path": names}), [file for file, _ in files], names)
 
 
 def _listed(source: Path, options: PointOptions) -> NewCells:
-    """The cells of a table, which names crops in `path`, or points in `image`, `x` and `y` (or `x_um` and `y_um`)."""
+    """The cells of a table, which names crops in `path`, or points in `image`, `x` and `y` (or `x_um` and `y_um`).
+
+    Points without `image` or `path` are of one image: --slide, or the one that is called like the table.
+    """
     table = read_table(source, [])
     names = table.attrs.pop("names", {})
     where = list(table["where"])
     axes = next((each for each in (["x", "y"], ["x_um", "y_um"]) if set(each) <= set(table.columns)), None)
-    if axes is not None and options.slide is not None:
+    names_crops = "path" in table and "image" not in table and options.slide is None
+    one_image = options.slide is not None and options.images_root is None
+    if axes is not None and (one_image or "image" not in table) and not names_crops:
         check_filled(table, axes)
-        files = [options.slide] * len(table)
+        files = [options.image_of(source)] * len(table)
     elif (axes is not None and "image" in table) or "path" in table:
         column = "image" if axes is not None and "image" in table else "path"
         axes = axes if column == "image" else None
         check_filled(table, [column, *(axes or [])])
         stated = [str(name).replace("\\", "/") for name in table[column]]
-        files = [resolve_inside(source.parent, name, row) for name, row in zip(stated, where, strict=True)]
+        root = options.images_root or source.parent
+        files = [resolve_inside(root, name, row) for name, row in zip(stated, where, strict=True)]
     else:
         raise ValueError(f"{source}: needs a column path (crops) or image, x, y (points in images)")
     xy = None if axes is None else _pixels(table[[*axes, "where"]].copy(), axes, files, options)
@@ -129,7 +149,7 @@ def _listed(source: Path, options: PointOptions) -> NewCells:
     if source.suffix.lower() == ".parquet":
         index = pd.read_parquet(source, columns=[]).index
         index = index if len(index) == len(table) else None
-    return NewCells(table.drop(columns="where"), files, where, xy, names=names, index=index)
+    return NewCells(source, table.drop(columns="where"), files, where, xy, names=names, index=index)
 
 
 def _pixels(table: pd.DataFrame, axes: list[str], files: list[Path], options: PointOptions) -> Float[np.ndarray, "n 2"]:
@@ -147,7 +167,7 @@ def _annotated(source: Path, options: PointOptions) -> NewCells:
     document = None if is_xml else read_json(source)
     if coco.is_coco(document):
         raise ValueError(f"{source}: is a COCO file; predict takes GeoJSON, or a table of points")
-    file = options.slide or ImageIndex(source.parent).named(source, annotated_names(source))
+    file = options.image_of(source)
     intake = Intake()
     features: list[Json] | None = None
     if is_xml:
@@ -176,6 +196,7 @@ def _annotated(source: Path, options: PointOptions) -> NewCells:
     if ids is not None and any(each is not None for each in ids):
         table.insert(0, "id", ids)
     return NewCells(
+        source,
         table,
         [file] * len(rows),
         [row[2] for row in rows],

@@ -23,6 +23,7 @@ from cellpatch.inference.new_cells import NewCells, PointOptions, list_cells
 from cellpatch.inference.partial import PartialPrediction
 from cellpatch.inference.restore import predict_probabilities, restore
 from cellpatch.models.network import Network
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.device import inference_batch_size, resolve_device
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.progress import Progress
@@ -69,7 +70,7 @@ class Prediction:
 
 def predict(
     run: Path,
-    source: Path,
+    source: Path | NewCells,
     weights_file: Path | None = None,
     points: PointOptions | None = None,
     partial: Path | None = None,
@@ -77,24 +78,25 @@ def predict(
     """Classify the cells of a source; crops are cut in processes beside the forward pass where there are many.
 
     A point whose crop leaves its image is left out with that reason, unless the border is "reflect". `partial` is a
-    folder for what is done so far: the same call goes on from there, and `Prediction.finish` removes it. Raises one
+    folder for what is done so far: the same call goes on from there, and `Prediction.finish` removes it. A source that
+    was listed already, by `list_cells` with the same options, is not listed again. Raises one
     ValueError that lists every image that cannot be read or has another side and every point outside its image, and for
     what `restore` refuses.
     """
     options = points or PointOptions()
-    cells = list_cells(source, options)
+    cells = source if isinstance(source, NewCells) else list_cells(source, options)
     if cells.xy is None and options != PointOptions():
-        raise ValueError(f"{source} holds crops, cut already: a scale and a border are for points in images")
+        raise ValueError(f"{cells.source} holds crops, cut already: a scale and a border are for points in images")
     restored = restore(run, weights_file)
     device = resolve_device("auto")
     network = restored.network.to(device)
-    key = json.dumps([restored.stored.record.identity, _fingerprint(cells), repr(options)])
-    so_far = PartialPrediction(partial, key, len(cells), len(restored.classes))
+    so_far = PartialPrediction(partial, prediction_key(run, cells, options), len(cells), len(restored.classes))
     problems, notes = ErrorCollector(), cells.intake.sentences()
     if cells.xy is None:
         crops = _read_crops(cells, run.name, restored.geometry, problems)
     else:
-        crops = cut_crops(cells, restored.geometry, options, so_far, problems, notes)
+        crops, chosen = cut_crops(cells, restored.geometry, options, so_far, problems, device.type == "cpu")
+        notes += chosen
     total = len(cells) - len(cells.left_out)
     _classify(network, crops, problems, inference_batch_size(network.backbone.input_px, device), so_far, total)
     problems.raise_if_any()
@@ -102,10 +104,15 @@ def predict(
     rows = [row for row in np.flatnonzero(so_far.done).tolist() if row not in left_out]
     if not rows:
         reasons = ", ".join(sorted(set(left_out.values())))
-        raise ValueError(f"{source}: no cell can be classified ({reasons}); --border reflect mirrors the images")
+        raise ValueError(f"{cells.source}: no cell can be classified ({reasons}); --border reflect mirrors the images")
     so_far.flush()
     classes = [str(name) for name in restored.classes]
     return Prediction(cells, classes, rows, so_far.probabilities[rows], left_out, notes, so_far)
+
+
+def prediction_key(run: Path, cells: NewCells, options: PointOptions) -> str:
+    """Everything that determines a prediction; raises ValueError if `run` is no stored run."""
+    return json.dumps([StoredRun.open(run).record.identity, _fingerprint(cells), repr(options)])
 
 
 def _fingerprint(cells: NewCells) -> str:

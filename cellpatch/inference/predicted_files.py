@@ -1,10 +1,10 @@
 """Predictions as files: tables, QuPath's GeoJSON, AnnData."""
 
-import copy
 import gzip
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,17 @@ def write_prediction(prediction: Prediction, file: Path) -> None:
     """Write a prediction in the format that the file's name asks for; raises ValueError if there is none."""
     check_format(file)
     with atomic_write(file) as temporary:
-        _WRITERS[_format(file)](prediction, temporary)
+        _WRITERS[format_of(file)](prediction, temporary)
 
 
 def check_format(file: Path) -> None:
     """Raise ValueError if predictions are not written in the format of a file's name."""
-    if _format(file) not in _WRITERS:
-        raise ValueError(f"--out must end with {', '.join(_WRITERS)}, but got {file.name}")
+    if format_of(file) not in FORMATS:
+        raise ValueError(f"--out must end with {', '.join(FORMATS)}, but got {file.name}")
 
 
-def _format(file: Path) -> str:
+def format_of(file: Path) -> str:
+    """The end of a file's name that says its format, such as .csv or .geojson.gz."""
     name = file.name.lower()
     return ".geojson.gz" if name.endswith(".geojson.gz") else file.suffix.lower()
 
@@ -53,12 +54,25 @@ def _write_parquet(prediction: Prediction, file: Path) -> None:
 
 
 def _write_geojson(prediction: Prediction, file: Path) -> None:
-    file.write_text(json.dumps(to_geojson(prediction), ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    with file.open("w", encoding="utf-8") as stream:
+        stream.writelines(_json_text(to_geojson(prediction)))
 
 
 def _write_geojson_gz(prediction: Prediction, file: Path) -> None:
-    text = json.dumps(to_geojson(prediction), ensure_ascii=False, allow_nan=False)
-    file.write_bytes(gzip.compress(text.encode(), mtime=0))
+    with file.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as stream:
+        stream.writelines(text.encode() for text in _json_text(to_geojson(prediction)))
+
+
+def _json_text(document: Any) -> Iterator[str]:
+    """JSON feature by feature: the text of a million is half a gigabyte."""
+    dump = partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    if not (isinstance(document, dict) and "features" in document):
+        yield dump(document)
+        return
+    yield dump(document | {"features": []}).removesuffix("]}")  # the features come last
+    for number, feature in enumerate(document["features"]):
+        yield f"{',' if number else ''}\n{dump(feature)}"
+    yield "\n]}"
 
 
 def to_geojson(prediction: Prediction) -> Any:
@@ -76,8 +90,8 @@ def to_geojson(prediction: Prediction) -> Any:
         document: Any = {"type": "FeatureCollection", "features": features}
         feature_of = list(range(len(cells)))
     else:
-        document = copy.deepcopy(cells.document)
-        features = list(features_of(document, "the source"))
+        features = [dict(feature) for feature in features_of(cells.document, "the source")]
+        document = _with_features(cells.document, features)
         feature_of = cells.feature
     colours = _colours(features)
     values: dict[int, list[np.ndarray]] = {}
@@ -85,7 +99,7 @@ def to_geojson(prediction: Prediction) -> Any:
         values.setdefault(feature_of[row], []).append(probabilities)
     reasons = {feature_of[row]: reason for row, reason in prediction.left_out.items()}
     for number, feature in enumerate(features):
-        properties = feature["properties"] = feature.get("properties") or {}
+        properties = feature["properties"] = dict(feature.get("properties") or {})
         if number in values:
             mean = np.stack(values[number]).mean(axis=0, dtype=np.float64)
             name = prediction.classes[int(mean.argmax())]
@@ -96,6 +110,16 @@ def to_geojson(prediction: Prediction) -> Any:
             metadata = properties.get("metadata")
             properties["metadata"] = (metadata if isinstance(metadata, dict) else {}) | {"left_out": reasons[number]}
     return document
+
+
+def _with_features(document: Any, features: list[Any]) -> Any:
+    """A document with other features, itself unchanged: a copy of a million features would take gigabytes."""
+    if isinstance(document, list):
+        return features
+    if "features" not in document:
+        return features[0]
+    others = {name: value for name, value in document.items() if name != "features"}
+    return others | {"features": features}
 
 
 def _point(x: float, y: float) -> Json:
@@ -156,3 +180,4 @@ _WRITERS: dict[str, Callable[[Prediction, Path], None]] = {
     ".geojson.gz": _write_geojson_gz,
     ".h5ad": _write_h5ad,
 }
+FORMATS = list(_WRITERS)

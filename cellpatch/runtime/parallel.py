@@ -4,8 +4,10 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
+from itertools import chain
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -33,8 +35,7 @@ def ordered_parallel_map(
     if workers <= 1:
         yield from map(work, tasks)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+    with _spawn(workers) as pool:
         pending: deque[Future[Result]] = deque()
         try:
             for task in tasks:
@@ -46,6 +47,43 @@ def ordered_parallel_map(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def lane_map(
+    work: Callable[[Task], Result], lanes: Sequence[Sequence[Task]], ahead: int, in_turns: bool
+) -> Iterator[tuple[int, Result]]:
+    """Yield results with the number of their lane, each lane's in order; a lane is a process, and its tasks neighbours.
+
+    So what one task leaves in the process's memory serves the next.
+
+    At most `ahead` results a lane wait in memory. Lanes work beside the consumer; with `in_turns` they rest while it
+    works and the other way round, which is faster where both need all cores. A single lane is computed in this process.
+    An error of a task comes through; pending tasks are cancelled.
+    """
+    if len(lanes) <= 1:
+        yield from ((number, work(task)) for number, lane in enumerate(lanes) for task in lane)
+        return
+    waiting = [deque(lane) for lane in lanes]
+    pending: list[deque[Future[Result]]] = [deque() for _ in lanes]
+    with ExitStack() as stack:
+        pools = [stack.enter_context(_spawn(1)) for _ in lanes]
+        try:
+            while any(waiting) or any(pending):
+                for pool, tasks, started in zip(pools, waiting, pending, strict=True):
+                    while tasks and len(started) < ahead:
+                        started.append(pool.submit(work, tasks.popleft()))
+                if in_turns:
+                    wait(chain.from_iterable(pending))
+                for number, started in enumerate(pending):
+                    for _ in range(len(started) if in_turns else min(1, len(started))):
+                        yield number, started.popleft().result()
+        finally:
+            for future in chain.from_iterable(pending):
+                future.cancel()
+
+
+def _spawn(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:

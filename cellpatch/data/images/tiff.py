@@ -94,11 +94,17 @@ class TiffReader:
         tile_height, tile_width = self._tile_px
         rows = range(y // tile_height, -(-(y + height) // tile_height))
         columns = range(x // tile_width, -(-(x + width) // tile_width))
-        tiles = [[self._tile(row, column) for column in columns] for row in rows]
-        one = len(rows) == len(columns) == 1
-        block = tiles[0][0] if one else np.concatenate([np.concatenate(row, axis=1) for row in tiles])
-        left, top = x - columns[0] * tile_width, y - rows[0] * tile_height
-        return block[top : top + height, left : left + width]
+        strips = []
+        for row in rows:
+            top = row * tile_height
+            lines = slice(max(y - top, 0), y + height - top)
+            parts = [
+                self._tile(row, column)[lines, max(x - left, 0) : x + width - left]
+                for column in columns
+                for left in [column * tile_width]
+            ]
+            strips.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+        return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
     def _tile(self, row: int, column: int) -> np.ndarray:
         """A decoded tile; the last ones stay in memory, for many cells lie in one."""

@@ -1,0 +1,174 @@
+"""Several sources in one command: a job each, by any launcher; finished ones are skipped, a failure is one job's."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, config_of, square_crop
+from PIL import Image
+from test_deploy import SMALL
+
+from cellpatch.cli.launchers import check_launchers
+from cellpatch.inference.jobs import outputs
+from cellpatch.inference.predicted_files import FORMATS
+from cellpatch.sweeps.train import train
+
+CENTRES = [(8, 8), (24, 8), (40, 8), (8, 24), (24, 24), (40, 24)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    for code, name in enumerate(("red", "green", "blue")):
+        for specimen in range(5):
+            for i in range(4):
+                file = root / "cells" / name / f"s{specimen}" / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(square_crop(rng, code)).save(file)
+    train(config_of(root, root / "cells", *SMALL, "data.um_per_px=0.5"))
+    [record] = (root / "runs").glob("*/record.json")
+    return record.parent
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """Two patients, each a folder with an annotation file; the images lie elsewhere."""
+    rng = np.random.default_rng(4)
+    for patient in ("patient (1)", "patient=2"):
+        rows = [np.concatenate([square_crop(rng, i) for i in range(3)], axis=1) for _ in range(2)]
+        image = tmp_path / "slides" / f"{patient}.png"
+        image.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.concatenate(rows)).save(image)
+        points = [
+            {
+                "type": "Feature",
+                "geometry": {"type": "Point", "coordinates": [x, y]},
+                "properties": {"objectType": "detection"},
+            }
+            for x, y in CENTRES
+        ]
+        file = tmp_path / "cohort" / patient / f"{patient}.geojson"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"type": "FeatureCollection", "features": points}))
+    return tmp_path
+
+
+def _command(run: Path, cohort: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    sources = sorted(map(str, (cohort / "cohort").rglob("*.geojson")))
+    fixed = ["--um-per-px", "0.5", "--slide", "slides", "--out-dir", "predicted"]
+    command = [sys.executable, "-m", "cellpatch.predict", os.path.relpath(run, cohort), *sources, *fixed, *more]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cohort, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_each_source_is_a_job_and_done_once(run: Path, cohort: Path) -> None:
+    done = _command(run, cohort)
+    assert done.returncode == 0, done.stderr
+    assert "2 sources: 2 predicted" in done.stdout, done.stdout
+    outs = sorted((cohort / "predicted").rglob("*.geojson"))
+    assert [out.relative_to(cohort / "predicted").as_posix() for out in outs] == [
+        f"{patient}/{patient}.geojson" for patient in ("patient (1)", "patient=2")
+    ]
+    classes = [
+        feature["properties"]["classification"]["name"] for feature in json.loads(outs[0].read_text())["features"]
+    ]
+    summary = pd.read_csv(cohort / "predicted" / "summary.csv")
+    assert list(summary["cells"]) == list(summary["classified"]) == [6, 6]
+    assert {name: summary[f"n_{name}"][0] for name in set(classes)} == {
+        name: classes.count(name) for name in set(classes)
+    }
+    before = {out: out.stat().st_mtime_ns for out in outs}
+    annotation = cohort / "cohort" / "patient=2" / "patient=2.geojson"
+    document = json.loads(annotation.read_text())
+    annotation.write_text(json.dumps(document | {"features": document["features"][:4]}))
+    again = _command(run, cohort)
+    assert "2 sources: 1 exists, 1 predicted" in again.stdout, again.stdout + again.stderr
+    assert [out.stat().st_mtime_ns == before[out] for out in outs] == [True, False]
+    assert list(pd.read_csv(cohort / "predicted" / "summary.csv")["cells"]) == [6, 4]
+    outs[0].unlink()
+    assert "1 exists, 1 predicted" in _command(run, cohort).stdout
+
+
+def test_a_source_fails_alone(run: Path, cohort: Path) -> None:
+    (cohort / "slides" / "patient=2.png").write_bytes(b"no image")
+    done = _command(run, cohort, "--format", ".csv")
+    assert done.returncode == 1
+    assert "2 sources: 1 failed, 1 predicted" in done.stdout, done.stdout + done.stderr
+    summary = pd.read_csv(cohort / "predicted" / "summary.csv")
+    assert list(summary["state"]) == ["predicted", "failed"]
+    assert "patient=2.png" in summary["notes"][1]
+    assert len(pd.read_csv(cohort / "predicted" / "patient (1)" / "patient (1).csv")) == 6
+
+
+def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path) -> None:
+    source = cohort / "cohort" / "patient (1)" / "patient (1).geojson"
+    for i in range(40):
+        shutil.copy(source, source.with_name(f"patient (1)-{i}.geojson"))
+        shutil.copy(cohort / "slides" / "patient (1).png", cohort / "slides" / f"patient (1)-{i}.png")
+    sources = sorted(map(str, (cohort / "cohort").rglob("*.geojson")))
+    fixed = ["--um-per-px", "0.5", "--slide", "slides", "--out-dir", "predicted"]
+    command = [sys.executable, "-m", "cellpatch.predict", str(run), *sources, *fixed]
+    process = subprocess.Popen(command, cwd=cohort, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    until = time.monotonic() + 120
+    while len(list((cohort / "predicted").rglob("*.geojson"))) < 3:
+        assert time.monotonic() < until, "nothing was predicted"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = _command(run, cohort)
+    assert done.returncode == 0, done.stderr
+    summary = pd.read_csv(cohort / "predicted" / "summary.csv")
+    assert len(summary) == 42
+    assert 3 <= (summary["state"] == "exists").sum() < 42
+    assert (summary["classified"] == 6).all()
+
+
+def test_an_output_has_one_source_and_replaces_none(tmp_path: Path) -> None:
+    a, b, c = tmp_path / "x" / "a.geojson", tmp_path / "y" / "a.geojson", tmp_path / "x" / "a.json"
+    folder = tmp_path / "out"
+    assert outputs([a, b], folder, None) == [folder / "x" / "a.geojson", folder / "y" / "a.geojson"]
+    assert outputs([a], folder, ".csv") == [folder / "a.csv"]
+    assert outputs([tmp_path / "t.xml"], folder, None) == [folder / "t.csv"]
+    with pytest.raises(ValueError, match="both be written"):
+        outputs([a, c], folder, None)
+    with pytest.raises(ValueError, match="would replace the source"):
+        outputs([a, b], tmp_path, None)
+    assert {".csv", ".geojson", ".h5ad"} < set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.csv", "b.csv"], "several sources need --out-dir"),
+        (["a.csv", "--out-dir", "o", "--out", "p.csv"], "several sources need --out-dir"),
+        (["a.csv", "--out", "a.csv"], "would replace the source"),
+        (["a.csv", "--out-dir", "o", "--um-per-px", "0"], "--um-per-px must be finite"),
+        (["a.csv", "--out-dir", "o", "--launcher", "jobllib"], "must be one of .*joblib.* but got 'jobllib'"),
+    ],
+)
+def test_commands_that_cannot_be_meant_are_refused(
+    run: Path, tmp_path: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cellpatch.cli import predict as command
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        command.main([str(run), *arguments])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_launcher_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cellpatch.cli.launchers.find_spec", lambda package: None)
+    for name, extra in (("joblib", "joblib"), ("submitit_slurm", "slurm"), ("ray", "ray")):
+        with pytest.raises(ValueError, match=rf"pip install 'cellpatch\[{extra}\]'"):
+            check_launchers(["-m", f"hydra/launcher={name}"])
+    check_launchers(["-m", "hydra/launcher=basic", "model=cnn"])
