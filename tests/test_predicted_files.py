@@ -23,7 +23,7 @@ from cellpatch.data.annotations.read import AnnotationFormat, read_annotations
 from cellpatch.inference import predict as predict_module
 from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predict import Prediction, predict
-from cellpatch.inference.predicted_files import to_geojson, write_prediction
+from cellpatch.inference.predicted_files import predicted_features, write_prediction
 from cellpatch.inference.qupath import export_qupath
 from cellpatch.runtime.progress import Progress
 from cellpatch.sweeps.train import train
@@ -167,16 +167,33 @@ def test_points_become_geojson_where_there_is_no_geometry(run: Path, slides: Pat
         slides / "two.csv", index=False
     )
     with pytest.raises(ValueError, match="GeoJSON is for the points of one image"):
-        to_geojson(_classified(run, slides / "two.csv"))
+        list(predicted_features(_classified(run, slides / "two.csv")))
 
 
 def test_a_feature_of_several_cells_gets_their_mean(run: Path, slides: Path) -> None:
     both = {"type": "Feature", "geometry": {"type": "MultiPoint", "coordinates": CENTRES[:2]}, "properties": {}}
     (slides / "a.geojson").write_text(json.dumps([both]))
     prediction = _classified(run, slides / "a.geojson")
-    [feature] = to_geojson(prediction)
+    [feature] = predicted_features(prediction)
     mean = prediction.probabilities.mean(axis=0)
     assert feature["properties"]["measurements"]["p_blue"] == pytest.approx(float(mean[0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", ["collection", "list", "feature"])
+def test_a_document_keeps_its_shape_and_is_not_changed(run: Path, slides: Path, shape: str) -> None:
+    features = [_feature(x, y) for x, y in CENTRES[: 1 if shape == "feature" else 6]]
+    documents = {"collection": {"features": features, "type": "FeatureCollection", "note": "é"}, "list": features}
+    document: Any = documents.get(shape, features[0])
+    (slides / "a.geojson").write_text(json.dumps(document))
+    prediction = _classified(run, slides / "a.geojson")
+    write_prediction(prediction, slides / "out.geojson")
+    again = json.loads((slides / "out.geojson").read_text())
+    assert type(again) is type(document)
+    found = again["features"] if shape == "collection" else again if shape == "list" else [again]
+    assert all("classification" in feature["properties"] for feature in found)
+    assert shape != "collection" or again["note"] == "é"
+    assert prediction.cells.document == document
+    assert len(geopandas.read_file(slides / "out.geojson")) == len(found) if shape != "list" else True
 
 
 def test_names_that_are_no_format_are_refused_before_any_work(

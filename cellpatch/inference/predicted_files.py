@@ -3,7 +3,7 @@
 import gzip
 import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,27 +55,33 @@ def _write_parquet(prediction: Prediction, file: Path) -> None:
 
 def _write_geojson(prediction: Prediction, file: Path) -> None:
     with file.open("w", encoding="utf-8") as stream:
-        stream.writelines(_json_text(to_geojson(prediction)))
+        stream.writelines(_geojson_text(prediction))
 
 
 def _write_geojson_gz(prediction: Prediction, file: Path) -> None:
     with file.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as stream:
-        stream.writelines(text.encode() for text in _json_text(to_geojson(prediction)))
+        stream.writelines(text.encode() for text in _geojson_text(prediction))
 
 
-def _json_text(document: Any) -> Iterator[str]:
+def _geojson_text(prediction: Prediction) -> Iterator[str]:
     """JSON feature by feature: the text of a million is half a gigabyte."""
     dump = partial(json.dumps, ensure_ascii=False, allow_nan=False)
-    if not (isinstance(document, dict) and "features" in document):
-        yield dump(document)
+    source = prediction.cells.document
+    features = predicted_features(prediction)
+    others: dict[str, Any] = {"type": "FeatureCollection"}
+    if isinstance(source, dict) and "features" not in source:  # one feature, not a collection
+        yield dump(next(features))
         return
-    yield dump(document | {"features": []}).removesuffix("]}")  # the features come last
-    for number, feature in enumerate(document["features"]):
+    if isinstance(source, dict):
+        others = {name: value for name, value in source.items() if name != "features"}
+    begin, end = ("[", "]") if isinstance(source, list) else (dump(others | {"features": []})[:-2], "]}")
+    yield begin
+    for number, feature in enumerate(features):
         yield f"{',' if number else ''}\n{dump(feature)}"
-    yield "\n]}"
+    yield f"\n{end}"
 
 
-def to_geojson(prediction: Prediction) -> Any:
+def predicted_features(prediction: Prediction) -> Iterator[Any]:
     """The source's features with `classification` and measurements `p_CLASS`; points where the source has none.
 
     Ids, geometries and other properties stay. A feature of several cells gets the mean of their probabilities. What was
@@ -87,39 +93,25 @@ def to_geojson(prediction: Prediction) -> Any:
         raise ValueError("GeoJSON is for the points of one image; write .csv or .parquet")
     if cells.feature is None:
         features: list[Any] = [_point(x, y) for x, y in cells.xy.tolist()]
-        document: Any = {"type": "FeatureCollection", "features": features}
-        feature_of = list(range(len(cells)))
+        feature_of: Sequence[int] = range(len(cells))
     else:
-        features = [dict(feature) for feature in features_of(cells.document, "the source")]
-        document = _with_features(cells.document, features)
-        feature_of = cells.feature
+        features, feature_of = list(features_of(cells.document, "the source")), cells.feature
     colours = _colours(features)
-    values: dict[int, list[np.ndarray]] = {}
-    for row, probabilities in zip(prediction.rows, prediction.probabilities, strict=True):
-        values.setdefault(feature_of[row], []).append(probabilities)
+    of_feature: dict[int, list[int]] = {}
+    for position, row in enumerate(prediction.rows):
+        of_feature.setdefault(feature_of[row], []).append(position)
     reasons = {feature_of[row]: reason for row, reason in prediction.left_out.items()}
     for number, feature in enumerate(features):
-        properties = feature["properties"] = dict(feature.get("properties") or {})
-        if number in values:
-            mean = np.stack(values[number]).mean(axis=0, dtype=np.float64)
+        properties = dict(feature.get("properties") or {})
+        if number in of_feature:
+            mean = prediction.probabilities[of_feature[number]].mean(axis=0, dtype=np.float64)
             name = prediction.classes[int(mean.argmax())]
             properties["classification"] = {"name": name} | ({"color": colours[name]} if name in colours else {})
-            measured = {f"p_{name}": float(p) for name, p in zip(prediction.classes, mean, strict=True)}
-            _measure(properties, measured)
+            _measure(properties, {f"p_{name}": float(p) for name, p in zip(prediction.classes, mean, strict=True)})
         elif number in reasons:
             metadata = properties.get("metadata")
             properties["metadata"] = (metadata if isinstance(metadata, dict) else {}) | {"left_out": reasons[number]}
-    return document
-
-
-def _with_features(document: Any, features: list[Any]) -> Any:
-    """A document with other features, itself unchanged: a copy of a million features would take gigabytes."""
-    if isinstance(document, list):
-        return features
-    if "features" not in document:
-        return features[0]
-    others = {name: value for name, value in document.items() if name != "features"}
-    return others | {"features": features}
+        yield feature | {"properties": properties}
 
 
 def _point(x: float, y: float) -> Json:
