@@ -141,7 +141,9 @@ def _listed(source: Path, options: PointOptions) -> NewCells:
         check_filled(table, [column, *(axes or [])])
         stated = [str(name).replace("\\", "/") for name in table[column]]
         root = options.images_root or source.parent
-        files = [resolve_inside(root, name, row) for name, row in zip(stated, where, strict=True)]
+        first = dict(reversed(list(zip(stated, where, strict=True))))
+        file_of = {name: resolve_inside(root, name, row) for name, row in first.items()}  # points share few images
+        files = [file_of[name] for name in stated]
     else:
         raise ValueError(f"{source}: needs a column path (crops) or image, x, y (points in images)")
     xy = None if axes is None else _pixels(table[[*axes, "where"]].copy(), axes, files, options)
