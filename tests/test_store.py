@@ -124,7 +124,7 @@ def test_another_format_version_is_refused(store_of: Callable[..., Path]) -> Non
     root = store_of()
     file = root / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": 99}))
-    with pytest.raises(ValueError, match="format version must be 2, but got 99"):
+    with pytest.raises(ValueError, match="format version must be 3, but got 99"):
         CellStore(root)
 
 

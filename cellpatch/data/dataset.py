@@ -90,12 +90,23 @@ def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: in
     classes = splitter.keep(store.manifest.classes)
     code = {name: i for i, name in enumerate(classes)}
     labels = np.array([code.get(name, -1) for name in store.cells["class"].astype(str)])
-    predefined, sites = store.cells["split"], store.cells["site"]
+    predefined, sites, groups = (store.cells[name] for name in ("split", "site", "near_group"))
     cells = LabelledCells(
         labels,
         store.cells["specimen"].astype(str).to_numpy(),
         store.cells["digest"].to_numpy(dtype="S16"),
         None if predefined.isna().all() else predefined.to_numpy(),
         None if sites.isna().all() else sites.to_numpy(),
+        None if groups.isna().all() else groups.fillna(-1).to_numpy(np.int64),
     )
-    return CellDataset(store, classes, labels, splitter.split(cells, classes, flag_limit, seed))
+    split = splitter.split(cells, classes, flag_limit, seed)
+    near = split.audit.near_copies_of_test_crops
+    if near:
+        log.warning(
+            "%d training and %d validation cells nearly equal a test cell, so scores may be too high: give the "
+            "images of a near_group, a column of %s, one specimen",
+            near["train"],
+            near["validation"],
+            store.root / "cells.parquet",
+        )
+    return CellDataset(store, classes, labels, split)

@@ -1,6 +1,6 @@
 """Draws of specimens and cells, and counts, for splits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,15 @@ def find_copies(digests: Shaped[np.ndarray, " m"], others: Shaped[np.ndarray, " 
     equal = pd.Series(first).isin(first_of_others).to_numpy(copy=True)
     equal[equal] = np.isin(digests[equal], others)
     return equal
+
+
+def count_near_copies(
+    groups: Int[np.ndarray, " n"], parts: Mapping[str, Int[np.ndarray, " m"]]
+) -> dict[str, int] | None:
+    """Training and validation cells that share a group (0 or more) with a test cell; None if there are none."""
+    tested = np.unique(groups[parts["test"]])
+    counts = {name: int(np.isin(groups[parts[name]], tested[tested >= 0]).sum()) for name in ("train", "validation")}
+    return counts if any(counts.values()) else None
 
 
 def hold_out(

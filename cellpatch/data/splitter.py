@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int, Shaped
 
-from cellpatch.data.split_draws import counts_by_class, find_copies, prefix_of_each_class
+from cellpatch.data.split_draws import count_near_copies, counts_by_class, find_copies, prefix_of_each_class
 from cellpatch.runtime.json_types import Json
 
 PARTS = ("train", "validation", "test")
@@ -21,7 +21,7 @@ class LabelledCells:
 
     `labels` index the classes; cells labelled -1 are left out. `digests` are 16 bytes, equal for equal crops.
     `predefined_split` names each cell's part, where the source brings its own split; `sites` its hospital or scanner,
-    where the source states it.
+    where the source states it; `near_groups` a number that nearly equal cells of two specimens share, -1 of no group.
     """
 
     labels: Int[np.ndarray, " n"]
@@ -29,6 +29,7 @@ class LabelledCells:
     digests: Shaped[np.ndarray, " n"]
     predefined_split: Shaped[np.ndarray, " n"] | None = None
     sites: Shaped[np.ndarray, " n"] | None = None
+    near_groups: Int[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class SplitAudit:
 
     `by` is what assigned the cells to parts: this module, by specimen or site, or the source. `seed`, `shares` and
     `val_limit` are those of the settings, `flags_seed` is the run's. `train_available` counts training cells before the
-    flag_limit. `test_sites` are those that were held out.
+    flag_limit. `test_sites` are those that were held out. `near_copies_of_test_crops` are in the parts; None if
+    there are none.
     """
 
     by: Literal["specimen", "site", "source"]
@@ -52,13 +54,12 @@ class SplitAudit:
     cells: dict[str, dict[str, int]]  # by part and class
     train_available: dict[str, int]  # by class
     test_sites: list[str] | None = None
+    near_copies_of_test_crops: dict[str, int] | None = None  # by part
 
     def as_json(self) -> Json:
         """The audit as a run's record stores it."""
-        stored = asdict(self)
-        if self.test_sites is None:
-            del stored["test_sites"]
-        return stored
+        optional = ("test_sites", "near_copies_of_test_crops")
+        return {key: value for key, value in asdict(self).items() if value is not None or key not in optional}
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class Splitter(ABC):
             cells={name: counts_by_class(labels[index], classes) for name, index in kept.items()},
             train_available=counts_by_class(labels[available["train"]], classes),
             test_sites=None if predefined else self._held_out_sites,
+            near_copies_of_test_crops=None if cells.near_groups is None else count_near_copies(cells.near_groups, kept),
         )
         return Split(audit=audit, **kept)
 

@@ -16,7 +16,7 @@ from cellpatch.data.store.intake import Intake
 from cellpatch.runtime.atomic_io import sha256_of
 from cellpatch.runtime.json_types import Json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from cellpatch.data.store.contradictions import find_contradictions
 from cellpatch.data.store.intake import Contradictions, Intake
+from cellpatch.data.store.near_copies import NEAR_COPIES, near_groups, signatures
 from cellpatch.data.store.reader import Geometry, Manifest
 from cellpatch.runtime.atomic_io import sha256_of
 from cellpatch.runtime.json_types import Json
@@ -39,6 +40,7 @@ _CELLS = pa.schema(
         ("mirrored_px", pa.int16()),  # pixels from a border of the stored crop on that are mirrored, at most
         ("split", pa.string()),  # null unless the source brings its own train/validation/test
         ("digest", pa.binary(16)),  # blake2b of the crop: the audit finds equal crops without reading any
+        ("near_group", pa.int32()),  # shared by cells that nearly equal one of another specimen, else null
     ]
 )
 
@@ -100,6 +102,7 @@ class StoreWriter:
         self._buffer = np.empty((shard_rows or max(1, SHARD_BYTES // (3 * side * side)), side, side, 3), np.uint8)
         self._filled = 0
         self._rows: list[pa.RecordBatch] = []
+        self._signatures: list[np.ndarray] = []  # 180 bytes a crop
         self._files: dict[str, str] = {}
         self._seen: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
@@ -142,12 +145,14 @@ class StoreWriter:
             "mirrored_px": np.zeros(n, np.int16) if rows.mirrored_px is None else rows.mirrored_px,
             "split": rows.split,
             "digest": digests,
+            "near_group": None,  # known when all crops are
         }
         arrays = [
             pa.nulls(n, field.type) if columns[field.name] is None else pa.array(columns[field.name]).cast(field.type)
             for field in _CELLS
         ]
         self._rows.append(pa.record_batch(arrays, schema=_CELLS))
+        self._signatures.append(signatures(crops))
         self._filled += n
         if self._filled == len(self._buffer):
             self._flush()
@@ -167,19 +172,23 @@ class StoreWriter:
         self._table.close()
         file = self.root / "cells.parquet"
         cells = pq.read_table(file, columns=["cell_id", "class", "specimen", "source", "site", "split", "digest"])
+        kept = np.ones(len(cells), bool)
         contradicting = find_contradictions(cells, self.contradictions, self.intake)
-        if contradicting.any() and self.contradictions == "drop":
+        if self.contradictions == "drop":
             kept = ~contradicting
-            self._counts = Counter(cells["class"].filter(kept).to_pylist())
             cells = cells.filter(kept)
-            pq.write_table(pq.read_table(file).filter(kept), file)
-        self._files[file.name] = sha256_of(file)
+            self._counts = Counter(cells["class"].to_pylist())
         empty = [name for name in self.classes if not self._counts[name]]
         if empty:
             raise ValueError(
                 f"no cells of {empty} were left: {self._counts.total()} cells kept, left out "
                 f"{dict(self.intake.left_out)}"
             )
+        groups = self._near_groups(cells, kept)
+        if groups.null_count < len(groups) or not kept.all():
+            table = pq.read_table(file).filter(kept)
+            pq.write_table(table.set_column(_CELLS.get_field_index("near_group"), "near_group", groups), file)
+        self._files[file.name] = sha256_of(file)
         manifest = Manifest(
             classes=self.classes,
             geometry=self.geometry,
@@ -196,6 +205,17 @@ class StoreWriter:
             json.dumps(asdict(manifest), indent=1, ensure_ascii=False), encoding="utf-8"
         )
         return manifest
+
+    def _near_groups(self, cells: pa.Table, kept: Bool[np.ndarray, " n"]) -> pa.Array:
+        """The kept cells' column near_group; counts those that have one."""
+        specimens = cells["specimen"].combine_chunks().dictionary_decode().to_numpy(zero_copy_only=False)
+        groups = near_groups(
+            np.concatenate(self._signatures)[kept], specimens, cells["digest"].to_numpy().astype("S16")
+        )
+        near = groups >= 0
+        if near.any():
+            self.intake.doubtful[NEAR_COPIES] += int(near.sum())
+        return pa.array(groups, pa.int32(), mask=~near)
 
     def _fingerprint(self, cells: pa.Table) -> str:
         """A hash of what determines a run: classes, geometry and each cell; a site only where one is stated."""
