@@ -423,7 +423,7 @@ def test_specimens_come_from_the_path_or_a_table(tmp_path: Path) -> None:
     for pattern in (r"(patient\d+)", "^([^/]+)/"):
         store = read_rows(root, rows, specimen_pattern=pattern)
         assert set(store.cells["specimen"]) == {"patient0", "patient1", "patient2"}
-        assert not any("specimen" in reason for reason in store.manifest.doubtful)
+        assert not any("counts as a specimen" in reason for reason in store.manifest.doubtful)
     table = pd.DataFrame({"image": [row[0] for row in rows], "specimen": [row[0][:8] for row in rows]})
     table["site"] = ["north" if row[0] < "patient1" else "south" for row in rows]
     table.drop_duplicates("image").to_csv(tmp_path / "specimens.csv", index=False)
