@@ -27,7 +27,14 @@ from cellpatch.training.lightning_module import Classifier, TrainingInput
 
 MODELS = [file.stem for file in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
 SCHEDULE: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.05, "warmup": 0.1, "batch_size": 4, "label_smoothing": 0.0}
-SCHEDULE |= {"class_weights": "none", "average_over": 0, "patience": 3}
+SCHEDULE |= {
+    "class_weights": "none",
+    "average_over": 0,
+    "patience": 3,
+    "updates": 20,
+    "min_epochs": 0,
+    "validations": 4,
+}
 
 
 def _assemble(name: str, *overrides: str) -> Experiment:

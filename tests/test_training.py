@@ -22,7 +22,7 @@ from torch import nn
 
 from cellpatch.cli import runs
 from cellpatch.config.assemble import assemble
-from cellpatch.data.datamodule import BatchIndices, CellData, class_weights
+from cellpatch.data.datamodule import Batches, BatchIndices, CellData, class_weights
 from cellpatch.data.dataset import CellDataset, find_store
 from cellpatch.data.loading import Loading
 from cellpatch.data.store.reader import CellStore
@@ -56,7 +56,14 @@ SMALL_VIT += ["model.backbone.drop_path=0.1", "model.recipe.weight_decay=0.01", 
 SMALL_VIT += ["model.recipe.stain_gain=0.2", "model.recipe.stain_offset=0.1"]
 
 SCHEDULE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
-SCHEDULE |= {"class_weights": "none", "average_over": 1, "patience": 3}
+SCHEDULE |= {
+    "class_weights": "none",
+    "average_over": 1,
+    "patience": 3,
+    "updates": 20,
+    "min_epochs": 0,
+    "validations": 4,
+}
 
 
 def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
@@ -374,7 +381,8 @@ def test_what_is_validated_is_the_weights_exponential_average(over: int) -> None
     classifier = Classifier(
         network, 2, Scratch(**SCHEDULE | {"average_over": over}), {}, TrainingInput(None, network.optics)
     )
-    trainer = SimpleNamespace(num_training_batches=5, max_epochs=4, world_size=1)
+    trainer = SimpleNamespace(num_training_batches=5, max_epochs=4, world_size=1, accumulate_grad_batches=1)
+    trainer.estimated_stepping_batches = 20
     classifier.trainer = trainer  # type: ignore[assignment]
     classifier.on_train_start()
     seen = []
@@ -398,7 +406,17 @@ def test_what_is_validated_is_the_weights_exponential_average(over: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0), ("average_over", -1)]
+    ("name", "value"),
+    [
+        ("lr", 0.0),
+        ("warmup", 1.0),
+        ("batch_size", 0),
+        ("patience", 0),
+        ("average_over", -1),
+        ("updates", 0),
+        ("min_epochs", -1),
+        ("validations", 0),
+    ],
 )
 def test_bad_recipes(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
@@ -567,10 +585,10 @@ def test_cells_lie_where_there_is_room(store_of: Callable[..., Path], monkeypatc
     store = CellStore(store_of())  # 30 crops of 8 px: 5760 bytes
     dataset = CellDataset(store, ["a", "b"], np.zeros(30, int), unaudited_split(part, part + 10, part + 20))
     loading = Loading("stores", 1.0, 0, "embeddings", 1.0, "float32", None)
-    data = CellData(dataset, 8, 8, 0, loading)
+    data = CellData(dataset, Batches(8), 8, 0, loading)
     for free, place in ((12_000, gpu), (11_000, cpu)):
         monkeypatch.setattr("cellpatch.data.datamodule._free", lambda device, free=free: free)
         assert data._resident_device(gpu) == place
     assert data._resident_device(cpu) == cpu
-    tight = CellData(dataset, 8, 8, 0, replace(loading, resident_gib=1e-6))
+    tight = CellData(dataset, Batches(8), 8, 0, replace(loading, resident_gib=1e-6))
     assert tight._resident_device(gpu) is None

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,35 +24,57 @@ _CPU = torch.device("cpu")
 
 
 class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
-    """Arrays of positions in a part, `batch_size` at a time; shuffled anew each epoch, the same for the same seed.
+    """Arrays of positions in a part, `batch_size` at a time: one round of an endless stream of passes through the part.
 
-    `seed` None keeps the order. Every process of a distributed run draws the same order and takes its own share of
-    each batch. Where that is empty, it takes the batch's first position p as -1 - p: a cell that does not count.
+    Each pass is shuffled anew, the same for the same seed; `seed` None keeps the order. A batch never mixes two passes:
+    the last one of a pass may be smaller. A round has `round_batches` batches, None is one pass; it may begin and end
+    within a pass. Every process of a distributed run draws the same order and takes its own share of each batch. Where
+    that is empty, it takes the batch's first position p as -1 - p: a cell that does not count.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int | None,
+        rank: int = 0,
+        world_size: int = 1,
+        round_batches: int | None = None,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, but got {batch_size}")
         self.n = n
         self.batch_size = batch_size
         self.seed = seed
         self.share = slice(rank, None, world_size)
-        self.epoch = 0
+        self.pass_batches = -(-n // batch_size)
+        self.round_batches = self.pass_batches if round_batches is None else round_batches
+        self.round = 0
 
-    def set_epoch(self, epoch: int) -> None:  # Lightning calls it before each epoch
-        self.epoch = epoch
+    def set_epoch(self, epoch: int) -> None:  # Lightning calls it before each round, its epoch
+        self.round = epoch
 
     def __len__(self) -> int:
-        return -(-self.n // self.batch_size)
+        return self.round_batches
 
     def __iter__(self) -> Iterator[Int[np.ndarray, " b"]]:
-        order = np.arange(self.n)
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
-        for start in range(0, self.n, self.batch_size):
-            batch = order[start : start + self.batch_size]
+        first = self.round * self.round_batches
+        drawn, order = -1, np.arange(self.n)
+        for number in range(first, first + self.round_batches):
+            passes, index = divmod(number, self.pass_batches)
+            if self.seed is not None and passes != drawn:
+                drawn, order = passes, np.random.default_rng([self.seed, passes]).permutation(self.n)
+            batch = order[index * self.batch_size : (index + 1) * self.batch_size]
             share = batch[self.share]
             yield share if len(share) else -1 - batch[:1]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Cells in a batch, and batches in a round; None is one pass through the part."""
+
+    size: int
+    per_round: int | None = None
 
 
 class SplitPart(Dataset[Batch]):
@@ -104,7 +127,7 @@ class CellData(pl.LightningDataModule):
     def __init__(
         self,
         dataset: CellDataset,
-        batch_size: int,
+        batches: Batches,
         inference_batch: int,
         seed: int,
         loading: Loading,
@@ -112,7 +135,7 @@ class CellData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.batches = batches
         self.inference_batch = inference_batch
         self.seed = seed
         self.loading = loading
@@ -120,19 +143,19 @@ class CellData(pl.LightningDataModule):
         self._parts: dict[str, SplitPart] = {}  # each part's crops are read once, for all epochs
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("train", self.dataset.split.train, self.batch_size, self.seed, self.augment)
+        return self._loader("train", self.dataset.split.train, self.batches, self.seed, self.augment)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("validation", self.dataset.split.validation, self.inference_batch, None)
+        return self._loader("validation", self.dataset.split.validation, Batches(self.inference_batch), None)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("test", self.dataset.split.test, self.inference_batch, None)
+        return self._loader("test", self.dataset.split.test, Batches(self.inference_batch), None)
 
     def _loader(
         self,
         name: str,
         indices: Int[np.ndarray, " n"],
-        batch_size: int,
+        batches: Batches,
         seed: int | None,
         augment: AlbumentationsAugment | None = None,
     ) -> DataLoader[Batch]:
@@ -142,10 +165,10 @@ class CellData(pl.LightningDataModule):
             resident = self._resident_device(device)
             self._parts[name] = SplitPart(self.dataset.store, indices, labels, resident, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = BatchIndices(len(indices), batch_size, seed, rank, world_size)
+        sampler = BatchIndices(len(indices), batches.size, seed, rank, world_size, batches.per_round)
         workers = self.loading.workers if augment is not None else 0
         return DataLoader(
-            self._parts[name], batch_size=None, sampler=batches, num_workers=workers, collate_fn=identity_collate
+            self._parts[name], batch_size=None, sampler=sampler, num_workers=workers, collate_fn=identity_collate
         )
 
     def _resident_device(self, device: torch.device) -> torch.device | None:

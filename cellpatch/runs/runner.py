@@ -214,7 +214,7 @@ def _facts(
 ) -> dict[str, JsonValue]:
     """What the record states, but seconds and the checksums of files."""
     manifest, git = job.store.manifest, git_state()
-    epochs = {"best_epoch": fit.facts.best_epoch, "epochs": fit.facts.epochs}  # null for a probe
+    null_for_a_probe = {name: getattr(fit.facts, name) for name in ("best_epoch", "epochs", "best_update", "updates")}
     return {
         "run": job.files.run,
         "identity": job.files.identities[0],
@@ -232,7 +232,8 @@ def _facts(
         "counts": dataset.split.audit.cells,
         "audit": dataset.split.audit.as_json(),
         **{key: value for key, value in asdict(fit.facts).items() if value is not None},
-        **epochs,
+        **null_for_a_probe,
+        "best_validation": fit.facts.best_validation,
         "temperature": temperature,
         "metrics": [metrics_row(row) for row in metrics],
         "hardware": asdict(hardware()),

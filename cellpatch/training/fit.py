@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cellpatch.data.augment import AlbumentationsAugment, DeviceAugment
-from cellpatch.data.datamodule import CellData, class_weights
+from cellpatch.data.datamodule import Batches, CellData, class_weights
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.loading import Loading
+from cellpatch.metrics.validations import best_validation
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.models.network import Network, assemble_network
 from cellpatch.models.predictor import FitFacts, FitResult, make_predict_fn
@@ -29,22 +31,29 @@ from cellpatch.optics.conditions import Condition
 from cellpatch.optics.operator import OpticalPath, RandomOptics
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
-from cellpatch.training.callbacks import BestWeights, LastCheckpoint
+from cellpatch.training.budget import Budget, plan_budget
+from cellpatch.training.callbacks import BestWeights, LastCheckpoint, ValidateAtTheEnd
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.trainer_settings import TrainerSettings
 
 log = logging.getLogger(__name__)
 
 
-class EpochLine(pl.Callback):
-    """One log line an epoch where there is no progress bar: in a file, a pipe, a cluster's log."""
+class RoundLine(pl.Callback):
+    """One log line a round where there is no progress bar: in a file, a pipe, a cluster's log."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
             return
         values = trainer.callback_metrics
         shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
-        log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, "  ".join(shown))
+        done = (trainer.fit_loop.total_batch_idx + 1) / self._budget.epoch_batches
+        epochs = f"{round(done, 1):g}/{round(self._budget.epochs, 1):g}"
+        updates = f"{trainer.global_step}/{trainer.estimated_stepping_batches}"
+        log.info("epoch %s, update %s  %s", epochs, updates, "  ".join(shown))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,19 +79,20 @@ class GradientFit:
     def run(
         self, folder: Path, logger: Any = None, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
     ) -> FitResult:
-        """Train until the validation macro-F1 stops rising and keep the best epoch, the latest of equal ones.
+        """Train until the validation macro-F1 stops rising and keep the best validation, the latest of equal ones.
 
-        With `checkpoint`, a file, training continues from the epoch that it holds, if it exists, and keeps it up to
+        With `checkpoint`, a file, training continues from the round that it holds, if it exists, and keeps it up to
         date. Raises ValueError if it cannot be read.
         """
         several = self.trainer.devices > 1
         pl.seed_everything(self.seed, workers=True, verbose=False)
-        best = BestWeights(folder / "best.ckpt" if several else None)
-        data, module = self._parts()
+        budget = plan_budget(self.adaptation, self.trainer, len(self.dataset.split.train))
+        best = BestWeights(budget.epoch_batches, folder / "best.ckpt" if several else None)
+        data, module = self._parts(budget)
         ours = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=self.adaptation.patience)]
-        ours += [EpochLine()] + ([LastCheckpoint(checkpoint)] if checkpoint else [])
+        ours += [ValidateAtTheEnd(), RoundLine(budget)] + ([LastCheckpoint(checkpoint)] if checkpoint else [])
         with quiet_lightning():
-            trainer = make_trainer(self.trainer, folder, [*ours, *callbacks], None if several else logger)
+            trainer = make_trainer(self.trainer, budget, folder, [*ours, *callbacks], None if several else logger)
             resumed_from = checkpoint if checkpoint is not None and checkpoint.exists() else None
             if resumed_from:
                 _check_readable(resumed_from)
@@ -93,14 +103,7 @@ class GradientFit:
             for epoch, scores in enumerate(best.history if logger else []):
                 logger.log_metrics(scores | {"epoch": epoch})
         load_trained(module.network, best.tensors)
-        facts = FitFacts(
-            precision=trainer.precision,
-            best_epoch=best.epoch,
-            epochs=len(best.history),
-            resumed_at_epoch=best.resumed,
-            history=best.history,
-            val_macro_f1=best.score,
-        )
+        facts = _facts(best, trainer.precision)
         predict = make_predict_fn(
             module.network, self.dataset.store, self.path, self.trainer.device, self.inference_batch
         )
@@ -115,10 +118,11 @@ class GradientFit:
                 raise KeyboardInterrupt from None
             raise
 
-    def _parts(self) -> tuple[CellData, Classifier]:
+    def _parts(self, budget: Budget) -> tuple[CellData, Classifier]:
         dataset, augment = self.dataset, self.augment
         on_cpu = augment if isinstance(augment, AlbumentationsAugment) else None
-        data = CellData(dataset, self.adaptation.batch_size, self.inference_batch, self.seed, self.loading, on_cpu)
+        batches = Batches(self.adaptation.batch_size, budget.round_batches)
+        data = CellData(dataset, batches, self.inference_batch, self.seed, self.loading, on_cpu)
         n_classes = len(dataset.classes)
         network, rates = new_network(self.model, self.weights, self.adaptation, self.path, n_classes)
         balanced = self.adaptation.class_weights == "balanced"
@@ -139,11 +143,29 @@ def new_network(
     return assemble_network(backbone, path.under(), head), rates
 
 
-def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
+def _facts(best: BestWeights, precision: str) -> FitFacts:
+    kept, last = best.history[best.best], best.history[-1]
+    return FitFacts(
+        val_macro_f1=best.score,
+        precision=precision,
+        best_epoch=ceil(kept["epochs"]) - 1,
+        epochs=last["epochs"],
+        best_update=int(kept["update"]),
+        updates=int(last["update"]),
+        best_validation=best_validation(best.scores),
+        resumed_at_epoch=best.resumed,
+        history=best.history,
+    )
+
+
+def make_trainer(
+    settings: TrainerSettings, budget: Budget, folder: Path, callbacks: list[pl.Callback], logger: Any
+) -> pl.Trainer:
     """Lightning's Trainer for one run, which is one job to a cluster whatever its scheduler started."""
     bf16 = settings.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     decided: dict[str, Any] = {
-        "max_epochs": settings.max_epochs,
+        "max_epochs": budget.rounds,
+        "max_steps": budget.max_updates or -1,
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "precision": settings.precision or ("bf16-mixed" if bf16 else "32-true"),

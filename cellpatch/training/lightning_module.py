@@ -130,13 +130,19 @@ class Classifier(pl.LightningModule):
 
     def on_train_start(self) -> None:
         over = self.fine_tuning.average_over
-        steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
+        steps = self._planned_batches()
         self.average = EMA(self.network, exp(-over / steps) if over else 0.0)
         if self._processes > 1:  # each process draws its own augmentation
             torch.manual_seed(hash((torch.initial_seed(), self.trainer.global_rank, self.trainer.current_epoch)))
         if self._checkpoint is not None:
             self.average.load(self._checkpoint["average"])
             self._checkpoint = None
+
+    def _planned_batches(self) -> float:
+        """Batches of the whole training, whichever ends it: `max_epochs` or `max_steps`."""
+        trainer = self.trainer
+        rounds = trainer.num_training_batches * (trainer.max_epochs or 1)
+        return min(rounds, trainer.estimated_stepping_batches * trainer.accumulate_grad_batches)
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.average.update()
