@@ -21,7 +21,7 @@ from cellpatch.models.predictor import FitResult
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
 from cellpatch.probing.probes import Probe
-from cellpatch.runs.console import print_conditions, print_table
+from cellpatch.runs.console import print_best_validation, print_conditions, print_table
 from cellpatch.runs.dry_run import plan_run
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.experiment_code import code_differences, current_code
@@ -188,6 +188,7 @@ def _train(job: _Job, folder: Path) -> None:
     audit = dataset.split.audit
     print_table(name, metrics[0].scores, audit.cells["train"])
     print_conditions(name, metrics[1:])
+    print_best_validation(name, fit.facts.best_validation)
     for file, part, probabilities in (
         (PREDICTIONS, dataset.split.test, predicted),
         (VALIDATION, validation, {CLEAN: unscaled}),

@@ -14,6 +14,11 @@ from cellpatch.runtime.atomic_io import atomic_write
 _STATE = ("score", "best", "tensors", "scores", "history", "resumed")
 
 
+def validated_score(trainer: pl.Trainer) -> float:
+    """The macro-F1 of the validation that has just ended."""
+    return float(trainer.callback_metrics["val_macro_f1"])
+
+
 class BestWeights(pl.Callback):
     """Keeps the averaged weights of the round with the best validation macro-F1, and the scores of all rounds.
 
@@ -46,7 +51,7 @@ class BestWeights(pl.Callback):
             self.resumed.append(trainer.current_epoch)
 
     def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
-        score = float(trainer.callback_metrics["val_macro_f1"])
+        score = validated_score(trainer)
         self.scores.append(score)
         if score >= self.score:
             self.score, self.best = score, trainer.current_epoch
@@ -74,11 +79,17 @@ class BestWeights(pl.Callback):
         self._seconds, self._since = state_dict["seconds"], time.perf_counter()
 
 
-class ValidateAtTheEnd(pl.Callback):
-    """Validates where `max_steps` ends the training within a round: Lightning would end it without."""
+class UpdateLimit(pl.Callback):
+    """Ends the training after so many updates, within a round if need be, and validates there; None is no limit.
+
+    Lightning's `max_steps` ends a round without its validation, and resumes from a checkpoint as if within a round.
+    """
+
+    def __init__(self, max_updates: int | None) -> None:
+        self._max_updates = max_updates
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == trainer.max_steps:
+        if trainer.global_step == self._max_updates:
             trainer.should_stop = True
 
 

@@ -32,7 +32,7 @@ from cellpatch.optics.operator import OpticalPath, RandomOptics
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import Budget, plan_budget
-from cellpatch.training.callbacks import BestWeights, LastCheckpoint, ValidateAtTheEnd
+from cellpatch.training.callbacks import BestWeights, LastCheckpoint, UpdateLimit
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.trainer_settings import TrainerSettings
 
@@ -45,14 +45,14 @@ class RoundLine(pl.Callback):
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
             return
         values = trainer.callback_metrics
         shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
         done = (trainer.fit_loop.total_batch_idx + 1) / self._budget.epoch_batches
         epochs = f"{round(done, 1):g}/{round(self._budget.epochs, 1):g}"
-        updates = f"{trainer.global_step}/{trainer.estimated_stepping_batches}"
+        updates = f"{trainer.global_step}/{module.planned_updates}"
         log.info("epoch %s, update %s  %s", epochs, updates, "  ".join(shown))
 
 
@@ -90,7 +90,9 @@ class GradientFit:
         best = BestWeights(budget.epoch_batches, folder / "best.ckpt" if several else None)
         data, module = self._parts(budget)
         ours = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=self.adaptation.patience)]
-        ours += [ValidateAtTheEnd(), RoundLine(budget)] + ([LastCheckpoint(checkpoint)] if checkpoint else [])
+        ours += [UpdateLimit(budget.max_updates), RoundLine(budget)] + (
+            [LastCheckpoint(checkpoint)] if checkpoint else []
+        )
         with quiet_lightning():
             trainer = make_trainer(self.trainer, budget, folder, [*ours, *callbacks], None if several else logger)
             resumed_from = checkpoint if checkpoint is not None and checkpoint.exists() else None
@@ -130,7 +132,9 @@ class GradientFit:
         optics = RandomOptics([self.path.under(each) for each in self.blur]) if self.blur else network.optics
         on_device = augment if isinstance(augment, DeviceAugment) else None
         inputs = TrainingInput(on_device, optics)
-        return data, Classifier(network, n_classes, self.adaptation, rates, inputs, weights)
+        module = Classifier(network, n_classes, self.adaptation, rates, inputs, weights)
+        module.max_updates = budget.max_updates
+        return data, module
 
 
 def new_network(
@@ -165,7 +169,6 @@ def make_trainer(
     bf16 = settings.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     decided: dict[str, Any] = {
         "max_epochs": budget.rounds,
-        "max_steps": budget.max_updates or -1,
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "precision": settings.precision or ("bf16-mixed" if bf16 else "32-true"),

@@ -97,12 +97,25 @@ class Classifier(pl.LightningModule):
         self.register_buffer("class_weights", weights, persistent=False)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
         self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=IGNORE_INDEX)
+        self.max_updates: int | None = None  # ends the training within a round
         self.strict_loading = False  # on_load_checkpoint loads the tensors
         self._checkpoint: dict[str, Any] | None = None
 
     @property
     def _processes(self) -> int:
         return self._trainer.world_size if self._trainer is not None else 1
+
+    @property
+    def planned_updates(self) -> int:
+        """Updates of the whole training, whichever ends it: the rounds or `max_updates`."""
+        of_rounds = int(self.trainer.estimated_stepping_batches)
+        return max(1, of_rounds if self.max_updates is None else min(of_rounds, self.max_updates))
+
+    @property
+    def _planned_batches(self) -> int:
+        trainer = self.trainer
+        of_rounds = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+        return min(of_rounds, self.planned_updates * trainer.accumulate_grad_batches)
 
     def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
         """Logits of stored crops."""
@@ -130,19 +143,13 @@ class Classifier(pl.LightningModule):
 
     def on_train_start(self) -> None:
         over = self.fine_tuning.average_over
-        steps = self._planned_batches()
+        steps = self._planned_batches
         self.average = EMA(self.network, exp(-over / steps) if over else 0.0)
         if self._processes > 1:  # each process draws its own augmentation
             torch.manual_seed(hash((torch.initial_seed(), self.trainer.global_rank, self.trainer.current_epoch)))
         if self._checkpoint is not None:
             self.average.load(self._checkpoint["average"])
             self._checkpoint = None
-
-    def _planned_batches(self) -> float:
-        """Batches of the whole training, whichever ends it: `max_epochs` or `max_steps`."""
-        trainer = self.trainer
-        rounds = trainer.num_training_batches * (trainer.max_epochs or 1)
-        return min(rounds, trainer.estimated_stepping_batches * trainer.accumulate_grad_batches)
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.average.update()
@@ -198,7 +205,7 @@ class Classifier(pl.LightningModule):
                 for (factor, decayed), members in groups.items()
             ]
         )
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        steps = self.planned_updates
         cosine = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: cosine_with_warmup(step, steps, settings.warmup)
         )
