@@ -225,6 +225,16 @@ def test_captions_count_runs_that_kept_their_last_or_first_validation() -> None:
     assert len(marks) == 2, "one a point: both seeds of one, one seed of another"
 
 
+def test_a_dry_run_estimates_by_planned_updates(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    root = folder_of_squares(40, 5)
+    outcome = train(config_of(tmp_path, root, *SMALL_CNN, "flag_limit=4", "trainer.max_steps=12"))
+    run = tmp_path / "runs" / outcome.run
+    replace_record(run, read_record(run) | {"seconds": {"train": 12.0, "evaluate": 5.0}})  # 6 passes of 12 cells
+    more = ["flag_limit=20", "dry_run=true"]
+    planned = train(config_of(tmp_path, root, *SMALL_CNN, "trainer.max_steps=24", *more))  # 3 passes of 60 cells
+    assert planned.seconds == pytest.approx(12 / (6 * 12) * 3 * 60 + 5)
+
+
 def test_a_run_of_before_there_was_a_budget_is_read_and_restored(
     tmp_path: Path, folder_of_squares: FolderMaker
 ) -> None:
