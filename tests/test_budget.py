@@ -143,6 +143,11 @@ def test_max_epochs_ends_before_max_steps(tmp_path: Path, folder_of_squares: Fol
     assert (whole["epochs"], len(whole["history"])) == (2, 2)
 
 
+def test_a_training_without_a_validation_is_an_error(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    with pytest.raises(ValueError, match=r"ended before its first validation: lower trainer\.check_val_every_n_epoch"):
+        _train(tmp_path, folder_of_squares(20, 5), "trainer.max_epochs=1", "+trainer.check_val_every_n_epoch=2")
+
+
 def test_the_budget_is_part_of_the_identity_where_it_counts(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(6, 3)
 

@@ -47,6 +47,7 @@ def _run(folder: Path, root: Path, *overrides: str) -> Path:
         (SMALL_CNN, [], 4),  # trained to the end, and killed before it was evaluated
         (SMALL_CNN, ["adapt.patience=1", "model.recipe.lr=1.0e-9"], 1),
         (SMALL_VIT, ["optics=blur", "optics.train=[0.5,1.0]"], 2),
+        (SMALL_CNN, ["augment=albumentations"], 2),
         (SMALL_CNN, [*BUDGET, "adapt.updates=14"], 2),  # of 4 batches a pass
         (SMALL_VIT, [*BUDGET, "adapt.updates=14"], 3),  # rounds of 4, 4, 4 and 2 updates
         (SMALL_CNN, [*BUDGET, "trainer.max_steps=14"], 4),
@@ -58,6 +59,7 @@ def _run(folder: Path, root: Path, *overrides: str) -> Path:
         "at the end",
         "stopped early",
         "training with blur",
+        "batches of other processes",
         "budget",
         "budget, before the shorter last round",
         "budget, at the end",

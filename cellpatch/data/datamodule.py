@@ -140,6 +140,9 @@ class CellData(pl.LightningDataModule):
         self.seed = seed
         self.loading = loading
         self.augment = augment
+        self.first_round = (
+            0  # of a training that is resumed; workers ask for batches before Lightning tells the sampler
+        )
         self._parts: dict[str, SplitPart] = {}  # each part's crops are read once, for all epochs
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -166,6 +169,7 @@ class CellData(pl.LightningDataModule):
             self._parts[name] = SplitPart(self.dataset.store, indices, labels, resident, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = BatchIndices(len(indices), batches.size, seed, rank, world_size, batches.per_round)
+        sampler.set_epoch(self.first_round if name == "train" else 0)
         workers = self.loading.workers if augment is not None else 0
         return DataLoader(
             self._parts[name], batch_size=None, sampler=sampler, num_workers=workers, collate_fn=identity_collate

@@ -90,20 +90,21 @@ class GradientFit:
         best = BestWeights(budget.epoch_batches, folder / "best.ckpt" if several else None)
         data, module = self._parts(budget)
         ours = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=self.adaptation.patience)]
-        ours += [UpdateLimit(budget.max_updates), RoundLine(budget)] + (
-            [LastCheckpoint(checkpoint)] if checkpoint else []
-        )
+        ours += [UpdateLimit(budget.max_updates), RoundLine(budget)]
+        ours += [LastCheckpoint(checkpoint)] if checkpoint else []
         with quiet_lightning():
             trainer = make_trainer(self.trainer, budget, folder, [*ours, *callbacks], None if several else logger)
             resumed_from = checkpoint if checkpoint is not None and checkpoint.exists() else None
             if resumed_from:
-                _check_readable(resumed_from)
+                data.first_round = _rounds_done(resumed_from)
             self._fit(trainer, module, data, resumed_from)
         if several:  # they were processes of their own
             best.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
             (folder / "best.ckpt").unlink()
             for epoch, scores in enumerate(best.history if logger else []):
                 logger.log_metrics(scores | {"epoch": epoch})
+        if not best.scores:
+            raise ValueError("the training ended before its first validation: lower trainer.check_val_every_n_epoch")
         load_trained(module.network, best.tensors)
         facts = _facts(best, trainer.precision)
         predict = make_predict_fn(
@@ -207,10 +208,10 @@ def quiet_lightning() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check_readable(checkpoint: Path) -> None:
-    """Raise ValueError if a crash left half a file."""
+def _rounds_done(checkpoint: Path) -> int:
+    """Rounds before a checkpoint; raises ValueError if a crash left half a file."""
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1  # written as one ends
     except (pickle.UnpicklingError, zipfile.BadZipFile, *CHECKPOINT_READ_ERRORS) as error:
         raise ValueError(f"{checkpoint} cannot be read, so training cannot resume from it: delete it") from error
 
