@@ -1,7 +1,6 @@
 """Batches of uint8 crops from an open store."""
 
 import zlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,71 +9,29 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from cellpatch.data.augment import AlbumentationsAugment
+from cellpatch.data.batch_indices import IGNORE_INDEX, BalancedIndices, BatchIndices
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.loading import Loading
 from cellpatch.data.store.reader import CellStore
 
-IGNORE_INDEX = -100  # label of the filler cell that a process gets where a last, small batch leaves none for it
 Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class index [b], position in the part [b]
 
 _CPU = torch.device("cpu")
 
 
-class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
-    """Arrays of positions in a part, `batch_size` at a time: one round of an endless stream of passes through the part.
-
-    Each pass is shuffled anew, the same for the same seed; `seed` None keeps the order. A batch never mixes two passes:
-    the last one of a pass may be smaller. A round has `round_batches` batches, None is one pass; it may begin and end
-    within a pass. Every process of a distributed run draws the same order and takes its own share of each batch. Where
-    that is empty, it takes the batch's first position p as -1 - p: a cell that does not count.
-    """
-
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        seed: int | None,
-        rank: int = 0,
-        world_size: int = 1,
-        round_batches: int | None = None,
-    ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, but got {batch_size}")
-        self.n = n
-        self.batch_size = batch_size
-        self.seed = seed
-        self.share = slice(rank, None, world_size)
-        self.pass_batches = -(-n // batch_size)
-        self.round_batches = self.pass_batches if round_batches is None else round_batches
-        self.round = 0
-
-    def set_epoch(self, epoch: int) -> None:  # Lightning calls it before each round, its epoch
-        self.round = epoch
-
-    def __len__(self) -> int:
-        return self.round_batches
-
-    def __iter__(self) -> Iterator[Int[np.ndarray, " b"]]:
-        first = self.round * self.round_batches
-        drawn, order = -1, np.arange(self.n)
-        for number in range(first, first + self.round_batches):
-            passes, index = divmod(number, self.pass_batches)
-            if self.seed is not None and passes != drawn:
-                drawn, order = passes, np.random.default_rng([self.seed, passes]).permutation(self.n)
-            batch = order[index * self.batch_size : (index + 1) * self.batch_size]
-            share = batch[self.share]
-            yield share if len(share) else -1 - batch[:1]
-
-
 @dataclass(frozen=True)
 class Batches:
-    """Cells in a batch, and batches in a round; None is one pass through the part."""
+    """Cells in a batch, and batches in a round; None is one pass through the part.
+
+    `balanced` batches draw each class equally often.
+    """
 
     size: int
     per_round: int | None = None
+    balanced: bool = False
 
 
 class SplitPart(Dataset[Batch]):
@@ -168,7 +125,10 @@ class CellData(pl.LightningDataModule):
             resident = self._resident_device(device)
             self._parts[name] = SplitPart(self.dataset.store, indices, labels, resident, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = BatchIndices(len(indices), batches.size, seed, rank, world_size, batches.per_round)
+        share = (rank, world_size, batches.per_round)
+        sampler = BatchIndices(len(indices), batches.size, seed, *share)
+        if batches.balanced:
+            sampler = BalancedIndices(self.dataset.labels[indices], batches.size, self.seed, *share)
         sampler.set_epoch(self.first_round if name == "train" else 0)
         workers = self.loading.workers if augment is not None else 0
         return DataLoader(
@@ -197,9 +157,3 @@ def _free(device: torch.device) -> int:
 def identity_collate(batch: Any) -> Any:
     """Return the batch unchanged; torch's default turns tuples into lists."""
     return batch
-
-
-def class_weights(labels: Int[np.ndarray, " n"], n_classes: int) -> Sequence[float]:
-    """Weights n / (classes * n_class), whose mean over the cells is 1 (scikit-learn's "balanced")."""
-    counts = np.bincount(labels, minlength=n_classes)
-    return (len(labels) / (n_classes * counts)).tolist()
