@@ -18,7 +18,7 @@ from stored import read_record, replace_record
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.cli import runs
 from cellpatch.config.assemble import assemble
-from cellpatch.data.datamodule import BatchIndices
+from cellpatch.data.batch_indices import BatchIndices
 from cellpatch.figures.captions import best_validation_caption, sample_size_caption
 from cellpatch.inference.restore import restore
 from cellpatch.metrics.validations import best_validation
@@ -35,7 +35,8 @@ SMALL_CNN += ["adapt.batch_size=8", "adapt.patience=99"]
 TRAINER: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "resume": False, "precision": None}
 TRAINER |= {"enable_progress_bar": False}
 RECIPE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "label_smoothing": 0.0}
-RECIPE |= {"class_weights": "none", "average_over": 1, "patience": 3}
+RECIPE |= {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
+RECIPE |= {"average_over": 1, "patience": 3}
 
 
 def _train(tmp_path: Path, root: Path, *overrides: str) -> dict[str, Any]:

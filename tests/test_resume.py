@@ -131,10 +131,10 @@ def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "weights", "batch", "within", "budget"),
+    ("model", "balance", "batch", "within", "budget"),
     [
         ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 29, 1e-4, PASSES),  # 30 cells: the second batch is of one
-        ([*SMALL_VIT, "model.backbone.drop_path=0"], "balanced", 8, 1e-4, PASSES),
+        ([*SMALL_VIT, "model.backbone.drop_path=0"], "class_weights", 8, 1e-4, PASSES),
         ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 8, 1e-4, [*BUDGET, "adapt.updates=7"]),
         (
             ["model=efficientnet", "model.backbone.input_px=16", "model.backbone.options.drop_path_rate=0"],
@@ -144,19 +144,19 @@ def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
             PASSES,
         ),
     ],
-    ids=["customvit", "balanced", "budget", "efficientnet"],
+    ids=["customvit", "class weights", "budget", "efficientnet"],
 )
 def test_two_processes_train_as_one(
     tmp_path: Path,
     folder_of_squares: Callable[..., Path],
     model: list[str],
-    weights: str,
+    balance: str,
     batch: int,
     within: float,
     budget: list[str],
 ) -> None:
     root = folder_of_squares(20, 5)
-    fixed = [*model, "augment=none", f"adapt.class_weights={weights}"]
+    fixed = [*model, "augment=none", f"adapt.balance={balance}"]
     fixed += [f"adapt.batch_size={batch}", *budget]
     one, two = (read_record(_run(tmp_path / n, root, *fixed, f"trainer.devices={n}")) for n in ("1", "2"))
     assert one["identity"] == two["identity"]

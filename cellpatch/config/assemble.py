@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from pydantic import JsonValue
 
 from cellpatch.config.assemble_data import data_spec
 from cellpatch.config.validate import Component, check, check_component
@@ -31,8 +32,9 @@ _DECIDED = {
     "component",
 }
 
-# Runs of earlier versions state no budget of updates, and restoring a network needs none.
-_EARLIER_BUDGET = {"updates": 1, "min_epochs": 0, "validations": 1}
+# Settings that runs of earlier versions do not state: restoring a network needs none of them.
+_OF_TRAINING: dict[str, JsonValue] = {"updates": 1, "min_epochs": 0, "validations": 1}
+_OF_TRAINING |= {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
 def assemble(config: DictConfig) -> Experiment:
@@ -75,7 +77,7 @@ def assemble_stored(
     backbone = check_component("model.backbone", model["backbone"])
     adapt: Any = settings.config["adapt"]
     if not settings.is_probe:
-        adapt = _EARLIER_BUDGET | adapt
+        adapt = _OF_TRAINING | {key: value for key, value in adapt.items() if key != "class_weights"}
     optics: Any = settings.config["optics"]
     return (
         _model(model, backbone, weights),

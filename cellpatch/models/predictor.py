@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from cellpatch.data.store.reader import CellStore
+from cellpatch.metrics.prior import ClassPrior
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.models.network import Network
 from cellpatch.optics.conditions import Condition
@@ -26,7 +27,8 @@ class FitFacts:
 
     `updates` and `epochs` (passes through the training cells) are those that were done, `best_update` and `best_epoch`
     when the kept weights were validated. `best_validation` says that the best validation was the first or the last,
-    None that it was neither. A probe has none of these; `probe` says what was chosen for it.
+    None that it was neither. `prior` is that of the probabilities. A probe has none of these; `probe` says what was
+    chosen for it.
     """
 
     val_macro_f1: float
@@ -36,6 +38,7 @@ class FitFacts:
     best_update: int | None = None
     updates: int | None = None
     best_validation: BestValidation | None = None
+    prior: ClassPrior | None = None
     resumed_at_epoch: list[int] | None = None
     history: list[dict[str, float]] | None = None
     probe: Mapping[str, JsonValue] | None = None

@@ -34,10 +34,17 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "trainer.limit_train_batches": (1.0,),
     "trainer.limit_val_batches": (1.0,),
     "trainer.gradient_clip_algorithm": (None,),
+    "adapt.adjust_tau": (1.0,),
+    "adapt.focal_gamma": (0.0,),
+    "adapt.mixup": (0.0,),
+    "adapt.cutmix": (0.0,),
+    "augment.erasing": (0.0,),
+    "augment.scale": ([1.0, 1.0],),
 }
 # Without effect where `trainer.max_epochs` is the budget. With `max_steps` beside it they stay in the identity: runs of
 # 0.3.0 with both had another schedule, and must not be taken for today's.
 _OF_UPDATES = ("updates", "min_epochs", "validations")
+_CLASS_WEIGHTS = {"none": "none", "class_weights": "balanced"}  # `adapt.balance`, and `adapt.class_weights` before it
 
 
 def identity(settings: Settings, data: str, weights: str | None, code: int = TRAINING_CODE) -> str:
@@ -85,7 +92,18 @@ def effective_settings(config: Json) -> Json:
     trainer = cast(Json, kept["trainer"])
     if trainer["max_epochs"] is not None and "max_steps" not in trainer:
         kept["adapt"] = _without(kept["adapt"], *_OF_UPDATES)
+    kept["adapt"] = _with_class_weights(cast(Json, kept["adapt"]))
     return kept
+
+
+def _with_class_weights(adapt: Json) -> Json:
+    """`balance` as the key that it was until 0.4.0, where it has one of its values; `adjust_tau` where it counts."""
+    balance = str(adapt.get("balance"))
+    if balance not in ("adjusted_loss", "adjusted_logits"):
+        adapt = _without(adapt, "adjust_tau")
+    if balance not in _CLASS_WEIGHTS:
+        return adapt
+    return _without(adapt, "balance") | {"class_weights": _CLASS_WEIGHTS[balance]}
 
 
 def run_name(settings: Settings) -> str:

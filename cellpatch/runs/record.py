@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import Geometry
 from cellpatch.metrics.classification import Scores
+from cellpatch.metrics.prior import ClassPrior
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs import legacy
@@ -83,7 +84,9 @@ class Record:
     `counts` are cells by part (train, validation, test) and class. `weights` is the fingerprint of the published
     weights. `best_epoch`, `epochs`, `best_update`, `updates` and `history` are None for probes, `probe` is what was
     chosen for one. Versions before 0.4.0 did not count updates. `best_validation` says that the best validation was the
-    first or the last; None that it was neither, or is not known. `training_code` is None for runs of 0.3.0 and before.
+    first or the last; None that it was neither, or is not known. `prior` holds the class frequencies that the stored
+    network's probabilities presume; None for probes and for versions before 0.4.0. `training_code` is None for runs of
+    0.3.0 and before.
     """
 
     run: str
@@ -104,6 +107,7 @@ class Record:
     best_update: int | None = None
     updates: int | None = None
     best_validation: BestValidation | None = None
+    prior: ClassPrior | None = None
     precision: str | None = None
     history: list[dict[str, float]] | None = None
     probe: Json | None = None

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from cellpatch.models.backbone import Backbone, freeze_all_but
+from cellpatch.training.objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning(ABC):
+class FineTuning(Objective, ABC):
     """Settings of training by gradients.
 
     `updates` is the budget, with at least `min_epochs` passes through the training cells; `plan_budget` states what
@@ -23,8 +24,6 @@ class FineTuning(ABC):
     weight_decay: float
     warmup: float
     batch_size: int
-    label_smoothing: float
-    class_weights: Literal["none", "balanced"]
     average_over: int
     updates: int
     min_epochs: int
@@ -40,6 +39,10 @@ class FineTuning(ABC):
             "warmup": 0 <= self.warmup < 1,
             "batch_size": self.batch_size >= 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "adjust_tau": self.adjust_tau > 0,
+            "focal_gamma": self.focal_gamma >= 0,
+            "mixup": self.mixup >= 0,
+            "cutmix": self.cutmix >= 0,
             "average_over": self.average_over >= 0,
             "updates": self.updates >= 1,
             "min_epochs": self.min_epochs >= 0,

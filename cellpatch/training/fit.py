@@ -12,6 +12,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -19,16 +20,18 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cellpatch.data.augment import AlbumentationsAugment, DeviceAugment
-from cellpatch.data.datamodule import Batches, CellData, class_weights
+from cellpatch.data.datamodule import Batches, CellData
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.loading import Loading
+from cellpatch.metrics.prior import ClassPrior
 from cellpatch.metrics.validations import best_validation
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.models.network import Network, assemble_network
 from cellpatch.models.predictor import FitFacts, FitResult, make_predict_fn
 from cellpatch.models.spec import ModelSpec
-from cellpatch.optics.conditions import Condition
+from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, RandomOptics
+from cellpatch.optics.scaling import scaled_paths
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import Budget, plan_budget
@@ -106,7 +109,8 @@ class GradientFit:
         if not best.scores:
             raise ValueError("the training ended before its first validation: lower trainer.check_val_every_n_epoch")
         load_trained(module.network, best.tensors)
-        facts = _facts(best, trainer.precision)
+        module.loss.fold_into(module.network.head)
+        facts = _facts(best, trainer.precision, self.adaptation.prior(self._class_counts))
         predict = make_predict_fn(
             module.network, self.dataset.store, self.path, self.trainer.device, self.inference_batch
         )
@@ -124,18 +128,23 @@ class GradientFit:
     def _parts(self, budget: Budget) -> tuple[CellData, Classifier]:
         dataset, augment = self.dataset, self.augment
         on_cpu = augment if isinstance(augment, AlbumentationsAugment) else None
-        batches = Batches(self.adaptation.batch_size, budget.round_batches)
+        batches = Batches(self.adaptation.batch_size, budget.round_batches, self.adaptation.balance == "sampling")
         data = CellData(dataset, batches, self.inference_batch, self.seed, self.loading, on_cpu)
-        n_classes = len(dataset.classes)
-        network, rates = new_network(self.model, self.weights, self.adaptation, self.path, n_classes)
-        balanced = self.adaptation.class_weights == "balanced"
-        weights = class_weights(dataset.labels[dataset.split.train], n_classes) if balanced else None
-        optics = RandomOptics([self.path.under(each) for each in self.blur]) if self.blur else network.optics
+        counts = self._class_counts
+        network, rates = new_network(self.model, self.weights, self.adaptation, self.path, len(counts))
         on_device = augment if isinstance(augment, DeviceAugment) else None
+        paths = [self.path] if on_device is None else scaled_paths(self.path, *on_device.scale)
+        drawn = [path.under(condition) for path in paths for condition in self.blur or [CLEAN]]
+        optics = RandomOptics(drawn) if len(drawn) > 1 else network.optics
         inputs = TrainingInput(on_device, optics)
-        module = Classifier(network, n_classes, self.adaptation, rates, inputs, weights)
+        module = Classifier(network, counts, self.adaptation, rates, inputs)
         module.max_updates = budget.max_updates
         return data, module
+
+    @property
+    def _class_counts(self) -> list[int]:
+        dataset = self.dataset
+        return np.bincount(dataset.labels[dataset.split.train], minlength=len(dataset.classes)).tolist()
 
 
 def new_network(
@@ -148,7 +157,7 @@ def new_network(
     return assemble_network(backbone, path.under(), head), rates
 
 
-def _facts(best: BestWeights, precision: str) -> FitFacts:
+def _facts(best: BestWeights, precision: str, prior: ClassPrior) -> FitFacts:
     kept, last = best.history[best.best], best.history[-1]
     return FitFacts(
         val_macro_f1=best.score,
@@ -159,6 +168,7 @@ def _facts(best: BestWeights, precision: str) -> FitFacts:
         updates=int(last["update"]),
         best_validation=best_validation(best.scores),
         resumed_at_epoch=best.resumed,
+        prior=prior,
         history=best.history,
     )
 

@@ -11,15 +11,17 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from cellpatch.data.augment import DeviceAugment
-from cellpatch.data.datamodule import IGNORE_INDEX, Batch
+from cellpatch.data.batch_indices import IGNORE_INDEX
+from cellpatch.data.datamodule import Batch
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.models.network import Network
 from cellpatch.optics.operator import Optics, RandomOptics, to_pixels
 from cellpatch.training.adaptation import FineTuning
+from cellpatch.training.mixing import mix_crops
+from cellpatch.training.objective import Labels, ObjectiveLoss, shares_of
 
 
 class EMA:
@@ -72,20 +74,18 @@ class Classifier(pl.LightningModule):
     `lr_factors` are the trained backbone parameters' factors of the learning rate; the head's is 1. Vectors (norms,
     biases) have no weight decay. What is validated and kept is an exponential moving average of the weights (EMA). A
     checkpoint stores the trained tensors, not the frozen ones. On several devices the loss and the scores are those of
-    the whole batch, also if the processes' shares of it differ in size.
+    the whole batch, also if the processes' shares of it differ in size. `class_counts` are those of the training cells.
     """
 
     average: EMA
-    class_weights: Tensor | None
 
     def __init__(
         self,
         network: Network,
-        n_classes: int,
+        class_counts: Sequence[int],
         fine_tuning: FineTuning,
         lr_factors: Mapping[str, float],
         inputs: TrainingInput,
-        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -93,8 +93,8 @@ class Classifier(pl.LightningModule):
         self.lr_factors = {f"backbone.{name}": factor for name, factor in lr_factors.items()}
         self.augment = inputs.augment
         self.optics = inputs.optics
-        weights = None if class_weights is None else torch.tensor(class_weights)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.loss = ObjectiveLoss(fine_tuning, class_counts)
+        self.n_classes = n_classes = len(class_counts)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
         self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=IGNORE_INDEX)
         self.max_updates: int | None = None  # ends the training within a round
@@ -125,13 +125,14 @@ class Classifier(pl.LightningModule):
         crops, labels, _ = batch
         optics = self.optics
         pixels = to_pixels(optics.trim(crops)) if self.augment is None else self.augment(crops, optics.needed_px)
-        logits = self.network.classify(pixels, optics)
-        loss = self._loss(logits, labels, self.fine_tuning.label_smoothing)
+        x, targets = self._mix(optics(pixels), labels)
+        logits = self.network.classify_input(x)
+        loss = self._loss(logits, targets, self.fine_tuning.label_smoothing)
         n = self._count(labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
         if self._processes == 1:
             return loss
-        share = self._weight(labels)  # processes average their gradients, but their shares may differ in size
+        share = self.loss.weight(targets)  # processes average their gradients, but their shares may differ in size
         shares: Tensor = self.all_gather(share)  # type: ignore[assignment]
         return loss * share / shares.mean()
 
@@ -157,26 +158,25 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         crops, labels, _ = batch
         logits = self.average.network(crops)
-        self.val_f1(logits, labels)
-        self.val_accuracy(logits, labels)
+        adjusted = self.loss.adjust(logits)
+        self.val_f1(adjusted, labels)
+        self.val_accuracy(adjusted, labels)
         n = self._count(labels)
         self.log("val_loss", self._loss(logits, labels, 0.0), batch_size=n, sync_dist=True)
         self.log("val_macro_f1", self.val_f1, batch_size=n, prog_bar=True)
         self.log("val_accuracy", self.val_accuracy, batch_size=n)
 
-    def _loss(
-        self, logits: Float[Tensor, "b classes"], labels: Int[Tensor, " b"], smoothing: float
-    ) -> Float[Tensor, ""]:
-        """Mean over the cells, weighted by class; 0 for a share without cells."""
-        settings: dict[str, Any] = {"weight": self.class_weights, "label_smoothing": smoothing}
-        if self._processes == 1:
-            return cross_entropy(logits, labels, **settings)
-        total = cross_entropy(logits, labels, **settings, ignore_index=IGNORE_INDEX, reduction="sum")
-        return total / self._weight(labels).clamp(min=1e-9)
+    def _mix(self, x: Float[Tensor, "b 3 h w"], labels: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b 3 h w"], Labels]:
+        settings = self.fine_tuning
+        if not settings.mixup and not settings.cutmix:
+            return x, labels
+        return mix_crops(x, shares_of(labels, self.n_classes), settings.mixup, settings.cutmix)
 
-    def _weight(self, labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-        counted = labels != IGNORE_INDEX
-        return counted.sum().float() if self.class_weights is None else self.class_weights[labels[counted]].sum()
+    def _loss(self, logits: Float[Tensor, "b classes"], labels: Labels, smoothing: float) -> Float[Tensor, ""]:
+        """Mean over the cells, weighted by class; 0 for a share without cells."""
+        if self._processes == 1:
+            return self.loss(logits, labels, smoothing)
+        return self.loss(logits, labels, smoothing, "sum") / self.loss.weight(labels).clamp(min=1e-9)
 
     def _count(self, labels: Int[Tensor, " b"]) -> int:
         return len(labels) if self._processes == 1 else int((labels != IGNORE_INDEX).sum())
