@@ -25,6 +25,8 @@ SMALL_VIT += ["model.backbone.heads=2", "model.recipe.lr=0.003", "adapt.batch_si
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "adapt.batch_size=8"]
 
 
+MIXED = ["adapt.mixup=0.4", "adapt.cutmix=1.0", "augment.erasing=0.5", "augment.scale=[0.8,1.25]"]
+MIXED += ["adapt.focal_gamma=1.0", "adapt.label_smoothing=0.1"]
 BUDGET = ["trainer.max_epochs=null", "adapt.validations=4", "adapt.min_epochs=0"]
 
 PASSES = ["trainer.max_epochs=3"]
@@ -52,6 +54,8 @@ def _run(folder: Path, root: Path, *overrides: str) -> Path:
         (SMALL_VIT, [*BUDGET, "adapt.updates=14"], 3),  # rounds of 4, 4, 4 and 2 updates
         (SMALL_CNN, [*BUDGET, "trainer.max_steps=14"], 4),
         (SMALL_CNN, [*BUDGET, "trainer.max_steps=14", "data.split.val_limit=3", "augment=none"], 1),
+        (SMALL_CNN, [*MIXED, "adapt.balance=sampling", "optics=blur", "optics.train=[0.2,0.5]"], 2),
+        (SMALL_VIT, [*MIXED, *BUDGET, "adapt.updates=14", "adapt.balance=adjusted_logits"], 3),
     ],
     ids=[
         "customvit",
@@ -64,6 +68,8 @@ def _run(folder: Path, root: Path, *overrides: str) -> Path:
         "budget, before the shorter last round",
         "budget, at the end",
         "budget, few validation cells",
+        "balanced sampling, everything mixed",
+        "adjusted logits, everything mixed",
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(
@@ -136,6 +142,8 @@ def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
         ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 29, 1e-4, PASSES),  # 30 cells: the second batch is of one
         ([*SMALL_VIT, "model.backbone.drop_path=0"], "class_weights", 8, 1e-4, PASSES),
         ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 8, 1e-4, [*BUDGET, "adapt.updates=7"]),
+        ([*SMALL_VIT, "model.backbone.drop_path=0"], "sampling", 29, 1e-4, PASSES),
+        ([*SMALL_VIT, "model.backbone.drop_path=0", "adapt.focal_gamma=2.0"], "adjusted_loss", 29, 1e-4, PASSES),
         (
             ["model=efficientnet", "model.backbone.input_px=16", "model.backbone.options.drop_path_rate=0"],
             "none",
@@ -144,7 +152,7 @@ def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
             PASSES,
         ),
     ],
-    ids=["customvit", "class weights", "budget", "efficientnet"],
+    ids=["customvit", "class weights", "budget", "sampling", "focal, adjusted loss", "efficientnet"],
 )
 def test_two_processes_train_as_one(
     tmp_path: Path,
@@ -156,6 +164,8 @@ def test_two_processes_train_as_one(
     budget: list[str],
 ) -> None:
     root = folder_of_squares(20, 5)
+    for file in sorted((root / "red").rglob("*.png"))[::2]:
+        file.unlink()
     fixed = [*model, "augment=none", f"adapt.balance={balance}"]
     fixed += [f"adapt.batch_size={batch}", *budget]
     one, two = (read_record(_run(tmp_path / n, root, *fixed, f"trainer.devices={n}")) for n in ("1", "2"))

@@ -127,14 +127,9 @@ class Classifier(pl.LightningModule):
         pixels = to_pixels(optics.trim(crops)) if self.augment is None else self.augment(crops, optics.needed_px)
         x, targets = self._mix(optics(pixels), labels)
         logits = self.network.classify_input(x)
-        loss = self._loss(logits, targets, self.fine_tuning.label_smoothing)
-        n = self._count(labels)
+        loss, n = self._loss(logits, targets, self.fine_tuning.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
-        if self._processes == 1:
-            return loss
-        share = self.loss.weight(targets)  # processes average their gradients, but their shares may differ in size
-        shares: Tensor = self.all_gather(share)  # type: ignore[assignment]
-        return loss * share / shares.mean()
+        return loss
 
     def on_fit_start(self) -> None:
         if self._processes > 1:
@@ -161,8 +156,8 @@ class Classifier(pl.LightningModule):
         adjusted = self.loss.adjust(logits)
         self.val_f1(adjusted, labels)
         self.val_accuracy(adjusted, labels)
-        n = self._count(labels)
-        self.log("val_loss", self._loss(logits, labels, 0.0), batch_size=n, sync_dist=True)
+        loss, n = self._loss(logits, labels, 0.0)
+        self.log("val_loss", loss, batch_size=n, sync_dist=True)
         self.log("val_macro_f1", self.val_f1, batch_size=n, prog_bar=True)
         self.log("val_accuracy", self.val_accuracy, batch_size=n)
 
@@ -172,14 +167,21 @@ class Classifier(pl.LightningModule):
             return x, labels
         return mix_crops(x, shares_of(labels, self.n_classes), settings.mixup, settings.cutmix)
 
-    def _loss(self, logits: Float[Tensor, "b classes"], labels: Labels, smoothing: float) -> Float[Tensor, ""]:
-        """Mean over the cells, weighted by class; 0 for a share without cells."""
-        if self._processes == 1:
-            return self.loss(logits, labels, smoothing)
-        return self.loss(logits, labels, smoothing, "sum") / self.loss.weight(labels).clamp(min=1e-9)
+    def _loss(
+        self, logits: Float[Tensor, "b classes"], labels: Labels, smoothing: float
+    ) -> tuple[Float[Tensor, ""], int]:
+        """Mean over the whole batch's cells, weighted by class, and how many they are.
 
-    def _count(self, labels: Int[Tensor, " b"]) -> int:
-        return len(labels) if self._processes == 1 else int((labels != IGNORE_INDEX).sum())
+        Several processes average their losses and gradients, but their shares of a batch may differ in size: each
+        returns a value whose mean over the processes is the loss of the batch; 0 for a share without cells.
+        """
+        if self._processes == 1:
+            return self.loss(logits, labels, smoothing), len(labels)
+        counted = shares_of(labels, self.n_classes).sum()
+        mine = torch.stack([self.loss.weight(labels), counted])
+        everyone: Tensor = self.all_gather(mine)  # type: ignore[assignment]
+        mean_weight = everyone[:, 0].mean()
+        return self.loss(logits, labels, smoothing, "sum") / mean_weight, round(float(everyone[:, 1].sum()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {}
