@@ -19,7 +19,8 @@ from torchvision.datasets import ImageFolder
 from transforms import MEAN, STD, augmented
 
 from cellpatch.data.augment import DeviceAugment
-from cellpatch.data.datamodule import BatchIndices, SplitPart
+from cellpatch.data.batch_indices import BatchIndices
+from cellpatch.data.datamodule import SplitPart
 from cellpatch.optics.operator import OpticalPath
 
 BATCH, LEAST = 64, 8.0
@@ -32,7 +33,7 @@ def main() -> None:
         everything = np.arange(len(store))
         write_images(store, everything, Path(folder, "images"))
         part = SplitPart(store, everything, np.zeros(len(store), np.int64), torch.device("cpu"))
-        augment = DeviceAugment(stain_gain=0.2, stain_offset=0.1, shift_px=2)
+        augment = DeviceAugment(0.2, 0.1, 2, 0.0, [1.0, 1.0])
         optics = OpticalPath(store.geometry.crop_px, store.geometry.margin_px, input_px=40, via_px=40).under()
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
         loader = DataLoader(

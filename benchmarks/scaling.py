@@ -18,7 +18,8 @@ from measured import Measured, option_parser, report, seconds_of
 from cellpatch.analysis.bootstrap import bootstrap_weights, interval, weighted_counts
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
-from cellpatch.data.datamodule import BatchIndices, SplitPart
+from cellpatch.data.batch_indices import BatchIndices
+from cellpatch.data.datamodule import SplitPart
 from cellpatch.data.splitter import LabelledCells
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,7 +34,9 @@ def test_white_stays_white_and_black_stays_finite() -> None:
 def test_a_batch_has_the_eight_turns_about_equally_and_nothing_else() -> None:
     torch.manual_seed(0)
     crop = torch.randint(0, 256, (9, 9, 3), dtype=torch.uint8)
-    out = DeviceAugment(stain_gain=0, stain_offset=0, shift_px=0)(crop.expand(1600, 9, 9, 3), 9)
+    out = DeviceAugment(stain_gain=0, stain_offset=0, shift_px=0, erasing=0, scale=[1, 1])(
+        crop.expand(1600, 9, 9, 3), 9
+    )
     expected = torch.stack(_turns(crop.permute(2, 0, 1) / 255))
     distance = (out[:, None] - expected[None]).abs().amax(dim=(2, 3, 4))
     assert distance.amin(dim=1).max() < 1e-6
@@ -70,7 +73,7 @@ def test_shifts_reach_each_place_within_the_limit() -> None:
 
 
 def test_draws_follow_the_seed_and_stay_in_range() -> None:
-    augment = DeviceAugment(0.2, 0.1, 2)
+    augment = DeviceAugment(0.2, 0.1, 2, 0.0, [1.0, 1.0])
     crops = torch.randint(0, 256, (8, 20, 20, 3), dtype=torch.uint8)
     outs = []
     for _ in range(2):
@@ -108,7 +111,7 @@ def test_jitter_is_the_same_on_both_ways() -> None:
     assert min((turned - turn).abs().max() for turn in _turns(device)) < 0.003
 
 
-@pytest.mark.parametrize("build", [DeviceAugment, AlbumentationsAugment])
+@pytest.mark.parametrize("build", [partial(DeviceAugment, erasing=0, scale=[1, 1]), AlbumentationsAugment])
 def test_bad_strengths(build: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match="augment.stain_gain must be in"):
         build(stain_gain=-0.1, stain_offset=0, shift_px=0)

@@ -100,7 +100,8 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
         (["seed=x"], "x"),
         (["trainer.max_epochs=many"], "trainer.max_epochs must be"),
         (["adapt.lr=fast"], "adapt.lr must be float, but got 'fast'"),
-        (["adapt.class_weights=some"], "adapt.class_weights must be"),
+        (["adapt.balance=some"], "adapt.balance must be"),
+        (["adapt.class_weights=balanced"], "adapt.class_weights has another name now: adapt.balance"),
         (["data=points", "data.root=.", "data.points=p", "data.border=wrap"], "data.border must be"),
         (
             ["data.name=a/b"],

@@ -75,7 +75,7 @@ def test_features_beyond_half_precision_are_refused(store_of: Callable[..., Path
 
 def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path], tmp_path: Path) -> None:
     store = CellStore(store_of(n=40))
-    augment = DeviceAugment(0.1, 0.1, 1)
+    augment = DeviceAugment(0.1, 0.1, 1, 0.0, [1.0, 1.0])
     one = _features(store, tmp_path / "a", view=View(augment, 0))
     torch.manual_seed(99)
     again = _features(store, tmp_path / "b", view=View(augment, 0))
@@ -85,7 +85,7 @@ def test_a_view_is_the_same_whenever_it_is_computed(store_of: Callable[..., Path
 
 
 def test_a_view_s_draws_are_not_of_the_batch(store_of: Callable[..., Path], tmp_path: Path) -> None:
-    store, view = CellStore(store_of(n=200)), View(DeviceAugment(0.1, 0.1, 1), 0)
+    store, view = CellStore(store_of(n=200)), View(DeviceAugment(0.1, 0.1, 1, 0.0, [1.0, 1.0]), 0)
     whole = _features(store, tmp_path / "a", view=view)
     cache = FeatureCache(tmp_path / "b", 1, 7, torch.device("cpu"))
     parts = cache.features(FeatureRequest(store, np.arange(200), "cnn", {"weights": "w"}, view), lambda: _network(8))
@@ -114,7 +114,12 @@ def test_two_that_compute_at_once_stay_below_the_limit_together(
         for start in range(0, cells, batch):
             if start == batch:  # the first pass is half done
                 with pytest.raises(ValueError, match="more than data.loading.embeddings_gib"):
-                    _features(store, tmp_path / "e", limit_gib=15e3 / 2**30, view=View(DeviceAugment(0.1, 0.1, 1), 0))
+                    _features(
+                        store,
+                        tmp_path / "e",
+                        limit_gib=15e3 / 2**30,
+                        view=View(DeviceAugment(0.1, 0.1, 1, 0.0, [1.0, 1.0]), 0),
+                    )
                 refused.append(1)
             yield start
 
@@ -173,15 +178,15 @@ def test_every_setting_of_a_view_and_the_geometry_count(
     store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = CellStore(store_of())
-    settings = [(0.1, 0.1, 1), (0.2, 0.1, 1), (0.1, 0.2, 1), (0.1, 0.1, 2)]
+    settings = [(0.1, 0.1, 1, 0.0), (0.2, 0.1, 1, 0.0), (0.1, 0.2, 1, 0.0), (0.1, 0.1, 2, 0.0), (0.1, 0.1, 1, 0.5)]
     for each in settings:
-        _features(store, tmp_path / "e", view=View(DeviceAugment(*each), 0))
+        _features(store, tmp_path / "e", view=View(DeviceAugment(*each, [1.0, 1.0]), 0))
     assert len(list((tmp_path / "e").glob("[!.]*"))) == len(settings)
-    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 1))
+    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0], [1.0, 1.0]), 1))
     monkeypatch.setattr(store, "geometry", replace(store.geometry, um_per_px=0.3))
-    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 0))
+    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0], [1.0, 1.0]), 0))
     monkeypatch.setattr(metadata, "version", lambda name: f"another {name}")
-    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0]), 0))
+    _features(store, tmp_path / "e", view=View(DeviceAugment(*settings[0], [1.0, 1.0]), 0))
     assert len(list((tmp_path / "e").glob("[!.]*"))) == len(settings) + 3
 
 

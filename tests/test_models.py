@@ -27,7 +27,18 @@ from cellpatch.training.lightning_module import Classifier, TrainingInput
 
 MODELS = [file.stem for file in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
 SCHEDULE: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.05, "warmup": 0.1, "batch_size": 4, "label_smoothing": 0.0}
-SCHEDULE |= {"class_weights": "none", "average_over": 0, "patience": 3}
+SCHEDULE |= {
+    "balance": "none",
+    "adjust_tau": 1.0,
+    "focal_gamma": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "average_over": 0,
+    "patience": 3,
+    "updates": 20,
+    "min_epochs": 0,
+    "validations": 4,
+}
 
 
 def _assemble(name: str, *overrides: str) -> Experiment:
@@ -181,7 +192,7 @@ def test_a_fit_moves_what_is_trained_and_nothing_else(model: ModelSpec, tmp_path
         backbone = _shaken(stand_in(model))
         rates = schedule.freeze_and_scale_lr(backbone)
         network = Network(backbone, OpticalPath(16, 0, backbone.input_px).under(), nn.Linear(backbone.num_features, 3))
-        classifier = Classifier(network, 3, schedule, rates, TrainingInput(None, network.optics))
+        classifier = Classifier(network, [1] * 3, schedule, rates, TrainingInput(None, network.optics))
         before = {key: value.clone() for key, value in network.state_dict().items()}
         names = {id(p): key for key, p in network.named_parameters()}
         trainer = pl.Trainer(  # LoRA's second matrix starts at zero, so its first moves in the second step

@@ -25,6 +25,13 @@ SMALL_VIT += ["model.backbone.heads=2", "model.recipe.lr=0.003", "adapt.batch_si
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "adapt.batch_size=8"]
 
 
+MIXED = ["adapt.mixup=0.4", "adapt.cutmix=1.0", "augment.erasing=0.5", "augment.scale=[0.8,1.25]"]
+MIXED += ["adapt.focal_gamma=1.0", "adapt.label_smoothing=0.1"]
+BUDGET = ["trainer.max_epochs=null", "adapt.validations=4", "adapt.min_epochs=0"]
+
+PASSES = ["trainer.max_epochs=3"]
+
+
 class Killed(BaseException):
     """As by a signal: nothing of ours catches it."""
 
@@ -42,8 +49,28 @@ def _run(folder: Path, root: Path, *overrides: str) -> Path:
         (SMALL_CNN, [], 4),  # trained to the end, and killed before it was evaluated
         (SMALL_CNN, ["adapt.patience=1", "model.recipe.lr=1.0e-9"], 1),
         (SMALL_VIT, ["optics=blur", "optics.train=[0.5,1.0]"], 2),
+        (SMALL_CNN, ["augment=albumentations"], 2),
+        (SMALL_CNN, [*BUDGET, "adapt.updates=14"], 2),  # of 4 batches a pass
+        (SMALL_VIT, [*BUDGET, "adapt.updates=14"], 3),  # rounds of 4, 4, 4 and 2 updates
+        (SMALL_CNN, [*BUDGET, "trainer.max_steps=14"], 4),
+        (SMALL_CNN, [*BUDGET, "trainer.max_steps=14", "data.split.val_limit=3", "augment=none"], 1),
+        (SMALL_CNN, [*MIXED, "adapt.balance=sampling", "optics=blur", "optics.train=[0.2,0.5]"], 2),
+        (SMALL_VIT, [*MIXED, *BUDGET, "adapt.updates=14", "adapt.balance=adjusted_logits"], 3),
     ],
-    ids=["customvit", "cnn", "at the end", "stopped early", "training with blur"],
+    ids=[
+        "customvit",
+        "cnn",
+        "at the end",
+        "stopped early",
+        "training with blur",
+        "batches of other processes",
+        "budget",
+        "budget, before the shorter last round",
+        "budget, at the end",
+        "budget, few validation cells",
+        "balanced sampling, everything mixed",
+        "adjusted logits, everything mixed",
+    ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(
     tmp_path: Path,
@@ -74,10 +101,11 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     for name in ("weights.safetensors", "predictions.parquet"):
         assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
     record, expected = read_record(run), read_record(undisturbed)
-    for name in ("metrics", "best_epoch", "epochs", "val_macro_f1", "temperature", "identity"):
+    same = ("metrics", "best_epoch", "epochs", "best_update", "updates", "best_validation", "history", "val_macro_f1")
+    for name in (*same, "temperature", "identity"):
         assert record[name] == expected[name], name
     assert expected["resumed_at_epoch"] == []
-    assert record["resumed_at_epoch"] == ([] if expected["epochs"] == epoch else [epoch])
+    assert record["resumed_at_epoch"] == ([] if len(expected["history"]) == epoch else [epoch])
 
 
 def test_what_is_left_of_training_must_be_readable(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
@@ -109,25 +137,37 @@ def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "weights", "batch", "within"),
+    ("model", "balance", "batch", "within", "budget"),
     [
-        ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 29, 1e-4),  # 30 cells: the second batch is of one
-        ([*SMALL_VIT, "model.backbone.drop_path=0"], "balanced", 8, 1e-4),
+        ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 25, 1e-4, PASSES),  # 26 cells: the second batch is of one
+        ([*SMALL_VIT, "model.backbone.drop_path=0"], "class_weights", 8, 1e-4, PASSES),
+        ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 8, 1e-4, [*BUDGET, "adapt.updates=7"]),
+        ([*SMALL_VIT, "model.backbone.drop_path=0"], "sampling", 25, 1e-4, PASSES),
+        ([*SMALL_VIT, "model.backbone.drop_path=0", "adapt.focal_gamma=2.0"], "adjusted_loss", 25, 1e-4, PASSES),
         (
             ["model=efficientnet", "model.backbone.input_px=16", "model.backbone.options.drop_path_rate=0"],
             "none",
             9,
             2e-3,
+            PASSES,
         ),
     ],
-    ids=["customvit", "balanced", "efficientnet"],
+    ids=["customvit", "class weights", "budget", "sampling", "focal, adjusted loss", "efficientnet"],
 )
 def test_two_processes_train_as_one(
-    tmp_path: Path, folder_of_squares: Callable[..., Path], model: list[str], weights: str, batch: int, within: float
+    tmp_path: Path,
+    folder_of_squares: Callable[..., Path],
+    model: list[str],
+    balance: str,
+    batch: int,
+    within: float,
+    budget: list[str],
 ) -> None:
     root = folder_of_squares(20, 5)
-    fixed = [*model, "augment=none", f"adapt.class_weights={weights}"]
-    fixed += ["trainer.max_epochs=3", f"adapt.batch_size={batch}"]
+    for file in sorted((root / "red").rglob("*.png"))[::2]:
+        file.unlink()
+    fixed = [*model, "augment=none", f"adapt.balance={balance}"]
+    fixed += [f"adapt.batch_size={batch}", *budget]
     one, two = (read_record(_run(tmp_path / n, root, *fixed, f"trainer.devices={n}")) for n in ("1", "2"))
     assert one["identity"] == two["identity"]
     for alone, shared in zip(one["history"], two["history"], strict=True):
@@ -176,6 +216,7 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
         ("devices=auto", "devices must be"),
         ("devices=true", "devices must be"),
         ("max_epochs=0", "max_epochs must be"),
+        ("max_steps=0", "max_steps must be"),
         ("resume=1", "resume must be"),
     ],
 )

@@ -22,7 +22,8 @@ from torch import nn
 
 from cellpatch.cli import runs
 from cellpatch.config.assemble import assemble
-from cellpatch.data.datamodule import BatchIndices, CellData, class_weights
+from cellpatch.data.batch_indices import BatchIndices
+from cellpatch.data.datamodule import Batches, CellData
 from cellpatch.data.dataset import CellDataset, find_store
 from cellpatch.data.loading import Loading
 from cellpatch.data.store.reader import CellStore
@@ -42,6 +43,7 @@ from cellpatch.sweeps import status
 from cellpatch.sweeps.train import train
 from cellpatch.training.adaptation import Scratch
 from cellpatch.training.lightning_module import Classifier, TrainingInput, cosine_with_warmup
+from cellpatch.training.objective import ObjectiveLoss
 
 FolderMaker = Callable[..., Path]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]
@@ -56,7 +58,18 @@ SMALL_VIT += ["model.backbone.drop_path=0.1", "model.recipe.weight_decay=0.01", 
 SMALL_VIT += ["model.recipe.stain_gain=0.2", "model.recipe.stain_offset=0.1"]
 
 SCHEDULE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
-SCHEDULE |= {"class_weights": "none", "average_over": 1, "patience": 3}
+SCHEDULE |= {
+    "balance": "none",
+    "adjust_tau": 1.0,
+    "focal_gamma": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "average_over": 1,
+    "patience": 3,
+    "updates": 20,
+    "min_epochs": 0,
+    "validations": 4,
+}
 
 
 def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:
@@ -192,7 +205,9 @@ def test_training_with_blur_is_a_run_of_its_own_and_its_network_is_not_blurred(
 def test_a_training_step_sees_the_drawn_blur() -> None:
     network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), OpticalPath(8, 3, 8).under(), nn.Linear(4, 2)).eval()
     blurred = OpticalPath(8, 3, 8).under(Condition("post", 4.0))
-    classifier = Classifier(network, 2, Scratch(**SCHEDULE), {}, TrainingInput(None, RandomOptics([blurred]))).eval()
+    classifier = Classifier(
+        network, [1, 1], Scratch(**SCHEDULE), {}, TrainingInput(None, RandomOptics([blurred]))
+    ).eval()
     crops = torch.randint(0, 256, (6, 14, 14, 3), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     loss = classifier.training_step((crops, labels, labels), 0)
@@ -295,7 +310,7 @@ def test_albumentations_balanced_weights_and_no_residence(tmp_path: Path, folder
         folder_of_squares(20, 5),
         *SMALL_CNN,
         "augment=albumentations",
-        "adapt.class_weights=balanced",
+        "adapt.balance=class_weights",
         "adapt.label_smoothing=0.1",
         "data.loading.resident_gib=0",
         "data.loading.workers=1",
@@ -353,8 +368,10 @@ def test_class_weights_are_scikit_learns() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.array([0] * 7 + [1] * 2 + [2])
+    objective = Scratch(**SCHEDULE | {"balance": "class_weights"})
     np.testing.assert_allclose(
-        class_weights(labels, 3), compute_class_weight("balanced", classes=np.arange(3), y=labels)
+        ObjectiveLoss(objective, [7, 2, 1]).class_weights,
+        compute_class_weight("balanced", classes=np.arange(3), y=labels),
     )
 
 
@@ -372,9 +389,10 @@ def test_warm_cosine() -> None:
 def test_what_is_validated_is_the_weights_exponential_average(over: int) -> None:
     network = Network(CNN(8, [4], [0.5] * 3, [0.5] * 3), OpticalPath(8, 0, 8).under(), nn.Linear(4, 2))
     classifier = Classifier(
-        network, 2, Scratch(**SCHEDULE | {"average_over": over}), {}, TrainingInput(None, network.optics)
+        network, [1, 1], Scratch(**SCHEDULE | {"average_over": over}), {}, TrainingInput(None, network.optics)
     )
-    trainer = SimpleNamespace(num_training_batches=5, max_epochs=4, world_size=1)
+    trainer = SimpleNamespace(num_training_batches=5, max_epochs=4, world_size=1, accumulate_grad_batches=1)
+    trainer.estimated_stepping_batches = 20
     classifier.trainer = trainer  # type: ignore[assignment]
     classifier.on_train_start()
     seen = []
@@ -398,7 +416,17 @@ def test_what_is_validated_is_the_weights_exponential_average(over: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("batch_size", 0), ("patience", 0), ("average_over", -1)]
+    ("name", "value"),
+    [
+        ("lr", 0.0),
+        ("warmup", 1.0),
+        ("batch_size", 0),
+        ("patience", 0),
+        ("average_over", -1),
+        ("updates", 0),
+        ("min_epochs", -1),
+        ("validations", 0),
+    ],
 )
 def test_bad_recipes(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"adapt.{name} is out of its range"):
@@ -567,10 +595,10 @@ def test_cells_lie_where_there_is_room(store_of: Callable[..., Path], monkeypatc
     store = CellStore(store_of())  # 30 crops of 8 px: 5760 bytes
     dataset = CellDataset(store, ["a", "b"], np.zeros(30, int), unaudited_split(part, part + 10, part + 20))
     loading = Loading("stores", 1.0, 0, "embeddings", 1.0, "float32", None)
-    data = CellData(dataset, 8, 8, 0, loading)
+    data = CellData(dataset, Batches(8), 8, 0, loading)
     for free, place in ((12_000, gpu), (11_000, cpu)):
         monkeypatch.setattr("cellpatch.data.datamodule._free", lambda device, free=free: free)
         assert data._resident_device(gpu) == place
     assert data._resident_device(cpu) == cpu
-    tight = CellData(dataset, 8, 8, 0, replace(loading, resident_gib=1e-6))
+    tight = CellData(dataset, Batches(8), 8, 0, replace(loading, resident_gib=1e-6))
     assert tight._resident_device(gpu) is None

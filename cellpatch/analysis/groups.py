@@ -1,5 +1,6 @@
 """Seed groups: the runs that differ in their seed alone, scored on shared bootstrap draws of their specimens."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -12,6 +13,7 @@ from cellpatch.analysis.bootstrap import bootstrap_weights, weighted_counts
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.results import RunResult
 from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1
+from cellpatch.metrics.validations import BestValidation
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import GRID_KEYS, GroupCoordinates
 from cellpatch.runs.record import TrainingCode
@@ -55,6 +57,11 @@ class SeedGroup:
     def mixed_code(self) -> bool:
         """Whether its runs were trained by different code: their mean is then of no single method."""
         return len(self.training_codes) > 1
+
+    @property
+    def best_validations(self) -> Counter[BestValidation]:
+        """How many of its runs kept their first or last validation."""
+        return Counter(run.record.best_validation for run in self.runs if run.record.best_validation is not None)
 
     @property
     def no_interval(self) -> str:

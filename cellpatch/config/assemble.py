@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from pydantic import JsonValue
 
 from cellpatch.config.assemble_data import data_spec
 from cellpatch.config.validate import Component, check, check_component
@@ -20,7 +21,20 @@ from cellpatch.runs.wandb_log import WandbSettings
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.trainer_settings import TrainerSettings
 
-_DECIDED = {"max_epochs", "accelerator", "devices", "resume", "precision", "enable_progress_bar", "component"}
+_DECIDED = {
+    "max_epochs",
+    "max_steps",
+    "accelerator",
+    "devices",
+    "resume",
+    "precision",
+    "enable_progress_bar",
+    "component",
+}
+
+# Settings that runs of earlier versions do not state: restoring a network needs none of them.
+_OF_TRAINING: dict[str, JsonValue] = {"updates": 1, "min_epochs": 0, "validations": 1}
+_OF_TRAINING |= {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
 def assemble(config: DictConfig) -> Experiment:
@@ -62,6 +76,8 @@ def assemble_stored(
         raise ValueError("it was trained from scratch: it has no published weights to look for")
     backbone = check_component("model.backbone", model["backbone"])
     adapt: Any = settings.config["adapt"]
+    if not settings.is_probe:
+        adapt = _OF_TRAINING | {key: value for key, value in adapt.items() if key != "class_weights"}
     optics: Any = settings.config["optics"]
     return (
         _model(model, backbone, weights),
@@ -78,14 +94,16 @@ def _model(node: Mapping[str, Any], backbone: Component | None, weights: Weights
 
 
 def _trainer(node: Mapping[str, Any]) -> TrainerSettings:
-    for name in ("devices", "max_epochs"):  # Lightning takes more, such as auto and lists
-        if type(node[name]) is not int:
-            raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {node[name]!r}")
+    max_steps = None if node["max_steps"] == -1 else node["max_steps"]  # Lightning's own word for no limit
+    for name, value in {"devices": node["devices"], "max_epochs": node["max_epochs"], "max_steps": max_steps}.items():
+        if type(value) is not int and (value is not None or name == "devices"):  # Lightning takes more, such as auto
+            raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {value!r}")
     if type(node["resume"]) is not bool:
         raise ValueError(f"trainer.resume must be true or false, but got {node['resume']!r}")
     others = {key: value for key, value in node.items() if key not in _DECIDED}
     return TrainerSettings(
         max_epochs=node["max_epochs"],
+        max_steps=max_steps,
         accelerator=node["accelerator"],
         devices=node["devices"],
         resume=node["resume"],

@@ -1,10 +1,11 @@
-"""Training-time augmentation: flips, right-angle rotations, small shifts, stain jitter in optical density."""
+"""Training-time augmentation: flips, right-angle rotations, small shifts, stain jitter in optical density, erasing."""
 
 import hashlib
+from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 
@@ -51,17 +52,49 @@ def _windows(side: int, keep_px: int, shift_px: int) -> Int[Tensor, "shifts keep
     return torch.minimum(folded, 2 * (side - 1) - folded)
 
 
+def erase(x: Float[Tensor, "b 3 h w"], chance: float) -> Float[Tensor, "b 3 h w"]:
+    """Fill a box of some crops with the crop's mean colour (random erasing, Zhong et al., arXiv 1708.04896).
+
+    A box covers 2 % to 33 % of the crop, its height is 0.3 to 3.3 times its width, and it lies within the crop: these
+    are timm's values. timm's and torchvision's `RandomErasing` draw crop by crop, from generators of the CPU.
+    """
+    b, _, h, w = x.shape
+    chosen, top, left, area, ratio = torch.rand(5, b, device=x.device)
+    area = 0.02 + (1 / 3 - 0.02) * area
+    ratio = (log(3.3) * (2 * ratio - 1)).exp()
+    height, width = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    rows = stretches(height / 2 + top * (1 - height), height, h)[:, None, :, None]
+    columns = stretches(width / 2 + left * (1 - width), width, w)[:, None, None, :]
+    inside = rows & columns & (chosen < chance)[:, None, None, None]
+    return torch.where(inside, x.mean(dim=(2, 3), keepdim=True), x)
+
+
+def stretches(centres: Float[Tensor, " b"], lengths: Float[Tensor, " b"], pixels: int) -> Bool[Tensor, "b pixels"]:
+    """Whether the middle of each pixel of an axis lies in a stretch; centre and length are shares of the axis."""
+    middles = (torch.arange(pixels, device=centres.device) + 0.5) / pixels
+    return (middles - centres[:, None]).abs() < lengths[:, None] / 2
+
+
 class DeviceAugment(nn.Module):
     """Augment a batch of stored crops on its device.
 
     `stain_gain` (0 to 0.9) and `stain_offset` (0 to 1) are half-widths of uniform draws per crop and channel, in
     optical density (0.05 light, 0.2 strong: Tellez et al., arXiv 1902.06543). `shift_px` (0 to 64) is in stored pixels.
-    Raises ValueError outside these ranges.
+    `erasing` is the share of crops that lose a box (`erase`). `scale` holds the lowest and highest factor of a crop's
+    size (0.5 to 1, 1 to 2): the optics apply it (`scaled_paths`). Raises ValueError outside these ranges.
     """
 
-    def __init__(self, stain_gain: float, stain_offset: float, shift_px: int) -> None:
+    def __init__(
+        self, stain_gain: float, stain_offset: float, shift_px: int, erasing: float, scale: list[float]
+    ) -> None:
         super().__init__()
         _check(stain_gain, stain_offset, shift_px)
+        if not 0 <= erasing <= 1:
+            raise ValueError(f"augment.erasing must be in [0, 1], but got {erasing}")
+        if len(scale) != 2 or not 0.5 <= scale[0] <= 1 <= scale[1] <= 2:
+            raise ValueError(f"augment.scale must be [LOW, HIGH] with 0.5 <= LOW <= 1 <= HIGH <= 2, but got {scale}")
+        self.erasing = erasing
+        self.scale = scale
         self.stain_gain = stain_gain
         self.stain_offset = stain_offset
         self.shift_px = shift_px
@@ -70,7 +103,8 @@ class DeviceAugment(nn.Module):
         """The centre of each crop, augmented, in [0, 1]."""
         moved = turn_and_shift(crops, keep_px, self.shift_px)
         draws = torch.empty(2, len(crops), 3, device=crops.device).uniform_(-1, 1)
-        return jitter_stain(moved, 1 + self.stain_gain * draws[0], self.stain_offset * draws[1])
+        stained = jitter_stain(moved, 1 + self.stain_gain * draws[0], self.stain_offset * draws[1])
+        return erase(stained, self.erasing) if self.erasing else stained
 
 
 def augmented_copy(
@@ -87,7 +121,7 @@ def augmented_copy(
 
 
 class AlbumentationsAugment:
-    """The same augmentation on the CPU, crop by crop; parameters and errors are those of `DeviceAugment`."""
+    """The flips, turns, shifts and stain jitter of `DeviceAugment` on the CPU, crop by crop, with the same errors."""
 
     def __init__(self, stain_gain: float, stain_offset: float, shift_px: int) -> None:
         _check(stain_gain, stain_offset, shift_px)

@@ -1,7 +1,7 @@
 """Batches of uint8 crops from an open store."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,49 +9,29 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from cellpatch.data.augment import AlbumentationsAugment
+from cellpatch.data.batch_indices import IGNORE_INDEX, BalancedIndices, BatchIndices
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.loading import Loading
 from cellpatch.data.store.reader import CellStore
 
-IGNORE_INDEX = -100  # label of the filler cell that a process gets where a last, small batch leaves none for it
 Batch = tuple[Tensor, Tensor, Tensor]  # crops uint8 [b, side, side, 3], class index [b], position in the part [b]
 
 _CPU = torch.device("cpu")
 
 
-class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
-    """Arrays of positions in a part, `batch_size` at a time; shuffled anew each epoch, the same for the same seed.
+@dataclass(frozen=True)
+class Batches:
+    """Cells in a batch, and batches in a round; None is one pass through the part.
 
-    `seed` None keeps the order. Every process of a distributed run draws the same order and takes its own share of
-    each batch. Where that is empty, it takes the batch's first position p as -1 - p: a cell that does not count.
+    `balanced` batches draw each class equally often.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, but got {batch_size}")
-        self.n = n
-        self.batch_size = batch_size
-        self.seed = seed
-        self.share = slice(rank, None, world_size)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:  # Lightning calls it before each epoch
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.n // self.batch_size)
-
-    def __iter__(self) -> Iterator[Int[np.ndarray, " b"]]:
-        order = np.arange(self.n)
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
-        for start in range(0, self.n, self.batch_size):
-            batch = order[start : start + self.batch_size]
-            share = batch[self.share]
-            yield share if len(share) else -1 - batch[:1]
+    size: int
+    per_round: int | None = None
+    balanced: bool = False
 
 
 class SplitPart(Dataset[Batch]):
@@ -104,7 +84,7 @@ class CellData(pl.LightningDataModule):
     def __init__(
         self,
         dataset: CellDataset,
-        batch_size: int,
+        batches: Batches,
         inference_batch: int,
         seed: int,
         loading: Loading,
@@ -112,27 +92,30 @@ class CellData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.batches = batches
         self.inference_batch = inference_batch
         self.seed = seed
         self.loading = loading
         self.augment = augment
+        self.first_round = (
+            0  # of a training that is resumed; workers ask for batches before Lightning tells the sampler
+        )
         self._parts: dict[str, SplitPart] = {}  # each part's crops are read once, for all epochs
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("train", self.dataset.split.train, self.batch_size, self.seed, self.augment)
+        return self._loader("train", self.dataset.split.train, self.batches, self.seed, self.augment)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("validation", self.dataset.split.validation, self.inference_batch, None)
+        return self._loader("validation", self.dataset.split.validation, Batches(self.inference_batch), None)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("test", self.dataset.split.test, self.inference_batch, None)
+        return self._loader("test", self.dataset.split.test, Batches(self.inference_batch), None)
 
     def _loader(
         self,
         name: str,
         indices: Int[np.ndarray, " n"],
-        batch_size: int,
+        batches: Batches,
         seed: int | None,
         augment: AlbumentationsAugment | None = None,
     ) -> DataLoader[Batch]:
@@ -142,10 +125,14 @@ class CellData(pl.LightningDataModule):
             resident = self._resident_device(device)
             self._parts[name] = SplitPart(self.dataset.store, indices, labels, resident, augment, self.seed)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = BatchIndices(len(indices), batch_size, seed, rank, world_size)
+        share = (rank, world_size, batches.per_round)
+        sampler = BatchIndices(len(indices), batches.size, seed, *share)
+        if batches.balanced:
+            sampler = BalancedIndices(self.dataset.labels[indices], batches.size, self.seed, *share)
+        sampler.set_epoch(self.first_round if name == "train" else 0)
         workers = self.loading.workers if augment is not None else 0
         return DataLoader(
-            self._parts[name], batch_size=None, sampler=batches, num_workers=workers, collate_fn=identity_collate
+            self._parts[name], batch_size=None, sampler=sampler, num_workers=workers, collate_fn=identity_collate
         )
 
     def _resident_device(self, device: torch.device) -> torch.device | None:
@@ -170,9 +157,3 @@ def _free(device: torch.device) -> int:
 def identity_collate(batch: Any) -> Any:
     """Return the batch unchanged; torch's default turns tuples into lists."""
     return batch
-
-
-def class_weights(labels: Int[np.ndarray, " n"], n_classes: int) -> Sequence[float]:
-    """Weights n / (classes * n_class), whose mean over the cells is 1 (scikit-learn's "balanced")."""
-    counts = np.bincount(labels, minlength=n_classes)
-    return (len(labels) / (n_classes * counts)).tolist()

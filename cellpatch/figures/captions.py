@@ -1,12 +1,14 @@
-"""What figures and tables state beside their numbers: sample sizes, intervals, missing runs, mixed training code."""
+"""What figures and tables state beside numbers: sample sizes, intervals, brief training, missing runs, mixed code."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from textwrap import wrap
 
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.analysis.labels import by_label, label_curves
+from cellpatch.metrics.validations import BestValidation
 
 _TILE_UNITS = {"endonuke": "most are single tiles of unknown patients"}  # by layout of the annotations
 
@@ -24,7 +26,7 @@ def specimen_unit_note(groups: Sequence[SeedGroup]) -> str:
 def sample_size_caption(
     groups: Sequence[SeedGroup], among: Sequence[SeedGroup] | None = None, intervals: str | None = None
 ) -> str:
-    """For captions and notes: numbers of cells, specimens and seeds, what intervals cover, mixed training code.
+    """For captions and notes: numbers of cells, specimens and seeds, what intervals cover, brief training, mixed code.
 
     `among` are all groups of the data set, which decide labels; by default `groups`. `intervals` replaces the words on
     intervals; empty leaves them out.
@@ -35,7 +37,18 @@ def sample_size_caption(
     cells += f" ({unit})" if (unit := specimen_unit_note(groups)) else ""
     words = _intervals(groups, numbers) if intervals is None else intervals
     cells += intake_note(groups)
-    return "; ".join([cells, seeds, *([words] if words else [])]) + "." + mixed_code_caption(groups, among)
+    caption = "; ".join([cells, seeds, *([words] if words else [])]) + "."
+    return caption + best_validation_caption(groups) + mixed_code_caption(groups, among)
+
+
+def best_validation_caption(groups: Sequence[SeedGroup]) -> str:
+    """For captions: how many runs kept their last or their first validation; empty if none did."""
+    counts = sum((group.best_validations for group in groups), Counter[BestValidation]())
+    runs = sum(len(group.runs) for group in groups)
+    last = " kept their last validation: they may be trained too briefly."
+    first = " kept their first validation: training did not improve on it."
+    words: dict[BestValidation, str] = {"last": last, "first": first}
+    return "".join(f" {counts[which]} of {runs} runs{said}" for which, said in words.items() if counts[which])
 
 
 def intake_note(groups: Sequence[SeedGroup]) -> str:

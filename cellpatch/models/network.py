@@ -30,6 +30,10 @@ class Network(nn.Module):
         """Features of crops in [0, 1]."""
         return self.backbone((self.optics if optics is None else optics)(pixels))
 
+    def classify_input(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:
+        """Logits of what the optics gave."""
+        return self.head(self.backbone(x))
+
     def classify(
         self, pixels: Float[Tensor, "b 3 h w"], optics: Optics | RandomOptics | None = None
     ) -> Float[Tensor, "b classes"]:

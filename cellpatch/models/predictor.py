@@ -9,6 +9,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from cellpatch.data.store.reader import CellStore
+from cellpatch.metrics.prior import ClassPrior
+from cellpatch.metrics.validations import BestValidation
 from cellpatch.models.network import Network
 from cellpatch.optics.conditions import Condition
 from cellpatch.optics.operator import OpticalPath, to_pixels
@@ -21,12 +23,22 @@ Predict = Callable[[Sequence[Condition], np.ndarray], dict[Condition, np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class FitFacts:
-    """What a record states of a fit; a probe has no epochs, and `probe` says what was chosen for it."""
+    """What a record states of a fit.
+
+    `updates` and `epochs` (passes through the training cells) are those that were done, `best_update` and `best_epoch`
+    when the kept weights were validated. `best_validation` says that the best validation was the first or the last,
+    None that it was neither. `prior` is that of the probabilities. A probe has none of these; `probe` says what was
+    chosen for it.
+    """
 
     val_macro_f1: float
     precision: str | None = None
     best_epoch: int | None = None
-    epochs: int | None = None
+    epochs: float | None = None
+    best_update: int | None = None
+    updates: int | None = None
+    best_validation: BestValidation | None = None
+    prior: ClassPrior | None = None
     resumed_at_epoch: list[int] | None = None
     history: list[dict[str, float]] | None = None
     probe: Mapping[str, JsonValue] | None = None

@@ -34,7 +34,8 @@ class OpticalPath:
     """The way from a stored crop to a model's input, all but the condition; decided once per run.
 
     The stored crop has `margin_px` around it on each side. With `via_px` it is resized to that side first, and from
-    there to `input_px`. Raises ValueError for a negative margin.
+    there to `input_px`. The outer `mirrored_px` are not stored: they are filled by reflection. Raises ValueError for a
+    negative margin.
     """
 
     crop_px: int
@@ -42,6 +43,7 @@ class OpticalPath:
     input_px: int
     via_px: int | None = None
     resize: Resize = "bilinear"
+    mirrored_px: int = 0
 
     def __post_init__(self) -> None:
         if not self.margin_px >= 0:
@@ -49,7 +51,7 @@ class OpticalPath:
 
     @property
     def side_px(self) -> int:
-        """Side of a stored crop with its margin."""
+        """Side of a crop with its margin and what is mirrored."""
         return self.crop_px + 2 * self.margin_px
 
     @property
@@ -100,6 +102,9 @@ def axis_operator(path: OpticalPath, condition: Condition = CLEAN) -> Float[Tens
     resized_px = condition.sigma_px(path.resized_px) if applied == "resized" else 0.0
     steps = blur_matrix(len(steps), resized_px, radius_sigmas) @ steps
     steps = steps[beyond : len(steps) - beyond]
+    if path.mirrored_px:
+        stored = torch.eye(path.side_px - 2 * path.mirrored_px, dtype=torch.float64)[None]
+        steps = steps @ pad(stored, (path.mirrored_px, path.mirrored_px), mode="reflect")[0].T
     return (resize_matrix(path.resized_px, path.input_px, path.resize) @ steps).float()
 
 

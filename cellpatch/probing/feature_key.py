@@ -52,6 +52,7 @@ class FeatureRequest:
         if self.view is not None:
             augment = self.view.augment
             settings: list[JsonValue] = [augment.stain_gain, augment.stain_offset, augment.shift_px]
+            settings += [augment.erasing] if augment.erasing else []  # entries of before there was erasing stay
             key["view"] = {"number": self.view.number, "augment": settings}
         return key
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cellpatch.metrics.classification import Scores
+from cellpatch.metrics.validations import BestValidation
 from cellpatch.runs.record import ConditionScores
 
 
@@ -26,6 +27,16 @@ def print_table(name: str, scores: Scores, n_train: Mapping[str, int]) -> None:
         f"accuracy {scores.accuracy:.4f}  balanced accuracy {scores.balanced_accuracy:.4f}  "
         f"macro-F1 {scores.macro_f1:.4f}  ECE {scores.ece:.4f}"
     )
+
+
+def print_best_validation(name: str, best: BestValidation | None) -> None:
+    """Say that a training kept its last or first validation; nothing if it kept another, or had none."""
+    words = {
+        "last": "its best validation was the last: it may be trained too briefly, more adapt.updates may score higher",
+        "first": "its best validation was the first: training did not improve on it, a lower adapt.lr may",
+    }
+    if best is not None:
+        Console().print(f"{name}: {words[best]}", markup=False, soft_wrap=True)
 
 
 def print_conditions(name: str, rows: Sequence[ConditionScores]) -> None:

@@ -13,6 +13,8 @@ from cellpatch.runs.locks import RunFiles
 from cellpatch.runs.outcome import Outcome
 from cellpatch.runs.settings import Settings
 from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.training.adaptation import FineTuning
+from cellpatch.training.budget import plan_budget
 
 
 def plan_run(experiment: Experiment) -> Outcome:
@@ -42,7 +44,7 @@ class _Cost:
     kind: tuple[str, str, int]
     train: float
     beside: float
-    epochs: int | None
+    epochs: float | None
     n_train: int
     mib: float
 
@@ -50,8 +52,8 @@ class _Cost:
 def _estimate(experiment: Experiment, store: CellStore | None) -> tuple[float | None, float | None]:
     """Seconds and MiB by the median of earlier runs of the same kind; None without one.
 
-    A training grows with its cells and epochs, up to the last one that is allowed. What comes before and after it (the
-    split, evaluation, record) and a probe are taken to last as long as before.
+    A training grows with the cells that it sees, up to the planned number of updates. What comes before and after it
+    (the split, evaluation, record) and a probe are taken to last as long as before.
     """
     settings = experiment.settings
     earlier = [cost for cost in _earlier(experiment.runs_dir) if cost.kind == _kind(settings)]
@@ -62,7 +64,9 @@ def _estimate(experiment: Experiment, store: CellStore | None) -> tuple[float | 
     if store is None or len(rates) < len(earlier):
         return median(cost.train + cost.beside for cost in earlier), size
     dataset = open_dataset(store, experiment.data.split, settings.flag_limit, settings.seed)
-    trained = median(rates) * len(dataset.split.train) * experiment.trainer.max_epochs
+    assert isinstance(experiment.adaptation, FineTuning)
+    n_train = len(dataset.split.train)
+    trained = median(rates) * n_train * plan_budget(experiment.adaptation, experiment.trainer, n_train).epochs
     return trained + median(cost.beside for cost in earlier), size
 
 

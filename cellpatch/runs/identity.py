@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import JsonValue
@@ -25,16 +25,26 @@ _NOT_TRAINING = {
     "enable_model_summary",
     "log_every_n_steps",
 }
-# What runs had implicitly before a setting existed, or before a user stated it: at this value a setting does not change
-# an identity. A new setting that changes nothing at its default gets a line here.
-IMPLICIT: Mapping[str, JsonValue] = {
-    "trainer.max_steps": -1,
-    "trainer.check_val_every_n_epoch": 1,
-    "trainer.accumulate_grad_batches": 1,
-    "trainer.limit_train_batches": 1.0,
-    "trainer.limit_val_batches": 1.0,
-    "trainer.gradient_clip_algorithm": None,
+# What runs had implicitly before a setting existed, or before a user stated it: at these values a setting does not
+# change an identity. A new setting that changes nothing at its default gets a line here.
+IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
+    "trainer.max_steps": (None, -1),
+    "trainer.check_val_every_n_epoch": (1,),
+    "trainer.accumulate_grad_batches": (1,),
+    "trainer.limit_train_batches": (1.0,),
+    "trainer.limit_val_batches": (1.0,),
+    "trainer.gradient_clip_algorithm": (None,),
+    "adapt.adjust_tau": (1.0,),
+    "adapt.focal_gamma": (0.0,),
+    "adapt.mixup": (0.0,),
+    "adapt.cutmix": (0.0,),
+    "augment.erasing": (0.0,),
+    "augment.scale": ([1.0, 1.0],),
 }
+# Without effect where `trainer.max_epochs` is the budget. With `max_steps` beside it they stay in the identity: runs of
+# 0.3.0 with both had another schedule, and must not be taken for today's.
+_OF_UPDATES = ("updates", "min_epochs", "validations")
+_CLASS_WEIGHTS = {"none": "none", "class_weights": "balanced"}  # `adapt.balance`, and `adapt.class_weights` before it
 
 
 def identity(settings: Settings, data: str, weights: str | None, code: int = TRAINING_CODE) -> str:
@@ -45,7 +55,7 @@ def identity(settings: Settings, data: str, weights: str | None, code: int = TRA
     paths, the name given to data, or how the run is evaluated. A probe has no trainer, and augmentation only if it asks
     for augmented copies.
     """
-    config = settings.config
+    config = effective_settings(settings.config)
     copies = settings.adapt.augmented_copies
     content: Json = {
         "training_code": code,
@@ -64,7 +74,7 @@ def identity(settings: Settings, data: str, weights: str | None, code: int = TRA
         content["blur"] = [settings.optics.unit, *sorted(settings.optics.train_kind)]
     if settings.is_probe:
         content["embedding_dtype"] = settings.data.loading.embedding_dtype
-    return hashlib.sha256(json.dumps(_without_implicit(content), sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def identities(settings: Settings, data: str, weights: str | None) -> list[str]:
@@ -72,8 +82,28 @@ def identities(settings: Settings, data: str, weights: str | None) -> list[str]:
     today = identity(settings, data, weights)
     if TRAINING_CODE > 1:
         return [today]
-    known = _without_implicit(settings.config)  # 0.3.0 did not have the settings that came later
+    known = effective_settings(settings.config)  # 0.3.0 did not have the settings that came later
     return [today, legacy.identity(legacy.from_current(known), data, weights)]
+
+
+def effective_settings(config: Json) -> Json:
+    """Settings without those at their implicit values, and without those that another one replaces."""
+    kept: Json = _without_implicit(config)
+    trainer = cast(Json, kept["trainer"])
+    if trainer["max_epochs"] is not None and "max_steps" not in trainer:
+        kept["adapt"] = _without(kept["adapt"], *_OF_UPDATES)
+    kept["adapt"] = _with_class_weights(cast(Json, kept["adapt"]))
+    return kept
+
+
+def _with_class_weights(adapt: Json) -> Json:
+    """`balance` as the key that it was until 0.4.0, where it has one of its values; `adjust_tau` where it counts."""
+    balance = str(adapt.get("balance"))
+    if balance not in ("adjusted_loss", "adjusted_logits"):
+        adapt = _without(adapt, "adjust_tau")
+    if balance not in _CLASS_WEIGHTS:
+        return adapt
+    return _without(adapt, "balance") | {"class_weights": _CLASS_WEIGHTS[balance]}
 
 
 def run_name(settings: Settings) -> str:
@@ -97,6 +127,6 @@ def _without_implicit(node: Any, path: str = "") -> Any:
     kept = {}
     for key, value in node.items():
         at = f"{path}.{key}" if path else key
-        if at not in IMPLICIT or value != IMPLICIT[at]:
+        if value not in IMPLICIT.get(at, ()):
             kept[key] = _without_implicit(value, at)
     return kept

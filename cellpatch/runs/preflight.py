@@ -31,8 +31,12 @@ def check_pair(experiment: Experiment) -> None:
         raise ValueError(
             f"optics.train={experiment.optics.train} needs gradients, but adapt={adapt} trains on features"
         )
-    if adaptation.augmented_copies and not isinstance(experiment.augment, DeviceAugment):
+    if not adaptation.augmented_copies:
+        return
+    if not isinstance(experiment.augment, DeviceAugment):
         raise ValueError(f"adapt.augmented_copies={adaptation.augmented_copies} needs augment=device")
+    if set(experiment.augment.scale) != {1.0}:
+        raise ValueError(f"augment.scale={experiment.augment.scale} needs gradients, but adapt={adapt} has copies")
 
 
 @dataclass(frozen=True)

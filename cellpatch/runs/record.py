@@ -11,6 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import Geometry
 from cellpatch.metrics.classification import Scores
+from cellpatch.metrics.prior import ClassPrior
+from cellpatch.metrics.validations import BestValidation
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs import legacy
 from cellpatch.runs.cards import FeatureCard, Hardware, LatencyCard
@@ -80,8 +82,11 @@ class Record:
     """Everything that a run's record states.
 
     `counts` are cells by part (train, validation, test) and class. `weights` is the fingerprint of the published
-    weights. `best_epoch`, `epochs` and `history` are None for probes, `probe` is what was chosen for one.
-    `training_code` is None for runs of 0.3.0 and before.
+    weights. `best_epoch`, `epochs`, `best_update`, `updates` and `history` are None for probes, `probe` is what was
+    chosen for one. Versions before 0.4.0 did not count updates. `best_validation` says that the best validation was the
+    first or the last; None that it was neither, or is not known. `prior` holds the class frequencies that the stored
+    network's probabilities presume; None for probes and for versions before 0.4.0. `training_code` is None for runs of
+    0.3.0 and before.
     """
 
     run: str
@@ -98,7 +103,11 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
     val_macro_f1: float | None = None
     best_epoch: int | None = None
-    epochs: int | None = None
+    epochs: float | None = None
+    best_update: int | None = None
+    updates: int | None = None
+    best_validation: BestValidation | None = None
+    prior: ClassPrior | None = None
     precision: str | None = None
     history: list[dict[str, float]] | None = None
     probe: Json | None = None

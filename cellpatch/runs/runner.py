@@ -21,7 +21,7 @@ from cellpatch.models.predictor import FitResult
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
 from cellpatch.probing.probes import Probe
-from cellpatch.runs.console import print_conditions, print_table
+from cellpatch.runs.console import print_best_validation, print_conditions, print_table
 from cellpatch.runs.dry_run import plan_run
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.experiment_code import code_differences, current_code
@@ -188,6 +188,7 @@ def _train(job: _Job, folder: Path) -> None:
     audit = dataset.split.audit
     print_table(name, metrics[0].scores, audit.cells["train"])
     print_conditions(name, metrics[1:])
+    print_best_validation(name, fit.facts.best_validation)
     for file, part, probabilities in (
         (PREDICTIONS, dataset.split.test, predicted),
         (VALIDATION, validation, {CLEAN: unscaled}),
@@ -214,7 +215,7 @@ def _facts(
 ) -> dict[str, JsonValue]:
     """What the record states, but seconds and the checksums of files."""
     manifest, git = job.store.manifest, git_state()
-    epochs = {"best_epoch": fit.facts.best_epoch, "epochs": fit.facts.epochs}  # null for a probe
+    null_for_a_probe = {name: getattr(fit.facts, name) for name in ("best_epoch", "epochs", "best_update", "updates")}
     return {
         "run": job.files.run,
         "identity": job.files.identities[0],
@@ -232,7 +233,8 @@ def _facts(
         "counts": dataset.split.audit.cells,
         "audit": dataset.split.audit.as_json(),
         **{key: value for key, value in asdict(fit.facts).items() if value is not None},
-        **epochs,
+        **null_for_a_probe,
+        "best_validation": fit.facts.best_validation,
         "temperature": temperature,
         "metrics": [metrics_row(row) for row in metrics],
         "hardware": asdict(hardware()),

@@ -24,6 +24,8 @@ COLUMNS = [
     "balanced_accuracy",
     "ece",
     "seconds",
+    "updates",
+    "best_validation",
     "left_out",
     "joined",
     "doubtful",
@@ -33,7 +35,10 @@ COLUMNS = [
 
 
 def runs_table(runs_dir: Path) -> pd.DataFrame:
-    """One row per run and optical condition; `seconds` are those of the fit alone.
+    """One row per run and optical condition; `seconds` are those of the fit alone, `updates` those that were done.
+
+    `best_validation` is `first` or `last` where a training's best validation was: neither, a probe, and a run of a
+    version that did not record it are empty.
 
     `left_out`, `joined` and `doubtful` count objects of the input, `mirrored_cells` test cells whose margin is mirrored
     within the blur's reach; missing where a run's version did not count them.
@@ -48,6 +53,8 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
         shared = asdict(record.settings.coordinates) | {
             "n_train": record.n_train,
             "seconds": record.seconds.train,
+            "updates": record.updates,
+            "best_validation": record.best_validation,
             "run": run.name,
             **({} if record.data.intake is None else record.data.intake.totals()),
             "training_code": f"{record.cellpatch}" if code is None else f"{code.number} {code.fingerprint}",
@@ -58,6 +65,8 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
         ]
     mixed = len({run.record.training_code for run in runs}) > 1
     table = pd.DataFrame(rows, columns=[*COLUMNS, "training_code"] if mixed else COLUMNS)
+    table["updates"] = table["updates"].astype("Int64")  # whole numbers, missing for probes
+    table["best_validation"] = table["best_validation"].fillna("")
     return table.sort_values([*GRID_KEYS, "kind", "sigma"], ignore_index=True)
 
 

@@ -2,28 +2,32 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from cellpatch.models.backbone import Backbone, freeze_all_but
+from cellpatch.training.objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning(ABC):
+class FineTuning(Objective, ABC):
     """Settings of training by gradients.
 
-    `warmup` is a share of all steps; `patience` counts epochs without a better score. What is validated and kept is an
-    exponential moving average of the weights (EMA). It spans all steps divided by `average_over`; 0 keeps the weights
-    as they are. `weight_decay` applies to tensors with more than one axis: not to norms and biases, but to positions
-    and class tokens too, which other recipes often leave out. Raises ValueError for a value out of its range.
+    `updates` is the budget, with at least `min_epochs` passes through the training cells; `plan_budget` states what
+    replaces it. It is validated up to `validations` times, and ends after `patience` of them without a better score.
+    `warmup` is a share of all updates. What is validated and kept is an exponential moving average of the weights
+    (EMA). It spans all updates divided by `average_over`; 0 keeps the weights as they are. `weight_decay` applies to
+    tensors with more than one axis: not to norms and biases, but to positions and class tokens too, which other recipes
+    often leave out. Raises ValueError for a value out of its range.
     """
 
     lr: float
     weight_decay: float
     warmup: float
     batch_size: int
-    label_smoothing: float
-    class_weights: Literal["none", "balanced"]
     average_over: int
+    updates: int
+    min_epochs: int
+    validations: int
     patience: int
 
     pretrained: ClassVar[bool] = True  # starts from published weights
@@ -35,7 +39,14 @@ class FineTuning(ABC):
             "warmup": 0 <= self.warmup < 1,
             "batch_size": self.batch_size >= 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "adjust_tau": self.adjust_tau > 0,
+            "focal_gamma": self.focal_gamma >= 0,
+            "mixup": self.mixup >= 0,
+            "cutmix": self.cutmix >= 0,
             "average_over": self.average_over >= 0,
+            "updates": self.updates >= 1,
+            "min_epochs": self.min_epochs >= 0,
+            "validations": self.validations >= 1,
             "patience": self.patience >= 1,
         }
         for name, within in limits.items():

@@ -1,4 +1,4 @@
-"""What a training keeps: its best epoch, and a checkpoint to resume from."""
+"""What a training keeps: its best validation, and a checkpoint to resume from. Lightning's epochs are rounds here."""
 
 import time
 from pathlib import Path
@@ -11,31 +11,39 @@ from torch import Tensor
 from cellpatch.models.backbone import trained_state
 from cellpatch.runtime.atomic_io import atomic_write
 
-_STATE = ("score", "epoch", "tensors", "history", "resumed")
+_STATE = ("score", "best", "tensors", "scores", "history", "resumed")
+
+
+def validated_score(trainer: pl.Trainer) -> float:
+    """The macro-F1 of the validation that has just ended."""
+    return float(trainer.callback_metrics["val_macro_f1"])
 
 
 class BestWeights(pl.Callback):
-    """Keeps the averaged weights of the epoch with the best validation macro-F1, and the scores of all epochs.
+    """Keeps the averaged weights of the round with the best validation macro-F1, and the scores of all rounds.
 
     Of equal scores it keeps the latest: with few cells all are soon predicted correctly, long before training is done.
-    Lightning's `ModelCheckpoint` keeps the first of equal scores, writes a file for each better epoch, and stores the
-    trained weights, not their average. `resumed` lists the epochs at which training resumed after a kill. If several
+    Lightning's `ModelCheckpoint` keeps the first of equal scores, writes a file for each better round, and stores the
+    trained weights, not their average. `best` is the round that was kept, `scores` are those of all validations, and
+    `history` has a row for each round. `resumed` lists the rounds at which training resumed after a kill. If several
     processes train, the first one writes the state to the file `shared`.
     """
 
-    def __init__(self, shared: Path | None = None) -> None:
+    def __init__(self, epoch_batches: int, shared: Path | None = None) -> None:
         self.score = float("-inf")
-        self.epoch = -1
+        self.best = -1
         self.tensors: dict[str, Tensor] = {}
+        self.scores: list[float] = []
         self.history: list[dict[str, float]] = []
         self.resumed: list[int] = []
-        self._seconds = 0.0  # of epochs before a kill
+        self._seconds = 0.0  # of rounds before a kill
+        self._epoch_batches = epoch_batches
         self._since = time.perf_counter()
         self._shared = shared
 
     @property
     def seconds(self) -> float:
-        """Seconds since construction, plus those of the epochs before a kill."""
+        """Seconds since construction, plus those of the rounds before a kill."""
         return self._seconds + time.perf_counter() - self._since
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -43,14 +51,16 @@ class BestWeights(pl.Callback):
             self.resumed.append(trainer.current_epoch)
 
     def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
-        score = float(trainer.callback_metrics["val_macro_f1"])
+        score = validated_score(trainer)
+        self.scores.append(score)
         if score >= self.score:
-            self.score, self.epoch = score, trainer.current_epoch
+            self.score, self.best = score, trainer.current_epoch
             averaged = trained_state(module.average.network)
             self.tensors = {name: value.to("cpu", copy=True) for name, value in averaged.items()}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self.history.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        done = {"update": trainer.global_step, "epochs": (trainer.fit_loop.total_batch_idx + 1) / self._epoch_batches}
+        self.history.append(done | {name: float(value) for name, value in trainer.callback_metrics.items()})
 
     def teardown(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
         if self._shared is not None and trainer.is_global_zero:
@@ -61,12 +71,30 @@ class BestWeights(pl.Callback):
         return {name: getattr(self, name) for name in (*_STATE, "seconds")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if "scores" not in state_dict:
+            raise ValueError(
+                "an earlier version of cellpatch wrote this checkpoint, and it cannot be resumed: delete it"
+            )
         vars(self).update({name: state_dict[name] for name in _STATE})
         self._seconds, self._since = state_dict["seconds"], time.perf_counter()
 
 
+class UpdateLimit(pl.Callback):
+    """Ends the training after so many updates, within a round if need be, and validates there; None is no limit.
+
+    Lightning's `max_steps` ends a round without its validation, and resumes from a checkpoint as if within a round.
+    """
+
+    def __init__(self, max_updates: int | None) -> None:
+        self._max_updates = max_updates
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self._max_updates:
+            trainer.should_stop = True
+
+
 class LastCheckpoint(pl.callbacks.Checkpoint):
-    """Writes a checkpoint after each epoch; an interruption leaves the previous file whole.
+    """Writes a checkpoint after each round; an interruption leaves the previous file whole.
 
     Lightning's `ModelCheckpoint` writes into the system's temporary folder and moves the file. Between file systems a
     move is a copy, and an interruption leaves half a file. It also does not store that early stopping has decided to

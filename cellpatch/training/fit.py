@@ -8,9 +8,11 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -18,33 +20,43 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cellpatch.data.augment import AlbumentationsAugment, DeviceAugment
-from cellpatch.data.datamodule import CellData, class_weights
+from cellpatch.data.datamodule import Batches, CellData
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.loading import Loading
+from cellpatch.metrics.prior import ClassPrior
+from cellpatch.metrics.validations import best_validation
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.models.network import Network, assemble_network
 from cellpatch.models.predictor import FitFacts, FitResult, make_predict_fn
 from cellpatch.models.spec import ModelSpec
-from cellpatch.optics.conditions import Condition
+from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, RandomOptics
+from cellpatch.optics.scaling import scaled_paths
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
-from cellpatch.training.callbacks import BestWeights, LastCheckpoint
+from cellpatch.training.budget import Budget, plan_budget
+from cellpatch.training.callbacks import BestWeights, LastCheckpoint, UpdateLimit
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.trainer_settings import TrainerSettings
 
 log = logging.getLogger(__name__)
 
 
-class EpochLine(pl.Callback):
-    """One log line an epoch where there is no progress bar: in a file, a pipe, a cluster's log."""
+class RoundLine(pl.Callback):
+    """One log line a round where there is no progress bar: in a file, a pipe, a cluster's log."""
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
             return
         values = trainer.callback_metrics
         shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
-        log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, "  ".join(shown))
+        done = (trainer.fit_loop.total_batch_idx + 1) / self._budget.epoch_batches
+        epochs = f"{round(done, 1):g}/{round(self._budget.epochs, 1):g}"
+        updates = f"{trainer.global_step}/{module.planned_updates}"
+        log.info("epoch %s, update %s  %s", epochs, updates, "  ".join(shown))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,37 +82,35 @@ class GradientFit:
     def run(
         self, folder: Path, logger: Any = None, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
     ) -> FitResult:
-        """Train until the validation macro-F1 stops rising and keep the best epoch, the latest of equal ones.
+        """Train until the validation macro-F1 stops rising and keep the best validation, the latest of equal ones.
 
-        With `checkpoint`, a file, training continues from the epoch that it holds, if it exists, and keeps it up to
+        With `checkpoint`, a file, training continues from the round that it holds, if it exists, and keeps it up to
         date. Raises ValueError if it cannot be read.
         """
         several = self.trainer.devices > 1
         pl.seed_everything(self.seed, workers=True, verbose=False)
-        best = BestWeights(folder / "best.ckpt" if several else None)
-        data, module = self._parts()
+        budget = plan_budget(self.adaptation, self.trainer, len(self.dataset.split.train))
+        best = BestWeights(budget.epoch_batches, folder / "best.ckpt" if several else None)
+        data, module = self._parts(budget)
         ours = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=self.adaptation.patience)]
-        ours += [EpochLine()] + ([LastCheckpoint(checkpoint)] if checkpoint else [])
+        ours += [UpdateLimit(budget.max_updates), RoundLine(budget)]
+        ours += [LastCheckpoint(checkpoint)] if checkpoint else []
         with quiet_lightning():
-            trainer = make_trainer(self.trainer, folder, [*ours, *callbacks], None if several else logger)
+            trainer = make_trainer(self.trainer, budget, folder, [*ours, *callbacks], None if several else logger)
             resumed_from = checkpoint if checkpoint is not None and checkpoint.exists() else None
             if resumed_from:
-                _check_readable(resumed_from)
+                data.first_round = _rounds_done(resumed_from)
             self._fit(trainer, module, data, resumed_from)
         if several:  # they were processes of their own
             best.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
             (folder / "best.ckpt").unlink()
             for epoch, scores in enumerate(best.history if logger else []):
                 logger.log_metrics(scores | {"epoch": epoch})
+        if not best.scores:
+            raise ValueError("the training ended before its first validation: lower trainer.check_val_every_n_epoch")
         load_trained(module.network, best.tensors)
-        facts = FitFacts(
-            precision=trainer.precision,
-            best_epoch=best.epoch,
-            epochs=len(best.history),
-            resumed_at_epoch=best.resumed,
-            history=best.history,
-            val_macro_f1=best.score,
-        )
+        module.loss.fold_into(module.network.head)
+        facts = _facts(best, trainer.precision, self.adaptation.prior(self._class_counts))
         predict = make_predict_fn(
             module.network, self.dataset.store, self.path, self.trainer.device, self.inference_batch
         )
@@ -115,18 +125,26 @@ class GradientFit:
                 raise KeyboardInterrupt from None
             raise
 
-    def _parts(self) -> tuple[CellData, Classifier]:
+    def _parts(self, budget: Budget) -> tuple[CellData, Classifier]:
         dataset, augment = self.dataset, self.augment
         on_cpu = augment if isinstance(augment, AlbumentationsAugment) else None
-        data = CellData(dataset, self.adaptation.batch_size, self.inference_batch, self.seed, self.loading, on_cpu)
-        n_classes = len(dataset.classes)
-        network, rates = new_network(self.model, self.weights, self.adaptation, self.path, n_classes)
-        balanced = self.adaptation.class_weights == "balanced"
-        weights = class_weights(dataset.labels[dataset.split.train], n_classes) if balanced else None
-        optics = RandomOptics([self.path.under(each) for each in self.blur]) if self.blur else network.optics
+        batches = Batches(self.adaptation.batch_size, budget.round_batches, self.adaptation.balance == "sampling")
+        data = CellData(dataset, batches, self.inference_batch, self.seed, self.loading, on_cpu)
+        counts = self._class_counts
+        network, rates = new_network(self.model, self.weights, self.adaptation, self.path, len(counts))
         on_device = augment if isinstance(augment, DeviceAugment) else None
+        paths = [self.path] if on_device is None else scaled_paths(self.path, *on_device.scale)
+        drawn = [path.under(condition) for path in paths for condition in self.blur or [CLEAN]]
+        optics = RandomOptics(drawn) if len(drawn) > 1 else network.optics
         inputs = TrainingInput(on_device, optics)
-        return data, Classifier(network, n_classes, self.adaptation, rates, inputs, weights)
+        module = Classifier(network, counts, self.adaptation, rates, inputs)
+        module.max_updates = budget.max_updates
+        return data, module
+
+    @property
+    def _class_counts(self) -> list[int]:
+        dataset = self.dataset
+        return np.bincount(dataset.labels[dataset.split.train], minlength=len(dataset.classes)).tolist()
 
 
 def new_network(
@@ -139,11 +157,29 @@ def new_network(
     return assemble_network(backbone, path.under(), head), rates
 
 
-def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
+def _facts(best: BestWeights, precision: str, prior: ClassPrior) -> FitFacts:
+    kept, last = best.history[best.best], best.history[-1]
+    return FitFacts(
+        val_macro_f1=best.score,
+        precision=precision,
+        best_epoch=ceil(kept["epochs"]) - 1,
+        epochs=last["epochs"],
+        best_update=int(kept["update"]),
+        updates=int(last["update"]),
+        best_validation=best_validation(best.scores),
+        resumed_at_epoch=best.resumed,
+        prior=prior,
+        history=best.history,
+    )
+
+
+def make_trainer(
+    settings: TrainerSettings, budget: Budget, folder: Path, callbacks: list[pl.Callback], logger: Any
+) -> pl.Trainer:
     """Lightning's Trainer for one run, which is one job to a cluster whatever its scheduler started."""
     bf16 = settings.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     decided: dict[str, Any] = {
-        "max_epochs": settings.max_epochs,
+        "max_epochs": budget.rounds,
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "precision": settings.precision or ("bf16-mixed" if bf16 else "32-true"),
@@ -182,10 +218,10 @@ def quiet_lightning() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check_readable(checkpoint: Path) -> None:
-    """Raise ValueError if a crash left half a file."""
+def _rounds_done(checkpoint: Path) -> int:
+    """Rounds before a checkpoint; raises ValueError if a crash left half a file."""
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1  # written as one ends
     except (pickle.UnpicklingError, zipfile.BadZipFile, *CHECKPOINT_READ_ERRORS) as error:
         raise ValueError(f"{checkpoint} cannot be read, so training cannot resume from it: delete it") from error
 

@@ -11,15 +11,17 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from cellpatch.data.augment import DeviceAugment
-from cellpatch.data.datamodule import IGNORE_INDEX, Batch
+from cellpatch.data.batch_indices import IGNORE_INDEX
+from cellpatch.data.datamodule import Batch
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.models.network import Network
 from cellpatch.optics.operator import Optics, RandomOptics, to_pixels
 from cellpatch.training.adaptation import FineTuning
+from cellpatch.training.mixing import mix_crops
+from cellpatch.training.objective import Labels, ObjectiveLoss, shares_of
 
 
 class EMA:
@@ -72,20 +74,18 @@ class Classifier(pl.LightningModule):
     `lr_factors` are the trained backbone parameters' factors of the learning rate; the head's is 1. Vectors (norms,
     biases) have no weight decay. What is validated and kept is an exponential moving average of the weights (EMA). A
     checkpoint stores the trained tensors, not the frozen ones. On several devices the loss and the scores are those of
-    the whole batch, also if the processes' shares of it differ in size.
+    the whole batch, also if the processes' shares of it differ in size. `class_counts` are those of the training cells.
     """
 
     average: EMA
-    class_weights: Tensor | None
 
     def __init__(
         self,
         network: Network,
-        n_classes: int,
+        class_counts: Sequence[int],
         fine_tuning: FineTuning,
         lr_factors: Mapping[str, float],
         inputs: TrainingInput,
-        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -93,16 +93,29 @@ class Classifier(pl.LightningModule):
         self.lr_factors = {f"backbone.{name}": factor for name, factor in lr_factors.items()}
         self.augment = inputs.augment
         self.optics = inputs.optics
-        weights = None if class_weights is None else torch.tensor(class_weights)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.loss = ObjectiveLoss(fine_tuning, class_counts)
+        self.n_classes = n_classes = len(class_counts)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
         self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=IGNORE_INDEX)
+        self.max_updates: int | None = None  # ends the training within a round
         self.strict_loading = False  # on_load_checkpoint loads the tensors
         self._checkpoint: dict[str, Any] | None = None
 
     @property
     def _processes(self) -> int:
         return self._trainer.world_size if self._trainer is not None else 1
+
+    @property
+    def planned_updates(self) -> int:
+        """Updates of the whole training, whichever ends it: the rounds or `max_updates`."""
+        of_rounds = int(self.trainer.estimated_stepping_batches)
+        return max(1, of_rounds if self.max_updates is None else min(of_rounds, self.max_updates))
+
+    @property
+    def _planned_batches(self) -> int:
+        trainer = self.trainer
+        of_rounds = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+        return min(of_rounds, self.planned_updates * trainer.accumulate_grad_batches)
 
     def forward(self, crops: UInt8[Tensor, "b side side 3"]) -> Float[Tensor, "b classes"]:
         """Logits of stored crops."""
@@ -112,15 +125,11 @@ class Classifier(pl.LightningModule):
         crops, labels, _ = batch
         optics = self.optics
         pixels = to_pixels(optics.trim(crops)) if self.augment is None else self.augment(crops, optics.needed_px)
-        logits = self.network.classify(pixels, optics)
-        loss = self._loss(logits, labels, self.fine_tuning.label_smoothing)
-        n = self._count(labels)
+        x, targets = self._mix(optics(pixels), labels)
+        logits = self.network.classify_input(x)
+        loss, n = self._loss(logits, targets, self.fine_tuning.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
-        if self._processes == 1:
-            return loss
-        share = self._weight(labels)  # processes average their gradients, but their shares may differ in size
-        shares: Tensor = self.all_gather(share)  # type: ignore[assignment]
-        return loss * share / shares.mean()
+        return loss
 
     def on_fit_start(self) -> None:
         if self._processes > 1:
@@ -130,7 +139,7 @@ class Classifier(pl.LightningModule):
 
     def on_train_start(self) -> None:
         over = self.fine_tuning.average_over
-        steps = self.trainer.num_training_batches * (self.trainer.max_epochs or 1)
+        steps = self._planned_batches
         self.average = EMA(self.network, exp(-over / steps) if over else 0.0)
         if self._processes > 1:  # each process draws its own augmentation
             torch.manual_seed(hash((torch.initial_seed(), self.trainer.global_rank, self.trainer.current_epoch)))
@@ -144,29 +153,35 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         crops, labels, _ = batch
         logits = self.average.network(crops)
-        self.val_f1(logits, labels)
-        self.val_accuracy(logits, labels)
-        n = self._count(labels)
-        self.log("val_loss", self._loss(logits, labels, 0.0), batch_size=n, sync_dist=True)
+        adjusted = self.loss.adjust(logits)
+        self.val_f1(adjusted, labels)
+        self.val_accuracy(adjusted, labels)
+        loss, n = self._loss(logits, labels, 0.0)
+        self.log("val_loss", loss, batch_size=n, sync_dist=True)
         self.log("val_macro_f1", self.val_f1, batch_size=n, prog_bar=True)
         self.log("val_accuracy", self.val_accuracy, batch_size=n)
 
+    def _mix(self, x: Float[Tensor, "b 3 h w"], labels: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b 3 h w"], Labels]:
+        settings = self.fine_tuning
+        if not settings.mixup and not settings.cutmix:
+            return x, labels
+        return mix_crops(x, shares_of(labels, self.n_classes), settings.mixup, settings.cutmix)
+
     def _loss(
-        self, logits: Float[Tensor, "b classes"], labels: Int[Tensor, " b"], smoothing: float
-    ) -> Float[Tensor, ""]:
-        """Mean over the cells, weighted by class; 0 for a share without cells."""
-        settings: dict[str, Any] = {"weight": self.class_weights, "label_smoothing": smoothing}
+        self, logits: Float[Tensor, "b classes"], labels: Labels, smoothing: float
+    ) -> tuple[Float[Tensor, ""], int]:
+        """Mean over the whole batch's cells, weighted by class, and how many they are.
+
+        Several processes average their losses and gradients, but their shares of a batch may differ in size: each
+        returns a value whose mean over the processes is the loss of the batch; 0 for a share without cells.
+        """
         if self._processes == 1:
-            return cross_entropy(logits, labels, **settings)
-        total = cross_entropy(logits, labels, **settings, ignore_index=IGNORE_INDEX, reduction="sum")
-        return total / self._weight(labels).clamp(min=1e-9)
-
-    def _weight(self, labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-        counted = labels != IGNORE_INDEX
-        return counted.sum().float() if self.class_weights is None else self.class_weights[labels[counted]].sum()
-
-    def _count(self, labels: Int[Tensor, " b"]) -> int:
-        return len(labels) if self._processes == 1 else int((labels != IGNORE_INDEX).sum())
+            return self.loss(logits, labels, smoothing), len(labels)
+        counted = shares_of(labels, self.n_classes).sum()
+        mine = torch.stack([self.loss.weight(labels), counted])
+        everyone: Tensor = self.all_gather(mine)  # type: ignore[assignment]
+        mean_weight = everyone[:, 0].mean()
+        return self.loss(logits, labels, smoothing, "sum") / mean_weight, round(float(everyone[:, 1].sum()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {}
@@ -192,7 +207,7 @@ class Classifier(pl.LightningModule):
                 for (factor, decayed), members in groups.items()
             ]
         )
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        steps = self.planned_updates
         cosine = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: cosine_with_warmup(step, steps, settings.warmup)
         )

@@ -9,6 +9,13 @@ import torch
 from cellpatch.runtime.device import resolve_device
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+# Lightning's settings that count passes through the cells, and their values without effect.
+_OF_EPOCHS = {
+    "accumulate_grad_batches": 1,
+    "limit_train_batches": 1.0,
+    "check_val_every_n_epoch": 1,
+    "val_check_interval": 1.0,
+}
 PRECISIONS = (None, "32-true", "bf16-mixed", "16-mixed")  # weights in 32 bits: crops come as such
 
 
@@ -16,11 +23,14 @@ PRECISIONS = (None, "32-true", "bf16-mixed", "16-mixed")  # weights in 32 bits: 
 class TrainerSettings:
     """Lightning's settings that cellpatch decides by, and `others` that Lightning's Trainer gets as they are.
 
-    `resume` continues an interrupted training from its last whole epoch. `precision` None is bf16-mixed on GPUs that
-    have it, else 32 bits. Raises ValueError for a value out of range, or more devices than there are.
+    `max_epochs` passes and `max_steps` updates replace the budget of the adaptation (`plan_budget`); None leaves it.
+    `resume` continues an interrupted training from its last validation. `precision` None is bf16-mixed on GPUs that
+    have it, else 32 bits. Raises ValueError for a value out of range, more devices than there are, or a setting
+    that needs `max_epochs`.
     """
 
-    max_epochs: int
+    max_epochs: int | None
+    max_steps: int | None
     accelerator: str
     devices: int
     resume: bool
@@ -29,9 +39,15 @@ class TrainerSettings:
     others: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in (("devices", self.devices), ("max_epochs", self.max_epochs)):
-            if value < 1:
+        limits = {"devices": self.devices, "max_epochs": self.max_epochs, "max_steps": self.max_steps}
+        for name, value in limits.items():
+            if value is not None and value < 1:
                 raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {value!r}")
+        for name, neutral in _OF_EPOCHS.items():
+            if self.max_epochs is None and self.others.get(name, neutral) != neutral:
+                raise ValueError(
+                    f"trainer.{name}={self.others[name]} needs trainer.max_epochs: it counts within epochs"
+                )
         if self.accelerator not in ACCELERATORS:
             raise ValueError(f"trainer.accelerator must be of {list(ACCELERATORS)}, but got {self.accelerator!r}")
         if self.precision not in PRECISIONS:

@@ -5,6 +5,7 @@
 Left: models trained from scratch. Right: pretrained ones, beside the best of the left at the largest limit (grey).
 A triangle on the axis marks from where on that one stays ahead of a pretrained curve (up) or falls behind it (down),
 linear in log2 between limits. Points of one limit stand beside each other, in the order of the legend.
+A dagger stands beside points with runs that kept their first or last validation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ from cellpatch.figures.plotting import (
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 
+DAGGER = "†"  # beside points with runs that kept their first or last validation
+
 
 @styled
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
@@ -63,6 +66,8 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     missing = missing_runs_caption(list(curves), limits, run)
     caption = f"Macro-F1 against flag_limit, {data}; points of one limit stand beside each other. "
     caption += sample_size_caption(groups)
+    if any(group.best_validations for group in groups):
+        caption += f" {DAGGER} marks points with such runs."
     return Drawing("figure3", figure, caption + marks + missing)
 
 
@@ -77,6 +82,11 @@ def _draw(ax: Axes, curve: LearningCurve, limits: Sequence[int], label: str, shi
         y.append(estimate.summary())
         seeds = len(estimate.seeds)
         texts.append(f"macro-F1 {format_ci(*y[-1])} at {limit}, {seeds} seed{'s' * (seeds > 1)}")
+        kept = curve.groups[curve.limits.index(limit)].best_validations
+        texts[-1] += "".join(f"; {n} of {seeds} kept the {which} validation" for which, n in sorted(kept.items()))
+        if kept:
+            color, at = model_style(curve.coordinates.model).color, (limit * shift, y[-1][0])
+            ax.annotate(DAGGER, at, (4, -9), textcoords="offset points", color=color, fontsize=9)
     draw_curve(ax, [limit * shift for limit in limits], y, label, texts, curve.coordinates)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, redrawn
-from cellpatch.figures.captions import specimen_unit_note
+from cellpatch.figures.captions import best_validation_caption, specimen_unit_note
 from cellpatch.optics.conditions import CLEAN
 
 FEW = 20  # test specimens below which intervals cover the true value in less than 92 of 100 studies (coverage.csv)
@@ -26,6 +26,7 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
         sentences.append(
             "Some models were trained with one seed: how much another would differ is not in their intervals."
         )
+    sentences += [words.strip()] if (words := best_validation_caption(groups)) else []
     sentences += _scarce_test_classes(groups)
     again = redrawn(groups[0])
     if again > 0.01:

@@ -116,8 +116,11 @@ def main() -> None:
     unknown = sorted(set(options.variants.split(",")) - set(VARIANTS))
     if unknown:
         sys.exit(f"error: --variants must be of {list(VARIANTS)}, but got {unknown}")
-    if options.overrides:
-        run(options.variants.split(","), options.overrides)
+    try:
+        if options.overrides:
+            run(options.variants.split(","), options.overrides)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     lines = LINES.read()
     if lines.empty:
         sys.exit("nothing has been run yet")

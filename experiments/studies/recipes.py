@@ -104,9 +104,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as for train.py: data=... flag_limit=... trainer.max_epochs=...")
     parser.add_argument("--models", default=",".join(scratch_models()), help="of these models, by commas")
     options = parser.parse_args()
-    if options.overrides:
-        search(options.models.split(","), options.overrides)
     try:
+        if options.overrides:
+            search(options.models.split(","), options.overrides)
         means = choose(LINES.read())
     except ValueError as error:
         sys.exit(f"error: {error}")

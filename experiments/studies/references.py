@@ -3,7 +3,7 @@
     python experiments/studies/references.py data=endonuke data.root=DIR flag_limit=1024
 
 * colour: logistic regression and a random forest on mean and sd of each channel's optical density;
-* resnet18: timm's, in a bare PyTorch loop (AdamW, cosine, flips and turns) of trainer.max_epochs epochs.
+* resnet18: timm's, in a bare PyTorch loop (AdamW, cosine, flips and turns) of as many epochs as a run of the config.
 
 Both train on the run's training cells; the loop keeps its best epoch on the run's validation cells. Prints
 test macro-F1 and balanced accuracy, and writes references-FLAG_LIMIT.json beside the runs.
@@ -31,7 +31,10 @@ from cellpatch.config.schema import CONF, register
 from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.data.splitter import Split
 from cellpatch.data.store.reader import CellStore
+from cellpatch.probing.probes import Probe
+from cellpatch.runs.experiment import Experiment
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.training.budget import plan_budget
 
 Part = tuple[UInt8[np.ndarray, "n side side 3"], np.ndarray]
 
@@ -129,7 +132,7 @@ def compare(config: DictConfig) -> None:
     classes, split = dataset.classes, dataset.split
     parts = read_parts(store, split, dataset.labels)
     predicted = fit_colour(parts)
-    epochs = experiment.trainer.max_epochs
+    epochs = planned_epochs(experiment, len(split.train))
     predicted[f"resnet18, {epochs} epochs"] = fit_resnet18(parts, len(classes), epochs, experiment.seed)
     truth = parts["test"][1]
     scores = {
@@ -148,6 +151,13 @@ def compare(config: DictConfig) -> None:
     stem = f"references-{experiment.data.name}-{experiment.flag_limit}-s{experiment.seed}"
     with atomic_write(experiment.runs_dir / f"{stem}.json") as temporary:
         temporary.write_text(json.dumps(facts | {"cells": cells}, indent=1), encoding="utf-8")
+
+
+def planned_epochs(experiment: Experiment, n_train: int) -> int:
+    """Passes through the training cells that a run of this config would make, at least one."""
+    if isinstance(experiment.adaptation, Probe):
+        raise ValueError("resnet18 trains as long as the config's model, but a probe has no budget: use adapt=scratch")
+    return max(1, round(plan_budget(experiment.adaptation, experiment.trainer, n_train).epochs))
 
 
 def _counts(labels: np.ndarray, classes: list[str]) -> dict[str, int]:

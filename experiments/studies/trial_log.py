@@ -13,6 +13,7 @@ from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
 from cellpatch.runs import legacy
 from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.identity import effective_settings
 from cellpatch.runs.training_code import TRAINING_CODE
 from cellpatch.runtime.atomic_io import atomic_write
 
@@ -43,8 +44,11 @@ class TrialLog:
         for own, overrides in jobs:
             config = compose_config([*overrides, "logger=none"])
             experiment = assemble(config)
+            epochs = experiment.trainer.max_epochs
+            if epochs is None:
+                raise ValueError("trainer.max_epochs must be given: lines of this log are by epochs")
             key: Line = {"data": experiment.data.name, "flag_limit": experiment.flag_limit}
-            key |= {"epochs": experiment.trainer.max_epochs} | own | {"config": _config_hash(experiment)}
+            key |= {"epochs": epochs} | own | {"config": _config_hash(experiment)}
             if self.has(key):
                 print(f"{own}: exists")
             else:
@@ -60,7 +64,7 @@ class TrialLog:
 
 def _config_hash(experiment: Experiment) -> str:
     """As 0.3.0 hashed it, so that kept lines stay valid; the number of the training code joins once it is raised."""
-    config = legacy.from_current(experiment.settings.config)
+    config = legacy.from_current(effective_settings(experiment.settings.config))
     data = {key: value for key, value in config["data"].items() if key not in _LOCATION}
     version = legacy.VERSION if TRAINING_CODE == 1 else f"{legacy.VERSION}, training code {TRAINING_CODE}"
     return legacy.identity(config, json.dumps(data, sort_keys=True), None, version)

@@ -1,0 +1,17 @@
+"""Which validation of a training was its best one."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+BestValidation = Literal["first", "last"]
+
+
+def best_validation(scores: Sequence[float]) -> BestValidation | None:
+    """Whether the best of these validation scores is the last, or the first; None if neither.
+
+    A last score that equals an earlier one does not count: the score no longer rose. A single validation is the last.
+    """
+    best = max(scores)
+    if best not in scores[:-1]:
+        return "last"
+    return "first" if best not in scores[1:] else None
