@@ -30,6 +30,7 @@ NEEDS = {  # what a user must give
     "points": ["data.root=.", "data.points=p.csv"],
     "npz": ["data.file=f.npz"],
     "endonuke": ["data.root=."],
+    "chula": ["data.root=."],
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellpatch.data.splits import BySite, BySpecimen
+from cellpatch.data.splits import ByCell, BySite, BySpecimen
 from cellpatch.data.splitter import LabelledCells, Split
 
 CLASSES = ["a", "b", "c"]
@@ -219,3 +219,24 @@ def test_one_site_trains_and_another_is_tested() -> None:
         BySite(["south"], 0, 0.2, 1000).split(replace(cells, sites=None), CLASSES, 1000)
     with pytest.raises(ValueError, match="must name at least one site"):
         BySite([], 0, 0.2, 1000)
+
+
+def test_cells_at_random_divide_specimens_and_say_so() -> None:
+    rng = np.random.default_rng(0)
+    n = 300
+    digests = np.array([bytes(rng.integers(1, 256, 16, dtype=np.uint8)) for _ in range(n)], dtype="S16")
+    labels = np.repeat([0, 1, 2], [200, 95, 5])
+    cells = LabelledCells(labels, np.array([f"p{i % 7}" for i in range(n)]), digests)
+    split = ByCell(0, 0.2, 0.2, 1000).split(cells, CLASSES, 1000)
+    parts = [split.train, split.validation, split.test]
+    assert sorted(np.concatenate(parts)) == list(range(n))
+    assert [np.bincount(labels[part]).tolist() for part in parts] == [[120, 57, 3], [40, 19, 1], [40, 19, 1]]
+    assert (split.audit.by, split.audit.specimens_in_two_parts) == ("cell", 7)
+    again = ByCell(0, 0.2, 0.2, 1000).split(cells, CLASSES, 4, seed=3)
+    np.testing.assert_array_equal(again.test, split.test)
+    assert not np.array_equal(ByCell(1, 0.2, 0.2, 1000).split(cells, CLASSES, 1000).test, split.test)
+    with pytest.raises(ValueError, match="leave a part for training"):
+        ByCell(0, 0.5, 0.5, 1000)
+    predefined = replace(cells, predefined_split=np.array(["train", "validation", "test"] * 100))
+    with pytest.raises(ValueError, match="specimens in more than one part"):
+        ByCell(0, 0.2, 0.2, 1000).split(predefined, CLASSES, 1000)

@@ -23,6 +23,7 @@ NAMES: dict[str, dict[str, str]] = {  # path of a node in the config: import pat
     "data.split": {
         "cellpatch.data.splits.BySpecimen": "by_specimen",
         "cellpatch.data.splits.BySite": "by_site",
+        "cellpatch.data.splits.ByCell": "by_cell",
     },
     "data.loading": {"cellpatch.data.loading.Loading": "resident"},
     "data.costs": {"cellpatch.metrics.classification.Costs": "by_class"},

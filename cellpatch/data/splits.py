@@ -1,4 +1,4 @@
-"""Train, validation and test by specimen or by site."""
+"""Train, validation and test by specimen, by site or by cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,11 +27,7 @@ class BySpecimen(Splitter):
     _by = "specimen"
 
     def __post_init__(self) -> None:
-        if min(self.test_share, self.val_share) <= 0 or self.test_share + self.val_share >= 1:
-            raise ValueError(
-                f"data.split.test_share and val_share must be > 0 and leave a part for training, "
-                f"but got {self.test_share} and {self.val_share}"
-            )
+        _check_shares(self.test_share, self.val_share)
         self._check_limits()
 
     @property
@@ -100,6 +96,50 @@ class BySite(Splitter):
             "validation": others[validation],
             "test": np.flatnonzero(labelled & tested),
         }
+
+
+@dataclass(frozen=True)
+class ByCell(Splitter):
+    """Split cells at random, stratified by class: a specimen's cells are in training and test, and scores too good.
+
+    It is there to compare with studies that split so. `test_share` of each class are the test set, `val_share`
+    validation (at least one cell each), the rest training. Raises ValueError if a share, limit or seed is out of range.
+    """
+
+    seed: int
+    test_share: float
+    val_share: float
+    val_limit: int
+    drop_classes: Sequence[str] = ()
+    _by = "cell"
+    _divides_specimens = True
+
+    def __post_init__(self) -> None:
+        _check_shares(self.test_share, self.val_share)
+        self._check_limits()
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        return {"test": self.test_share, "validation": self.val_share}
+
+    def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
+        parts: dict[str, list[Int[np.ndarray, " k"]]] = {"train": [], "validation": [], "test": []}
+        for code in range(len(classes)):
+            members = np.random.default_rng([self.seed, code]).permutation(np.flatnonzero(cells.labels == code))
+            n_test, n_val = (max(1, round(share * len(members))) for share in (self.test_share, self.val_share))
+            for name, part in zip(
+                ("test", "validation", "train"), np.split(members, [n_test, n_test + n_val]), strict=True
+            ):
+                parts[name].append(part)
+        return {name: np.sort(np.concatenate(of_class)) for name, of_class in parts.items()}
+
+
+def _check_shares(test_share: float, val_share: float) -> None:
+    if min(test_share, val_share) <= 0 or test_share + val_share >= 1:
+        raise ValueError(
+            f"data.split.test_share and val_share must be > 0 and leave a part for training, "
+            f"but got {test_share} and {val_share}"
+        )
 
 
 def _specimen_counts(

@@ -42,7 +42,7 @@ class SplitAudit:
     there are none.
     """
 
-    by: Literal["specimen", "site", "source"]
+    by: Literal["specimen", "site", "cell", "source"]
     seed: int
     shares: dict[str, float] | None
     flag_limit: int
@@ -75,14 +75,16 @@ class Split:
 class Splitter(ABC):
     """A rule that assigns cells to parts; the parts depend on its settings only, not on flag_limit or the run's seed.
 
-    `val_limit` is the most validation cells a class. `drop_classes` are left out of the study.
+    `val_limit` is the most validation cells a class. `drop_classes` are left out of the study. A rule that divides
+    specimens says so; with any other, a specimen in two parts is an error.
     """
 
     seed: int
     val_share: float
     val_limit: int
     drop_classes: Sequence[str]
-    _by: ClassVar[Literal["specimen", "site"]]
+    _by: ClassVar[Literal["specimen", "site", "cell"]]
+    _divides_specimens: ClassVar[bool] = False
 
     def _check_limits(self) -> None:
         if self.val_limit < 1 or self.seed < 0:
@@ -127,7 +129,7 @@ class Splitter(ABC):
         predefined = cells.predefined_split is not None
         parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
         shared = _shared_specimens(parts, cells.specimens)
-        if shared:
+        if shared and (predefined or not self._divides_specimens):
             raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
         copies = {name: find_copies(cells.digests[parts[name]], cells.digests[parts["test"]]) for name in PARTS[:2]}
         available = {name: parts[name][~copy] for name, copy in copies.items()}

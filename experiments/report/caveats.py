@@ -28,6 +28,11 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
         )
     sentences += [words.strip()] if (words := best_validation_caption(groups)) else []
     sentences += _scarce_test_classes(groups)
+    if groups[0].runs[0].record.settings.divides_specimens:
+        sentences.append(
+            "Cells were split at random, not by specimen: those of one specimen are in training and test, which makes "
+            "scores too good. Compare only with studies that split so."
+        )
     again = redrawn(groups[0])
     if again > 0.01:
         sentences.append(f"{100 * again:.0f} % of the draws of specimens lacked a class and were drawn again.")
