@@ -19,6 +19,7 @@ from cellpatch.data.splitter import Split, SplitAudit
 from cellpatch.data.store.reader import Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.atomic_io import atomic_directory
+from cellpatch.sweeps.train import train
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -72,6 +73,29 @@ def square_crop(rng: np.random.Generator, channel: int, side: int = 16) -> np.nd
     y, x = rng.integers(0, side - 6, 2)
     crop[y : y + 6, x : x + 6, channel] = 250
     return crop.astype(np.uint8)
+
+
+def run_of_squares(root: Path, *overrides: str) -> Path:
+    """A small run trained on squares of three colours at 0.5 um/px, in `root`."""
+    rng = np.random.default_rng(0)
+    for code, name in enumerate(("red", "green", "blue")):
+        for specimen in range(5):
+            for i in range(4):
+                file = root / "cells" / name / f"s{specimen}" / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(square_crop(rng, code)).save(file)
+    train(config_of(root, root / "cells", *overrides, "data.um_per_px=0.5"))
+    [record] = (root / "runs").glob("*/record.json")
+    return record.parent
+
+
+def image_of_squares(rng: np.random.Generator) -> Image.Image:
+    """Six squares around SQUARE_CENTRES: three colours from the left to the right, in two rows."""
+    rows = [np.concatenate([square_crop(rng, i) for i in range(3)], axis=1) for _ in range(2)]
+    return Image.fromarray(np.concatenate(rows))
+
+
+SQUARE_CENTRES = [(8, 8), (24, 8), (40, 8), (8, 24), (24, 24), (40, 24)]
 
 
 @pytest.fixture

@@ -14,3 +14,10 @@ def with_arguments(model: ModelSpec, arguments: Mapping[str, Any], options: Mapp
     new["options"] = {**new["options"], **options}
     key = json.dumps([model.key, arguments, options], sort_keys=True)
     return replace(model, input_px=new["input_px"], arguments=new, key=key)
+
+
+def fine_tuning(**changes: Any) -> dict[str, Any]:
+    """Arguments of a FineTuning: nothing is balanced or mixed, and a training takes 20 updates."""
+    plain: dict[str, Any] = {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
+    plain |= {"label_smoothing": 0.0, "updates": 20, "min_epochs": 0, "validations": 4, "patience": 3}
+    return plain | changes

@@ -129,11 +129,11 @@ def test_max_steps_is_as_good_as_that_many_updates(
 ) -> None:
     """Schedule and average once spanned all 500 epochs: the average was almost untrained, the accuracy 0.33."""
     root = folder_of_squares(40, 5)
-    told = _train(tmp_path, root, "adapt.updates=103", "adapt.min_epochs=0")
+    by_updates = _train(tmp_path, root, "adapt.updates=103", "adapt.min_epochs=0")
     capped = _train(tmp_path, root, "trainer.max_steps=103", *overrides)
-    assert (told["updates"], capped["updates"], capped["history"][-1]["update"]) == (103, 103, 103)
-    assert told["metrics"][0]["accuracy"] == capped["metrics"][0]["accuracy"] == 1.0
-    assert max(each["history"][-1]["val_loss"] for each in (told, capped)) < 0.1
+    assert (by_updates["updates"], capped["updates"], capped["history"][-1]["update"]) == (103, 103, 103)
+    assert by_updates["metrics"][0]["accuracy"] == capped["metrics"][0]["accuracy"] == 1.0
+    assert max(each["history"][-1]["val_loss"] for each in (by_updates, capped)) < 0.1
 
 
 def test_max_epochs_ends_before_max_steps(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -217,8 +217,8 @@ def test_captions_count_runs_that_kept_their_last_or_first_validation() -> None:
     plain = simulated(seeds=(0, 1), limits=(256, 512))
     assert best_validation_caption(group_by_seed(plain)) == "", "earlier versions did not record it"
     assert figure3.DAGGER not in figure3.draw("simulated", group_by_seed(plain)).caption
-    told = [restated(run, best_validation=kept) for run, kept in zip(plain, ["last", "last", "first"], strict=False)]
-    groups = group_by_seed([*told, *plain[3:]])
+    marked = [restated(run, best_validation=kept) for run, kept in zip(plain, ["last", "last", "first"], strict=False)]
+    groups = group_by_seed([*marked, *plain[3:]])
     words = f" 2 of {len(plain)} runs kept their last validation: they may be trained too briefly."
     words += f" 1 of {len(plain)} runs kept their first validation: training did not improve on it."
     assert best_validation_caption(groups) == words

@@ -12,31 +12,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, config_of, square_crop
-from PIL import Image
+from conftest import ROOT, SQUARE_CENTRES, image_of_squares, run_of_squares
 from test_deploy import SMALL
 
 from cellpatch.cli.launchers import check_launchers
 from cellpatch.inference.jobs import outputs
 from cellpatch.inference.predicted_files import FORMATS
-from cellpatch.sweeps.train import train
-
-CENTRES = [(8, 8), (24, 8), (40, 8), (8, 24), (24, 24), (40, 24)]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("run")
-    rng = np.random.default_rng(0)
-    for code, name in enumerate(("red", "green", "blue")):
-        for specimen in range(5):
-            for i in range(4):
-                file = root / "cells" / name / f"s{specimen}" / f"{i}.png"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(square_crop(rng, code)).save(file)
-    train(config_of(root, root / "cells", *SMALL, "data.um_per_px=0.5"))
-    [record] = (root / "runs").glob("*/record.json")
-    return record.parent
+    return run_of_squares(tmp_path_factory.mktemp("run"), *SMALL)
 
 
 @pytest.fixture
@@ -44,17 +30,16 @@ def cohort(tmp_path: Path) -> Path:
     """Two patients, each a folder with an annotation file; the images lie elsewhere."""
     rng = np.random.default_rng(4)
     for patient in ("patient (1)", "patient=2"):
-        rows = [np.concatenate([square_crop(rng, i) for i in range(3)], axis=1) for _ in range(2)]
         image = tmp_path / "slides" / f"{patient}.png"
         image.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.concatenate(rows)).save(image)
+        image_of_squares(rng).save(image)
         points = [
             {
                 "type": "Feature",
                 "geometry": {"type": "Point", "coordinates": [x, y]},
                 "properties": {"objectType": "detection"},
             }
-            for x, y in CENTRES
+            for x, y in SQUARE_CENTRES
         ]
         file = tmp_path / "cohort" / patient / f"{patient}.geojson"
         file.parent.mkdir(parents=True)
@@ -109,6 +94,15 @@ def test_a_source_fails_alone(run: Path, cohort: Path) -> None:
     assert len(pd.read_csv(cohort / "predicted" / "patient (1)" / "patient (1).csv")) == 6
 
 
+def test_what_a_launcher_did_not_do_is_not_called_done(run: Path, cohort: Path) -> None:
+    assert "2 sources: 2 predicted" in _command(run, cohort).stdout
+    done = _command(run, cohort, "--set", "no_such_key=1")
+    assert done.returncode == 1
+    assert "2 sources: 2 interrupted" in done.stdout, done.stdout + done.stderr
+    assert "no_such_key" in done.stderr
+    assert "2 sources: 2 exists" in _command(run, cohort).stdout
+
+
 def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path) -> None:
     source = cohort / "cohort" / "patient (1)" / "patient (1).geojson"
     for i in range(40):
@@ -148,8 +142,11 @@ def test_an_output_has_one_source_and_replaces_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.csv", "b.csv"], "several sources need --out-dir"),
-        (["a.csv", "--out-dir", "o", "--out", "p.csv"], "several sources need --out-dir"),
+        (["a.csv", "b.csv"], "several sources, .* need --out-dir"),
+        (["a.csv", "--launcher", "joblib"], "need --out-dir"),
+        (["a.csv", "--set", "n_jobs=2"], "need --out-dir"),
+        (["a.csv", "b.csv", "--out-dir", "o", "--slide", "a.svs"], "must be the folder of their images, but got a.svs"),
+        (["a.csv", "--out-dir", "o", "--out", "p.csv"], "need --out-dir DIR, and no --out"),
         (["a.csv", "--out", "a.csv"], "would replace the source"),
         (["a.csv", "--out-dir", "o", "--um-per-px", "0"], "--um-per-px must be finite"),
         (["a.csv", "--out-dir", "o", "--launcher", "jobllib"], "must be one of .*joblib.* but got 'jobllib'"),

@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import ROOT
-from small_models import with_arguments
+from small_models import fine_tuning, with_arguments
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -26,19 +26,7 @@ from cellpatch.training.adaptation import AllLayers, FineTuning, LastLayer, Lora
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 
 MODELS = [file.stem for file in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
-SCHEDULE: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.05, "warmup": 0.1, "batch_size": 4, "label_smoothing": 0.0}
-SCHEDULE |= {
-    "balance": "none",
-    "adjust_tau": 1.0,
-    "focal_gamma": 0.0,
-    "mixup": 0.0,
-    "cutmix": 0.0,
-    "average_over": 0,
-    "patience": 3,
-    "updates": 20,
-    "min_epochs": 0,
-    "validations": 4,
-}
+SCHEDULE = fine_tuning(lr=1e-2, weight_decay=0.05, warmup=0.1, batch_size=4, average_over=0)
 
 
 def _assemble(name: str, *overrides: str) -> Experiment:

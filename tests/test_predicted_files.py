@@ -12,7 +12,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import config_of, square_crop
+from conftest import SQUARE_CENTRES, image_of_squares, run_of_squares
 from PIL import Image
 from stored import read_record, replace_record
 from test_deploy import SMALL
@@ -26,24 +26,11 @@ from cellpatch.inference.predict import Prediction, predict
 from cellpatch.inference.predicted_files import predicted_features, write_prediction
 from cellpatch.inference.qupath import export_qupath
 from cellpatch.runtime.progress import Progress
-from cellpatch.sweeps.train import train
-
-CENTRES = [(8, 8), (24, 8), (40, 8), (8, 24), (24, 24), (40, 24)]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("run")
-    rng = np.random.default_rng(0)
-    for code, name in enumerate(("red", "green", "blue")):
-        for specimen in range(5):
-            for i in range(4):
-                file = root / "cells" / name / f"s{specimen}" / f"{i}.png"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(square_crop(rng, code)).save(file)
-    train(config_of(root, root / "cells", *SMALL, "data.um_per_px=0.5"))
-    [record] = (root / "runs").glob("*/record.json")
-    return record.parent
+    return run_of_squares(tmp_path_factory.mktemp("run"), *SMALL)
 
 
 @pytest.fixture
@@ -51,8 +38,7 @@ def slides(tmp_path: Path) -> Path:
     """Two images of six cells: three classes from the left to the right."""
     rng = np.random.default_rng(4)
     for name in "ab":
-        rows = [np.concatenate([square_crop(rng, i) for i in range(3)], axis=1) for _ in range(2)]
-        Image.fromarray(np.concatenate(rows)).save(tmp_path / f"{name}.png")
+        image_of_squares(rng).save(tmp_path / f"{name}.png")
     return tmp_path
 
 
@@ -71,7 +57,7 @@ def _feature(x: float, y: float, **properties: Any) -> dict[str, Any]:
 
 
 def test_a_table_keeps_its_rows_columns_and_order(run: Path, slides: Path) -> None:
-    rows = [(name, x, y, f"{name}{i}") for i, (x, y) in enumerate(CENTRES) for name in "ba"]
+    rows = [(name, x, y, f"{name}{i}") for i, (x, y) in enumerate(SQUARE_CENTRES) for name in "ba"]
     table = (
         pd.DataFrame(rows, columns=["Image", "x", "y", "My note"]).assign(class_=1).rename(columns={"class_": "class"})
     )
@@ -104,7 +90,7 @@ def test_a_parquet_table_keeps_types_and_index(run: Path, slides: Path, index: s
 
 
 def test_geojson_goes_round(run: Path, slides: Path) -> None:
-    features = [_feature(x, y, classification={"name": "red", "color": [1, 2, 3]}) for x, y in CENTRES]
+    features = [_feature(x, y, classification={"name": "red", "color": [1, 2, 3]}) for x, y in SQUARE_CENTRES]
     features[1]["properties"]["measurements"] = [{"name": "Area", "value": 3.5}]
     features[2]["properties"]["measurements"] = {"Area": 4.5}
     features[3]["nucleusGeometry"] = {"type": "Point", "coordinates": [1, 2]}
@@ -148,18 +134,18 @@ def test_geojson_goes_round(run: Path, slides: Path) -> None:
     (slides / "predicted.geojson").rename(slides / "a.geojson")
     read = read_annotations(slides, "a.geojson", AnnotationFormat(), lambda image: 0.5)
     assert list(read.table["class"]) == list(table["class"][:6])
-    assert list(zip(read.table["x"], read.table["y"], strict=True)) == CENTRES
+    assert list(zip(read.table["x"], read.table["y"], strict=True)) == SQUARE_CENTRES
     frame = geopandas.read_file(slides / "a.geojson")
-    assert list(frame.geometry.centroid.x[:6]) == [x for x, _ in CENTRES]
+    assert list(frame.geometry.centroid.x[:6]) == [x for x, _ in SQUARE_CENTRES]
     assert len(frame) == 9
 
 
 def test_points_become_geojson_where_there_is_no_geometry(run: Path, slides: Path) -> None:
-    pd.DataFrame(CENTRES, columns=["x", "y"]).to_csv(slides / "t.csv", index=False)
+    pd.DataFrame(SQUARE_CENTRES, columns=["x", "y"]).to_csv(slides / "t.csv", index=False)
     prediction = _classified(run, slides / "t.csv", slide=slides / "a.png")
     write_prediction(prediction, slides / "out.geojson.gz")
     document = json.loads(gzip.decompress((slides / "out.geojson.gz").read_bytes()))
-    assert [tuple(each["geometry"]["coordinates"]) for each in document["features"]] == CENTRES
+    assert [tuple(each["geometry"]["coordinates"]) for each in document["features"]] == SQUARE_CENTRES
     assert [each["properties"]["classification"]["name"] for each in document["features"]] == list(
         prediction.table()["class"]
     )
@@ -171,7 +157,7 @@ def test_points_become_geojson_where_there_is_no_geometry(run: Path, slides: Pat
 
 
 def test_a_feature_of_several_cells_gets_their_mean(run: Path, slides: Path) -> None:
-    both = {"type": "Feature", "geometry": {"type": "MultiPoint", "coordinates": CENTRES[:2]}, "properties": {}}
+    both = {"type": "Feature", "geometry": {"type": "MultiPoint", "coordinates": SQUARE_CENTRES[:2]}, "properties": {}}
     (slides / "a.geojson").write_text(json.dumps([both]))
     prediction = _classified(run, slides / "a.geojson")
     [feature] = predicted_features(prediction)
@@ -181,7 +167,7 @@ def test_a_feature_of_several_cells_gets_their_mean(run: Path, slides: Path) -> 
 
 @pytest.mark.parametrize("shape", ["collection", "list", "feature"])
 def test_a_document_keeps_its_shape_and_is_not_changed(run: Path, slides: Path, shape: str) -> None:
-    features = [_feature(x, y) for x, y in CENTRES[: 1 if shape == "feature" else 6]]
+    features = [_feature(x, y) for x, y in SQUARE_CENTRES[: 1 if shape == "feature" else 6]]
     documents = {"collection": {"features": features, "type": "FeatureCollection", "note": "é"}, "list": features}
     document: Any = documents.get(shape, features[0])
     (slides / "a.geojson").write_text(json.dumps(document))
@@ -199,7 +185,7 @@ def test_a_document_keeps_its_shape_and_is_not_changed(run: Path, slides: Path, 
 def test_names_that_are_no_format_are_refused_before_any_work(
     run: Path, slides: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pd.DataFrame(CENTRES, columns=["x", "y"]).to_csv(slides / "t.csv", index=False)
+    pd.DataFrame(SQUARE_CENTRES, columns=["x", "y"]).to_csv(slides / "t.csv", index=False)
     fixed = [str(run), str(slides / "t.csv"), "--slide", str(slides / "a.png"), "--um-per-px", "0.5", "--out"]
     with pytest.raises(SystemExit, match=r"--out must end with .csv, .*, but got out.xlsx"):
         command.main([*fixed, str(slides / "out.xlsx")])
@@ -226,14 +212,14 @@ def test_annotation_files_that_cannot_be_classified_say_why(
 
 
 def test_labelme_s_shapes_are_classified(run: Path, slides: Path, folder_of_squares: Callable[..., Path]) -> None:
-    shapes = [{"label": "?", "points": [[x, y]], "shape_type": "point"} for x, y in CENTRES]
+    shapes = [{"label": "?", "points": [[x, y]], "shape_type": "point"} for x, y in SQUARE_CENTRES]
     (slides / "a.json").write_text(json.dumps({"shapes": shapes, "imagePath": "a.png"}))
     assert len(_classified(run, slides / "a.json").rows) == 6
 
 
 def test_anndata_holds_probabilities_coordinates_and_columns(run: Path, slides: Path) -> None:
     anndata = pytest.importorskip("anndata", reason="asks for pandas < 3")
-    table = pd.DataFrame([("a.png", x, y, f"k{i}", "note") for i, (x, y) in enumerate(CENTRES)])
+    table = pd.DataFrame([("a.png", x, y, f"k{i}", "note") for i, (x, y) in enumerate(SQUARE_CENTRES)])
     table.columns = pd.Index(["image", "x", "y", "cell_id", "specimen"])
     table.loc[2, ["x", "y"]] = [1, 1]
     table.to_csv(slides / "t.csv", index=False)
@@ -263,13 +249,13 @@ def test_qupath_s_classifier_gives_the_run_s_probabilities(
     slide = np.asarray(Image.open(slides / "a.png"))
     net = cv2.dnn.readNet(str(slides / "q.onnx"))
     expected = _classified(run, _table_of(slides)).probabilities
-    for (x, y), probabilities in zip(CENTRES, expected, strict=True):
+    for (x, y), probabilities in zip(SQUARE_CENTRES, expected, strict=True):
         net.setInput(cv2.dnn.blobFromImage(slide[y - 8 : y + 8, x - 8 : x + 8], 1.0, (16, 16)))
         np.testing.assert_allclose(net.forward().reshape(-1), probabilities, atol=1e-5)
 
 
 def _table_of(slides: Path) -> Path:
-    pd.DataFrame([("a.png", x, y) for x, y in CENTRES], columns=["image", "x", "y"]).to_csv(
+    pd.DataFrame([("a.png", x, y) for x, y in SQUARE_CENTRES], columns=["image", "x", "y"]).to_csv(
         slides / "t.csv", index=False
     )
     return slides / "t.csv"

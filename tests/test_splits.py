@@ -238,5 +238,6 @@ def test_cells_at_random_divide_specimens_and_say_so() -> None:
     with pytest.raises(ValueError, match="leave a part for training"):
         ByCell(0, 0.5, 0.5, 1000)
     predefined = replace(cells, predefined_split=np.array(["train", "validation", "test"] * 100))
-    with pytest.raises(ValueError, match="specimens in more than one part"):
-        ByCell(0, 0.2, 0.2, 1000).split(predefined, CLASSES, 1000)
+    for rule in (ByCell(0, 0.2, 0.2, 1000), BySite(["south"], 0, 0.2, 1000)):
+        with pytest.raises(ValueError, match="the source states a split of its own, which data.split=by_"):
+            rule.split(predefined, CLASSES, 1000)

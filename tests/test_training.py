@@ -17,6 +17,7 @@ from conftest import config_of, unaudited_split
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import confusion_matrix
+from small_models import fine_tuning
 from stored import read_predictions, read_record, replace_record
 from torch import nn
 
@@ -57,19 +58,7 @@ SMALL_VIT += ["model.backbone.dim=32", "model.backbone.depth=2", "model.backbone
 SMALL_VIT += ["model.backbone.drop_path=0.1", "model.recipe.weight_decay=0.01", "model.recipe.warmup=0.2"]
 SMALL_VIT += ["model.recipe.stain_gain=0.2", "model.recipe.stain_offset=0.1"]
 
-SCHEDULE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8, "label_smoothing": 0.0}
-SCHEDULE |= {
-    "balance": "none",
-    "adjust_tau": 1.0,
-    "focal_gamma": 0.0,
-    "mixup": 0.0,
-    "cutmix": 0.0,
-    "average_over": 1,
-    "patience": 3,
-    "updates": 20,
-    "min_epochs": 0,
-    "validations": 4,
-}
+SCHEDULE = fine_tuning(lr=1e-3, weight_decay=0.0, warmup=0.1, batch_size=8, average_over=1)
 
 
 def _config(tmp_path: Path, root: Path, *overrides: str) -> Any:

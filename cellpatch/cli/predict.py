@@ -26,14 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     tune_malloc()
     logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    several = len(options.source) > 1 or options.out_dir is not None
+    many = [name for name in ("out_dir", "format", "set") if vars(options)[name]]
+    several = len(options.source) > 1 or bool(many) or options.launcher != BASIC
     try:
         if not several:
             report = do_job(_job(options, options.source[0], options.out or _OUT))
             print("\n".join(report.lines(str(options.out or _OUT))))
             return
         if options.out is not None or options.out_dir is None:
-            raise ValueError("several sources need --out-dir DIR, and no --out")
+            raise ValueError("several sources, --format, --launcher and --set need --out-dir DIR, and no --out")
+        if len(options.source) > 1 and options.slide is not None and not options.slide.is_dir():
+            raise ValueError(f"--slide of several sources must be the folder of their images, but got {options.slide}")
         check_launcher(options.launcher)
         folder = options.out_dir.absolute()
         sources = [source.absolute() for source in options.source]

@@ -34,15 +34,14 @@ def predict_slides(jobs: Sequence[PredictionJob], folder: Path, launcher: str, s
     file = reports / f"jobs-{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps([asdict(job) for job in jobs]), encoding="utf-8")
-    started = time.time()
     overrides = [f"jobs={file}", f"hydra.sweep.dir={reports}", f"hydra/launcher={launcher}"]
     overrides += [f"hydra.launcher.{setting}" for setting in settings]
     sys.argv[1:] = ["-m", *prepare_overrides(overrides), f"job=range(0,{len(jobs)})"]
     try:
         _main()
-    except Exception:  # a worker that died; the others' outputs are whole
-        log.exception("the launcher ended before its jobs did")
-    results = [_report_since(job, started) for job in jobs]
+    except SystemExit as error:  # Hydra's, after it printed why: a setting that the launcher lacks, a worker that died
+        log.error("the launcher ended before its jobs did (status %s)", error.code)
+    results = [_report_of(job, file.name) for job in jobs]
     file.unlink()
     _show(jobs, results, folder / "summary.csv")
     if any(report.state in ("failed", "interrupted") for report in results):
@@ -53,17 +52,17 @@ def predict_slides(jobs: Sequence[PredictionJob], folder: Path, launcher: str, s
 def _main(config: DictConfig) -> None:
     """One job; its report is a file, since jobs end on other machines."""
     tune_malloc()
-    job = PredictionJob(**json.loads(Path(config.jobs).read_text(encoding="utf-8"))[config.job])
-    log.info("%s: %s", Path(job.source).name, do_job_once(job).state)
+    file = Path(config.jobs)
+    job = PredictionJob(**json.loads(file.read_text(encoding="utf-8"))[config.job])
+    log.info("%s: %s", Path(job.source).name, do_job_once(job, file.name).state)
 
 
-def _report_since(job: PredictionJob, started: float) -> PredictionReport:
-    """A job's report; interrupted if it has none, exists if that is of an earlier command."""
+def _report_of(job: PredictionJob, command: str) -> PredictionReport:
+    """What this command did with a job; interrupted if the job has no report of it."""
     report = read_report(job)
-    if report is None:
+    if report is None or report.command != command:
         return PredictionReport("interrupted", messages=["the same command goes on where it was"])
-    written = job.report_file.stat().st_mtime
-    return report if written >= started else PredictionReport(**asdict(report) | {"state": "exists"})
+    return report
 
 
 def _show(jobs: Sequence[PredictionJob], reports: Sequence[PredictionReport], file: Path) -> None:

@@ -12,27 +12,37 @@ from cellpatch.data.splitter import LabelledCells, Splitter
 
 
 @dataclass(frozen=True)
-class BySpecimen(Splitter):
-    """Split cells by specimen, stratified by class.
-
-    `test_share` of the specimens are the test set, `val_share` validation (at least one each), the rest training.
-    Raises ValueError if a share, limit or seed is out of range.
-    """
+class _ByShares(Splitter):
+    """A rule that holds out `test_share` for the test set and `val_share` for validation; the rest is training."""
 
     seed: int
     test_share: float
     val_share: float
     val_limit: int
     drop_classes: Sequence[str] = ()
-    _by = "specimen"
 
     def __post_init__(self) -> None:
-        _check_shares(self.test_share, self.val_share)
+        if min(self.test_share, self.val_share) <= 0 or self.test_share + self.val_share >= 1:
+            raise ValueError(
+                f"data.split.test_share and val_share must be > 0 and leave a part for training, "
+                f"but got {self.test_share} and {self.val_share}"
+            )
         self._check_limits()
 
     @property
     def _shares(self) -> dict[str, float]:
         return {"test": self.test_share, "validation": self.val_share}
+
+
+@dataclass(frozen=True)
+class BySpecimen(_ByShares):
+    """Split cells by specimen, stratified by class.
+
+    `test_share` of the specimens are the test set, `val_share` validation (at least one each), the rest training.
+    Raises ValueError if a share, limit or seed is out of range.
+    """
+
+    _by = "specimen"
 
     def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
         labelled, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(cells.labels >= 0), 3)
@@ -99,28 +109,15 @@ class BySite(Splitter):
 
 
 @dataclass(frozen=True)
-class ByCell(Splitter):
+class ByCell(_ByShares):
     """Split cells at random, stratified by class: a specimen's cells are in training and test, and scores too good.
 
     It is there to compare with studies that split so. `test_share` of each class are the test set, `val_share`
     validation (at least one cell each), the rest training. Raises ValueError if a share, limit or seed is out of range.
     """
 
-    seed: int
-    test_share: float
-    val_share: float
-    val_limit: int
-    drop_classes: Sequence[str] = ()
     _by = "cell"
     _divides_specimens = True
-
-    def __post_init__(self) -> None:
-        _check_shares(self.test_share, self.val_share)
-        self._check_limits()
-
-    @property
-    def _shares(self) -> dict[str, float]:
-        return {"test": self.test_share, "validation": self.val_share}
 
     def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
         parts: dict[str, list[Int[np.ndarray, " k"]]] = {"train": [], "validation": [], "test": []}
@@ -132,14 +129,6 @@ class ByCell(Splitter):
             ):
                 parts[name].append(part)
         return {name: np.sort(np.concatenate(of_class)) for name, of_class in parts.items()}
-
-
-def _check_shares(test_share: float, val_share: float) -> None:
-    if min(test_share, val_share) <= 0 or test_share + val_share >= 1:
-        raise ValueError(
-            f"data.split.test_share and val_share must be > 0 and leave a part for training, "
-            f"but got {test_share} and {val_share}"
-        )
 
 
 def _specimen_counts(

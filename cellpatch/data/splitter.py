@@ -127,9 +127,14 @@ class Splitter(ABC):
             raise ValueError(f"flag_limit must be >= 1, but got {flag_limit}")
         labels = cells.labels
         predefined = cells.predefined_split is not None
+        if predefined and self._by != "specimen":
+            raise ValueError(
+                f"the source states a split of its own, which data.split=by_{self._by} would not change: remove its "
+                "column split, or leave data.split as it is"
+            )
         parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
         shared = _shared_specimens(parts, cells.specimens)
-        if shared and (predefined or not self._divides_specimens):
+        if shared and not self._divides_specimens:
             raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
         copies = {name: find_copies(cells.digests[parts[name]], cells.digests[parts["test"]]) for name in PARTS[:2]}
         available = {name: parts[name][~copy] for name, copy in copies.items()}
@@ -153,7 +158,7 @@ class Splitter(ABC):
             copies_of_test_crops_removed={name: int(copy.sum()) for name, copy in copies.items()},
             cells={name: counts_by_class(labels[index], classes) for name, index in kept.items()},
             train_available=counts_by_class(labels[available["train"]], classes),
-            test_sites=None if predefined else self._held_out_sites,
+            test_sites=self._held_out_sites,
             near_copies_of_test_crops=None if cells.near_groups is None else count_near_copies(cells.near_groups, kept),
         )
         return Split(audit=audit, **kept)

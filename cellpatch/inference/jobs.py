@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os.path import commonpath
 from pathlib import Path
 from typing import Literal
@@ -56,7 +56,8 @@ class PredictionJob:
 class PredictionReport:
     """What a job did: cells of each class, the others by reason, notes on the input.
 
-    `key` names everything that determines the output; `messages` say why a job failed.
+    `key` names everything that determines the output; `messages` say why a job failed. `command` is the one of several
+    commands that did or skipped the job last.
     """
 
     state: State
@@ -66,6 +67,7 @@ class PredictionReport:
     notes: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    command: str = ""
 
     @property
     def classified(self) -> int:
@@ -92,10 +94,11 @@ def do_job(job: PredictionJob) -> PredictionReport:
     return _do(job, None)
 
 
-def do_job_once(job: PredictionJob) -> PredictionReport:
+def do_job_once(job: PredictionJob, command: str) -> PredictionReport:
     """As `do_job`, unless the output is there, of the same run, cells and options; an error is the report's state.
 
-    The report lies beside the output for the next command. Another process that does the same job is waited for.
+    The report lies beside the output for `command`, which may run elsewhere, and for the next one. Another process that
+    does the same job is waited for.
     """
     job.report_file.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(job.report_file.with_suffix(".lock")):
@@ -103,9 +106,9 @@ def do_job_once(job: PredictionJob) -> PredictionReport:
             report = _do(job, read_report(job))
         except (ValueError, OSError) as error:
             report = PredictionReport("failed", messages=str(error).splitlines())
-        if report.state != "exists":
-            with atomic_write(job.report_file) as temporary:
-                temporary.write_text(json.dumps(asdict(report), ensure_ascii=False), encoding="utf-8")
+        report = replace(report, command=command)
+        with atomic_write(job.report_file) as temporary:
+            temporary.write_text(json.dumps(asdict(report), ensure_ascii=False), encoding="utf-8")
     return report
 
 
@@ -115,7 +118,7 @@ def _do(job: PredictionJob, earlier: PredictionReport | None) -> PredictionRepor
     cells = list_cells(source, job.points)
     key = prediction_key(run, cells, job.points)
     if earlier is not None and earlier.key == key and out.exists():
-        return PredictionReport(**asdict(earlier) | {"state": "exists"})
+        return replace(earlier, state="exists")
     weights = None if job.weights is None else Path(job.weights)
     prediction = predict(run, cells, weights, job.points, out.with_name(f".{out.name}.partial"))
     write_prediction(prediction, out)

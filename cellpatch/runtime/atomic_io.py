@@ -53,10 +53,12 @@ def create_once(target: Path, fill: Callable[[Path], object]) -> None:
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(target.with_name(f".{target.name}.lock")):
+    lock = target.with_name(f".{target.name}.lock")
+    with file_lock(lock):
         if not target.exists():
             with atomic_directory(target) as temporary:
                 fill(temporary)
+        lock.unlink(missing_ok=True)  # who waits for it, or makes it anew, finds the target
 
 
 def file_lock(file: Path) -> FileLock:
