@@ -15,8 +15,11 @@ import pytest
 from conftest import ROOT, SQUARE_CENTRES, image_of_squares, run_of_squares
 from test_deploy import SMALL
 
-from cellpatch.cli.launchers import check_launchers
-from cellpatch.inference.jobs import outputs
+from cellpatch.cli import predict as command
+from cellpatch.cli import predict_slides
+from cellpatch.cli.launchers import check_launcher_settings, check_launchers
+from cellpatch.inference import jobs as jobs_module
+from cellpatch.inference.jobs import PredictionJob, do_job_once, outputs
 from cellpatch.inference.predicted_files import FORMATS
 
 
@@ -50,9 +53,9 @@ def cohort(tmp_path: Path) -> Path:
 def _command(run: Path, cohort: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     sources = sorted(map(str, (cohort / "cohort").rglob("*.geojson")))
     fixed = ["--um-per-px", "0.5", "--slide", "slides", "--out-dir", "predicted"]
-    command = [sys.executable, "-m", "cellpatch.predict", os.path.relpath(run, cohort), *sources, *fixed, *more]
+    line = [sys.executable, "-m", "cellpatch.predict", os.path.relpath(run, cohort), *sources, *fixed, *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cohort, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(line, cwd=cohort, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_each_source_is_a_job_and_done_once(run: Path, cohort: Path) -> None:
@@ -94,13 +97,49 @@ def test_a_source_fails_alone(run: Path, cohort: Path) -> None:
     assert len(pd.read_csv(cohort / "predicted" / "patient (1)" / "patient (1).csv")) == 6
 
 
-def test_what_a_launcher_did_not_do_is_not_called_done(run: Path, cohort: Path) -> None:
+def test_what_a_launcher_did_not_do_is_not_called_done(
+    run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "2 sources: 2 predicted" in _command(run, cohort).stdout
-    done = _command(run, cohort, "--set", "no_such_key=1")
-    assert done.returncode == 1
-    assert "2 sources: 2 interrupted" in done.stdout, done.stdout + done.stderr
-    assert "no_such_key" in done.stderr
+    monkeypatch.chdir(cohort)
+    monkeypatch.setattr(sys, "argv", ["predict"])
+
+    def die() -> None:
+        sys.exit(1)
+
+    monkeypatch.setattr(predict_slides, "_main", die)
+    sources = sorted(map(str, (cohort / "cohort").rglob("*.geojson")))
+    with pytest.raises(SystemExit, match="1"):
+        command.main([str(run), *sources, "--um-per-px", "0.5", "--slide", "slides", "--out-dir", "predicted"])
+    assert "2 sources: 2 interrupted" in capsys.readouterr().out
     assert "2 sources: 2 exists" in _command(run, cohort).stdout
+
+
+@pytest.mark.parametrize("change", ["column", "image"])
+def test_whatever_an_output_holds_makes_it_new(run: Path, cohort: Path, change: str) -> None:
+    table = pd.DataFrame(SQUARE_CENTRES, columns=["x", "y"]).assign(note="before", image="slides/patient (1).png")
+    table.to_csv(cohort / "t.csv", index=False)
+    job = PredictionJob(run=str(run), source=str(cohort / "t.csv"), out=str(cohort / "o" / "t.csv"), um_per_px=0.5)
+    assert [do_job_once(job, "first").state, do_job_once(job, "second").state] == ["predicted", "exists"]
+    if change == "column":
+        table.assign(note="after!").to_csv(cohort / "t.csv", index=False)
+    else:
+        os.utime(cohort / "slides" / "patient (1).png", (1, 1))
+    assert do_job_once(job, "third").state == "predicted"
+    assert set(pd.read_csv(job.out)["note"]) == {"after!" if change == "column" else "before"}
+
+
+def test_any_error_is_of_one_source(run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = PredictionJob(run=str(run), source=str(cohort / "none\udcff.csv"), out=str(cohort / "o.csv"))
+    assert do_job_once(job, "first").state == "failed"
+
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(jobs_module, "predict", full)
+    image = cohort / "slides" / "patient=2.png"
+    report = do_job_once(PredictionJob(run=str(run), source=str(image), out=str(cohort / "p.csv")), "second")
+    assert (report.state, report.messages) == ("failed", ["RuntimeError: CUDA out of memory"])
 
 
 def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path) -> None:
@@ -110,8 +149,8 @@ def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path) -
         shutil.copy(cohort / "slides" / "patient (1).png", cohort / "slides" / f"patient (1)-{i}.png")
     sources = sorted(map(str, (cohort / "cohort").rglob("*.geojson")))
     fixed = ["--um-per-px", "0.5", "--slide", "slides", "--out-dir", "predicted"]
-    command = [sys.executable, "-m", "cellpatch.predict", str(run), *sources, *fixed]
-    process = subprocess.Popen(command, cwd=cohort, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    line = [sys.executable, "-m", "cellpatch.predict", str(run), *sources, *fixed]
+    process = subprocess.Popen(line, cwd=cohort, env=os.environ | {"PYTHONPATH": str(ROOT)})
     until = time.monotonic() + 120
     while len(list((cohort / "predicted").rglob("*.geojson"))) < 3:
         assert time.monotonic() < until, "nothing was predicted"
@@ -122,7 +161,7 @@ def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path) -
     assert done.returncode == 0, done.stderr
     summary = pd.read_csv(cohort / "predicted" / "summary.csv")
     assert len(summary) == 42
-    assert 3 <= (summary["state"] == "exists").sum() < 42
+    assert 2 <= (summary["state"] == "exists").sum() < 42  # of three outputs, one may have had no report yet
     assert (summary["classified"] == 6).all()
 
 
@@ -136,6 +175,10 @@ def test_an_output_has_one_source_and_replaces_none(tmp_path: Path) -> None:
         outputs([a, c], folder, None)
     with pytest.raises(ValueError, match="would replace the source"):
         outputs([a, b], tmp_path, None)
+    with pytest.raises(ValueError, match="where the summary lies"):
+        outputs([tmp_path / "summary.csv"], folder, None)
+    assert outputs([tmp_path / "a.json.gz"], folder, None) == [folder / "a.geojson.gz"]
+    assert outputs([tmp_path / "a.json.gz"], folder, ".csv") == [folder / "a.csv"]
     assert {".csv", ".geojson", ".h5ad"} < set(FORMATS)
 
 
@@ -149,14 +192,12 @@ def test_an_output_has_one_source_and_replaces_none(tmp_path: Path) -> None:
         (["a.csv", "--out-dir", "o", "--out", "p.csv"], "need --out-dir DIR, and no --out"),
         (["a.csv", "--out", "a.csv"], "would replace the source"),
         (["a.csv", "--out-dir", "o", "--um-per-px", "0"], "--um-per-px must be finite"),
-        (["a.csv", "--out-dir", "o", "--launcher", "jobllib"], "must be one of .*joblib.* but got 'jobllib'"),
+        (["a.csv", "--out-dir", "o", "--set", "n_jobs=2"], "--set must be KEY=VALUE, of basic's keys"),
     ],
 )
 def test_commands_that_cannot_be_meant_are_refused(
     run: Path, tmp_path: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cellpatch.cli import predict as command
-
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=message):
         command.main([str(run), *arguments])
@@ -169,3 +210,18 @@ def test_a_launcher_that_is_not_installed_says_how_to_install_it(monkeypatch: py
         with pytest.raises(ValueError, match=rf"pip install 'cellpatch\[{extra}\]'"):
             check_launchers(["-m", f"hydra/launcher={name}"])
     check_launchers(["-m", "hydra/launcher=basic", "model=cnn"])
+    check_launchers(["-m", "hydra/launcher=submitit_local"])  # another plugin's, or the user's
+
+
+@pytest.mark.parametrize("setting", ["n_jobs", "n_jobs=1,2", "no_such_key=1", "n_jobs=(", "_target_=os.system"])
+def test_a_launcher_s_setting_is_one_value_of_a_known_key(setting: str) -> None:
+    check_launcher_settings("joblib", ["n_jobs=2", "verbose=0"])
+    check_launcher_settings("submitit_slurm", ["setup=[a,b]", "additional_parameters.mail-type=FAIL"])
+    with pytest.raises(ValueError, match="--set must be KEY=VALUE, of joblib's keys"):
+        check_launcher_settings("joblib", [setting])
+
+
+def test_folders_of_any_name_are_written_to(run: Path, cohort: Path) -> None:
+    done = _command(run, cohort, "--out-dir", "o (1), a=b [c] ${d} é")
+    assert "2 sources: 2 predicted" in done.stdout, done.stdout + done.stderr
+    assert (cohort / "o (1), a=b [c] ${d} é" / "summary.csv").exists()

@@ -312,7 +312,7 @@ def test_a_killed_prediction_goes_on_where_it_was(run: Path, slides: Path, monke
 def test_crops_that_processes_cut_are_the_same(run: Path, slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = _classified(run, _many(slides))
     monkeypatch.setattr("cellpatch.inference.cutting._WORTH_PROCESSES", 0)
-    monkeypatch.setattr("cellpatch.inference.cutting.available_workers", lambda: 2)
+    monkeypatch.setattr("cellpatch.inference.predict.available_workers", lambda: 2)
     pd.testing.assert_frame_equal(_classified(run, slides / "many.csv").table(), alone.table())
 
 

@@ -1,31 +1,57 @@
 """What runs the jobs of a grid, or of several predictions: Hydra's launchers, each an extra of the package."""
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cellpatch.config.schema import CONF
 
 BASIC = "basic"  # Hydra's own: one job after the other, in this process
-_EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "ray": "ray"}
+LAUNCHERS = [BASIC, *sorted(file.stem for file in (CONF / "hydra" / "launcher").glob("*.yaml"))]
 
 
 def check_launchers(overrides: Sequence[str]) -> None:
-    """Raise ValueError for a launcher whose package is not installed; Hydra says no more than "Unknown plugin"."""
+    """Raise ValueError for a launcher of conf/ that is not installed; Hydra says no more than "Unknown plugin"."""
     for override in overrides:
         key, _, name = override.partition("=")
-        if key == "hydra/launcher":
-            check_launcher(name)
+        if key == "hydra/launcher" and name.strip("'\"") in LAUNCHERS:  # Hydra knows of others
+            check_installed(name.strip("'\""))
 
 
-def check_launcher(name: str) -> None:
-    """Raise ValueError unless a launcher is known and installed."""
-    if name == BASIC:
+def check_installed(launcher: str) -> None:
+    """Raise ValueError if a launcher's package is not installed."""
+    if launcher == BASIC:
         return
-    if name not in _EXTRAS:
-        raise ValueError(f"the launcher must be one of {[BASIC, *_EXTRAS]}, but got {name!r}")
-    target = str(OmegaConf.select(OmegaConf.load(CONF / "hydra" / "launcher" / f"{name}.yaml"), "_target_"))
-    package = ".".join(target.split(".")[:2])
+    package = ".".join(str(_settings(launcher)["_target_"]).split(".")[:2])
     if find_spec(package) is None:
-        raise ValueError(f"the launcher {name} is not installed: pip install 'cellpatch[{_EXTRAS[name]}]'")
+        install = re.search(r"pip install '[^']+'", _file(launcher).read_text(encoding="utf-8"))
+        raise ValueError(f"the launcher {launcher} is not installed: {install[0] if install else package}")
+
+
+def check_launcher_settings(launcher: str, settings: Sequence[str]) -> None:
+    """Raise ValueError unless each of `settings` is KEY=VALUE, of one value, for a key of the launcher."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # Hydra imports it anyway, --help does not
+    from hydra.errors import HydraException
+
+    known = [] if launcher == BASIC else [str(key) for key in _settings(launcher) if key != "_target_"]
+    for setting in settings:
+        key = setting.partition("=")[0]
+        try:
+            is_one_value = not OverridesParser.create().parse_override(setting).is_sweep_override()
+        except HydraException:
+            is_one_value = False
+        if "=" not in setting or key.split(".")[0] not in known or not is_one_value:
+            raise ValueError(f"--set must be KEY=VALUE, of {launcher}'s keys {known}, but got {setting!r}")
+
+
+def _settings(launcher: str) -> DictConfig:
+    settings = OmegaConf.load(_file(launcher))
+    assert isinstance(settings, DictConfig)
+    return settings
+
+
+def _file(launcher: str) -> Path:
+    return CONF / "hydra" / "launcher" / f"{launcher}.yaml"

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from cellpatch.cli.launchers import BASIC, check_launcher
+from cellpatch.cli.launchers import BASIC, LAUNCHERS, check_installed, check_launcher_settings
 from cellpatch.cli.predict_slides import predict_slides
 from cellpatch.data.annotations.read import Origin
 from cellpatch.data.images.crops import Border
@@ -37,14 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError("several sources, --format, --launcher and --set need --out-dir DIR, and no --out")
         if len(options.source) > 1 and options.slide is not None and not options.slide.is_dir():
             raise ValueError(f"--slide of several sources must be the folder of their images, but got {options.slide}")
-        check_launcher(options.launcher)
+        check_installed(options.launcher)
+        check_launcher_settings(options.launcher, options.set)
         folder = options.out_dir.absolute()
         sources = [source.absolute() for source in options.source]
         outs = outputs(sources, folder, options.format)
         jobs = [_absolute(_job(options, source, out)) for source, out in zip(sources, outs, strict=True)]
+        succeeded = predict_slides(jobs, folder, options.launcher, options.set)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    predict_slides(jobs, folder, options.launcher, options.set)
+    if not succeeded:
+        sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     many = parser.add_argument_group("several sources", "a job each; finished ones are skipped, killed ones go on")
     many.add_argument("--out-dir", type=Path, help="folder of the outputs and of summary.csv")
     many.add_argument("--format", choices=FORMATS, help="of all outputs; else as their sources, or CSV")
-    many.add_argument("--launcher", default=BASIC, help="of conf/hydra/launcher: joblib, submitit_slurm, ray")
+    many.add_argument("--launcher", choices=LAUNCHERS, default=BASIC, help="what runs the jobs")
     many.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the launcher's YAML")
     return parser
 

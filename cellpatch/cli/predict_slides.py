@@ -6,54 +6,76 @@ The jobs lie as JSON in the output folder, where the processes and machines that
 import json
 import logging
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from uuid import uuid4
 
 import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.config.schema import CONF
-from cellpatch.inference.jobs import REPORTS, PredictionJob, PredictionReport, do_job_once, read_report, summary_table
+from cellpatch.inference.jobs import (
+    REPORTS,
+    SUMMARY,
+    PredictionJob,
+    PredictionReport,
+    do_job_once,
+    read_report,
+    summary_table,
+)
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.memory import tune_malloc
+from cellpatch.runtime.parallel import available_workers
 
 log = logging.getLogger(__name__)
 
 
-def predict_slides(jobs: Sequence[PredictionJob], folder: Path, launcher: str, settings: Sequence[str]) -> None:
-    """Do the jobs, print and write a summary; ends the command with status 1 if one failed.
+def predict_slides(jobs: Sequence[PredictionJob], folder: Path, launcher: str, settings: Sequence[str]) -> bool:
+    """Do the jobs, print and write a summary; whether all succeeded. Raises OSError if `folder` cannot be written.
 
     `settings` are KEY=VALUE of conf/hydra/launcher/`launcher`.yaml.
     """
     reports = folder / REPORTS
     reports.mkdir(parents=True, exist_ok=True)
-    file = reports / f"jobs-{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
+    file = reports / f"jobs-{uuid4().hex}.json"
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps([asdict(job) for job in jobs]), encoding="utf-8")
-    overrides = [f"jobs={file}", f"hydra.sweep.dir={reports}", f"hydra/launcher={launcher}"]
-    overrides += [f"hydra.launcher.{setting}" for setting in settings]
-    sys.argv[1:] = ["-m", *prepare_overrides(overrides), f"job=range(0,{len(jobs)})"]
+    paths = prepare_overrides([f"jobs={_escaped(file)}", f"hydra.sweep.dir={_escaped(reports)}"])
+    settings = [f"hydra.launcher.{setting}" for setting in settings]
+    sys.argv[1:] = ["-m", *paths, f"hydra/launcher={launcher}", *settings, f"job=range(0,{len(jobs)})"]
     try:
         _main()
-    except SystemExit as error:  # Hydra's, after it printed why: a setting that the launcher lacks, a worker that died
+        file.unlink(missing_ok=True)
+    except SystemExit as error:  # Hydra's, after it printed why, such as a worker that died; jobs may still be running
         log.error("the launcher ended before its jobs did (status %s)", error.code)
+    except KeyboardInterrupt:
+        log.error("interrupted")
     results = [_report_of(job, file.name) for job in jobs]
-    file.unlink()
-    _show(jobs, results, folder / "summary.csv")
-    if any(report.state in ("failed", "interrupted") for report in results):
-        sys.exit(1)
+    _show(jobs, results, folder / SUMMARY)
+    return not any(report.state in ("failed", "interrupted") for report in results)
+
+
+def _escaped(path: Path) -> str:
+    """A path as OmegaConf takes it: `${` in it is no interpolation."""
+    return str(path).replace("${", "\\${")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="predict")
 def _main(config: DictConfig) -> None:
-    """One job; its report is a file, since jobs end on other machines."""
+    """One job; its report is a file, since jobs end on other machines. Jobs beside each other share the cores."""
     tune_malloc()
     file = Path(config.jobs)
     job = PredictionJob(**json.loads(file.read_text(encoding="utf-8"))[config.job])
+    at_once = max(1, HydraConfig.get().launcher.get("n_jobs") or 1)  # joblib's
+    if at_once > 1:
+        cores = max(1, available_workers() // at_once)
+        torch.set_num_threads(cores)
+        job = replace(job, workers=cores)
     log.info("%s: %s", Path(job.source).name, do_job_once(job, file.name).state)
 
 

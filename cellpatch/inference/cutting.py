@@ -1,7 +1,7 @@
 """Cut the cells to classify out of their images, in processes beside the forward pass where there are many."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cellpatch.data.tables import collect_points_outside
 from cellpatch.inference.new_cells import NewCells, PointOptions
 from cellpatch.inference.partial import PartialPrediction
 from cellpatch.runtime.error_collector import ErrorCollector
-from cellpatch.runtime.parallel import available_workers, lane_map
+from cellpatch.runtime.parallel import lane_map
 
 CHUNK = 256  # points cut together
 AHEAD = 8  # chunks a worker, cut while the network works
@@ -24,19 +24,27 @@ _WORTH_PROCESSES = 4000  # points; fewer are cut before processes have started
 Crops = Iterator[tuple[int, UInt8[np.ndarray, "side side 3"]]]  # each with its row in the table of cells
 
 
+@dataclass(frozen=True)
+class Lanes:
+    """`workers` processes that cut. `in_turns`: they rest while what takes the crops works, as it needs their cores."""
+
+    workers: int
+    in_turns: bool
+
+
 def cut_crops(
     cells: NewCells,
     geometry: Geometry,
     options: PointOptions,
     so_far: PartialPrediction,
     problems: ErrorCollector,
-    in_turns: bool,
+    lanes: Lanes,
 ) -> tuple[Crops, list[str]]:
     """The crops of points that are not done, each with its row, and notes on what was chosen for an image.
 
     Points are cut image by image, each process its own part of them, stripe by stripe: so that a tile is decoded once.
-    `in_turns`: cutting and what takes the crops need the same cores. The reasons of points without a crop go to
-    `so_far`, images that cannot be read to `problems`. Raises ValueError if the run's crops state no scale.
+    The reasons of points without a crop go to `so_far`, images that cannot be read to `problems`. Raises ValueError if
+    the run's crops state no scale.
     """
     if geometry.um_per_px is None:
         raise ValueError("the run's crops state no scale, so none can be cut from images: cut them as the run's were")
@@ -52,22 +60,22 @@ def cut_crops(
         return iter(()), notes
     images = ImageFolder(Path(), options.um_per_px, options.image)
     spec = CropSpec(geometry.crop_px, geometry.margin_px, geometry.um_per_px, True, options.border)
-    workers = available_workers() if sum(map(len, tasks)) >= _WORTH_PROCESSES else 1
-    lanes = [tasks[len(tasks) * lane // workers : len(tasks) * (lane + 1) // workers] for lane in range(workers)]
+    workers = lanes.workers if sum(map(len, tasks)) >= _WORTH_PROCESSES else 1
+    parts = [tasks[len(tasks) * lane // workers : len(tasks) * (lane + 1) // workers] for lane in range(workers)]
     points = [
-        [(str(rows["file"].iloc[0]), rows["x"].to_numpy(), rows["y"].to_numpy()) for rows in lane] for lane in lanes
+        [(str(rows["file"].iloc[0]), rows["x"].to_numpy(), rows["y"].to_numpy()) for rows in part] for part in parts
     ]
-    results = lane_map(partial(cut_points, images, spec), points, AHEAD, in_turns)
-    return _crops_of(lanes, results, so_far, problems), notes
+    results = lane_map(partial(cut_points, images, spec), points, AHEAD, lanes.in_turns)
+    return _crops_of(parts, results, so_far, problems), notes
 
 
 def _crops_of(
-    lanes: list[list[pd.DataFrame]],
+    parts: list[list[pd.DataFrame]],
     results: Iterator[tuple[int, CutCrops | str]],
     so_far: PartialPrediction,
     problems: ErrorCollector,
 ) -> Crops:
-    waiting = [iter(lane) for lane in lanes]
+    waiting = [iter(lane) for lane in parts]
     unreadable = set[str]()
     for lane, cut in results:
         rows = next(waiting[lane])

@@ -1,6 +1,7 @@
 """Predictions as jobs: a source, its output, and a report, so that a finished one is not done again."""
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,18 +10,24 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from cellpatch.data.annotations.read import Origin
 from cellpatch.data.images.crops import Border
 from cellpatch.data.images.pixels import ImageOptions, Orientation
-from cellpatch.inference.new_cells import PointOptions, list_cells
-from cellpatch.inference.predict import predict, prediction_key
-from cellpatch.inference.predicted_files import FORMATS, format_of, write_prediction
+from cellpatch.data.sources.source import file_state
+from cellpatch.inference.new_cells import PointOptions
+from cellpatch.inference.predict import predict
+from cellpatch.inference.predicted_files import FORMATS, WRITER_VERSION, format_of, write_prediction
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import atomic_write, file_lock
 
+log = logging.getLogger(__name__)
 State = Literal["predicted", "exists", "failed", "interrupted"]
 REPORTS = ".reports"  # a folder beside the outputs of several sources: a report each
+SUMMARY = "summary.csv"  # beside them, a row a source
+_OWN_FORMAT = {".json": ".geojson", ".json.gz": ".geojson.gz"}  # of a source whose own format has another suffix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,7 @@ class PredictionJob:
     orientation: Orientation = ImageOptions.orientation
     scene: int | None = None
     slide_origin: Literal["bounds", "slide"] = "bounds"
+    workers: int | None = None  # processes that cut; None: as many as there are cores
 
     @property
     def points(self) -> PointOptions:
@@ -56,12 +64,14 @@ class PredictionJob:
 class PredictionReport:
     """What a job did: cells of each class, the others by reason, notes on the input.
 
-    `key` names everything that determines the output; `messages` say why a job failed. `command` is the one of several
-    commands that did or skipped the job last.
+    `key` is the run, the source and the options, `images` the state of each image that was read: together they
+    determine the output. `messages` say why a job failed. `command` is the one of several commands that did or skipped
+    the job last.
     """
 
     state: State
     key: str = ""
+    images: dict[str, str] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -91,46 +101,60 @@ class PredictionReport:
 
 def do_job(job: PredictionJob) -> PredictionReport:
     """Predict and write one source; what was killed goes on where it was. Raises ValueError and OSError."""
-    return _do(job, None)
+    started = time.perf_counter()
+    out = Path(job.out)
+    key = _key(job)
+    weights = None if job.weights is None else Path(job.weights)
+    partial = out.with_name(f".{out.name}.partial")
+    prediction = predict(Path(job.run), Path(job.source), weights, job.points, partial, job.workers)
+    images = {str(file): file_state(file) for file in sorted(set(prediction.cells.files))}
+    write_prediction(prediction, out)
+    prediction.finish()
+    counts = np.bincount(prediction.probabilities.argmax(axis=1), minlength=len(prediction.classes)).tolist()
+    return PredictionReport(
+        "predicted",
+        key,
+        images,
+        {name: count for name, count in zip(prediction.classes, counts, strict=True) if count},
+        dict(Counter(prediction.left_out.values())),
+        prediction.notes,
+        seconds=round(time.perf_counter() - started, 2),
+    )
 
 
 def do_job_once(job: PredictionJob, command: str) -> PredictionReport:
-    """As `do_job`, unless the output is there, of the same run, cells and options; an error is the report's state.
+    """As `do_job`, unless the output is there and nothing that determines it changed; an error is the report's state.
 
     The report lies beside the output for `command`, which may run elsewhere, and for the next one. Another process that
     does the same job is waited for.
     """
     job.report_file.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(job.report_file.with_suffix(".lock")):
+        earlier = read_report(job)
         try:
-            report = _do(job, read_report(job))
+            report = replace(earlier, state="exists") if earlier and _is_current(job, earlier) else do_job(job)
         except (ValueError, OSError) as error:
             report = PredictionReport("failed", messages=str(error).splitlines())
+        except Exception as error:  # of this source alone, such as a full GPU; the others go on
+            log.exception("%s failed", job.source)
+            report = PredictionReport("failed", messages=[f"{type(error).__name__}: {error}"])
         report = replace(report, command=command)
         with atomic_write(job.report_file) as temporary:
-            temporary.write_text(json.dumps(asdict(report), ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps(asdict(report)), encoding="utf-8")
     return report
 
 
-def _do(job: PredictionJob, earlier: PredictionReport | None) -> PredictionReport:
-    started = time.perf_counter()
-    run, source, out = Path(job.run), Path(job.source), Path(job.out)
-    cells = list_cells(source, job.points)
-    key = prediction_key(run, cells, job.points)
-    if earlier is not None and earlier.key == key and out.exists():
-        return replace(earlier, state="exists")
-    weights = None if job.weights is None else Path(job.weights)
-    prediction = predict(run, cells, weights, job.points, out.with_name(f".{out.name}.partial"))
-    write_prediction(prediction, out)
-    prediction.finish()
-    return PredictionReport(
-        "predicted",
-        key,
-        {str(name): count for name, count in prediction.table()["class"].value_counts().items()},
-        dict(Counter(prediction.left_out.values())),
-        prediction.notes,
-        seconds=round(time.perf_counter() - started, 2),
-    )
+def _key(job: PredictionJob) -> str:
+    """The run, the source and the options of a job; raises ValueError if the run is none."""
+    identity = StoredRun.open(Path(job.run)).record.identity
+    return json.dumps([WRITER_VERSION, identity, file_state(Path(job.source)), repr(job.points)])
+
+
+def _is_current(job: PredictionJob, report: PredictionReport) -> bool:
+    """Whether a job's output is there, of the present run, source, options and images."""
+    if report.key != _key(job) or not Path(job.out).exists():
+        return False
+    return all(file_state(Path(file)) == state for file, state in report.images.items())
 
 
 def read_report(job: PredictionJob) -> PredictionReport | None:
@@ -147,21 +171,23 @@ def outputs(sources: Sequence[Path], folder: Path, suffix: str | None) -> list[P
     `suffix` is the format; None keeps a source's own, GeoJSON for JSON, and CSV for what is not written. Raises
     ValueError if two sources would have one output, or an output would replace a source.
     """
-    shared = Path(commonpath([source.resolve().parent for source in sources]))
-    found: dict[Path, Path] = {}
+    shared = Path(commonpath([source.absolute().parent for source in sources]))
+    source_of: dict[Path, Path] = {}
     for source in sources:
         own = format_of(source)
-        kept = suffix or {".json": ".geojson"}.get(own, own if own in FORMATS else ".csv")
+        kept = suffix or _OWN_FORMAT.get(own, own if own in FORMATS else ".csv")
         name = source.name if source.is_dir() else source.name[: len(source.name) - len(own)]
-        out = folder / source.resolve().parent.relative_to(shared) / f"{name}{kept}"
-        if out in found:
-            raise ValueError(f"{found[out]} and {source} would both be written to {out}; rename one")
-        found[out] = source
+        out = folder / source.absolute().parent.relative_to(shared) / f"{name}{kept}"
+        if out in source_of:
+            raise ValueError(f"{source_of[out]} and {source} would both be written to {out}: rename one, or give one")
+        if out == folder / SUMMARY:
+            raise ValueError(f"{source} would be written to {out}, where the summary lies: rename it")
+        source_of[out] = source
     originals = {source.resolve() for source in sources}
-    for out, source in found.items():
+    for out, source in source_of.items():
         if out.resolve() in originals:
             raise ValueError(f"{out} would replace the source {source}: choose another --out-dir")
-    return list(found)
+    return list(source_of)
 
 
 def summary_table(jobs: Iterable[PredictionJob], reports: Iterable[PredictionReport]) -> pd.DataFrame:

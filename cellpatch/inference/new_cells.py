@@ -66,7 +66,7 @@ class PointOptions:
 
 @dataclass(frozen=True, eq=False)
 class NewCells:
-    """Cells in the order of their `source`, a file or folder.
+    """Cells in the order of their source.
 
     `table` has the user's columns, `names` what the user called those that were renamed. `files` is each cell's image,
     `where` its file and row. `xy` are pixels of the image, None for crops. `left_out` gives rows that are no cells
@@ -74,7 +74,6 @@ class NewCells:
     among its features.
     """
 
-    source: Path
     table: pd.DataFrame
     files: list[Path]
     where: list[str]
@@ -101,13 +100,13 @@ def list_cells(source: Path, options: PointOptions) -> NewCells:
         files = images_below(source, Intake())
         if not files:
             raise ValueError(f"{source}: holds no image; known are {', '.join(sorted(SUFFIXES))}")
-        return _crops(source, [(file, file.relative_to(source).as_posix()) for file in files])
+        return _crops([(file, file.relative_to(source).as_posix()) for file in files])
     if source.is_file() and suffix in ("geojson", "json", "xml"):
         return _annotated(source, options)
     if source.suffix.lower() in TABLES:
         return _listed(source, options)
     if source.is_file() and source.suffix.lower() in SUFFIXES:
-        return _crops(source, [(source, source.name)])
+        return _crops([(source, source.name)])
     is_slide = source.suffix.lower() in SLIDE_SUFFIXES
     hint = "; a slide needs points: give the annotation file, and --slide" if is_slide else ""
     kinds = (
@@ -116,9 +115,9 @@ def list_cells(source: Path, options: PointOptions) -> NewCells:
     raise ValueError(f"{source}: must be {kinds}{hint}")
 
 
-def _crops(source: Path, files: Sequence[tuple[Path, str]]) -> NewCells:
+def _crops(files: Sequence[tuple[Path, str]]) -> NewCells:
     names = [name for _, name in files]
-    return NewCells(source, pd.DataFrame({"path": names}), [file for file, _ in files], names)
+    return NewCells(pd.DataFrame({"path": names}), [file for file, _ in files], names)
 
 
 def _listed(source: Path, options: PointOptions) -> NewCells:
@@ -151,7 +150,7 @@ def _listed(source: Path, options: PointOptions) -> NewCells:
     if source.suffix.lower() == ".parquet":
         index = pd.read_parquet(source, columns=[]).index
         index = index if len(index) == len(table) else None
-    return NewCells(source, table.drop(columns="where"), files, where, xy, names=names, index=index)
+    return NewCells(table.drop(columns="where"), files, where, xy, names=names, index=index)
 
 
 def _pixels(table: pd.DataFrame, axes: list[str], files: list[Path], options: PointOptions) -> Float[np.ndarray, "n 2"]:
@@ -198,7 +197,6 @@ def _annotated(source: Path, options: PointOptions) -> NewCells:
     if ids is not None and any(each is not None for each in ids):
         table.insert(0, "id", ids)
     return NewCells(
-        source,
         table,
         [file] * len(rows),
         [row[2] for row in rows],

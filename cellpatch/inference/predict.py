@@ -18,14 +18,14 @@ from jaxtyping import Float
 from cellpatch.data.images.decoding import decode
 from cellpatch.data.sources.source import file_state
 from cellpatch.data.store.reader import Geometry
-from cellpatch.inference.cutting import Crops, cut_crops
+from cellpatch.inference.cutting import Crops, Lanes, cut_crops
 from cellpatch.inference.new_cells import NewCells, PointOptions, list_cells
 from cellpatch.inference.partial import PartialPrediction
 from cellpatch.inference.restore import predict_probabilities, restore
 from cellpatch.models.network import Network
-from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.device import inference_batch_size, resolve_device
 from cellpatch.runtime.error_collector import ErrorCollector
+from cellpatch.runtime.parallel import available_workers
 from cellpatch.runtime.progress import Progress
 
 LEFT_OUT = "left_out"
@@ -70,32 +70,35 @@ class Prediction:
 
 def predict(
     run: Path,
-    source: Path | NewCells,
+    source: Path,
     weights_file: Path | None = None,
     points: PointOptions | None = None,
     partial: Path | None = None,
+    workers: int | None = None,
 ) -> Prediction:
     """Classify the cells of a source; crops are cut in processes beside the forward pass where there are many.
 
     A point whose crop leaves its image is left out with that reason, unless the border is "reflect". `partial` is a
-    folder for what is done so far: the same call goes on from there, and `Prediction.finish` removes it. A source that
-    was listed already, by `list_cells` with the same options, is not listed again. Raises one
+    folder for what is done so far: the same call goes on from there, and `Prediction.finish` removes it. `workers` are
+    the processes that cut (None: as many as there are cores, at most eight). Raises one
     ValueError that lists every image that cannot be read or has another side and every point outside its image, and for
     what `restore` refuses.
     """
     options = points or PointOptions()
-    cells = source if isinstance(source, NewCells) else list_cells(source, options)
+    cells = list_cells(source, options)
     if cells.xy is None and options != PointOptions():
-        raise ValueError(f"{cells.source} holds crops, cut already: a scale and a border are for points in images")
+        raise ValueError(f"{source} holds crops, cut already: a scale and a border are for points in images")
     restored = restore(run, weights_file)
     device = resolve_device("auto")
     network = restored.network.to(device)
-    so_far = PartialPrediction(partial, prediction_key(run, cells, options), len(cells), len(restored.classes))
+    key = json.dumps([restored.stored.record.identity, _fingerprint(cells), repr(options)])
+    so_far = PartialPrediction(partial, key, len(cells), len(restored.classes))
     problems, notes = ErrorCollector(), cells.intake.sentences()
     if cells.xy is None:
         crops = _read_crops(cells, run.name, restored.geometry, problems)
     else:
-        crops, chosen = cut_crops(cells, restored.geometry, options, so_far, problems, device.type == "cpu")
+        lanes = Lanes(workers or available_workers(), in_turns=device.type == "cpu")
+        crops, chosen = cut_crops(cells, restored.geometry, options, so_far, problems, lanes)
         notes += chosen
     total = len(cells) - len(cells.left_out)
     _classify(network, crops, problems, inference_batch_size(network.backbone.input_px, device), so_far, total)
@@ -104,15 +107,10 @@ def predict(
     rows = [row for row in np.flatnonzero(so_far.done).tolist() if row not in left_out]
     if not rows:
         reasons = ", ".join(sorted(set(left_out.values())))
-        raise ValueError(f"{cells.source}: no cell can be classified ({reasons}); --border reflect mirrors the images")
+        raise ValueError(f"{source}: no cell can be classified ({reasons}); --border reflect mirrors the images")
     so_far.flush()
     classes = [str(name) for name in restored.classes]
     return Prediction(cells, classes, rows, so_far.probabilities[rows], left_out, notes, so_far)
-
-
-def prediction_key(run: Path, cells: NewCells, options: PointOptions) -> str:
-    """Everything that determines a prediction; raises ValueError if `run` is no stored run."""
-    return json.dumps([StoredRun.open(run).record.identity, _fingerprint(cells), repr(options)])
 
 
 def _fingerprint(cells: NewCells) -> str:

@@ -32,8 +32,8 @@ def check_format(file: Path) -> None:
 
 def format_of(file: Path) -> str:
     """The end of a file's name that says its format, such as .csv or .geojson.gz."""
-    name = file.name.lower()
-    return ".geojson.gz" if name.endswith(".geojson.gz") else file.suffix.lower()
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    return "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
 
 
 def _write_csv(prediction: Prediction, file: Path) -> None:
@@ -173,3 +173,4 @@ _WRITERS: dict[str, Callable[[Prediction, Path], None]] = {
     ".h5ad": _write_h5ad,
 }
 FORMATS = list(_WRITERS)
+WRITER_VERSION = 1  # goes up when the same prediction is written otherwise: outputs of before are then done anew
