@@ -115,7 +115,7 @@ def compare(place: Path, calm: Path, n: int) -> int:
         each.name for pattern in ("runs/.*.tmp", "runs/.progress/*", "stores/.*.tmp") for each in place.glob(pattern)
     ]
     assert not left, left
-    return sum(bool(read_record(place / "runs" / name)["resumed_at_epoch"]) for name in names)
+    return sum(bool(read_record(place / "runs" / name)["resumed_at_update"]) for name in names)
 
 
 def main() -> None:

@@ -22,11 +22,12 @@ from cellpatch.data.batch_indices import BatchIndices
 from cellpatch.figures.captions import best_validation_caption, sample_size_caption
 from cellpatch.inference.restore import restore
 from cellpatch.metrics.validations import best_validation
-from cellpatch.runs.identity import identity
+from cellpatch.runs.identity import effective_settings, identity
 from cellpatch.runs.table import runs_table
+from cellpatch.runtime.json_types import Json
 from cellpatch.sweeps.train import train
 from cellpatch.training.adaptation import Scratch
-from cellpatch.training.budget import plan_budget
+from cellpatch.training.budget import Budget, plan_budget
 from cellpatch.training.trainer_settings import TrainerSettings
 
 FolderMaker = Callable[..., Path]
@@ -258,3 +259,27 @@ def test_a_run_of_before_there_was_a_budget_is_read_and_restored(
     assert row["best_validation"] == ""
     again = train(config_of(tmp_path, tmp_path / "cells", *SMALL_CNN, "trainer.max_epochs=1"))
     assert (again.run, again.state) == (outcome.run, "exists")
+
+
+def test_one_batch_is_not_all_of_them() -> None:
+    common = {"max_steps": None, "accelerator": "cpu", "devices": 1, "resume": False, "precision": None}
+    for others in ({"limit_train_batches": 1}, {"val_check_interval": 1}, {"min_epochs": 9}, {"overfit_batches": 2}):
+        with pytest.raises(ValueError, match=r"needs trainer.max_epochs"):
+            TrainerSettings(max_epochs=None, enable_progress_bar=False, others=others, **common)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"min_steps would go past trainer.max_steps=3"):
+        limited = common | {"max_steps": 3}
+        TrainerSettings(max_epochs=2, enable_progress_bar=False, others={"min_steps": 9}, **limited)  # type: ignore[arg-type]
+    whole = effective_settings(config_with({"limit_train_batches": 1.0}))
+    assert whole == effective_settings(config_with({}))
+    assert whole != effective_settings(config_with({"limit_train_batches": 1}))
+
+
+def config_with(others: Json) -> Json:
+    return {"trainer": {"max_epochs": 4, **others}, "adapt": {}}
+
+
+def test_a_budget_counts_updates_that_take_several_batches() -> None:
+    assert Budget(5, 5, 4, None, accumulated=2).updates == 12
+    assert Budget(5, 5, 4, None, accumulated=2).epochs == 4
+    capped = Budget(5, 5, 4, 2, accumulated=4)
+    assert (capped.updates, capped.epochs) == (2, 1.0)

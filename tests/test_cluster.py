@@ -95,7 +95,7 @@ def test_a_job_that_slurm_takes_back_goes_on(tmp_path: Path, grid: Grid, slurm: 
     assert process.returncode == 0, told
     undisturbed.communicate(timeout=300)
     (run,) = [file.parent for file in (tmp_path / "requeued").glob("cnn*/record.json")]
-    assert read_record(run)["resumed_at_epoch"], "it did not start anew"
+    assert read_record(run)["resumed_at_update"], "it did not start anew"
     whole = tmp_path / "undisturbed" / run.name
     for name in ("weights.safetensors", "predictions.parquet"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name

@@ -484,6 +484,14 @@ def test_runs_of_different_training_code_are_named() -> None:
     groups = group_by_seed(RESULTS)
     assert mixed_code_caption(groups) == ""
     assert mixed_code_caption(group_by_seed([restated(run, training_code=None) for run in RESULTS])) == ""
+    own = [
+        restated(run, training_code={"number": 1, "fingerprint": run.coordinates.model, "shared": "same"})
+        for run in RESULTS
+    ]
+    assert mixed_code_caption(group_by_seed(own)) == "", "each model has a file of its own"
+    changed = {"number": 1, "fingerprint": "cnn", "shared": "other"}
+    of_cnn = [restated(run, training_code=changed) if run.coordinates.model == "cnn" else run for run in own]
+    assert mixed_code_caption(group_by_seed(of_cnn)) == " These runs are not all of one training code."
     other = {"number": 2, "fingerprint": "other"}
     mixed = [restated(run, training_code=other) if run.run == "cnn-scratch-512-40-s1" else run for run in RESULTS]
     words = " Runs of different training code: cnn at 512. These runs are not all of one training code."

@@ -168,7 +168,7 @@ def test_the_audit_counts_and_the_log_warns(
     with caplog.at_level(logging.WARNING):
         record = read_record(tmp_path / "runs" / train(config_of(tmp_path, root, *small)).run)
     assert record["audit"]["near_copies_of_test_crops"] == {"train": 1, "validation": 0}
-    assert "1 training and 0 validation cells nearly equal a test cell" in caplog.text
+    assert "1 training and 0 validation cells share a near_group with a test cell" in caplog.text
     assert record["data"]["intake"]["doubtful"] == {NEAR_COPIES: 2}
 
 

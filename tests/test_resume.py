@@ -104,8 +104,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     same = ("metrics", "best_epoch", "epochs", "best_update", "updates", "best_validation", "history", "val_macro_f1")
     for name in (*same, "temperature", "identity"):
         assert record[name] == expected[name], name
-    assert expected["resumed_at_epoch"] == []
-    assert record["resumed_at_epoch"] == ([] if len(expected["history"]) == epoch else [epoch])
+    assert expected["resumed_at_update"] == []
+    done = [] if len(expected["history"]) == epoch else [expected["history"][epoch - 1]["update"]]
+    assert record["resumed_at_update"] == done
 
 
 def test_what_is_left_of_training_must_be_readable(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:

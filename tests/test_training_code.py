@@ -91,11 +91,11 @@ def test_other_code_is_reported_where_a_run_exists(
     root = folder_of_squares(20, 5)
     first = train(config_of(tmp_path, root, *SMALL))
     record = read_record(tmp_path / "runs" / first.run)
-    assert record["training_code"].keys() == {"number", "fingerprint"}
+    assert record["training_code"].keys() == {"number", "fingerprint", "shared"}
     assert train(config_of(tmp_path, root, *SMALL)).messages == [], "the same code needs no word"
     assert "training_code" not in runs_table(tmp_path / "runs")
     other = TrainingCode(training_code.TRAINING_CODE, "0123456789abcdef")
-    monkeypatch.setattr(experiment_code, "training_code", lambda parts: other)
+    monkeypatch.setattr(experiment_code, "training_code", lambda own, shared: other)
     again = train(config_of(tmp_path, root, *SMALL))
     assert (again.run, again.state) == (first.run, "exists")
     assert f"trained by other code than today's ({record['training_code']['fingerprint']}, today 0123" in caplog.text

@@ -12,12 +12,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 CONF = Path(__file__).parents[2] / "conf"
 
 
-RENAMED = {  # keys of 0.3.0; adapt.class_weights had none and balanced, which is adapt.balance=class_weights now
+RENAMED = {  # keys of 0.3.0
     "model.backbone.published_px": "model.backbone.pretrained_img_size",
     "model.backbone.dropped": "model.backbone.removed_layers",
     "adapt.strengths": "adapt.l2_grid",
     "adapt.views": "adapt.augmented_copies",
-    "adapt.class_weights": "adapt.balance",
+    "adapt.class_weights": "adapt.balance (balanced is adapt.balance=class_weights)",
 }
 
 

@@ -97,9 +97,7 @@ class CellData(pl.LightningDataModule):
         self.seed = seed
         self.loading = loading
         self.augment = augment
-        self.first_round = (
-            0  # of a training that is resumed; workers ask for batches before Lightning tells the sampler
-        )
+        self.first_round = 0  # of a resumed training: workers take batches before Lightning sets the sampler's round
         self._parts: dict[str, SplitPart] = {}  # each part's crops are read once, for all epochs
 
     def train_dataloader(self) -> DataLoader[Batch]:

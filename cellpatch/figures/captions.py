@@ -9,6 +9,7 @@ from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.analysis.labels import by_label, label_curves
 from cellpatch.metrics.validations import BestValidation
+from cellpatch.runs.training_code import is_mixed
 
 _TILE_UNITS = {"endonuke": "most are single tiles of unknown patients"}  # by layout of the annotations
 
@@ -40,7 +41,7 @@ def sample_size_caption(
         cells += ", whose other cells were trained on (the split is by cell)"
     cells += intake_note(groups)
     caption = "; ".join([cells, seeds, *([words] if words else [])]) + "."
-    return caption + best_validation_caption(groups) + mixed_code_caption(groups, among)
+    return caption + mixed_code_caption(groups, among) + best_validation_caption(groups)
 
 
 def best_validation_caption(groups: Sequence[SeedGroup]) -> str:
@@ -75,7 +76,7 @@ def mixed_code_caption(groups: Sequence[SeedGroup], among: Sequence[SeedGroup] |
 
     `among` as for `sample_size_caption`. Empty if all runs share one training code, or none recorded it.
     """
-    if len(set().union(*(group.training_codes for group in groups))) < 2:
+    if not is_mixed(run.record for group in groups for run in group.runs):
         return ""
     names = label_curves([group.coordinates for group in groups], among or groups)
     if len({group.coordinates.flag_limit for group in groups}) > 1:

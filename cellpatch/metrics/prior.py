@@ -11,11 +11,12 @@ import numpy as np
 class ClassPrior:
     """The class frequencies that predicted probabilities presume, and those of the training cells.
 
-    Both are in the order of the record's classes. `name` is training or uniform, or between for a mixture of the two.
+    Both are in the order of the record's classes. `name` is training or uniform, between for what lies between the two,
+    or beyond where rare classes are presumed to be the frequent ones.
     Probabilities are calibrated, if at all, for cells of the presumed frequencies.
     """
 
-    name: Literal["training", "uniform", "between"]
+    name: Literal["training", "uniform", "between", "beyond"]
     presumed: list[float]
     training: list[float]
 
@@ -27,7 +28,7 @@ def class_prior(counts: Sequence[int], adjusted_by: float) -> ClassPrior:
     """
     training = np.array(counts) / np.sum(counts)
     presumed = training ** (1 - adjusted_by)
-    name: Literal["training", "uniform", "between"] = "between"
+    name: Literal["training", "uniform", "between", "beyond"] = "between" if adjusted_by < 1 else "beyond"
     if adjusted_by in (0, 1):
         name = "training" if adjusted_by == 0 else "uniform"
     return ClassPrior(name, (presumed / presumed.sum()).tolist(), training.tolist())

@@ -39,7 +39,7 @@ class FitFacts:
     updates: int | None = None
     best_validation: BestValidation | None = None
     prior: ClassPrior | None = None
-    resumed_at_epoch: list[int] | None = None
+    resumed_at_update: list[int] | None = None
     history: list[dict[str, float]] | None = None
     probe: Mapping[str, JsonValue] | None = None
 

@@ -15,15 +15,14 @@ log = logging.getLogger(__name__)
 
 def current_code(experiment: Experiment) -> TrainingCode:
     """Number and fingerprint of the code that trains this experiment today."""
-    parts: list[type] = [type(experiment.adaptation), experiment.model.backbone_class, CellDataset]
-    parts.append(type(experiment.data.split))
-    if experiment.augment is not None:
-        parts.append(type(experiment.augment))
+    own: list[type] = [type(experiment.adaptation), experiment.model.backbone_class]
+    own += [] if experiment.augment is None else [type(experiment.augment)]
+    data: list[type] = [CellDataset, type(experiment.data.split)]
     if isinstance(experiment.adaptation, Probe):
-        return training_code([*parts, ProbeFit])
+        return training_code(own, [*data, ProbeFit])
     from cellpatch.training.fit import GradientFit  # Lightning takes seconds to import, probes do without
 
-    return training_code([*parts, GradientFit])
+    return training_code(own, [*data, GradientFit])
 
 
 def code_differences(run: StoredRun, experiment: Experiment) -> list[str]:

@@ -41,6 +41,7 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "augment.erasing": (0.0,),
     "augment.scale": ([1.0, 1.0],),
 }
+_BATCHES_OR_SHARE = ("trainer.limit_train_batches", "trainer.limit_val_batches")  # an int counts, a float is a share
 # Without effect where `trainer.max_epochs` is the budget. With `max_steps` beside it they stay in the identity: runs of
 # 0.3.0 with both had another schedule, and must not be taken for today's.
 _OF_UPDATES = ("updates", "min_epochs", "validations")
@@ -121,12 +122,18 @@ def _only(node: JsonValue, *keys: str) -> Json:
     return {key: cast(Json, node)[key] for key in keys}
 
 
+def _is_implicit(at: str, value: object) -> bool:
+    if at in _BATCHES_OR_SHARE and isinstance(value, int):  # 1 == 1.0, but one batch is not all of them
+        return False
+    return value in IMPLICIT.get(at, ())
+
+
 def _without_implicit(node: Any, path: str = "") -> Any:
     if not isinstance(node, dict):
         return node
     kept = {}
     for key, value in node.items():
         at = f"{path}.{key}" if path else key
-        if value not in IMPLICIT.get(at, ()):
+        if not _is_implicit(at, value):
             kept[key] = _without_implicit(value, at)
     return kept

@@ -41,10 +41,15 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class TrainingCode:
-    """The code that trained a run: its number, and a fingerprint of its source files."""
+    """The code that trained a run: its number, and a fingerprint of its source files.
+
+    Models have fingerprints of their own. `shared` is that of the files that all trainings of a kind share (by
+    gradients, or of probes); None in runs before 0.4.0. Two codes are equal by the others.
+    """
 
     number: int
     fingerprint: str
+    shared: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from cellpatch.runs.coordinates import GRID_KEYS
 from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.training_code import is_mixed
 
 COLUMNS = [
     "model",
@@ -63,7 +64,7 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
             shared | asdict(row.condition) | _scores(row.scores) | {"mirrored_cells": row.mirrored_cells}
             for row in record.metrics
         ]
-    mixed = len({run.record.training_code for run in runs}) > 1
+    mixed = is_mixed(run.record for run in runs)
     table = pd.DataFrame(rows, columns=[*COLUMNS, "training_code"] if mixed else COLUMNS)
     table["updates"] = table["updates"].astype("Int64")  # whole numbers, missing for probes
     table["best_validation"] = table["best_validation"].fillna("")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from cellpatch.runs.record import TrainingCode
+from cellpatch.runs.record import Record, TrainingCode
 
 # Raise it whenever trained weights change for equal settings: the golden losses in tests/test_training.py hold it.
 # 1: the bits of cellpatch 0.3.0.
@@ -16,12 +16,29 @@ TRAINING_CODE = 1
 _PACKAGE = Path(__file__).parents[1]
 
 
-def training_code(entry_points: Iterable[type]) -> TrainingCode:
-    """The number and fingerprint of the code that trains with these classes (fit, backbone, adaptation, ...).
+def training_code(own: Iterable[type], shared: Iterable[type]) -> TrainingCode:
+    """The number and fingerprints of the code that trains with these classes.
 
-    The fingerprint covers the modules of the classes and all modules of cellpatch that they import, directly or not.
+    `own` are of a run (backbone, adaptation, augmentation), `shared` of all runs of its kind (fit, data). A fingerprint
+    covers the modules of the classes and all modules of cellpatch that they import, directly or not.
     """
-    return TrainingCode(TRAINING_CODE, _fingerprint(tuple(sorted({each.__module__ for each in entry_points}))))
+    of_all = {each.__module__ for each in shared}
+    of_run = of_all | {each.__module__ for each in own}
+    whole, common = (_fingerprint(tuple(sorted(modules))) for modules in (of_run, of_all))
+    return TrainingCode(TRAINING_CODE, whole, common)
+
+
+def is_mixed(records: Iterable[Record]) -> bool:
+    """Whether runs are known to be of more than one training code, whatever their models are."""
+    codes: dict[tuple[str, ...], set[object]] = {}
+    for record in records:
+        code, settings = record.training_code, record.settings
+        kind = "probe" if settings.is_probe else "gradients"
+        codes.setdefault(("number",), set()).add(None if code is None else code.number)
+        codes.setdefault(("own", settings.model.name, settings.adapt.name), set()).add(code)
+        if code is not None and code.shared is not None:
+            codes.setdefault(("shared", kind), set()).add(code.shared)
+    return any(len(values) > 1 for values in codes.values())
 
 
 @lru_cache(maxsize=64)  # the code that is loaded does not change while a grid runs

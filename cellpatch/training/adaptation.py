@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 from cellpatch.models.backbone import Backbone, freeze_all_but
@@ -39,10 +40,10 @@ class FineTuning(Objective, ABC):
             "warmup": 0 <= self.warmup < 1,
             "batch_size": self.batch_size >= 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
-            "adjust_tau": self.adjust_tau > 0,
-            "focal_gamma": self.focal_gamma >= 0,
-            "mixup": self.mixup >= 0,
-            "cutmix": self.cutmix >= 0,
+            "adjust_tau": 0 < self.adjust_tau < inf,
+            "focal_gamma": 0 <= self.focal_gamma < inf,
+            "mixup": 0 <= self.mixup < inf,
+            "cutmix": 0 <= self.cutmix < inf,
             "average_over": self.average_over >= 0,
             "updates": self.updates >= 1,
             "min_epochs": self.min_epochs >= 0,

@@ -10,25 +10,30 @@ from cellpatch.training.trainer_settings import TrainerSettings
 class Budget:
     """`rounds` of `round_batches` batches, each round validated at its end; an epoch (a pass) has `epoch_batches`.
 
-    Training stops after `max_updates`, within the last round if need be; None is no such limit. One batch is one
-    update, unless the trainer accumulates gradients.
+    Training stops after `max_updates`, within the last round if need be; None is no such limit. An update takes
+    `accumulated` batches, fewer at the end of a round.
     """
 
     epoch_batches: int
     round_batches: int
     rounds: int
     max_updates: int | None
+    accumulated: int = 1
+
+    @property
+    def _round_updates(self) -> int:
+        return -(-self.round_batches // self.accumulated)
 
     @property
     def updates(self) -> int:
         """Planned updates, if early stopping does not end the training before."""
-        whole = self.rounds * self.round_batches
+        whole = self.rounds * self._round_updates
         return whole if self.max_updates is None else min(whole, self.max_updates)
 
     @property
     def epochs(self) -> float:
         """Planned passes through the training cells."""
-        return self.updates / self.epoch_batches
+        return self.updates / self._round_updates * self.round_batches / self.epoch_batches
 
 
 def plan_budget(adaptation: FineTuning, trainer: TrainerSettings, n_train: int) -> Budget:
@@ -40,7 +45,8 @@ def plan_budget(adaptation: FineTuning, trainer: TrainerSettings, n_train: int) 
     """
     epoch_batches = -(-n_train // adaptation.batch_size)
     if trainer.max_epochs is not None:
-        return Budget(epoch_batches, epoch_batches, trainer.max_epochs, trainer.max_steps)
+        accumulated = trainer.others.get("accumulate_grad_batches", 1)
+        return Budget(epoch_batches, epoch_batches, trainer.max_epochs, trainer.max_steps, accumulated)
     updates = trainer.max_steps or max(adaptation.updates, adaptation.min_epochs * epoch_batches)
     round_batches = -(-updates // adaptation.validations)
     return Budget(epoch_batches, round_batches, -(-updates // round_batches), updates)

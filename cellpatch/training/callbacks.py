@@ -11,7 +11,7 @@ from torch import Tensor
 from cellpatch.models.backbone import trained_state
 from cellpatch.runtime.atomic_io import atomic_write
 
-_STATE = ("score", "best", "tensors", "scores", "history", "resumed")
+_STATE = ("score", "kept", "tensors", "scores", "history", "resumed")
 
 
 def validated_score(trainer: pl.Trainer) -> float:
@@ -19,19 +19,24 @@ def validated_score(trainer: pl.Trainer) -> float:
     return float(trainer.callback_metrics["val_macro_f1"])
 
 
+def progress_of(trainer: pl.Trainer, epoch_batches: int) -> dict[str, float]:
+    """Updates and passes through the training cells that are done, as a row of the history."""
+    return {"update": trainer.global_step, "epochs": (trainer.fit_loop.total_batch_idx + 1) / epoch_batches}
+
+
 class BestWeights(pl.Callback):
     """Keeps the averaged weights of the round with the best validation macro-F1, and the scores of all rounds.
 
     Of equal scores it keeps the latest: with few cells all are soon predicted correctly, long before training is done.
     Lightning's `ModelCheckpoint` keeps the first of equal scores, writes a file for each better round, and stores the
-    trained weights, not their average. `best` is the round that was kept, `scores` are those of all validations, and
-    `history` has a row for each round. `resumed` lists the rounds at which training resumed after a kill. If several
-    processes train, the first one writes the state to the file `shared`.
+    trained weights, not their average. `kept` is how far training was at the validation that was kept, `scores` are
+    those of all validations, and `history` has a row for each round. `resumed` lists the updates that were done when
+    training resumed after a kill. If several processes train, the first one writes the state to the file `shared`.
     """
 
     def __init__(self, epoch_batches: int, shared: Path | None = None) -> None:
         self.score = float("-inf")
-        self.best = -1
+        self.kept: dict[str, float] = {}
         self.tensors: dict[str, Tensor] = {}
         self.scores: list[float] = []
         self.history: list[dict[str, float]] = []
@@ -48,18 +53,18 @@ class BestWeights(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         if trainer.current_epoch > 0:
-            self.resumed.append(trainer.current_epoch)
+            self.resumed.append(trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
         score = validated_score(trainer)
         self.scores.append(score)
         if score >= self.score:
-            self.score, self.best = score, trainer.current_epoch
+            self.score, self.kept = score, progress_of(trainer, self._epoch_batches)
             averaged = trained_state(module.average.network)
             self.tensors = {name: value.to("cpu", copy=True) for name, value in averaged.items()}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        done = {"update": trainer.global_step, "epochs": (trainer.fit_loop.total_batch_idx + 1) / self._epoch_batches}
+        done = progress_of(trainer, self._epoch_batches)
         self.history.append(done | {name: float(value) for name, value in trainer.callback_metrics.items()})
 
     def teardown(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
@@ -71,7 +76,7 @@ class BestWeights(pl.Callback):
         return {name: getattr(self, name) for name in (*_STATE, "seconds")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if "scores" not in state_dict:
+        if "kept" not in state_dict:
             raise ValueError(
                 "an earlier version of cellpatch wrote this checkpoint, and it cannot be resumed: delete it"
             )

@@ -35,7 +35,7 @@ from cellpatch.optics.scaling import scaled_paths
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import Budget, plan_budget
-from cellpatch.training.callbacks import BestWeights, LastCheckpoint, UpdateLimit
+from cellpatch.training.callbacks import BestWeights, LastCheckpoint, UpdateLimit, progress_of
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.trainer_settings import TrainerSettings
 
@@ -53,9 +53,9 @@ class RoundLine(pl.Callback):
             return
         values = trainer.callback_metrics
         shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
-        done = (trainer.fit_loop.total_batch_idx + 1) / self._budget.epoch_batches
-        epochs = f"{round(done, 1):g}/{round(self._budget.epochs, 1):g}"
-        updates = f"{trainer.global_step}/{module.planned_updates}"
+        done = progress_of(trainer, self._budget.epoch_batches)
+        epochs = f"{round(done['epochs'], 1):g}/{round(self._budget.epochs, 1):g}"
+        updates = f"{done['update']:g}/{module.planned_updates}"
         log.info("epoch %s, update %s  %s", epochs, updates, "  ".join(shown))
 
 
@@ -137,9 +137,7 @@ class GradientFit:
         drawn = [path.under(condition) for path in paths for condition in self.blur or [CLEAN]]
         optics = RandomOptics(drawn) if len(drawn) > 1 else network.optics
         inputs = TrainingInput(on_device, optics)
-        module = Classifier(network, counts, self.adaptation, rates, inputs)
-        module.max_updates = budget.max_updates
-        return data, module
+        return data, Classifier(network, counts, self.adaptation, rates, inputs, budget.max_updates)
 
     @property
     def _class_counts(self) -> list[int]:
@@ -158,7 +156,7 @@ def new_network(
 
 
 def _facts(best: BestWeights, precision: str, prior: ClassPrior) -> FitFacts:
-    kept, last = best.history[best.best], best.history[-1]
+    kept, last = best.kept, best.history[-1]
     return FitFacts(
         val_macro_f1=best.score,
         precision=precision,
@@ -167,7 +165,7 @@ def _facts(best: BestWeights, precision: str, prior: ClassPrior) -> FitFacts:
         best_update=int(kept["update"]),
         updates=int(last["update"]),
         best_validation=best_validation(best.scores),
-        resumed_at_epoch=best.resumed,
+        resumed_at_update=best.resumed,
         prior=prior,
         history=best.history,
     )
@@ -221,7 +219,9 @@ def quiet_lightning() -> Iterator[None]:
 def _rounds_done(checkpoint: Path) -> int:
     """Rounds before a checkpoint; raises ValueError if a crash left half a file."""
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1  # written as one ends
+        return (
+            int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
+        )  # written as one ends
     except (pickle.UnpicklingError, zipfile.BadZipFile, *CHECKPOINT_READ_ERRORS) as error:
         raise ValueError(f"{checkpoint} cannot be read, so training cannot resume from it: delete it") from error
 

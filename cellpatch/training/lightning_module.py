@@ -75,6 +75,7 @@ class Classifier(pl.LightningModule):
     biases) have no weight decay. What is validated and kept is an exponential moving average of the weights (EMA). A
     checkpoint stores the trained tensors, not the frozen ones. On several devices the loss and the scores are those of
     the whole batch, also if the processes' shares of it differ in size. `class_counts` are those of the training cells.
+    `max_updates` ends the training within a round; None does not.
     """
 
     average: EMA
@@ -86,6 +87,7 @@ class Classifier(pl.LightningModule):
         fine_tuning: FineTuning,
         lr_factors: Mapping[str, float],
         inputs: TrainingInput,
+        max_updates: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -97,7 +99,7 @@ class Classifier(pl.LightningModule):
         self.n_classes = n_classes = len(class_counts)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
         self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=IGNORE_INDEX)
-        self.max_updates: int | None = None  # ends the training within a round
+        self.max_updates = max_updates
         self.strict_loading = False  # on_load_checkpoint loads the tensors
         self._checkpoint: dict[str, Any] | None = None
 
@@ -178,10 +180,10 @@ class Classifier(pl.LightningModule):
         if self._processes == 1:
             return self.loss(logits, labels, smoothing), len(labels)
         counted = shares_of(labels, self.n_classes).sum()
-        mine = torch.stack([self.loss.weight(labels), counted])
-        everyone: Tensor = self.all_gather(mine)  # type: ignore[assignment]
-        mean_weight = everyone[:, 0].mean()
-        return self.loss(logits, labels, smoothing, "sum") / mean_weight, round(float(everyone[:, 1].sum()))
+        of_process = torch.stack([self.loss.weight(labels), counted])
+        of_all: Tensor = self.all_gather(of_process)  # type: ignore[assignment]
+        mean_weight = of_all[:, 0].mean()
+        return self.loss(logits, labels, smoothing, "sum") / mean_weight, round(float(of_all[:, 1].sum()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {}

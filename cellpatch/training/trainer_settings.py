@@ -15,6 +15,9 @@ _OF_EPOCHS = {
     "limit_train_batches": 1.0,
     "check_val_every_n_epoch": 1,
     "val_check_interval": 1.0,
+    "overfit_batches": 0.0,
+    "min_epochs": None,
+    "min_steps": None,
 }
 PRECISIONS = (None, "32-true", "bf16-mixed", "16-mixed")  # weights in 32 bits: crops come as such
 
@@ -44,10 +47,13 @@ class TrainerSettings:
             if value is not None and value < 1:
                 raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {value!r}")
         for name, neutral in _OF_EPOCHS.items():
-            if self.max_epochs is None and self.others.get(name, neutral) != neutral:
-                raise ValueError(
-                    f"trainer.{name}={self.others[name]} needs trainer.max_epochs: it counts within epochs"
-                )
+            value = self.others.get(name, neutral)
+            one_batch = neutral == 1.0 and isinstance(neutral, float) and isinstance(value, int)  # 1 == 1.0
+            if self.max_epochs is None and (value != neutral or one_batch):
+                raise ValueError(f"trainer.{name}={value} needs trainer.max_epochs: it counts within epochs")
+        for name in ("min_epochs", "min_steps"):
+            if self.max_steps is not None and self.others.get(name) is not None:
+                raise ValueError(f"trainer.{name} would go past trainer.max_steps={self.max_steps}: leave one")
         if self.accelerator not in ACCELERATORS:
             raise ValueError(f"trainer.accelerator must be of {list(ACCELERATORS)}, but got {self.accelerator!r}")
         if self.precision not in PRECISIONS:

@@ -209,9 +209,10 @@ class StoreWriter:
     def _near_groups(self, cells: pa.Table, kept: Bool[np.ndarray, " n"]) -> pa.Array:
         """The kept cells' column near_group; counts those that have one."""
         specimens = cells["specimen"].combine_chunks().dictionary_decode().to_numpy(zero_copy_only=False)
-        groups = near_groups(
-            np.concatenate(self._signatures)[kept], specimens, cells["digest"].to_numpy().astype("S16")
-        )
+        of_cells = np.concatenate(self._signatures)
+        self._signatures.clear()
+        of_cells = of_cells if kept.all() else of_cells[kept]
+        groups = near_groups(of_cells, specimens, cells["digest"].to_numpy().astype("S16"))
         near = groups >= 0
         if near.any():
             self.intake.doubtful[NEAR_COPIES] += int(near.sum())
