@@ -94,7 +94,7 @@ class BalancedIndices(BatchIndices):
         passes, places = divmod(turns, len(self._cells[code]))
         for number in np.unique(passes).tolist():
             if number != self._orders[code][0]:
-                rng = np.random.default_rng([self._seed, number, 1 + code])  # a last 0 would change nothing
+                rng = np.random.default_rng([self._seed, number, code])
                 self._orders[code] = number, rng.permutation(self._cells[code])
             parts.append(self._orders[code][1][places[passes == number]])
         return np.concatenate(parts)
