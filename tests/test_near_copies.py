@@ -8,22 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caveats import caveats
 from conftest import config_of, from_shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.sparse.csgraph import connected_components
+from simulated import restated, simulated
 from stored import read_record
 from test_crop_sources import _folder, _store
 from test_points import _points
 
+from cellpatch.analysis.groups import group_by_seed
 from cellpatch.config.assemble import assemble
 from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.data.split_draws import count_near_copies
 from cellpatch.data.store.near_copies import NEAR, NEAR_COPIES, near_groups, signatures
 from cellpatch.data.store.reader import CellStore
 from cellpatch.data.synthetic.source import Synthetic
+from cellpatch.figures.captions import sample_size_caption
 from cellpatch.sweeps.train import train
 
 SIDE = 32
@@ -168,7 +172,7 @@ def test_the_audit_counts_and_the_log_warns(
     with caplog.at_level(logging.WARNING):
         record = read_record(tmp_path / "runs" / train(config_of(tmp_path, root, *small)).run)
     assert record["audit"]["near_copies_of_test_crops"] == {"train": 1, "validation": 0}
-    assert "1 training and 0 validation cells share a near_group with a test cell" in caplog.text
+    assert "1 training and 0 validation cells share a near_group with a test cell: if they show" in caplog.text
     assert record["data"]["intake"]["doubtful"] == {NEAR_COPIES: 2}
 
 
@@ -216,3 +220,17 @@ def test_red_cells_that_were_photographed_twice_are_found(tmp_path: Path) -> Non
 
 def _read(tmp_path: Path, root: Path, **changes: Any) -> CellStore:
     return _store(tmp_path, _points(root, **{"margin_um": 3.2, "border": "reflect_margin"} | changes))
+
+
+def test_the_report_names_near_copies_and_splits_by_cell() -> None:
+    runs = simulated(limits=(256,), seeds=(0,))
+    plain = caveats(group_by_seed(runs))
+    near = {"by": "specimen", "near_copies_of_test_crops": {"train": 12, "validation": 3}}
+    named = caveats(group_by_seed([restated(runs[0], audit=near), *runs[1:]]))
+    assert [each for each in named if each not in plain] == [
+        "Up to 12 training and 3 validation cells of a run are in a group of nearly equal crops with a test cell of "
+        "another specimen: if they show the same cell, scores are too good."
+    ]
+    by_cell = group_by_seed([restated(run, audit={"by": "cell"}) for run in runs])
+    assert any(each.startswith("Cells were split at random, not by specimen") for each in caveats(by_cell))
+    assert "whose other cells were trained on (the split is by cell)" in sample_size_caption(by_cell)

@@ -68,7 +68,9 @@ def read_results(path: Path) -> list[RunResult]:
     else:
         results = _unpack(path)
     if not results:
-        raise ValueError(f"{path} holds no finished run: train some first, e.g. make run")
+        inside = sorted(file.parent.parent for file in path.glob("*/*/record.json"))
+        hint = f"; {inside[0]} holds some" if inside else ": train some first, e.g. make run"
+        raise ValueError(f"{path} holds no finished run{hint}")
     return results
 
 

@@ -16,6 +16,7 @@ from cellpatch.data.images.pixels import ImageOptions, Orientation
 from cellpatch.inference.jobs import PredictionJob, do_job, outputs
 from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predicted_files import FORMATS, check_format
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.memory import tune_malloc
 
 _SOURCE = "an image, a folder of images, a table (`path`, or image, x, y), or GeoJSON, LabelMe's JSON, ASAP's XML"
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError("several sources, --format, --launcher and --set need --out-dir DIR, and no --out")
         if len(options.source) > 1 and options.slide is not None and not options.slide.is_dir():
             raise ValueError(f"--slide of several sources must be the folder of their images, but got {options.slide}")
+        StoredRun.open(options.run)
         check_installed(options.launcher)
         check_launcher_settings(options.launcher, options.set)
         folder = options.out_dir.absolute()

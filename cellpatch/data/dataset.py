@@ -103,8 +103,8 @@ def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: in
     near = split.audit.near_copies_of_test_crops
     if near:
         log.warning(
-            "%d training and %d validation cells share a near_group with a test cell, so scores may be too high: give "
-            "the images of a near_group, a column of %s, one specimen",
+            "%d training and %d validation cells share a near_group with a test cell: if they show the same cell, "
+            "scores are too high. Look at them (docs/data.md; column near_group of %s)",
             near["train"],
             near["validation"],
             store.root / "cells.parquet",

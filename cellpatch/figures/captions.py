@@ -37,7 +37,7 @@ def sample_size_caption(
     cells = f"n = {groups[0].n_test} {synthetic_prefix(groups)}test cells of {groups[0].n_specimens} specimens"
     cells += f" ({unit})" if (unit := specimen_unit_note(groups)) else ""
     words = _intervals(groups, numbers) if intervals is None else intervals
-    if groups[0].runs[0].record.settings.divides_specimens:
+    if groups[0].runs[0].record.divides_specimens:
         cells += ", whose other cells were trained on (the split is by cell)"
     cells += intake_note(groups)
     caption = "; ".join([cells, seeds, *([words] if words else [])]) + "."

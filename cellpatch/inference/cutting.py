@@ -47,7 +47,10 @@ def cut_crops(
     the run's crops state no scale.
     """
     if geometry.um_per_px is None:
-        raise ValueError("the run's crops state no scale, so none can be cut from images: cut them as the run's were")
+        raise ValueError(
+            "the run's crops state no scale, so none can be cut from images: train with data.um_per_px, or "
+            "give crops as the run's were"
+        )
     if cells.from_slide_corner:
         options = replace(options, image=replace(options.image, origin="slide"))
     notes: list[str] = []

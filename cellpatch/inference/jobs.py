@@ -92,8 +92,9 @@ class PredictionReport:
         if self.state in ("failed", "interrupted"):
             return [f"{out}: {self.state}", *(f"  {line}" for line in self.messages)]
         exists = ", exists already" if self.state == "exists" else ""
+        counts = {name: count for name, count in self.classes.items() if count}
         return [
-            f"{out}: {self.classified} cells classified of {self.cells}, {self.classes}{exists}",
+            f"{out}: {self.classified} cells classified of {self.cells}, {counts}{exists}",
             *(f"  left out: {count}, {reason}" for reason, count in self.left_out.items()),
             *(f"  note: {note}" for note in self.notes),
         ]
@@ -115,7 +116,7 @@ def do_job(job: PredictionJob) -> PredictionReport:
         "predicted",
         key,
         images,
-        {name: count for name, count in zip(prediction.classes, counts, strict=True) if count},
+        dict(zip(prediction.classes, counts, strict=True)),
         dict(Counter(prediction.left_out.values())),
         prediction.notes,
         seconds=round(time.perf_counter() - started, 2),
@@ -138,6 +139,8 @@ def do_job_once(job: PredictionJob, command: str) -> PredictionReport:
         except Exception as error:  # of this source alone, such as a full GPU; the others go on
             log.exception("%s failed", job.source)
             report = PredictionReport("failed", messages=[f"{type(error).__name__}: {error}"])
+        if report.state == "failed" and Path(job.out).exists():
+            report.messages.append(f"{job.out} is of an earlier command")
         report = replace(report, command=command)
         with atomic_write(job.report_file) as temporary:
             temporary.write_text(json.dumps(asdict(report)), encoding="utf-8")

@@ -53,6 +53,14 @@ class TrainingCode:
 
 
 @dataclass(frozen=True)
+class AuditFacts:
+    """What readers of a run ask of its split: what assigned the cells, and cells nearly equal to test cells by part."""
+
+    by: str
+    near_copies_of_test_crops: dict[str, int] | None = None
+
+
+@dataclass(frozen=True)
 class Seconds:
     """Seconds of a run's parts; `all` is None for what was not timed as a whole."""
 
@@ -116,6 +124,7 @@ class Record:
     precision: str | None = None
     history: list[dict[str, float]] | None = None
     probe: Json | None = None
+    audit: AuditFacts | None = None
     training_code: TrainingCode | None = None
     hardware: Hardware | None = None
     git: GitState | None = None
@@ -126,6 +135,11 @@ class Record:
     def n_train(self) -> int:
         """Training cells of all classes."""
         return sum(self.counts["train"].values())
+
+    @property
+    def divides_specimens(self) -> bool:
+        """Whether cells were split at random, so that those of one specimen are in training and test."""
+        return self.audit is not None and self.audit.by == "cell"
 
     @property
     def clean(self) -> Scores:

@@ -70,11 +70,6 @@ class Settings:
         """Whether a classifier was fitted to features of a frozen backbone."""
         return self.adapt.augmented_copies is not None
 
-    @property
-    def divides_specimens(self) -> bool:
-        """Whether cells were split at random, so that those of one specimen are in training and test."""
-        return self.data.split.get("component") == "by_cell"
-
     @cached_property
     def coordinates(self) -> RunCoordinates:
         """The run's place in a grid."""

@@ -61,7 +61,9 @@ class StoredRun:
         try:
             text = (folder / "record.json").read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise ValueError(f"{where} cannot be read ({error})") from error
+            runs = sorted(file.parent for file in folder.glob("*/record.json"))
+            hint = f"; it holds runs, such as {runs[0]}" if runs else ""
+            raise ValueError(f"{where} cannot be read ({error}){hint}") from error
         stored = unseal(text, where)
         return cls(folder, parse_record(stored, where), stored)
 

@@ -58,6 +58,11 @@ class RoundLine(pl.Callback):
         updates = f"{done['update']:g}/{module.planned_updates}"
         log.info("epoch %s, update %s  %s", epochs, updates, "  ".join(shown))
 
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        done, patience = trainer.global_step, module.fine_tuning.patience
+        if done < module.planned_updates and trainer.is_global_zero:
+            log.info("ended at update %d: %d validations without a better one (adapt.patience)", done, patience)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradientFit:

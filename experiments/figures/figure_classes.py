@@ -52,6 +52,8 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         ax.set_visible(False)
     axes[0].set_xticks(limits, list(map(str, limits)))
     axes[0].minorticks_off()
+    if len(limits) == 1:  # else each panel scales itself to one point, some off the page
+        axes[0].set_xlim(limits[0] / 2, limits[0] * 2)
     for i, ax in enumerate(axes[: len(classes)]):
         if i % columns == 0:
             ax.set_ylabel("F1, test")

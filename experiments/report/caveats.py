@@ -28,7 +28,8 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
         )
     sentences += [words.strip()] if (words := best_validation_caption(groups)) else []
     sentences += _scarce_test_classes(groups)
-    if groups[0].runs[0].record.settings.divides_specimens:
+    sentences += _near_copies(groups)
+    if groups[0].runs[0].record.divides_specimens:
         sentences.append(
             "Cells were split at random, not by specimen: those of one specimen are in training and test, which makes "
             "scores too good. Compare only with studies that split so."
@@ -43,6 +44,19 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
             "makes scores too good, and other patients may differ more than the intervals say."
         )
     return sentences
+
+
+def _near_copies(groups: Sequence[SeedGroup]) -> list[str]:
+    """Cells of training or validation that nearly equal a test cell: the most of any run."""
+    audits = [run.record.audit for group in groups for run in group.runs]
+    counts = [audit.near_copies_of_test_crops for audit in audits if audit and audit.near_copies_of_test_crops]
+    if not counts:
+        return []
+    train, validation = (max(each[part] for each in counts) for part in ("train", "validation"))
+    return [
+        f"Up to {train} training and {validation} validation cells of a run are in a group of nearly equal crops with "
+        "a test cell of another specimen: if they show the same cell, scores are too good."
+    ]
 
 
 def _scarce_test_classes(groups: Sequence[SeedGroup]) -> list[str]:
