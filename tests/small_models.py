@@ -19,5 +19,12 @@ def with_arguments(model: ModelSpec, arguments: Mapping[str, Any], options: Mapp
 def fine_tuning(**changes: Any) -> dict[str, Any]:
     """Arguments of a FineTuning: nothing is balanced or mixed, and a training takes 20 updates."""
     plain: dict[str, Any] = {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
-    plain |= {"label_smoothing": 0.0, "updates": 20, "min_epochs": 0, "validations": 4, "patience": 3}
+    plain |= {
+        "optimizer": "adamw",
+        "label_smoothing": 0.0,
+        "updates": 20,
+        "min_epochs": 0,
+        "validations": 4,
+        "patience": 3,
+    }
     return plain | changes

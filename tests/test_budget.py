@@ -36,7 +36,7 @@ SMALL_CNN += ["adapt.batch_size=8", "adapt.patience=99"]
 TRAINER: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "resume": False, "precision": None}
 TRAINER |= {"enable_progress_bar": False}
 RECIPE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "label_smoothing": 0.0}
-RECIPE |= {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
+RECIPE |= {"optimizer": "adamw", "balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
 RECIPE |= {"average_over": 1, "patience": 3}
 
 

@@ -56,6 +56,8 @@ def _run(folder: Path, root: Path, *overrides: str) -> Path:
         (SMALL_CNN, [*BUDGET, "trainer.max_steps=14", "data.split.val_limit=3", "augment=none"], 1),
         (SMALL_CNN, [*MIXED, "adapt.balance=sampling", "optics=blur", "optics.train=[0.2,0.5]"], 2),
         (SMALL_VIT, [*MIXED, *BUDGET, "adapt.updates=14", "adapt.balance=adjusted_logits"], 3),
+        (SMALL_CNN, ["adapt.optimizer=muon"], 2),
+        (SMALL_VIT, ["adapt.optimizer=muon"], 2),
     ],
     ids=[
         "customvit",
@@ -70,6 +72,8 @@ def _run(folder: Path, root: Path, *overrides: str) -> Path:
         "budget, few validation cells",
         "balanced sampling, everything mixed",
         "adjusted logits, everything mixed",
+        "cnn, muon",
+        "customvit, muon",
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(

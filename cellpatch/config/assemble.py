@@ -34,7 +34,14 @@ _DECIDED = {
 
 # Settings that runs of earlier versions do not state: restoring a network needs none of them.
 _OF_TRAINING: dict[str, JsonValue] = {"updates": 1, "min_epochs": 0, "validations": 1}
-_OF_TRAINING |= {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
+_OF_TRAINING |= {
+    "optimizer": "adamw",
+    "balance": "none",
+    "adjust_tau": 1.0,
+    "focal_gamma": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+}
 
 
 def assemble(config: DictConfig) -> Experiment:

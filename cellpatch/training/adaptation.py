@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from cellpatch.models.backbone import Backbone, freeze_all_but
 from cellpatch.training.objective import Objective
@@ -13,14 +13,16 @@ from cellpatch.training.objective import Objective
 class FineTuning(Objective, ABC):
     """Settings of training by gradients.
 
-    `updates` is the budget, with at least `min_epochs` passes through the training cells; `plan_budget` states what
-    replaces it. It is validated up to `validations` times, and ends after `patience` of them without a better score.
-    `warmup` is a share of all updates. What is validated and kept is an exponential moving average of the weights
-    (EMA). It spans all updates divided by `average_over`; 0 keeps the weights as they are. `weight_decay` applies to
-    tensors with more than one axis: not to norms and biases, but to positions and class tokens too, which other recipes
-    often leave out. Raises ValueError for a value out of its range.
+    `optimizer` is AdamW, or Muon for matrices and kernels between hidden layers. `updates` is the budget, with at least
+    `min_epochs` passes through the training cells; `plan_budget` states what replaces it. It is validated up to
+    `validations` times, and ends after `patience` of them without a better score. `warmup` is a share of all updates.
+    What is validated and kept is an exponential moving average of the weights (EMA). It spans all updates divided by
+    `average_over`; 0 keeps the weights as they are. `weight_decay` applies to tensors with more than one axis: not to
+    norms and biases, but to positions and class tokens too, which other recipes often leave out. Raises ValueError for
+    a value out of its range.
     """
 
+    optimizer: Literal["adamw", "muon"]
     lr: float
     weight_decay: float
     warmup: float

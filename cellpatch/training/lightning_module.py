@@ -21,6 +21,7 @@ from cellpatch.models.network import Network
 from cellpatch.optics.operator import Optics, RandomOptics, to_pixels
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.mixing import mix_crops
+from cellpatch.training.muon import MuonAdamW, hidden_matrices
 from cellpatch.training.objective import Labels, ObjectiveLoss, shares_of
 
 
@@ -69,7 +70,7 @@ class TrainingInput:
 
 
 class Classifier(pl.LightningModule):
-    """Train a network by gradients: AdamW with a linear warm-up and a cosine to zero.
+    """Train a network by gradients: AdamW or Muon with a linear warm-up and a cosine to zero.
 
     `lr_factors` are the trained backbone parameters' factors of the learning rate; the head's is 1. Vectors (norms,
     biases) have no weight decay. What is validated and kept is an exponential moving average of the weights (EMA). A
@@ -198,17 +199,20 @@ class Classifier(pl.LightningModule):
             _set_random_state(checkpoint["random"], self.trainer.strategy.root_device)
 
     def configure_optimizers(self) -> Any:
-        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        settings = self.fine_tuning
+        muon = settings.optimizer == "muon"
+        matrices = {f"backbone.{name}" for name in hidden_matrices(self.network.backbone)} if muon else set()
+        groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault((self.lr_factors.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
-        settings = self.fine_tuning
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": members, "lr": factor * settings.lr, "weight_decay": settings.weight_decay * decayed}
-                for (factor, decayed), members in groups.items()
-            ]
-        )
+                key = (self.lr_factors.get(name, 1.0), parameter.ndim > 1, name in matrices)
+                groups.setdefault(key, []).append(parameter)
+        members = [
+            {"params": parameters, "lr": factor * settings.lr, "weight_decay": settings.weight_decay * decayed}
+            | ({"orthogonal": orthogonal} if muon else {})
+            for (factor, decayed, orthogonal), parameters in groups.items()
+        ]
+        optimizer = MuonAdamW(members) if muon else torch.optim.AdamW(members)
         steps = self.planned_updates
         cosine = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: cosine_with_warmup(step, steps, settings.warmup)
