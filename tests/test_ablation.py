@@ -75,7 +75,7 @@ def test_a_line_is_of_its_whole_config(tmp_path: Path) -> None:
     assert lacking() == 1
     assert lacking() == 0
     assert lacking("data.loading.workers=7") == 0
-    for other in ("data.cells=48000", "adapt.lr=0.5", "data.split.seed=7", "model.backbone.dim=64"):
+    for other in ("data.cells=48000", "adapt.lr=0.5", "data.split.seed=7", "model.backbone.dim=96"):
         assert lacking(other) == 1, other
         assert lacking(other) == 0, other
     assert len(lines.read()) == 5

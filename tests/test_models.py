@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, models
 from cellpatch.models.backbone import Backbone, Normalise, check_shapes, count_macs, count_parameters, trained_state
-from cellpatch.models.customvit import CustomViT
+from cellpatch.models.customvit import CustomViT, StagedStem
 from cellpatch.models.network import Network
 from cellpatch.models.nin import NIN
 from cellpatch.models.spec import ModelSpec
@@ -277,10 +277,26 @@ def test_customvit_refuses_tokens_that_do_not_tile() -> None:
         CustomViT(40, 7, 8, 32, 1, 2, 0.0, [0.5] * 3, [0.5] * 3)
 
 
-@pytest.mark.parametrize("token_px", [2, 4, 5, 8, 10])
-def test_customvit_positions_matter(token_px: int) -> None:
+@pytest.mark.parametrize(("token_px", "stem"), [(5, "staged"), (10, "staged")])
+def test_customvit_refuses_stems_that_have_no_such_tokens(token_px: int, stem: Any) -> None:
+    with pytest.raises(ValueError, match="stem must be single, or staged with token_px a power of two"):
+        CustomViT(40, token_px, 8, 32, 1, 2, 0.0, [0.5] * 3, [0.5] * 3, stem)
+
+
+def test_the_staged_stem_halves_the_side_at_each_stage() -> None:
+    stem = StagedStem(8, 24, 8)
+    kernels = [each for each in stem.modules() if isinstance(each, nn.Conv2d)]
+    assert [each.out_channels for each in kernels] == [8, 8, 16, 16, 32, 32, 24]
+    assert [each.stride[0] for each in kernels] == [1, 1, 2, 1, 2, 1, 2]
+    assert stem(torch.rand(2, 3, 40, 40)).shape == (2, 5, 5, 24)
+
+
+@pytest.mark.parametrize(
+    ("token_px", "stem"), [*((px, "single") for px in (2, 4, 5, 8, 10)), *((px, "staged") for px in (2, 4, 8))]
+)
+def test_customvit_positions_matter(token_px: int, stem: Any) -> None:
     torch.manual_seed(0)
-    model = CustomViT(40, token_px, 8, 32, 1, 2, 0.0, [0.5] * 3, [0.5] * 3).eval()
+    model = CustomViT(40, token_px, 8, 32, 1, 2, 0.0, [0.5] * 3, [0.5] * 3, stem).eval()
     assert model.stem(torch.rand(1, 3, 40, 40)).shape == (1, 40 // token_px, 40 // token_px, 32)
     x = torch.rand(1, 3, 40, 40)
     assert (model(x) - model(x.flip(3))).abs().max() > 1e-4

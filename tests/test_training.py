@@ -55,7 +55,12 @@ SMALL_VIT = [
     "model.backbone.stem_width=8",
 ]
 SMALL_VIT += ["model.backbone.dim=32", "model.backbone.depth=2", "model.backbone.heads=2", "model.recipe.lr=0.003"]
-SMALL_VIT += ["model.backbone.drop_path=0.1", "model.recipe.weight_decay=0.01", "model.recipe.warmup=0.2"]
+SMALL_VIT += [
+    "model.backbone.stem=single",
+    "model.backbone.drop_path=0.1",
+    "model.recipe.weight_decay=0.01",
+    "model.recipe.warmup=0.2",
+]
 SMALL_VIT += ["model.recipe.stain_gain=0.2", "model.recipe.stain_offset=0.1"]
 
 SCHEDULE = fine_tuning(lr=1e-3, weight_decay=0.0, warmup=0.1, batch_size=8, average_over=1)

@@ -18,6 +18,7 @@ from cellpatch.probing.fit import ProbeFit
 from cellpatch.runs import experiment_code, training_code
 from cellpatch.runs.identity import IMPLICIT, identity
 from cellpatch.runs.record import TrainingCode
+from cellpatch.runs.settings import Settings, parse_settings
 from cellpatch.runs.table import runs_table
 from cellpatch.sweeps.jobs import format_summary
 from cellpatch.sweeps.train import train
@@ -57,15 +58,29 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
     root = folder_of_squares(6, 3)
     said = "null" if value is None else str(value)
 
+    model = ["model=customvit", "trainer.max_epochs=1"] if key.startswith("model") else SMALL
     fixed = ["adapt.balance=adjusted_loss"] if key == "adapt.adjust_tau" else []
 
-    def of(*overrides: str) -> str:
-        return identity(assemble(config_of(tmp_path, root, *SMALL, *fixed, *overrides)).settings, "data", None)
+    def of(value: str) -> Settings:
+        return assemble(config_of(tmp_path, root, *model, *fixed, f"++{key}={value}")).settings
 
-    assert of(f"++{key}={said}") == of()
+    stated = of(said)
+    assert key.rpartition(".")[2] in str(stated.config)
+    lacking = parse_settings(_without(stated.config, key), "settings")
+    assert identity(lacking, "data", None) == identity(stated, "data", None)
     other = "5" if "max_steps" in key else "value" if value is None else "5" if isinstance(value, int) else "0.5"
-    other = "[0.5,1]" if isinstance(value, list) else other
-    assert of(f"++{key}={other}") != of()
+    other = "[0.5,1]" if isinstance(value, list) else {"single": "staged", "adamw": "muon"}.get(str(value), other)
+    assert identity(of(other), "data", None) != identity(stated, "data", None)
+
+
+def _without(config: Any, key: str) -> Any:
+    """A copy of nested settings that lacks `key`."""
+    first, _, rest = key.partition(".")
+    return {
+        name: _without(value, rest) if name == first and rest else value
+        for name, value in config.items()
+        if name != first or rest
+    }
 
 
 def test_the_fingerprint_is_of_what_training_imports() -> None:

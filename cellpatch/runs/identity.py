@@ -34,6 +34,7 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "trainer.limit_train_batches": (1.0,),
     "trainer.limit_val_batches": (1.0,),
     "trainer.gradient_clip_algorithm": (None,),
+    "model.backbone.stem": ("single",),
     "adapt.optimizer": ("adamw",),
     "adapt.adjust_tau": (1.0,),
     "adapt.focal_gamma": (0.0,),
