@@ -59,8 +59,9 @@ def test_runs_without_a_partner_are_not_compared() -> None:
     [
         ([], search.AS_IT_IS),
         (["adapt.updates=77", "adapt.patience=3", "trainer.precision=bf16-mixed"], search.AS_IT_IS),
-        (["adapt.lr=0.003"], "adapt.lr=0.003"),
-        (["adapt.lr=0.001"], search.AS_IT_IS),  # cnn's own
+        (["adapt.lr=0.003"], search.AS_IT_IS),  # cnn's own
+        (["adapt.optimizer=adamw", "adapt.lr=0.001"], "adapt.lr=0.001 adapt.optimizer=adamw"),
+        (["model.backbone.widths=[8,16]"], "model.backbone.widths=[8, 16]"),
         (["adapt.balance=class_weights"], "adapt.balance=class_weights"),
         (["adapt.balance=adjusted_loss"], "adapt.balance=adjusted_loss"),
         (["augment.scale=[0.9,1.1]", "augment.erasing=0.25"], "augment.erasing=0.25 augment.scale=[0.9, 1.1]"),

@@ -48,6 +48,7 @@ from cellpatch.training.objective import ObjectiveLoss
 
 FolderMaker = Callable[..., Path]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]
+SMALL_CNN += ["adapt.optimizer=adamw"]
 SMALL_VIT = [
     "model=customvit",
     "model.backbone.input_px=16",
@@ -61,7 +62,7 @@ SMALL_VIT += [
     "model.recipe.weight_decay=0.01",
     "model.recipe.warmup=0.2",
 ]
-SMALL_VIT += ["model.recipe.stain_gain=0.2", "model.recipe.stain_offset=0.1"]
+SMALL_VIT += ["adapt.optimizer=adamw", "model.recipe.stain_gain=0.2", "model.recipe.stain_offset=0.1"]
 
 SCHEDULE = fine_tuning(lr=1e-3, weight_decay=0.0, warmup=0.1, batch_size=8, average_over=1)
 

@@ -4,8 +4,9 @@
     python experiments/studies/search.py runs/search                    # adds them to search.csv and shows what it says
     python experiments/studies/search.py                                # what it says so far
 
-A candidate is what a run's settings change of its model's own recipe, as conf/model had it when the run was added. A
-line of search.csv holds a run's highest validation macro-F1 and the F1 of each class there, never a test score.
+A candidate is what a run's settings change of its model's own, as conf has them when the run is added: once a default
+changes, delete search.csv and add all runs again. A line of search.csv holds a run's highest validation macro-F1 and
+the F1 of each class there, never a test score.
 
 A candidate's gain is its score less that of the recipe as it is, at the same data, limit, model and seed. Gains of one
 seed are averaged first; `±` is half of Student's 95 % interval over the seeds' means. A candidate is better only if its
@@ -28,6 +29,7 @@ from cellpatch.figures.tables import to_markdown
 from cellpatch.metrics.classification import confusion
 from cellpatch.metrics.scores import class_counts, class_f1
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.identity import IMPLICIT
 from cellpatch.runs.stored_run import StoredRun, finished_runs
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.json_types import Json
@@ -39,20 +41,27 @@ _LENGTH = ("updates", "min_epochs", "validations", "patience")  # of `adapt`: no
 
 
 def candidate_of(config: Json) -> str:
-    """What a run's settings of training and augmentation change of its model's own, such as `adapt.lr=0.003`."""
+    """What a run's settings of network, training and augmentation change of its model's own, as `adapt.lr=0.003`."""
     name, adapt = _part(config, "model")["name"], _part(config, "adapt")["name"]
     own = assemble(compose_config([f"model={name}", f"adapt={adapt}"])).settings.config
-    changed = [
-        f"{part}.{key}={json.dumps(value)}".replace('"', "")
-        for part in ("adapt", "augment")
-        for key, value in _part(config, part).items()
-        if key not in _LENGTH and value != _part(own, part).get(key)
-    ]
+    changed = []
+    for part in ("model.backbone", "adapt", "augment"):
+        trained, now = _part(config, part), _part(own, part)
+        for key in sorted({*trained, *now} - {*_LENGTH}):
+            value, default = (each.get(key, _before(f"{part}.{key}")) for each in (trained, now))
+            changed += [f"{part}.{key}={json.dumps(value)}".replace('"', "")] if value != default else []
     return " ".join(changed) or AS_IT_IS
 
 
+def _before(key: str) -> Any:
+    """The value that a run has which does not state a key, because its version had none."""
+    return next(iter(IMPLICIT.get(key, ())), None)
+
+
 def _part(config: Json, name: str) -> dict[str, Any]:
-    part = config[name]
+    part: Any = config
+    for key in name.split("."):
+        part = part[key]
     assert isinstance(part, dict)
     return part
 
