@@ -16,8 +16,9 @@ from cellpatch.data.splits import BySpecimen
 from cellpatch.models.customvit import CustomViT
 from cellpatch.probing.fit import ProbeFit
 from cellpatch.runs import experiment_code, training_code
-from cellpatch.runs.identity import IMPLICIT, identity
+from cellpatch.runs.identity import IMPLICIT, effective_split, identities, identity
 from cellpatch.runs.record import TrainingCode
+from cellpatch.runs.settings import parse_settings
 from cellpatch.runs.table import runs_table
 from cellpatch.sweeps.jobs import format_summary
 from cellpatch.sweeps.train import train
@@ -64,8 +65,20 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
 
     assert of(f"++{key}={said}") == of()
     other = "5" if "max_steps" in key else "value" if value is None else "5" if isinstance(value, int) else "0.5"
-    other = "[0.5,1]" if isinstance(value, list) else other
+    other = "[0.5,1]" if isinstance(value, list) else "drop_cells" if value == "keep" else other
     assert of(f"++{key}={other}") != of()
+
+
+def test_a_run_of_before_near_copies_could_leave_has_its_identity(
+    tmp_path: Path, folder_of_squares: FolderMaker
+) -> None:
+    today = assemble(config_of(tmp_path, folder_of_squares(6, 3), *SMALL)).settings
+    split = {key: value for key, value in today.data.split.items() if key != "near_copies"}
+    data: Any = today.config["data"]
+    before = parse_settings(today.config | {"data": data | {"split": split}}, "record")
+    assert before.data.split != today.data.split
+    assert identities(before, "data", None) == identities(today, "data", None)
+    assert effective_split(before) == effective_split(today) == split
 
 
 def test_the_fingerprint_is_of_what_training_imports() -> None:

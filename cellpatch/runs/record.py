@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from cellpatch.data.split_copies import LeftOut
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import Geometry
 from cellpatch.metrics.classification import Scores
@@ -54,10 +55,14 @@ class TrainingCode:
 
 @dataclass(frozen=True)
 class AuditFacts:
-    """What readers of a run ask of its split: what assigned the cells, and cells nearly equal to test cells by part."""
+    """What readers of a run ask of its split: what assigned the cells, and near copies of test cells by part.
+
+    `near_copies_of_test_crops` are in the part, `left_out_as_near_copies` are not.
+    """
 
     by: str
     near_copies_of_test_crops: dict[str, int] | None = None
+    left_out_as_near_copies: dict[str, LeftOut] | None = None
 
 
 @dataclass(frozen=True)

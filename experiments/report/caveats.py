@@ -50,13 +50,25 @@ def _near_copies(groups: Sequence[SeedGroup]) -> list[str]:
     """Cells of training or validation that nearly equal a test cell: the most of any run."""
     audits = [run.record.audit for group in groups for run in group.runs]
     counts = [audit.near_copies_of_test_crops for audit in audits if audit and audit.near_copies_of_test_crops]
-    if not counts:
-        return []
-    train, validation = (max(each[part] for each in counts) for part in ("train", "validation"))
-    return [
-        f"Up to {train} training and {validation} validation cells of a run are in a group of nearly equal crops with "
-        "a test cell of another specimen: if they show the same cell, scores are too good."
-    ]
+    sentences = []
+    if counts:
+        train, validation = (max(each[part] for each in counts) for part in ("train", "validation"))
+        sentences.append(
+            f"Up to {train} training and {validation} validation cells of a run are in a group of nearly equal crops "
+            "with a test cell of another specimen: if they show the same cell, scores are too good. "
+            "Leave them out with data.split.near_copies=drop_cells or drop_specimens."
+        )
+    left_out = [audit.left_out_as_near_copies for audit in audits if audit and audit.left_out_as_near_copies]
+    if left_out:
+        cells, specimens = (
+            [max(getattr(each[part], what) for each in left_out) for part in ("train", "validation")]
+            for what in ("cells", "specimens")
+        )
+        sentences.append(
+            f"Left out, because they or cells of their specimens nearly equal a test cell of another specimen: "
+            f"{cells[0]} training cells of {specimens[0]} specimens and {cells[1]} validation cells of {specimens[1]}."
+        )
+    return sentences
 
 
 def _scarce_test_classes(groups: Sequence[SeedGroup]) -> list[str]:
