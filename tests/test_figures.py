@@ -13,6 +13,7 @@ import figure3
 import figure4
 import figure5
 import figure_blur
+import figure_calibration
 import figure_cells
 import figure_classes
 import figure_confusion
@@ -32,12 +33,13 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.estimates import difference, mean_over_seeds, paired
 from cellpatch.analysis.groups import data_sets, group_by_seed
+from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
-from cellpatch.figures.captions import axis_label, mixed_code_caption
+from cellpatch.figures.captions import axis_label, mixed_code_caption, prior_caption
 from cellpatch.figures.palette import STUDY, assign_styles, group_style, model_style
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
@@ -478,6 +480,25 @@ def test_calibration_and_specimens_have_intervals_over_seeds() -> None:
     mean, low, high = mean_over_seeds([0.2])
     assert mean == 0.2
     assert np.isnan([low, high]).all()
+
+
+def test_captions_of_calibration_name_the_prior() -> None:
+    def caption(*names: str | None) -> str:
+        runs = simulated(limits=(256,), seeds=(0,))[: len(names)]
+        priors = [name and {"name": name, "presumed": [0.5, 0.5], "training": [0.5, 0.5]} for name in names]
+        groups = group_by_seed([restated(run, prior=prior) for run, prior in zip(runs, priors, strict=True)])
+        return prior_caption(by_label(groups, groups))
+
+    one = " Class frequencies that probabilities presume (prior): "
+    assert caption("training", "training") == one + "training."
+    assert caption(None, None) == one + "not recorded."
+    assert caption("training", None, "uniform", "training") == (
+        " Class frequencies that probabilities presume (prior) differ, so calibration errors are not comparable between "
+        "them: training: cnn; dinov2_s, linear_probe, 56 px. not recorded: customvit. "
+        "uniform: dinov2_s, linear_probe, 224 px."
+    )
+    drawing = figure_calibration.draw("simulated", group_by_seed(RESULTS))
+    assert one + "not recorded." in drawing.caption
 
 
 def test_runs_of_different_training_code_are_named() -> None:

@@ -54,6 +54,27 @@ def best_validation_caption(groups: Sequence[SeedGroup]) -> str:
     return "".join(f" {counts[which]} of {runs} runs{said}" for which, said in words.items() if counts[which])
 
 
+def prior_caption(chosen: Mapping[str, SeedGroup]) -> str:
+    """For captions of calibration: the class frequencies that probabilities presume, and whether models differ in them.
+
+    Labels come from `chosen`.
+    """
+    priors = {label: " or ".join(sorted(_priors(group))) for label, group in chosen.items()}
+    by_prior = group_by_value(priors)
+    if len(by_prior) == 1:
+        return f" Class frequencies that probabilities presume (prior): {next(iter(by_prior))}."
+    listed = ". ".join(f"{prior}: {labels}" for prior, labels in by_prior.items())
+    return (
+        f" Class frequencies that probabilities presume (prior) differ, so calibration errors are not comparable "
+        f"between them: {listed}."
+    )
+
+
+def _priors(group: SeedGroup) -> set[str]:
+    priors = [run.record.prior for run in group.runs]
+    return {"not recorded" if prior is None else prior.name for prior in priors}
+
+
 def intake_note(groups: Sequence[SeedGroup]) -> str:
     """How many objects of the input were left out or are doubtful, for captions; empty if none, or none counted."""
     intake = groups[0].runs[0].record.data.intake

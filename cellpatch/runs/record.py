@@ -103,8 +103,8 @@ class Record:
     weights. `best_epoch`, `epochs`, `best_update`, `updates` and `history` are None for probes, `probe` is what was
     chosen for one. Versions before 0.4.0 did not count updates. `best_validation` says that the best validation was the
     first or the last; None that it was neither, or is not known. `prior` holds the class frequencies that the stored
-    network's probabilities presume; None for probes and for versions before 0.4.0. `training_code` is None for runs of
-    0.3.0 and before.
+    network's probabilities presume; None for versions before 0.4.0. `training_code` is None for runs of 0.3.0 and
+    before.
     """
 
     run: str

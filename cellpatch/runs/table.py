@@ -24,6 +24,7 @@ COLUMNS = [
     "macro_f1",
     "balanced_accuracy",
     "ece",
+    "prior",
     "seconds",
     "updates",
     "best_validation",
@@ -41,6 +42,9 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
     `best_validation` is `first` or `last` where a training's best validation was: neither, a probe, and a run of a
     version that did not record it are empty.
 
+    `prior` names the class frequencies that probabilities presume, on which `ece` depends; empty where a run's version
+    did not record it.
+
     `left_out`, `joined` and `doubtful` count objects of the input, `mirrored_cells` test cells whose margin is mirrored
     within the blur's reach; missing where a run's version did not count them.
 
@@ -53,6 +57,7 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
         code = record.training_code
         shared = asdict(record.settings.coordinates) | {
             "n_train": record.n_train,
+            "prior": "" if record.prior is None else record.prior.name,
             "seconds": record.seconds.train,
             "updates": record.updates,
             "best_validation": record.best_validation,
