@@ -8,6 +8,7 @@ from textwrap import wrap
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.analysis.labels import by_label, label_curves
+from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.runs.training_code import is_mixed
 
@@ -73,6 +74,21 @@ def prior_caption(chosen: Mapping[str, SeedGroup]) -> str:
 def _priors(group: SeedGroup) -> set[str]:
     priors = [run.record.prior for run in group.runs]
     return {"not recorded" if prior is None else prior.name for prior in priors}
+
+
+def widespread_caption(groups: Sequence[SeedGroup]) -> str:
+    """For tables: which classes the macro-F1 over widespread classes leaves out, with their test specimens."""
+    specimens = groups[0].specimens_by_class
+    narrow = [f"{name} ({n})" for name, n in specimens.items() if n < WIDESPREAD]
+    of = f"classes that lie in at least {WIDESPREAD} test specimens"
+    if not narrow:
+        return f"Widespread: macro-F1 over the {of}: all {len(specimens)}."
+    if len(narrow) == len(specimens):
+        return f"Widespread: no class lies in at least {WIDESPREAD} test specimens."
+    return (
+        f"Widespread: macro-F1 over the {len(specimens) - len(narrow)} {of}. "
+        f"It leaves out {len(narrow)} (with their test specimens): {', '.join(narrow)}."
+    )
 
 
 def intake_note(groups: Sequence[SeedGroup]) -> str:
