@@ -364,7 +364,12 @@ def test_a_drawing_without_tips_is_a_page_s_too() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "told"),
-    [(16, 64, ["20", "30", "40", "60"]), (8, 12, ["8", "9", "10"]), (0.5, 4000, ["1", "10", "100", "1000"])],
+    [
+        (16, 64, ["20", "30", "40", "60"]),
+        (8, 12, ["8", "9", "10"]),
+        (0.5, 4000, ["1", "10", "100", "1000"]),
+        (0.025, 0.11, ["0.03", "0.04", "0.06", "0.1"]),
+    ],
 )
 def test_a_log_axis_has_numbers_however_short_it_is(low: float, high: float, told: list[str]) -> None:
     figure, [axes] = new_figure(height_mm=40)
@@ -517,7 +522,7 @@ def test_runs_of_different_training_code_are_named() -> None:
     mixed = [restated(run, training_code=other) if run.run == "cnn-scratch-512-40-s1" else run for run in RESULTS]
     words = " Runs of different training code: cnn at 512. These runs are not all of one training code."
     assert mixed_code_caption(group_by_seed(mixed)) == words
-    for name in ("figure3", "figure_planner"):
+    for name in ("figure3", "figure_planner", "figure_cost"):
         assert words in FIGURES[name].draw("simulated", group_by_seed(mixed)).caption
     at_4096 = [restated(run, training_code=other) if run.run.endswith("4096-56-s0") else run for run in RESULTS]
     words = " Runs of different training code: dinov2_s, linear_probe, 56 px. These runs are not all of one training"
@@ -529,7 +534,9 @@ def test_runs_of_different_training_code_are_named() -> None:
         "figure_confusion",
     }:
         caption = FIGURES[name].draw("simulated", group_by_seed(at_4096)).caption
-        assert (words if name not in ("figure3", "figure_planner") else words.replace("px.", "px at 4096.")) in caption
+        assert (
+            words if name not in ("figure3", "figure_planner", "figure_cost") else words.replace("px.", "px at 4096.")
+        ) in caption
     whole = [restated(run, training_code=None) if run.coordinates.model == "cnn" else run for run in RESULTS]
     assert not any(group.mixed_code for group in group_by_seed(whole)), "runs without a number are one kind"
     assert mixed_code_caption(group_by_seed(whole)) == " These runs are not all of one training code."

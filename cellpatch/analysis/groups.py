@@ -59,6 +59,11 @@ class SeedGroup:
         return len(self.training_codes) > 1
 
     @property
+    def of_probes(self) -> bool:
+        """Whether its runs are probes, which train on features."""
+        return self.runs[0].record.settings.is_probe
+
+    @property
     def best_validations(self) -> Counter[BestValidation]:
         """How many of its runs kept their first or last validation."""
         return Counter(run.record.best_validation for run in self.runs if run.record.best_validation is not None)

@@ -91,6 +91,17 @@ def widespread_caption(groups: Sequence[SeedGroup]) -> str:
     )
 
 
+def cost_caption(machines: Sequence[str]) -> str:
+    """For captions: what core seconds are, and on which machines they were measured."""
+    text = (
+        "Medians over seeds; core time is the wall time of the fit times threads, of a probe with the one pass that "
+        "made its features."
+    )
+    if len(machines) > 1:
+        return f"{text} The machines or threads differ, and their times do not compare: {'; '.join(machines)}."
+    return f"{text} On {machines[0]}." if machines else text
+
+
 def intake_note(groups: Sequence[SeedGroup]) -> str:
     """How many objects of the input were left out or are doubtful, for captions; empty if none, or none counted."""
     intake = groups[0].runs[0].record.data.intake
