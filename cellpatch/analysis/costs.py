@@ -40,7 +40,7 @@ def training_cost(group: SeedGroup, groups: Sequence[SeedGroup]) -> TrainingCost
         updates=median(updates) if updates else None,
         core_seconds=None if fit is None or features is None else fit + features,
         pass_core_seconds=features if group.of_probes else None,
-        trainings=len(updates),
+        trainings=sum(run.record.states_best_validation for run in group.runs),
         best_at_last=group.best_validations["last"],
     )
 

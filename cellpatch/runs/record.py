@@ -142,6 +142,11 @@ class Record:
         return sum(self.counts["train"].values())
 
     @property
+    def states_best_validation(self) -> bool:
+        """Whether it is a training by gradients of a version that records which validation was the best."""
+        return self.updates is not None or self.best_validation is not None
+
+    @property
     def divides_specimens(self) -> bool:
         """Whether cells were split at random, so that those of one specimen are in training and test."""
         return self.audit is not None and self.audit.by == "cell"

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, redrawn
-from cellpatch.figures.captions import best_validation_caption, specimen_unit_note
+from cellpatch.figures.captions import specimen_unit_note
+from cellpatch.metrics.validations import count_best_validations
 from cellpatch.optics.conditions import CLEAN
 
 FEW = 20  # test specimens below which intervals cover the true value in less than 92 of 100 studies (coverage.csv)
@@ -26,7 +27,7 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
         sentences.append(
             "Some models were trained with one seed: how much another would differ is not in their intervals."
         )
-    sentences += [words.strip()] if (words := best_validation_caption(groups)) else []
+    sentences += _best_validations(groups)
     sentences += _scarce_test_classes(groups)
     sentences += _near_copies(groups)
     if groups[0].runs[0].record.divides_specimens:
@@ -44,6 +45,17 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
             "makes scores too good, and other patients may differ more than the intervals say."
         )
     return sentences
+
+
+def _best_validations(groups: Sequence[SeedGroup]) -> list[str]:
+    """How many trainings ended at their best, of those whose version recorded it."""
+    records = [run.record for group in groups for run in group.runs]
+    kept = [record.best_validation for record in records if record.states_best_validation]
+    words = count_best_validations(kept)
+    if not words:
+        return []
+    why = " Those may be too short: more adapt.updates may score higher."
+    return [f"{words}.{why if 'last' in kept else ''}"]
 
 
 def _near_copies(groups: Sequence[SeedGroup]) -> list[str]:
