@@ -132,6 +132,7 @@ def _record(config: dict[str, Any], loss: float) -> dict[str, Any]:
         "counts": {"train": {"stroma": limit, "epithelium": limit, CLASSES[2]: min(limit, 400)}},
         "temperature": 1.0,
         "seconds": {"train": mmac},
+        "hardware": hardware,
         "latency": card | {"hardware": hardware},
         "features": features | {"separability": {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}},
     }

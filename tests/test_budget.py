@@ -21,7 +21,7 @@ from cellpatch.config.assemble import assemble
 from cellpatch.data.batch_indices import BatchIndices
 from cellpatch.figures.captions import best_validation_caption, sample_size_caption
 from cellpatch.inference.restore import restore
-from cellpatch.metrics.validations import best_validation
+from cellpatch.metrics.validations import best_validation, count_best_validations
 from cellpatch.runs.identity import effective_settings, identity
 from cellpatch.runs.table import runs_table
 from cellpatch.runtime.json_types import Json
@@ -192,6 +192,12 @@ def test_which_validation_was_best(scores: list[float], expected: str | None) ->
     assert best_validation(scores) == expected
 
 
+def test_best_validations_are_counted_in_words() -> None:
+    assert count_best_validations([]) == ""
+    words = "2 of 4 trainings were best at their last validation, 1 at their first"
+    assert count_best_validations(["last", None, "first", "last"]) == words
+
+
 @pytest.mark.parametrize(("lr", "which"), [("0.01", "last"), ("1.0e-9", "first")])
 def test_a_run_says_that_its_best_validation_was_its_last_or_first(
     tmp_path: Path,
@@ -212,6 +218,9 @@ def test_a_run_says_that_its_best_validation_was_its_last_or_first(
     assert table[["updates", "best_validation"]].to_numpy().tolist() == [[12, which]]
     runs.main([str(tmp_path / "runs"), "--csv", str(tmp_path / "grid.csv")])
     assert f",12,{which}," in (tmp_path / "grid.csv").read_text()
+    last, first = int(which == "last"), int(which == "first")
+    words = f"{last} of 1 trainings were best at their last validation, {first} at their first"
+    assert words in capsys.readouterr().out.splitlines()
 
 
 def test_captions_count_runs_that_kept_their_last_or_first_validation() -> None:
@@ -224,7 +233,13 @@ def test_captions_count_runs_that_kept_their_last_or_first_validation() -> None:
     words += f" 1 of {len(plain)} runs kept their first validation: training did not improve on it."
     assert best_validation_caption(groups) == words
     assert words in sample_size_caption(groups)
-    assert words.strip() in caveats(groups)
+    told = "2 of 3 trainings were best at their last validation, 1 at their first."
+    told += " Those may be too short: more adapt.updates may score higher."
+    assert told in caveats(groups), "of those that recorded it"
+    counted = [restated(run, updates=12) for run in plain]
+    none = f"0 of {len(plain)} trainings were best at their last validation, 0 at their first."
+    assert none in caveats(group_by_seed(counted))
+    assert not any("trainings were best" in sentence for sentence in caveats(group_by_seed(plain)))
     drawing = figure3.draw("simulated", groups)
     assert words in drawing.caption
     assert "† marks points with such runs" in drawing.caption

@@ -28,6 +28,14 @@ from cellpatch.metrics.classification import (
     score_predictions,
     selective_accuracy,
 )
+from cellpatch.metrics.scores import (
+    class_counts,
+    confusions_by_specimen,
+    macro_f1,
+    macro_f1_of,
+    widespread_classes,
+)
+from cellpatch.runs import table
 
 
 def _cells(seed: int, n: int = 200, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -171,3 +179,32 @@ def test_where_libraries_differ_ours_is_as_documented() -> None:
     assert brier(labels, rounded) == pytest.approx(0.04)
     with pytest.raises(ValueError, match="greater than 1"):
         brier_score_loss(labels, rounded, labels=[0, 1], scale_by_half=False)
+
+
+def test_macro_f1_over_widespread_classes_by_hand() -> None:
+    """Twelve specimens: a in all, b in ten, c in two. Cells of c are called a, and those of a now and then c."""
+    labels, predicted, specimens = [], [], []
+    for specimen in range(12):
+        cells = [(0, 0), (0, 2 if specimen < 3 else 0)] + [(1, 1)] * (specimen < 10) + [(2, 0)] * (specimen < 2)
+        for label, said in cells:
+            labels.append(label)
+            predicted.append(said)
+            specimens.append(f"s{specimen:02}")
+    confusions = confusions_by_specimen(np.array(labels), np.array(predicted), np.array(specimens), 3)
+    true = confusions.sum(axis=2)
+    assert widespread_classes(true) == (0, 1)
+    assert [widespread_classes(true, least) for least in (1, 2, 3, 11, 13)] == [(0, 1, 2), (0, 1, 2), (0, 1), (0,), ()]
+    whole = class_counts(confusions.sum(axis=0))
+    of_a, of_b, of_c = 2 * 21 / (24 + 23), 1.0, 0.0  # a: 24 true cells, 21 found, 2 of c called a
+    assert macro_f1_of((0, 1))(whole) == pytest.approx((of_a + of_b) / 2)
+    assert macro_f1(whole) == pytest.approx((of_a + of_b + of_c) / 3)
+    assert macro_f1_of((0, 1, 2))(whole) == pytest.approx(macro_f1(whole))
+    draws = np.stack([whole, 2 * whole])
+    np.testing.assert_allclose(macro_f1_of((0,))(draws), [of_a, of_a])
+    assert np.isnan(macro_f1_of(())(draws)).tolist() == [True, True]
+    assert macro_f1_of((0, 1)) is macro_f1_of((0, 1)), "the analysis caches by score function"
+    scores = score_predictions(np.array(labels), np.eye(3)[predicted], ["a", "b", "c"], 1.0)
+    in_table = table._widespread(scores, dict(zip("abc", (true > 0).sum(axis=0).tolist(), strict=True)))
+    assert in_table == {"macro_f1_widespread": pytest.approx((of_a + of_b) / 2), "classes_not_widespread": 1}
+    assert table._widespread(scores, dict.fromkeys("abc", 9)) == {"classes_not_widespread": 3}
+    assert table._widespread(scores, None) == {}

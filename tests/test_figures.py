@@ -13,6 +13,7 @@ import figure3
 import figure4
 import figure5
 import figure_blur
+import figure_calibration
 import figure_cells
 import figure_classes
 import figure_confusion
@@ -32,12 +33,13 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.estimates import difference, mean_over_seeds, paired
 from cellpatch.analysis.groups import data_sets, group_by_seed
+from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
-from cellpatch.figures.captions import axis_label, mixed_code_caption
+from cellpatch.figures.captions import axis_label, mixed_code_caption, prior_caption
 from cellpatch.figures.palette import STUDY, assign_styles, group_style, model_style
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
@@ -362,7 +364,12 @@ def test_a_drawing_without_tips_is_a_page_s_too() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "told"),
-    [(16, 64, ["20", "30", "40", "60"]), (8, 12, ["8", "9", "10"]), (0.5, 4000, ["1", "10", "100", "1000"])],
+    [
+        (16, 64, ["20", "30", "40", "60"]),
+        (8, 12, ["8", "9", "10"]),
+        (0.5, 4000, ["1", "10", "100", "1000"]),
+        (0.025, 0.11, ["0.03", "0.04", "0.06", "0.1"]),
+    ],
 )
 def test_a_log_axis_has_numbers_however_short_it_is(low: float, high: float, told: list[str]) -> None:
     figure, [axes] = new_figure(height_mm=40)
@@ -480,6 +487,25 @@ def test_calibration_and_specimens_have_intervals_over_seeds() -> None:
     assert np.isnan([low, high]).all()
 
 
+def test_captions_of_calibration_name_the_prior() -> None:
+    def caption(*names: str | None) -> str:
+        runs = simulated(limits=(256,), seeds=(0,))[: len(names)]
+        priors = [name and {"name": name, "presumed": [0.5, 0.5], "training": [0.5, 0.5]} for name in names]
+        groups = group_by_seed([restated(run, prior=prior) for run, prior in zip(runs, priors, strict=True)])
+        return prior_caption(by_label(groups, groups))
+
+    one = " Class frequencies that probabilities presume (prior): "
+    assert caption("training", "training") == one + "training."
+    assert caption(None, None) == one + "not recorded."
+    assert caption("training", None, "uniform", "training") == (
+        " Class frequencies that probabilities presume (prior) differ, so calibration errors are not comparable between "
+        "them: training: cnn; dinov2_s, linear_probe, 56 px. not recorded: customvit. "
+        "uniform: dinov2_s, linear_probe, 224 px."
+    )
+    drawing = figure_calibration.draw("simulated", group_by_seed(RESULTS))
+    assert one + "not recorded." in drawing.caption
+
+
 def test_runs_of_different_training_code_are_named() -> None:
     groups = group_by_seed(RESULTS)
     assert mixed_code_caption(groups) == ""
@@ -496,7 +522,7 @@ def test_runs_of_different_training_code_are_named() -> None:
     mixed = [restated(run, training_code=other) if run.run == "cnn-scratch-512-40-s1" else run for run in RESULTS]
     words = " Runs of different training code: cnn at 512. These runs are not all of one training code."
     assert mixed_code_caption(group_by_seed(mixed)) == words
-    for name in ("figure3", "figure_planner"):
+    for name in ("figure3", "figure_planner", "figure_cost"):
         assert words in FIGURES[name].draw("simulated", group_by_seed(mixed)).caption
     at_4096 = [restated(run, training_code=other) if run.run.endswith("4096-56-s0") else run for run in RESULTS]
     words = " Runs of different training code: dinov2_s, linear_probe, 56 px. These runs are not all of one training"
@@ -508,7 +534,9 @@ def test_runs_of_different_training_code_are_named() -> None:
         "figure_confusion",
     }:
         caption = FIGURES[name].draw("simulated", group_by_seed(at_4096)).caption
-        assert (words if name not in ("figure3", "figure_planner") else words.replace("px.", "px at 4096.")) in caption
+        assert (
+            words if name not in ("figure3", "figure_planner", "figure_cost") else words.replace("px.", "px at 4096.")
+        ) in caption
     whole = [restated(run, training_code=None) if run.coordinates.model == "cnn" else run for run in RESULTS]
     assert not any(group.mixed_code for group in group_by_seed(whole)), "runs without a number are one kind"
     assert mixed_code_caption(group_by_seed(whole)) == " These runs are not all of one training code."

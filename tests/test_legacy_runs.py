@@ -24,6 +24,7 @@ from cellpatch.inference.restore import restore
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs import identity as identity_module
 from cellpatch.runs import legacy
+from cellpatch.runs import table as table_module
 from cellpatch.runs.stored_run import StoredRun, finished_runs
 from cellpatch.runs.table import runs_table
 from cellpatch.runs.verify import verify
@@ -65,6 +66,24 @@ def test_they_are_verified_and_tabled() -> None:
     assert sorted(table["run"].unique()) == NAMES
     assert "training_code" not in table
     assert len(table) == 5 + 1 + 2 + 1
+    assert table["macro_f1_widespread"].isna().all()
+    assert set(table["classes_not_widespread"]) == {3}, "they have fewer than ten test specimens"
+
+
+def test_macro_f1_over_widespread_classes_is_of_the_predictions(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "WIDESPREAD", 1)
+    table = runs_table(runs_dir)
+    np.testing.assert_allclose(table["macro_f1_widespread"].astype(float), table["macro_f1"])
+    assert set(table["classes_not_widespread"]) == {0}
+    for run in read_results(runs_dir):
+        present = run.confusions[CLEAN].sum(axis=2) > 0
+        stored = StoredRun.open(runs_dir / run.run).specimens_by_class
+        assert stored == dict(zip(run.record.classes, present.sum(axis=0).tolist(), strict=True))
+    for file in runs_dir.glob("*/predictions.parquet"):
+        file.unlink()
+    assert runs_table(runs_dir)["macro_f1_widespread"].isna().all()
 
 
 @pytest.mark.parametrize("name", NAMES)

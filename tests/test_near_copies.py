@@ -23,7 +23,8 @@ from test_points import _points
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.config.assemble import assemble
 from cellpatch.data.dataset import open_dataset, open_store
-from cellpatch.data.split_draws import count_near_copies
+from cellpatch.data.split_copies import LeftOut, count_near_copies
+from cellpatch.data.splits import BySpecimen
 from cellpatch.data.store.near_copies import NEAR, NEAR_COPIES, near_groups, signatures
 from cellpatch.data.store.reader import CellStore
 from cellpatch.data.synthetic.source import Synthetic
@@ -174,6 +175,20 @@ def test_the_audit_counts_and_the_log_warns(
     assert record["audit"]["near_copies_of_test_crops"] == {"train": 1, "validation": 0}
     assert "1 training and 0 validation cells share a near_group with a test cell: if they show" in caplog.text
     assert record["data"]["intake"]["doubtful"] == {NEAR_COPIES: 2}
+    assert "set data.split.near_copies=drop_cells, or drop_specimens for all cells of their specimens" in caplog.text
+    with caplog.at_level(logging.INFO):
+        dropped = [*small, "data.split.near_copies=drop_specimens"]
+        without = read_record(tmp_path / "runs" / train(config_of(tmp_path, root, *dropped)).run)
+    assert without["identity"] != record["identity"]
+    of_specimen = len([*(root / "red" / trained).glob("*"), *(root / "green" / trained).glob("*")])
+    of_specimen += len(list((root / "blue" / trained).glob("*")))
+    assert without["audit"]["left_out_as_near_copies"] == {
+        "train": {"cells": of_specimen, "specimens": 1},
+        "validation": {"cells": 0, "specimens": 0},
+    }
+    assert "near_copies_of_test_crops" not in without["audit"]
+    assert without["counts"]["test"] == record["counts"]["test"]
+    assert f"{of_specimen} training cells of 1 specimens, 0 validation cells of 0" in caplog.text
 
 
 def _parts(tmp_path: Path, root: Path, small: list[str]) -> dict[str, set[str]]:
@@ -216,6 +231,9 @@ def test_red_cells_that_were_photographed_twice_are_found(tmp_path: Path) -> Non
     near = store.cells.dropna(subset="near_group").astype({"specimen": str}).groupby("near_group")["specimen"]
     pairs = near.agg(lambda images: " ".join(sorted(images, key=int)))
     assert (pairs == "296 298").sum() >= 6
+    split = BySpecimen(0, 0.2, 0.2, 512, ["uncategorised"], "drop_specimens")
+    audit = open_dataset(store, split, 16384, 0).split.audit
+    assert audit.left_out_as_near_copies == {"train": LeftOut(278, 7), "validation": LeftOut(95, 1)}
 
 
 def _read(tmp_path: Path, root: Path, **changes: Any) -> CellStore:
@@ -229,7 +247,15 @@ def test_the_report_names_near_copies_and_splits_by_cell() -> None:
     named = caveats(group_by_seed([restated(runs[0], audit=near), *runs[1:]]))
     assert [each for each in named if each not in plain] == [
         "Up to 12 training and 3 validation cells of a run are in a group of nearly equal crops with a test cell of "
-        "another specimen: if they show the same cell, scores are too good."
+        "another specimen: if they show the same cell, scores are too good. Leave them out with "
+        "data.split.near_copies=drop_cells or drop_specimens."
+    ]
+    counts = {"train": {"cells": 40, "specimens": 2}, "validation": {"cells": 0, "specimens": 0}}
+    audit = {"by": "specimen", "left_out_as_near_copies": counts}
+    named = caveats(group_by_seed([restated(runs[0], audit=audit), *runs[1:]]))
+    assert [each for each in named if each not in plain] == [
+        "Left out, because they or cells of their specimens nearly equal a test cell of another specimen: 40 training "
+        "cells of 2 specimens and 0 validation cells of 0."
     ]
     by_cell = group_by_seed([restated(run, audit={"by": "cell"}) for run in runs])
     assert any(each.startswith("Cells were split at random, not by specimen") for each in caveats(by_cell))

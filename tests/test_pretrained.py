@@ -113,6 +113,10 @@ def test_one_pass_serves_limits_seeds_and_probes(
             train(_config(tmp_path, root, f"adapt={adapt}", override))
     assert len(_records(tmp_path)) == 9
     assert len(passes) == 1
+    priors = {record["config"]["adapt"]["name"]: record["prior"]["name"] for _, record in _records(tmp_path)}
+    assert priors == {"linear_probe": "training", "knn": "training", "prototypes": "uniform"}
+    table = table_module.runs_table(tmp_path / "runs")
+    assert dict(table[["adapt", "prior"]].to_numpy().tolist()) == priors
     train(_config(tmp_path, root, "model.backbone.input_px=64"))
     train(_config(tmp_path, root, "optics.via_px=null"))
     train(_config(tmp_path, root, "optics.resize=bicubic"))

@@ -9,6 +9,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from scipy.special import ndtri
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
@@ -18,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from cellpatch.probing.heads import KNNHead
 from cellpatch.probing.logistic import fit_logistic, principal_components, standardise
-from cellpatch.probing.probes import KNNProbe, LinearProbe, ProbeChoice, Prototypes
+from cellpatch.probing.probes import KNNProbe, LinearProbe, Probe, ProbeChoice, Prototypes
 
 Cells = tuple[Tensor, Tensor]
 
@@ -223,3 +224,49 @@ def test_a_choice_is_stored_under_the_keys_of_a_record() -> None:
     for stored, message in bad:
         with pytest.raises(ValueError, match=rf"probe: .*\n{message}\n"):
             ProbeChoice.from_json(stored)
+
+
+def _cells_on_a_circle(counts: list[int]) -> Cells:
+    """Two classes whose angles are Gaussian, at -0.5 and 0.5: at angle 0 both densities are equal."""
+    angles = [mean + 0.5 * ndtri((np.arange(n) + 0.5) / n) for mean, n in zip((-0.5, 0.5), counts, strict=True)]
+    angle = np.concatenate(angles)
+    x = torch.from_numpy(np.stack([np.cos(angle), np.sin(angle)], axis=1)).float()
+    return x, torch.repeat_interleave(torch.arange(2), torch.tensor(counts))
+
+
+PROBES = {
+    "training": [
+        LinearProbe(l2_grid=[1e-4], path_steps=100, patience=3, augmented_copies=0),
+        KNNProbe(ks=[100], temperature=1.0, augmented_copies=0),
+    ],
+    "uniform": [Prototypes(temperatures=[0.2], augmented_copies=0)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "probe"), [(name, probe) for name, probes in PROBES.items() for probe in probes], ids=str
+)
+def test_a_probe_states_the_prior_that_its_probabilities_presume(name: str, probe: Probe) -> None:
+    """Bayes: where both classes' densities are equal, the probabilities are the prior."""
+    counts = [1800, 200]
+    cells = _cells_on_a_circle(counts)
+    head = probe.fit(cells, cells, 2).head
+    prior = probe.prior(counts)
+    assert prior.name == name
+    assert prior.training == [0.9, 0.1]
+    with torch.no_grad():
+        probabilities = head(torch.tensor([[1.0, 0.0]])).softmax(1)[0].numpy()
+    np.testing.assert_allclose(probabilities, prior.presumed, atol=0.02)
+
+
+def test_the_linear_probe_keeps_class_frequencies_and_prototypes_forget_them() -> None:
+    x, labels = cells = _cells(400, 12, 4, 0)
+    linear, knn = PROBES["training"]
+    with torch.no_grad():
+        mean = linear.fit(cells, cells, 4).head(x).softmax(1).mean(0)
+        np.testing.assert_allclose(mean, np.bincount(labels) / len(labels), atol=1e-3)
+        more = torch.cat([torch.arange(len(x)), *([torch.nonzero(labels == 0)[:, 0]] * 5)])
+        for probe, same in ((PROBES["uniform"][0], True), (knn, False), (linear, False)):
+            heads = [probe.fit(train, cells, 4).head for train in (cells, (x[more], labels[more]))]
+            before, after = (head(x).softmax(1) for head in heads)
+            assert torch.allclose(before, after, atol=1e-5) == same

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellpatch.data.split_copies import LeftOut, NearCopies
 from cellpatch.data.splits import ByCell, BySite, BySpecimen
 from cellpatch.data.splitter import LabelledCells, Split
 
@@ -241,3 +242,98 @@ def test_cells_at_random_divide_specimens_and_say_so() -> None:
     for rule in (ByCell(0, 0.2, 0.2, 1000), BySite(["south"], 0, 0.2, 1000)):
         with pytest.raises(ValueError, match="the source states a split of its own, which data.split=by_"):
             rule.split(predefined, CLASSES, 1000)
+
+
+def _near_world() -> LabelledCells:
+    """The cells of `_world` and near groups: of ten test cells each, one cell of training and one of validation."""
+    world = _world()
+    plain = _split(1000, world)
+    groups = np.full(len(world["labels"]), -1)
+    for i in range(10):
+        groups[[plain.test[i], plain.train[7 * i], plain.validation[i]]] = i
+    groups[plain.train[[1, 2]]] = 10  # two training cells that nearly equal each other: no matter
+    return replace(_cells(world), near_groups=groups)
+
+
+def _both(cells: LabelledCells, near_copies: NearCopies, limit: int) -> tuple[Split, Split]:
+    """The split of the cells as they are, and with the setting."""
+    plain = BySpecimen(0, 0.2, 0.2, 1000)
+    changed = replace(plain, near_copies=near_copies)
+    return plain.split(cells, CLASSES, limit), changed.split(cells, CLASSES, limit)
+
+
+def test_near_copies_of_test_cells_are_left_out_by_cell() -> None:
+    cells = _near_world()
+    assert cells.near_groups is not None
+    kept, dropped = _both(cells, "drop_cells", 1000)
+    np.testing.assert_array_equal(kept.test, dropped.test)
+    near = np.flatnonzero((cells.near_groups >= 0) & (cells.near_groups < 10))
+    np.testing.assert_array_equal(dropped.train, np.setdiff1d(kept.train, near))
+    np.testing.assert_array_equal(dropped.validation, np.setdiff1d(kept.validation, near))
+    assert kept.audit.near_copies_of_test_crops == {"train": 10, "validation": 10}
+    assert kept.audit.left_out_as_near_copies is None
+    assert "left_out_as_near_copies" not in kept.audit.as_json()
+    assert dropped.audit.near_copies_of_test_crops is None
+    specimens = [len(set(cells.specimens[np.intersect1d(part, near)])) for part in (kept.train, kept.validation)]
+    assert dropped.audit.as_json()["left_out_as_near_copies"] == {
+        "train": {"cells": 10, "specimens": specimens[0]},
+        "validation": {"cells": 10, "specimens": specimens[1]},
+    }
+
+
+@settings(max_examples=20, deadline=None)
+@given(limit=st.integers(1, 300))
+def test_near_copies_leave_before_the_limit(limit: int) -> None:
+    whole, limited = (_both(_near_world(), "drop_cells", each)[1] for each in (1000, limit))
+    assert set(limited.train) <= set(whole.train)
+    counts = list(limited.audit.cells["train"].values())
+    assert counts == [min(limit, n) for n in limited.audit.train_available.values()]
+    assert whole.audit.train_available == whole.audit.cells["train"]
+
+
+def test_specimens_with_near_copies_are_left_out_whole() -> None:
+    cells = _near_world()
+    assert cells.near_groups is not None
+    only = np.where(cells.near_groups == 3, 3, -1)
+    validated = _both(cells, "keep", 1000)[0].validation
+    only[validated] = -1  # one training cell is left
+    digests = cells.digests.copy()
+    tested = _both(cells, "keep", 1000)[0].test
+    digests[validated[0]] = digests[tested[0]]
+    kept, dropped = _both(replace(cells, near_groups=only, digests=digests), "drop_specimens", 1000)
+    np.testing.assert_array_equal(kept.test, dropped.test)
+    one = cells.specimens[kept.train[only[kept.train] == 3]]
+    assert len(one) == 1
+    np.testing.assert_array_equal(dropped.train, kept.train[cells.specimens[kept.train] != one[0]])
+    copied = cells.specimens[validated[0]]
+    np.testing.assert_array_equal(dropped.validation, kept.validation[cells.specimens[kept.validation] != copied])
+    left_out = dropped.audit.left_out_as_near_copies
+    assert left_out is not None
+    of_specimen = [int((cells.specimens == name).sum()) for name in (one[0], copied)]
+    assert left_out == {"train": LeftOut(of_specimen[0], 1), "validation": LeftOut(of_specimen[1] - 1, 1)}
+    assert dropped.audit.copies_of_test_crops_removed == {"train": 0, "validation": 1}
+
+
+def test_near_copies_of_other_rules() -> None:
+    cells = _near_world()
+    assert cells.near_groups is not None
+    with pytest.raises(ValueError, match=r"near_copies must be keep or drop_cells with data.split=by_cell, .* but got"):
+        ByCell(0, 0.2, 0.2, 1000, near_copies="drop_specimens")
+    split = ByCell(0, 0.2, 0.2, 1000, near_copies="drop_cells").split(cells, CLASSES, 1000)
+    tested = cells.near_groups[split.test]
+    assert not np.isin(cells.near_groups[split.train], tested[tested >= 0]).any()
+    plain = _both(cells, "keep", 1000)[0]
+    given_parts = np.full(len(cells.labels), "validation")
+    given_parts[plain.train], given_parts[plain.test] = "train", "test"
+    own = BySpecimen(0, 0.2, 0.2, 1000, near_copies="drop_specimens")
+    with pytest.raises(ValueError, match=r"has no cell of .*, or another data.split.near_copies than drop_specimens"):
+        every = np.zeros(len(cells.labels), np.int64)
+        own.split(replace(cells, predefined_split=given_parts, near_groups=every), CLASSES, 1000)
+    few = replace(cells, predefined_split=given_parts, near_groups=np.where(cells.near_groups == 0, 0, -1))
+    split = own.split(few, CLASSES, 1000)
+    assert split.audit.by == "source"
+    assert split.audit.left_out_as_near_copies is not None
+    sites = np.where(np.isin(cells.specimens, np.unique(cells.specimens[plain.test])), "south", "north")
+    split = BySite(["south"], 0, 0.2, 1000, near_copies="drop_cells").split(replace(cells, sites=sites), CLASSES, 1000)
+    assert split.audit.left_out_as_near_copies is not None
+    assert sum(each.cells for each in split.audit.left_out_as_near_copies.values()) == 20

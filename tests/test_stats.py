@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import permutation_test, sem
 from scipy.stats import t as student
@@ -257,3 +258,49 @@ def test_known_degradation() -> None:
         degradation.slope([0.0], np.array([1.0]))
     with pytest.raises(ValueError, match="rising sigmas"):
         degradation.area([1.0, 0.0], np.array([1.0, 1.0]))
+
+
+SKILL = np.array([2, 1.5, 1, 0.5])  # logit of each class's recall
+
+
+def _simulated_study(rng: np.random.Generator, present: int) -> np.ndarray:
+    """Confusions of 57 specimens; the last of four classes lies in `present` of them and takes 1 % of others' errors.
+
+    Specimens differ in how hard they are (sd 0.8 on the logit, each class its own share of it), as in coverage.py.
+    """
+    sizes = rng.lognormal(4, 0.6, 57).astype(int) + 5
+    true = np.zeros((57, 4), np.int64)
+    true[:, :3] = rng.multinomial(sizes, rng.dirichlet([4, 2, 1], 57))
+    true[:present, 3] = rng.lognormal(2, 0.6, present).astype(int) + 3
+    found = rng.binomial(true, expit(SKILL + rng.normal(0, 0.7, (57, 1)) + rng.normal(0, 0.4, (57, 4))))
+    confusions = np.zeros((57, 4, 4), np.int64)
+    for code in range(4):
+        others = [other for other in range(4) if other != code]
+        shares = [1 / 3] * 3 if code == 3 else [0.01 if other == 3 else 0.495 for other in others]
+        confusions[:, code, others] = rng.multinomial(true[:, code] - found[:, code], shares)
+        confusions[:, code, code] = found[:, code]
+    return confusions
+
+
+def _coverage(present: int, studies: int) -> float:
+    """How often the 95 % interval of that class's F1 covers its F1 over many studies."""
+    rng = np.random.default_rng(present)
+    score = scores_module.class_f1(3)
+    truth = score(
+        np.sum([scores_module.class_counts(_simulated_study(rng, present).sum(axis=0)) for _ in range(studies)], axis=0)
+    )
+    covered = 0
+    for _ in range(studies):
+        confusions = _simulated_study(rng, present)
+        weights, _ = bootstrap.bootstrap_weights(confusions.sum(axis=2), 300, 0)
+        low, high = bootstrap.interval(
+            score(bootstrap.weighted_counts(scores_module.class_counts(confusions), weights))
+        )
+        covered += low <= truth <= high
+    return covered / studies
+
+
+def test_a_class_in_few_specimens_has_too_narrow_an_interval() -> None:
+    """Why WIDESPREAD is ten: docs/metrics.md has the shares of 1000 studies each."""
+    assert _coverage(2, 150) < 0.88
+    assert _coverage(10, 150) > 0.9

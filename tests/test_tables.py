@@ -1,6 +1,8 @@
 """Tables from stored runs."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import blur_table
 import compare_table
@@ -16,12 +18,12 @@ from simulated import OTHER_WAY, SKILLS, restated, simulated
 
 from cellpatch.analysis.blur import blur_leads, summarise_blur
 from cellpatch.analysis.comparison import compare_with_best
-from cellpatch.analysis.groups import group_by_seed
+from cellpatch.analysis.groups import SeedGroup, group_by_seed
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.config.schema import compose_config
 from cellpatch.figures.tables import MIXED_CODE, write_table, write_tables
-from cellpatch.metrics.scores import macro_f1
+from cellpatch.metrics.scores import macro_f1, macro_f1_of
 from cellpatch.optics.conditions import CLEAN
 
 GROUPS = group_by_seed(simulated(limits=(256, 4096)))
@@ -104,6 +106,59 @@ def test_the_best_is_compared_with_each_other_model() -> None:
     assert row["p_holm"] > 0.05
     with pytest.raises(ValueError, match="two models at the same flag_limit"):
         compare_with_best(groups[:1])
+
+
+def _with_a_scarce_class(present: int, **changes: Any) -> list[SeedGroup]:
+    """Simulated groups whose last class has test cells in so many specimens."""
+    results = []
+    for run in simulated(limits=(256,), skills=dict(list(SKILLS.items())[:2]), **changes):
+        confusions = {}
+        for condition, counts in run.confusions.items():
+            fewer = counts.copy()
+            fewer[present:, 2] = 0
+            confusions[condition] = fewer
+        results.append(replace(run, confusions=confusions))
+    return group_by_seed(results)
+
+
+def test_tables_have_macro_f1_over_widespread_classes() -> None:
+    groups = _with_a_scarce_class(9)
+    [table] = models_table.tables(groups)
+    note = (
+        "Widespread: macro-F1 over the 2 classes that lie in at least 10 test specimens. It leaves out 1 (with their "
+        "test specimens): <script>alert(1)</script> (9)."
+    )
+    assert note in table.notes
+    assert table.note == note
+    score = macro_f1_of((0, 1))
+    for row, group in zip(
+        table.numbers.to_dict("records"),
+        sorted(groups, key=lambda g: -g.estimate(CLEAN, macro_f1).mean),
+        strict=True,
+    ):
+        summary = [row[key] for key in ("macro_f1_widespread", "low_widespread", "high_widespread")]
+        assert summary == pytest.approx(group.estimate(CLEAN, score).summary())
+        assert row["macro_f1_widespread"] != row["macro_f1"]
+    assert table.shown["widespread"].tolist() == [f"{x:.3f}" for x in table.numbers["macro_f1_widespread"]]
+    [compared] = compare_table.tables(groups)
+    assert note in compared.notes
+    [row] = compared.numbers.to_dict("records")
+    best, other = (group.estimate(CLEAN, score).mean for group in groups)
+    assert abs(row["behind_widespread"]) == pytest.approx(abs(best - other))
+    assert row["low_widespread"] < row["behind_widespread"] < row["high_widespread"]
+    assert " to " in compared.shown["behind, widespread"][0]
+    [table] = models_table.tables(_with_a_scarce_class(10))
+    assert table.note == "Widespread: macro-F1 over the classes that lie in at least 10 test specimens: all 3."
+    np.testing.assert_allclose(table.numbers["macro_f1_widespread"], table.numbers["macro_f1"])
+
+
+def test_no_widespread_class_is_no_number() -> None:
+    groups = _with_a_scarce_class(3, specimens=6)
+    [table] = models_table.tables(groups)
+    assert table.note == "Widespread: no class lies in at least 10 test specimens."
+    assert set(table.shown["widespread"]) == {"-"}
+    [compared] = compare_table.tables(groups)
+    assert set(compared.shown["behind, widespread"]) == set(compared.shown["macro-F1, widespread"]) == {"-"}
 
 
 def test_fits_and_crossings_are_those_of_the_simulation() -> None:

@@ -16,7 +16,7 @@ from cellpatch.data.splits import BySpecimen
 from cellpatch.models.customvit import CustomViT
 from cellpatch.probing.fit import ProbeFit
 from cellpatch.runs import experiment_code, training_code
-from cellpatch.runs.identity import IMPLICIT, identity
+from cellpatch.runs.identity import IMPLICIT, effective_split, identities, identity
 from cellpatch.runs.record import TrainingCode
 from cellpatch.runs.settings import Settings, parse_settings
 from cellpatch.runs.table import runs_table
@@ -51,6 +51,9 @@ def test_a_class_that_moves_changes_no_identity(
     assert after.settings.config == before.config, "and the record states the same"
 
 
+OTHER_CHOICES = {"single": "staged", "adamw": "muon", "keep": "drop_cells"}  # of settings that take names
+
+
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in IMPLICIT.items() for value in values])
 def test_a_setting_at_its_implicit_value_changes_no_identity(
     tmp_path: Path, folder_of_squares: FolderMaker, key: str, value: Any
@@ -69,7 +72,7 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
     lacking = parse_settings(_without(stated.config, key), "settings")
     assert identity(lacking, "data", None) == identity(stated, "data", None)
     other = "5" if "max_steps" in key else "value" if value is None else "5" if isinstance(value, int) else "0.5"
-    other = "[0.5,1]" if isinstance(value, list) else {"single": "staged", "adamw": "muon"}.get(str(value), other)
+    other = "[0.5,1]" if isinstance(value, list) else OTHER_CHOICES.get(str(value), other)
     assert identity(of(other), "data", None) != identity(stated, "data", None)
 
 
@@ -81,6 +84,18 @@ def _without(config: Any, key: str) -> Any:
         for name, value in config.items()
         if name != first or rest
     }
+
+
+def test_a_run_of_before_near_copies_could_leave_has_its_identity(
+    tmp_path: Path, folder_of_squares: FolderMaker
+) -> None:
+    today = assemble(config_of(tmp_path, folder_of_squares(6, 3), *SMALL)).settings
+    split = {key: value for key, value in today.data.split.items() if key != "near_copies"}
+    data: Any = today.config["data"]
+    before = parse_settings(today.config | {"data": data | {"split": split}}, "record")
+    assert before.data.split != today.data.split
+    assert identities(before, "data", None) == identities(today, "data", None)
+    assert effective_split(before) == effective_split(today) == split
 
 
 def test_the_fingerprint_is_of_what_training_imports() -> None:

@@ -21,7 +21,8 @@ def compare_with_best(groups: Sequence[SeedGroup]) -> pd.DataFrame:
 
     One row a model but the best. `behind` has the 95 % interval `low` to `high`; `low_of_all` to `high_of_all` holds
     for all pairs of models at once. `p` is of a permutation test that swaps two models' specimens, `p_holm` the same
-    after Holm's correction. Raises ValueError if fewer than two models share the limit.
+    after Holm's correction. `..._widespread` are the same numbers over the classes that lie in at least ten test
+    specimens (WIDESPREAD). Raises ValueError if fewer than two models share the limit.
     """
     chosen = by_label(at_one_limit(groups), groups)
     scores = {label: group.estimate(CLEAN, macro_f1) for label, group in chosen.items()}
@@ -37,6 +38,10 @@ def compare_with_best(groups: Sequence[SeedGroup]) -> pd.DataFrame:
         row = {"flag_limit": limit_of(chosen), "best": best, "model": label, "macro_f1": scores[label].mean}
         row |= {"behind": behind.mean, "low": low, "high": high, "seeds": len(behind.seeds)}
         row |= {"low_of_all": low_of_all, "high_of_all": high_of_all}
+        of_best, of_model = (chosen[each].widespread_macro_f1 for each in (best, label))
+        behind_widespread, low, high = difference(of_best, of_model).summary()
+        row |= {"macro_f1_widespread": of_model.mean, "behind_widespread": behind_widespread}
+        row |= {"low_widespread": low, "high_widespread": high}
         rows.append(row | {"p": _permutation_p(chosen[best], chosen[label])})
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p"].to_numpy()))

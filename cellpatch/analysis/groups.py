@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from cellpatch.analysis.bootstrap import bootstrap_weights, weighted_counts
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.results import RunResult
-from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1
+from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1, macro_f1_of, widespread_classes
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import GRID_KEYS, GroupCoordinates
@@ -59,6 +59,11 @@ class SeedGroup:
         return len(self.training_codes) > 1
 
     @property
+    def of_probes(self) -> bool:
+        """Whether its runs are probes, which train on features."""
+        return self.runs[0].record.settings.is_probe
+
+    @property
     def best_validations(self) -> Counter[BestValidation]:
         """How many of its runs kept their first or last validation."""
         return Counter(run.record.best_validation for run in self.runs if run.record.best_validation is not None)
@@ -67,6 +72,19 @@ class SeedGroup:
     def no_interval(self) -> str:
         """Why there is no interval over its specimens; empty if there is one."""
         return _draws_of(self.runs[0]).why_none
+
+    @property
+    def specimens_by_class(self) -> dict[str, int]:
+        """In how many test specimens each class lies."""
+        first = self.runs[0]
+        present = first.confusions[CLEAN].sum(axis=2) > 0
+        return dict(zip(first.record.classes, present.sum(axis=0).tolist(), strict=True))
+
+    @property
+    def widespread_macro_f1(self) -> Estimate:
+        """Macro-F1 on clean cells over the classes that lie in at least WIDESPREAD test specimens; NaN if none does."""
+        codes = widespread_classes(self.runs[0].confusions[CLEAN].sum(axis=2))
+        return self.estimate(CLEAN, macro_f1_of(codes))
 
     def conditions(self) -> list[Condition]:
         """The conditions that all its runs were evaluated under, in the order of the first run."""

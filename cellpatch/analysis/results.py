@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from cellpatch.metrics.scores import confusions_by_specimen
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import RunCoordinates
+from cellpatch.runs.identity import effective_split
 from cellpatch.runs.record import Record, parse_record, seal, unseal
 from cellpatch.runs.stored_run import StoredRun, finished_runs
 from cellpatch.runtime.atomic_io import atomic_write
@@ -54,7 +55,8 @@ class RunResult:
     def test_set_key(self) -> str:
         """Identifies the test cells: runs with the same key can be compared cell by cell."""
         counts = self.confusions[CLEAN].sum(axis=2)
-        return dumps([self.record.data.fingerprint, self.record.settings.data.split, counts.tolist()], sort_keys=True)
+        split = effective_split(self.record.settings)
+        return dumps([self.record.data.fingerprint, split, counts.tolist()], sort_keys=True)
 
 
 def read_results(path: Path) -> list[RunResult]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cellpatch.metrics.validations import count_best_validations
 from cellpatch.runs.table import runs_table
 from cellpatch.runtime.atomic_io import atomic_write
 
@@ -51,6 +52,9 @@ def _print(runs_dir: Path, csv: Path | None) -> None:
     table = runs_table(runs_dir)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print(f"{table['run'].nunique()} runs in {runs_dir}")
+    trainings = table.drop_duplicates("run").dropna(subset="updates")  # probes and runs before 0.4.0 count none
+    if words := count_best_validations(trainings["best_validation"].tolist()):
+        print(words)
     for file in sorted((runs_dir / ".failed").glob("[!.]*.log")):
         print(f"failed: {file.stem}: {file.read_text(encoding='utf-8').splitlines()[-1]}")
     if csv:

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from cellpatch.data.loading import Loading
 from cellpatch.data.sources.source import Source, prepare_store, store_path
-from cellpatch.data.splitter import LabelledCells, Split, Splitter
+from cellpatch.data.splitter import LabelledCells, Split, SplitAudit, Splitter
 from cellpatch.data.store.reader import CellStore, read_manifest
 from cellpatch.metrics.classification import Costs
 
@@ -100,13 +100,28 @@ def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: in
         None if groups.isna().all() else groups.fillna(-1).to_numpy(np.int64),
     )
     split = splitter.split(cells, classes, flag_limit, seed)
-    near = split.audit.near_copies_of_test_crops
+    _report_near_copies(split.audit, store.root / "cells.parquet")
+    return CellDataset(store, classes, labels, split)
+
+
+def _report_near_copies(audit: SplitAudit, cells: Path) -> None:
+    """Log the near copies of test crops in training and validation, or what was left out for them."""
+    near, left_out = audit.near_copies_of_test_crops, audit.left_out_as_near_copies
     if near:
         log.warning(
             "%d training and %d validation cells share a near_group with a test cell: if they show the same cell, "
-            "scores are too high. Look at them (docs/data.md; column near_group of %s)",
+            "scores are too high. Look at them (docs/data.md; column near_group of %s). To leave them out, set "
+            "data.split.near_copies=drop_cells, or drop_specimens for all cells of their specimens",
             near["train"],
             near["validation"],
-            store.root / "cells.parquet",
+            cells,
         )
-    return CellDataset(store, classes, labels, split)
+    if left_out:
+        train, validation = left_out["train"], left_out["validation"]
+        log.info(
+            "left out for near copies of test cells: %d training cells of %d specimens, %d validation cells of %d",
+            train.cells,
+            train.specimens,
+            validation.cells,
+            validation.specimens,
+        )

@@ -1,29 +1,11 @@
 """Draws of specimens and cells, and counts, for splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Int
 
 _DRAWS = 256  # of 303 specimens x 16 classes: 20 ms
-
-
-def find_copies(digests: Shaped[np.ndarray, " m"], others: Shaped[np.ndarray, " k"]) -> Bool[np.ndarray, " m"]:
-    """Which digests of 16 bytes are among `others`: first by 8 bytes in a hash table, then the matches by all 16."""
-    first, first_of_others = (array.view(np.uint64).reshape(-1, 2)[:, 0] for array in (digests, others))
-    equal = pd.Series(first).isin(first_of_others).to_numpy(copy=True)
-    equal[equal] = np.isin(digests[equal], others)
-    return equal
-
-
-def count_near_copies(
-    groups: Int[np.ndarray, " n"], parts: Mapping[str, Int[np.ndarray, " m"]]
-) -> dict[str, int] | None:
-    """Training and validation cells that share a group (0 or more) with a test cell; None if there are none."""
-    tested = np.unique(groups[parts["test"]])
-    counts = {name: int(np.isin(groups[parts[name]], tested[tested >= 0]).sum()) for name in ("train", "validation")}
-    return counts if any(counts.values()) else None
 
 
 def hold_out(

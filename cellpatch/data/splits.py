@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from cellpatch.data.split_copies import NearCopies
 from cellpatch.data.split_draws import hold_out
 from cellpatch.data.splitter import LabelledCells, Splitter
 
@@ -20,6 +21,7 @@ class _ByShares(Splitter):
     val_share: float
     val_limit: int
     drop_classes: Sequence[str] = ()
+    near_copies: NearCopies = "keep"
 
     def __post_init__(self) -> None:
         if min(self.test_share, self.val_share) <= 0 or self.test_share + self.val_share >= 1:
@@ -68,6 +70,7 @@ class BySite(Splitter):
     val_share: float
     val_limit: int
     drop_classes: Sequence[str] = ()
+    near_copies: NearCopies = "keep"
     _by = "site"
 
     def __post_init__(self) -> None:
@@ -113,7 +116,8 @@ class ByCell(_ByShares):
     """Split cells at random, stratified by class: a specimen's cells are in training and test, and scores too good.
 
     It is there to compare with studies that split so. `test_share` of each class are the test set, `val_share`
-    validation (at least one cell each), the rest training. Raises ValueError if a share, limit or seed is out of range.
+    validation (at least one cell each), the rest training. Raises ValueError if a share, limit or seed is out of range,
+    and for `near_copies` drop_specimens.
     """
 
     _by = "cell"

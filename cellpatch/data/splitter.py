@@ -7,9 +7,18 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 
-from cellpatch.data.split_draws import count_near_copies, counts_by_class, find_copies, prefix_of_each_class
+from cellpatch.data.split_copies import (
+    LeftOut,
+    NearCopies,
+    count_left_out,
+    count_near_copies,
+    find_copies,
+    find_near_copies,
+    left_out_with,
+)
+from cellpatch.data.split_draws import counts_by_class, prefix_of_each_class
 from cellpatch.runtime.json_types import Json
 
 PARTS = ("train", "validation", "test")
@@ -38,8 +47,8 @@ class SplitAudit:
 
     `by` is what assigned the cells to parts: this module, by specimen or site, or the source. `seed`, `shares` and
     `val_limit` are those of the settings, `flags_seed` is the run's. `train_available` counts training cells before the
-    flag_limit. `test_sites` are those that were held out. `near_copies_of_test_crops` are in the parts; None if
-    there are none.
+    flag_limit. `test_sites` are those that were held out. `near_copies_of_test_crops` are in the parts;
+    `left_out_as_near_copies` are not, by `data.split.near_copies`. Both are None if there are none.
     """
 
     by: Literal["specimen", "site", "cell", "source"]
@@ -55,10 +64,11 @@ class SplitAudit:
     train_available: dict[str, int]  # by class
     test_sites: list[str] | None = None
     near_copies_of_test_crops: dict[str, int] | None = None  # by part
+    left_out_as_near_copies: dict[str, LeftOut] | None = None  # by part
 
     def as_json(self) -> Json:
         """The audit as a run's record stores it."""
-        optional = ("test_sites", "near_copies_of_test_crops")
+        optional = ("test_sites", "near_copies_of_test_crops", "left_out_as_near_copies")
         return {key: value for key, value in asdict(self).items() if value is not None or key not in optional}
 
 
@@ -75,14 +85,17 @@ class Split:
 class Splitter(ABC):
     """A rule that assigns cells to parts; the parts depend on its settings only, not on flag_limit or the run's seed.
 
-    `val_limit` is the most validation cells a class. `drop_classes` are left out of the study. A rule that divides
-    specimens says so; with any other, a specimen in two parts is an error.
+    `val_limit` is the most validation cells a class. `drop_classes` are left out of the study. `near_copies` decides
+    about training and validation cells that nearly equal a test cell of another specimen: they are kept, left out, or
+    left out with all cells of their specimens. A rule that divides specimens says so; with any other, a specimen in two
+    parts is an error.
     """
 
     seed: int
     val_share: float
     val_limit: int
     drop_classes: Sequence[str]
+    near_copies: NearCopies
     _by: ClassVar[Literal["specimen", "site", "cell"]]
     _divides_specimens: ClassVar[bool] = False
 
@@ -90,6 +103,11 @@ class Splitter(ABC):
         if self.val_limit < 1 or self.seed < 0:
             raise ValueError(
                 f"data.split.val_limit must be >= 1 and seed >= 0, but got {self.val_limit} and {self.seed}"
+            )
+        if self.near_copies == "drop_specimens" and self._divides_specimens:
+            raise ValueError(
+                f"data.split.near_copies must be keep or drop_cells with data.split=by_{self._by}, which puts cells of "
+                f"one specimen into several parts, but got {self.near_copies}"
             )
 
     @property
@@ -120,8 +138,9 @@ class Splitter(ABC):
         """Split cells and keep at most `flag_limit` training cells a class, each a prefix of one permutation.
 
         The permutation depends on the run's `seed`: seeds differ in which cells were annotated. Validation and test
-        cells do not depend on it. Crops that are byte-identical to a test crop leave training and validation. Raises
-        ValueError if specimens or cells are too few, or a specimen is in two parts.
+        cells do not depend on it. Crops that are byte-identical to a test crop leave training and validation, and so
+        do those that `near_copies` leaves out. Raises ValueError if specimens or cells are too few, or a specimen is in
+        two parts.
         """
         if flag_limit < 1:
             raise ValueError(f"flag_limit must be >= 1, but got {flag_limit}")
@@ -137,7 +156,8 @@ class Splitter(ABC):
         if shared and not self._divides_specimens:
             raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
         copies = {name: find_copies(cells.digests[parts[name]], cells.digests[parts["test"]]) for name in PARTS[:2]}
-        available = {name: parts[name][~copy] for name, copy in copies.items()}
+        left_out = {name: self._left_out(cells, parts[name], parts["test"], copy) for name, copy in copies.items()}
+        available = {name: parts[name][~copy & ~left_out[name]] for name, copy in copies.items()}
         kept = {
             "train": prefix_of_each_class(available["train"], labels, len(classes), flag_limit, [self.seed, seed]),
             "validation": prefix_of_each_class(
@@ -145,7 +165,7 @@ class Splitter(ABC):
             ),
             "test": parts["test"],
         }
-        _check_classes(kept, labels, classes)
+        _check_classes(kept, labels, classes, self.near_copies)
         audit = SplitAudit(
             by="source" if predefined else self._by,
             seed=self.seed,
@@ -160,8 +180,21 @@ class Splitter(ABC):
             train_available=counts_by_class(labels[available["train"]], classes),
             test_sites=self._held_out_sites,
             near_copies_of_test_crops=None if cells.near_groups is None else count_near_copies(cells.near_groups, kept),
+            left_out_as_near_copies=count_left_out(left_out, {name: cells.specimens[parts[name]] for name in left_out}),
         )
         return Split(audit=audit, **kept)
+
+    def _left_out(
+        self,
+        cells: LabelledCells,
+        part: Int[np.ndarray, " m"],
+        test: Int[np.ndarray, " k"],
+        copies: Bool[np.ndarray, " m"],
+    ) -> Bool[np.ndarray, " m"]:
+        """The cells of a part that `near_copies` leaves out, beside the copies of test crops."""
+        groups = cells.near_groups
+        near = np.zeros(len(part), bool) if groups is None else find_near_copies(groups[part], groups[test])
+        return left_out_with(near, copies, cells.specimens[part], self.near_copies)
 
 
 def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:
@@ -172,15 +205,19 @@ def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:
 
 
 def _check_classes(
-    parts: dict[str, Int[np.ndarray, " m"]], labels: Int[np.ndarray, " n"], classes: Sequence[str]
+    parts: dict[str, Int[np.ndarray, " m"]],
+    labels: Int[np.ndarray, " n"],
+    classes: Sequence[str],
+    near_copies: NearCopies,
 ) -> None:
     """Raise ValueError if a class has no cell in one of the parts."""
+    instead = "" if near_copies == "keep" else f", or another data.split.near_copies than {near_copies}"
     for part, index in parts.items():
         empty = [name for name, count in counts_by_class(labels[index], classes).items() if not count]
         if empty:
             raise ValueError(
                 f"the {part} part has no cell of {empty}: their specimens are too few or too unequal; try another "
-                f"data.split.seed, more specimens or data.split.drop_classes"
+                f"data.split.seed, more specimens or data.split.drop_classes{instead}"
             )
 
 

@@ -8,6 +8,7 @@ from textwrap import wrap
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.analysis.labels import by_label, label_curves
+from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.runs.training_code import is_mixed
 
@@ -52,6 +53,53 @@ def best_validation_caption(groups: Sequence[SeedGroup]) -> str:
     first = " kept their first validation: training did not improve on it."
     words: dict[BestValidation, str] = {"last": last, "first": first}
     return "".join(f" {counts[which]} of {runs} runs{said}" for which, said in words.items() if counts[which])
+
+
+def prior_caption(chosen: Mapping[str, SeedGroup]) -> str:
+    """For captions of calibration: the class frequencies that probabilities presume, and whether models differ in them.
+
+    Labels come from `chosen`.
+    """
+    priors = {label: " or ".join(sorted(_priors(group))) for label, group in chosen.items()}
+    by_prior = group_by_value(priors)
+    if len(by_prior) == 1:
+        return f" Class frequencies that probabilities presume (prior): {next(iter(by_prior))}."
+    listed = ". ".join(f"{prior}: {labels}" for prior, labels in by_prior.items())
+    return (
+        f" Class frequencies that probabilities presume (prior) differ, so calibration errors are not comparable "
+        f"between them: {listed}."
+    )
+
+
+def _priors(group: SeedGroup) -> set[str]:
+    priors = [run.record.prior for run in group.runs]
+    return {"not recorded" if prior is None else prior.name for prior in priors}
+
+
+def widespread_caption(groups: Sequence[SeedGroup]) -> str:
+    """For tables: which classes the macro-F1 over widespread classes leaves out, with their test specimens."""
+    specimens = groups[0].specimens_by_class
+    narrow = [f"{name} ({n})" for name, n in specimens.items() if n < WIDESPREAD]
+    of = f"classes that lie in at least {WIDESPREAD} test specimens"
+    if not narrow:
+        return f"Widespread: macro-F1 over the {of}: all {len(specimens)}."
+    if len(narrow) == len(specimens):
+        return f"Widespread: no class lies in at least {WIDESPREAD} test specimens."
+    return (
+        f"Widespread: macro-F1 over the {len(specimens) - len(narrow)} {of}. "
+        f"It leaves out {len(narrow)} (with their test specimens): {', '.join(narrow)}."
+    )
+
+
+def cost_caption(machines: Sequence[str]) -> str:
+    """For captions: what core seconds are, and on which machines they were measured."""
+    text = (
+        "Medians over seeds; core time is the wall time of the fit times threads, of a probe with the one pass that "
+        "made its features."
+    )
+    if len(machines) > 1:
+        return f"{text} The machines or threads differ, and their times do not compare: {'; '.join(machines)}."
+    return f"{text} On {machines[0]}." if machines else text
 
 
 def intake_note(groups: Sequence[SeedGroup]) -> str:

@@ -194,7 +194,14 @@ def log_axis(ax: Axes) -> None:
     """A log axis of x, its powers of ten as decimal numbers: the style sets no formulas. Where few, others too."""
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    ax.xaxis.set_minor_formatter(_Decimal(minor_thresholds=(1, 0.4)))
+
+
+class _Decimal(LogFormatter):
+    """Numbers such as 0.03, where matplotlib writes 3e-02."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 Draw = Callable[[str, Sequence[SeedGroup]], Drawing]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cellpatch.analysis.groups import SeedGroup
@@ -46,6 +47,11 @@ def format_ci(value: float, low: float, high: float, digits: int = 3, sign: str 
     """
     text, *ends = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
     return f"{text} ({' to '.join(ends)})" if low < high else text
+
+
+def format_score(value: float) -> str:
+    """A score with three digits; `-` for NaN."""
+    return "-" if np.isnan(value) else f"{value:.3f}"
 
 
 def to_markdown(shown: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""The class frequencies that a network's probabilities presume."""
+"""The class frequencies that a network's or a probe's probabilities presume."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -6,6 +6,14 @@ from typing import Literal
 BestValidation = Literal["first", "last"]
 
 
+def count_best_validations(kept: Sequence[BestValidation | None]) -> str:
+    """How many of these trainings were best at their last validation, and at their first; empty without a training."""
+    if not kept:
+        return ""
+    last, first = kept.count("last"), kept.count("first")
+    return f"{last} of {len(kept)} trainings were best at their last validation, {first} at their first"
+
+
 def best_validation(scores: Sequence[float]) -> BestValidation | None:
     """Whether the best of these validation scores is the last, or the first; None if neither.
 

@@ -27,8 +27,8 @@ class FitFacts:
 
     `updates` and `epochs` (passes through the training cells) are those that were done, `best_update` and `best_epoch`
     when the kept weights were validated. `best_validation` says that the best validation was the first or the last,
-    None that it was neither. `prior` is that of the probabilities. A probe has none of these; `probe` says what was
-    chosen for it.
+    None that it was neither. A probe has none of these; `probe` says what was chosen for it. `prior` is that of the
+    probabilities.
     """
 
     val_macro_f1: float

@@ -110,10 +110,12 @@ class ProbeFit:
         fitted, seconds = _fit_once(self.probe, [*train, *validation], device, len(dataset.classes))
         if logger is not None:
             logger.log_metrics({"val_macro_f1": fitted.choice.val_macro_f1})
+        counts = np.bincount(dataset.labels[dataset.split.train], minlength=len(dataset.classes)).tolist()
+        choice, prior = fitted.choice, self.probe.prior(counts)
         return FitResult(
             self.features.make_predict_fn(fitted.head),
             {f"head.{name}": tensor for name, tensor in fitted.head.state_dict().items()},
-            FitFacts(val_macro_f1=fitted.choice.val_macro_f1, probe=fitted.choice.as_json()),
+            FitFacts(val_macro_f1=choice.val_macro_f1, prior=prior, probe=choice.as_json()),
             train_seconds=seconds,
             embed_seconds=embedded - started,
         )

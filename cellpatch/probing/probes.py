@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
@@ -12,6 +12,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
+from cellpatch.metrics.prior import ClassPrior, class_prior
 from cellpatch.metrics.scores import class_counts, macro_f1
 from cellpatch.probing.heads import KNNHead, PrototypeHead
 from cellpatch.probing.logistic import (
@@ -68,7 +69,12 @@ class Probe(ABC):
     """A classifier on features of a frozen backbone; `augmented_copies` of each training cell join the cell itself."""
 
     pretrained: ClassVar[bool] = True
+    counts_matter: ClassVar[bool] = True  # more training cells of a class make it more probable
     augmented_copies: int
+
+    def prior(self, counts: Sequence[int]) -> ClassPrior:
+        """The prior that the probabilities presume, after a fit to `counts` training cells of each class."""
+        return class_prior(counts, 0.0 if self.counts_matter else 1.0)
 
     @abstractmethod
     def fit(self, train: TrainingCells, validation: ValidationCells, n_classes: int) -> FittedProbe:
@@ -86,7 +92,8 @@ class LinearProbe(Probe):
     A penalty s adds s/2 times the squared norm of the weights to the mean loss: scikit-learn's C = 1 / (s n). The path
     goes from the strongest to the weakest penalty. Each fit starts from the last one and takes at most `path_steps`
     steps. After a first rise the path ends when `patience` penalties bring no better validation macro-F1. The chosen
-    penalty is then fitted to convergence. Raises ValueError for a value out of its range.
+    penalty is then fitted to convergence. Cells weigh the same and biases carry no penalty, so the mean probability
+    over the training cells is their class frequency. Raises ValueError for a value out of its range.
     """
 
     l2_grid: list[float]
@@ -132,7 +139,7 @@ class KNNProbe(Probe):
     """The vote of the k most similar training cells (cosine), weighted by exp(similarity / temperature).
 
     k is the best of `ks`. The weights are those of Wu et al., arXiv 1805.01978, who use k 200 and temperature 0.07.
-    Raises ValueError for a value out of its range.
+    Frequent classes have more neighbours to vote. Raises ValueError for a value out of its range.
     """
 
     ks: list[int]
@@ -161,10 +168,11 @@ class KNNProbe(Probe):
 class Prototypes(Probe):
     """The class whose mean direction is nearest (cosine), with the best softmax temperature of `temperatures`.
 
-    The temperature changes no prediction, so the lowest validation loss decides. Raises ValueError for a value out of
-    its range.
+    The temperature changes no prediction, so the lowest validation loss decides. A class is its mean alone, however
+    many cells it has. Raises ValueError for a value out of its range.
     """
 
+    counts_matter: ClassVar[bool] = False
     temperatures: list[float]
     augmented_copies: int
 

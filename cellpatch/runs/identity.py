@@ -42,6 +42,7 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "adapt.cutmix": (0.0,),
     "augment.erasing": (0.0,),
     "augment.scale": ([1.0, 1.0],),
+    "data.split.near_copies": ("keep",),
 }
 _BATCHES_OR_SHARE = ("trainer.limit_train_batches", "trainer.limit_val_batches")  # an int counts, a float is a share
 # Without effect where `trainer.max_epochs` is the budget. With `max_steps` beside it they stay in the identity: runs of
@@ -64,7 +65,7 @@ def identity(settings: Settings, data: str, weights: str | None, code: int = TRA
         "training_code": code,
         "data": data,
         "weights": weights,
-        "split": settings.data.split,
+        "split": effective_split(settings),
         "trainer": None if settings.is_probe else _without(config["trainer"], *_NOT_TRAINING),
         "augment": config["augment"] if copies is None or copies else None,
         "model": _without(config["model"], "weights", "recipe"),
@@ -97,6 +98,11 @@ def effective_settings(config: Json) -> Json:
         kept["adapt"] = _without(kept["adapt"], *_OF_UPDATES)
     kept["adapt"] = _with_class_weights(cast(Json, kept["adapt"]))
     return kept
+
+
+def effective_split(settings: Settings) -> Json:
+    """The settings of the split without those at their implicit values: what earlier versions state."""
+    return cast(Json, _without_implicit(settings.data.split, "data.split"))
 
 
 def _with_class_weights(adapt: Json) -> Json:

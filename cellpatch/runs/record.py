@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from cellpatch.data.split_copies import LeftOut
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import Geometry
 from cellpatch.metrics.classification import Scores
@@ -54,10 +55,14 @@ class TrainingCode:
 
 @dataclass(frozen=True)
 class AuditFacts:
-    """What readers of a run ask of its split: what assigned the cells, and cells nearly equal to test cells by part."""
+    """What readers of a run ask of its split: what assigned the cells, and near copies of test cells by part.
+
+    `near_copies_of_test_crops` are in the part, `left_out_as_near_copies` are not.
+    """
 
     by: str
     near_copies_of_test_crops: dict[str, int] | None = None
+    left_out_as_near_copies: dict[str, LeftOut] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ class Record:
     weights. `best_epoch`, `epochs`, `best_update`, `updates` and `history` are None for probes, `probe` is what was
     chosen for one. Versions before 0.4.0 did not count updates. `best_validation` says that the best validation was the
     first or the last; None that it was neither, or is not known. `prior` holds the class frequencies that the stored
-    network's probabilities presume; None for probes and for versions before 0.4.0. `training_code` is None for runs of
-    0.3.0 and before.
+    network's probabilities presume; None for versions before 0.4.0. `training_code` is None for runs of 0.3.0 and
+    before.
     """
 
     run: str
@@ -135,6 +140,11 @@ class Record:
     def n_train(self) -> int:
         """Training cells of all classes."""
         return sum(self.counts["train"].values())
+
+    @property
+    def states_best_validation(self) -> bool:
+        """Whether it is a training by gradients of a version that records which validation was the best."""
+        return self.updates is not None or self.best_validation is not None
 
     @property
     def divides_specimens(self) -> bool:

@@ -44,6 +44,14 @@ class AdaptSettings:
 
 
 @dataclass(frozen=True)
+class TrainingPlace:
+    """On what a run was trained: Lightning's accelerator, and how many devices."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+
+
+@dataclass(frozen=True)
 class OpticsPathSettings:
     via_px: int | None
     resize: Resize
@@ -63,6 +71,7 @@ class Settings:
     optics: OpticsPathSettings
     flag_limit: int
     seed: int
+    trainer: TrainingPlace = field(default_factory=TrainingPlace)
     logger: Json = field(default_factory=dict)
 
     @property

@@ -84,6 +84,20 @@ class StoredRun:
         """The clean validation cells' predictions; empty for versions that did not store them."""
         return self._read(VALIDATION) if VALIDATION in self.record.files else {}
 
+    @cached_property
+    def specimens_by_class(self) -> dict[str, int] | None:
+        """In how many specimens each class has a test cell; None if the predictions are not at hand.
+
+        Raises ValueError if they were changed.
+        """
+        if not (self.folder / PREDICTIONS).is_file():
+            return None
+        self.check_files([PREDICTIONS])
+        columns = ["specimen", "label"]
+        cells = pq.read_table(self.folder / PREDICTIONS, columns=columns, read_dictionary=columns).to_pandas()
+        counts = cells.drop_duplicates()["label"].value_counts()
+        return {name: int(counts.get(name, 0)) for name in self.record.classes}
+
     def _read(self, first: str) -> Mapping[Condition, Predictions]:
         """Files that the record names: another may be what an interrupted evaluation left."""
         names = [name for name in self.record.files if name.startswith(first.removesuffix(".parquet"))]

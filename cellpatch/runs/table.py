@@ -1,11 +1,15 @@
 """All runs of a folder as one table."""
 
 from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 
 import pandas as pd
 
+from cellpatch.metrics.classification import Scores
+from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.runs.coordinates import GRID_KEYS
+from cellpatch.runs.identity import effective_split
 from cellpatch.runs.stored_run import StoredRun, finished_runs
 from cellpatch.runs.training_code import is_mixed
 
@@ -22,8 +26,11 @@ COLUMNS = [
     "n_train",
     "accuracy",
     "macro_f1",
+    "macro_f1_widespread",
+    "classes_not_widespread",
     "balanced_accuracy",
     "ece",
+    "prior",
     "seconds",
     "updates",
     "best_validation",
@@ -41,6 +48,12 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
     `best_validation` is `first` or `last` where a training's best validation was: neither, a probe, and a run of a
     version that did not record it are empty.
 
+    `macro_f1_widespread` is the mean F1 over the classes that lie in at least ten test specimens (WIDESPREAD), and
+    `classes_not_widespread` counts the others; missing where the predictions are not at hand, or no class does.
+
+    `prior` names the class frequencies that probabilities presume, on which `ece` depends; empty where a run's version
+    did not record it.
+
     `left_out`, `joined` and `doubtful` count objects of the input, `mirrored_cells` test cells whose margin is mirrored
     within the blur's reach; missing where a run's version did not count them.
 
@@ -48,11 +61,16 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
     """
     runs = [StoredRun.open(folder) for folder in finished_runs(runs_dir)]
     rows = []
+    specimens: dict[str, dict[str, int] | None] = {}
     for run in runs:
         record = run.record
+        test_set = dumps([record.data.fingerprint, effective_split(record.settings), record.classes], sort_keys=True)
+        if test_set not in specimens:  # read once: the runs of a grid share their test cells
+            specimens[test_set] = run.specimens_by_class
         code = record.training_code
         shared = asdict(record.settings.coordinates) | {
             "n_train": record.n_train,
+            "prior": "" if record.prior is None else record.prior.name,
             "seconds": record.seconds.train,
             "updates": record.updates,
             "best_validation": record.best_validation,
@@ -61,14 +79,28 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
             "training_code": f"{record.cellpatch}" if code is None else f"{code.number} {code.fingerprint}",
         }
         rows += [
-            shared | asdict(row.condition) | _scores(row.scores) | {"mirrored_cells": row.mirrored_cells}
+            shared
+            | asdict(row.condition)
+            | _scores(row.scores)
+            | _widespread(row.scores, specimens[test_set])
+            | {"mirrored_cells": row.mirrored_cells}
             for row in record.metrics
         ]
     mixed = is_mixed(run.record for run in runs)
     table = pd.DataFrame(rows, columns=[*COLUMNS, "training_code"] if mixed else COLUMNS)
     table["updates"] = table["updates"].astype("Int64")  # whole numbers, missing for probes
+    table["classes_not_widespread"] = table["classes_not_widespread"].astype("Int64")
     table["best_validation"] = table["best_validation"].fillna("")
     return table.sort_values([*GRID_KEYS, "kind", "sigma"], ignore_index=True)
+
+
+def _widespread(scores: Scores, specimens: dict[str, int] | None) -> dict[str, float | int]:
+    if specimens is None:
+        return {}
+    f1 = [scores.per_class[name].f1 for name, n in specimens.items() if n >= WIDESPREAD]
+    known = [value for value in f1 if value is not None]
+    mean = {"macro_f1_widespread": sum(known) / len(known)} if known else {}
+    return mean | {"classes_not_widespread": len(specimens) - len(f1)}
 
 
 def _scores(scores: object) -> dict[str, float]:

@@ -4,7 +4,8 @@
 
 Expected calibration error (15 equal-width bins) at the flag_limit that most models have; blur after the resize. The
 temperature was fitted on clean validation cells. Means over seeds with intervals over seeds alone: how far other
-specimens would be from these is not in them, and the error of a resample of specimens is biased upwards.
+specimens would be from these is not in them, and the error of a resample of specimens is biased upwards. The caption
+names the class frequencies that probabilities presume: models of different ones are not comparable.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from cellpatch.analysis.estimates import mean_over_seeds
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, under_blur
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
-from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
+from cellpatch.figures.captions import missing_groups_caption, prior_caption, sample_size_caption
 from cellpatch.figures.panels import BlurCurve, draw_blur_panels
 from cellpatch.figures.plotting import Drawing, styled
 from cellpatch.metrics.classification import Scores
@@ -35,7 +36,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     intervals = "95 % intervals over seeds alone, none of a single one"
     n = sample_size_caption(list(chosen.values()), groups, intervals)
     missing = missing_groups_caption("Not evaluated under blur", chosen, groups)
-    return Drawing("figure_calibration", figure, caption + n + gaps + missing)
+    return Drawing("figure_calibration", figure, caption + n + prior_caption(chosen) + gaps + missing)
 
 
 def _errors(error: Callable[[Scores], float], group: SeedGroup) -> BlurCurve:

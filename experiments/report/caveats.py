@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, redrawn
-from cellpatch.figures.captions import best_validation_caption, specimen_unit_note
+from cellpatch.figures.captions import specimen_unit_note
+from cellpatch.metrics.validations import count_best_validations
 from cellpatch.optics.conditions import CLEAN
 
 FEW = 20  # test specimens below which intervals cover the true value in less than 92 of 100 studies (coverage.csv)
@@ -26,7 +27,7 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
         sentences.append(
             "Some models were trained with one seed: how much another would differ is not in their intervals."
         )
-    sentences += [words.strip()] if (words := best_validation_caption(groups)) else []
+    sentences += _best_validations(groups)
     sentences += _scarce_test_classes(groups)
     sentences += _near_copies(groups)
     if groups[0].runs[0].record.divides_specimens:
@@ -46,17 +47,40 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
     return sentences
 
 
+def _best_validations(groups: Sequence[SeedGroup]) -> list[str]:
+    """How many trainings ended at their best, of those whose version recorded it."""
+    records = [run.record for group in groups for run in group.runs]
+    kept = [record.best_validation for record in records if record.states_best_validation]
+    words = count_best_validations(kept)
+    if not words:
+        return []
+    why = " Those may be too short: more adapt.updates may score higher."
+    return [f"{words}.{why if 'last' in kept else ''}"]
+
+
 def _near_copies(groups: Sequence[SeedGroup]) -> list[str]:
     """Cells of training or validation that nearly equal a test cell: the most of any run."""
     audits = [run.record.audit for group in groups for run in group.runs]
     counts = [audit.near_copies_of_test_crops for audit in audits if audit and audit.near_copies_of_test_crops]
-    if not counts:
-        return []
-    train, validation = (max(each[part] for each in counts) for part in ("train", "validation"))
-    return [
-        f"Up to {train} training and {validation} validation cells of a run are in a group of nearly equal crops with "
-        "a test cell of another specimen: if they show the same cell, scores are too good."
-    ]
+    sentences = []
+    if counts:
+        train, validation = (max(each[part] for each in counts) for part in ("train", "validation"))
+        sentences.append(
+            f"Up to {train} training and {validation} validation cells of a run are in a group of nearly equal crops "
+            "with a test cell of another specimen: if they show the same cell, scores are too good. "
+            "Leave them out with data.split.near_copies=drop_cells or drop_specimens."
+        )
+    left_out = [audit.left_out_as_near_copies for audit in audits if audit and audit.left_out_as_near_copies]
+    if left_out:
+        cells, specimens = (
+            [max(getattr(each[part], what) for each in left_out) for part in ("train", "validation")]
+            for what in ("cells", "specimens")
+        )
+        sentences.append(
+            f"Left out, because they or cells of their specimens nearly equal a test cell of another specimen: "
+            f"{cells[0]} training cells of {specimens[0]} specimens and {cells[1]} validation cells of {specimens[1]}."
+        )
+    return sentences
 
 
 def _scarce_test_classes(groups: Sequence[SeedGroup]) -> list[str]:

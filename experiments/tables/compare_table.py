@@ -6,19 +6,21 @@ At the flag_limit that most models have. The difference is on the same test cell
 specimens and seeds. The best model was chosen on the same cells, so that small differences to it are somewhat too
 large, and there are many. A second interval therefore holds for all pairs of models at once: a model is behind only
 where that one lies above 0. p is of a permutation test that swaps two models' specimens (20,000 draws, of these
-seeds), corrected for the number of comparisons to the best (Holm).
+seeds), corrected for the number of comparisons to the best (Holm). Beside it, macro-F1 over the classes that lie in at
+least ten test specimens, and how far the model is behind by it.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from cellpatch.analysis.comparison import compare_with_best
 from cellpatch.analysis.groups import SeedGroup, at_one_limit
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_table
-from cellpatch.figures.captions import sample_size_caption
-from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, mixed_code_column
+from cellpatch.figures.captions import sample_size_caption, widespread_caption
+from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, format_score, mixed_code_column
 
 CAPTIONS = ("Behind the best, on the same cells",)
 NOTE = (
@@ -30,7 +32,9 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """The table; raises ValueError if fewer than two models share the flag_limit."""
     table = _with_mixed_code(compare_with_best(groups), groups)
     [caption] = CAPTIONS
-    return [ShownTable("compare", caption, shown(table), table, (sample_size_caption(groups), NOTE), NOTE)]
+    classes = widespread_caption(groups)
+    notes = (sample_size_caption(groups), NOTE, classes)
+    return [ShownTable("compare", caption, shown(table), table, notes, f"{NOTE} {classes}")]
 
 
 def _with_mixed_code(table: pd.DataFrame, groups: Sequence[SeedGroup]) -> pd.DataFrame:
@@ -50,6 +54,13 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             format_ci(row["behind"], row["low"], row["high"]) for row in rows
         ],
         "of all pairs at once": [f"{row['low_of_all']:.3f} to {row['high_of_all']:.3f}" for row in rows],
+        "macro-F1, widespread": [format_score(row["macro_f1_widespread"]) for row in rows],
+        "behind, widespread": [
+            format_ci(row["behind_widespread"], row["low_widespread"], row["high_widespread"])
+            if np.isfinite(row["behind_widespread"])
+            else "-"
+            for row in rows
+        ],
         "shared seeds": [row["seeds"] for row in rows],
         "p, these seeds (Holm)": [f"{row['p_holm']:.2g}" for row in rows],
     }

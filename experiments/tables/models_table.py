@@ -3,7 +3,8 @@
     python experiments/tables/models_table.py runs          # writes tables/models-DATA.csv, .md and .tex
 
 Reads a runs directory or packed runs: intervals are 95 %, over specimens and seeds. `seconds` is the mean of the fit
-alone, without the one pass over the cells that probes share. Below the table: between which limits a model from scratch
+alone, without the one pass over the cells that probes share. `widespread` is macro-F1 over the classes that lie in at
+least ten test specimens. Below the table: the classes that it leaves out, and between which limits a model from scratch
 overtakes a pretrained one in the mean.
 """
 
@@ -15,8 +16,8 @@ import pandas as pd
 
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_table
-from cellpatch.figures.captions import sample_size_caption
-from cellpatch.figures.tables import MIXED_CODE, ShownTable, mixed_code_column
+from cellpatch.figures.captions import sample_size_caption, widespread_caption
+from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_score, mixed_code_column
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 
@@ -26,11 +27,12 @@ KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """The table, with crossings of means below where there are models from scratch and pretrained ones."""
-    summary, notes = summarise(groups), [sample_size_caption(groups)]
+    summary, classes = summarise(groups), widespread_caption(groups)
+    notes = [sample_size_caption(groups), classes]
     if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
         notes += mean_crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
     [caption] = CAPTIONS
-    return [ShownTable("models", caption, shown(summary), summary, tuple(notes))]
+    return [ShownTable("models", caption, shown(summary), summary, tuple(notes), classes)]
 
 
 def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
@@ -46,6 +48,8 @@ def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
         row = {key: getattr(group.coordinates, key) for key in KEYS}
         row |= {"n_train": group.n_train, "seeds": len(group.seeds)}
         row |= {"macro_f1": estimate.mean, "low": low, "high": high}
+        widespread, low, high = group.widespread_macro_f1.summary()
+        row |= {"macro_f1_widespread": widespread, "low_widespread": low, "high_widespread": high}
         row |= {"sd_specimens": estimate.draws.mean(axis=1).std(ddof=1)}
         row |= {"sd_seeds": estimate.values.std(ddof=1) if len(estimate.values) > 1 else np.nan}
         row |= {"balanced_accuracy": np.mean([run.record.clean.balanced_accuracy for run in group.runs])}
@@ -88,6 +92,7 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
             "-" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
             for low, high in summary[["low", "high"]].itertuples(index=False, name=None)
         ],
+        "widespread": [format_score(value) for value in summary["macro_f1_widespread"]],
         "seconds": [f"{value:.1f}" for value in summary["seconds"]],
     }
     return pd.DataFrame(columns | ({MIXED_CODE: summary[MIXED_CODE]} if MIXED_CODE in summary else {}))

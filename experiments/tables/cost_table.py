@@ -1,0 +1,81 @@
+"""What did each cell of the grid cost to train, and was it trained long enough? Updates and core seconds.
+
+    python experiments/tables/cost_table.py runs          # writes tables/cost-DATA.csv, .md and .tex
+
+Medians over seeds. Core seconds are wall seconds of the fit times threads; of a probe, with the one pass over the cells
+that made its features, which all probes of a model and input side share. `best at last` counts the trainings whose
+best validation was their last: more updates may raise their scores. `-` is what records do not state: updates before
+0.4.0, threads, trainings on GPUs or on several devices, and features that were there before these runs.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cellpatch.analysis.costs import machines, training_cost
+from cellpatch.analysis.groups import SeedGroup
+from cellpatch.cli.figures import main_of_table
+from cellpatch.figures.captions import cost_caption, sample_size_caption
+from cellpatch.figures.tables import ShownTable
+from cellpatch.metrics.scores import macro_f1
+from cellpatch.optics.conditions import CLEAN
+
+CAPTIONS = ("Updates and core seconds of each training",)
+KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of a row
+
+
+def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
+    """The table; raises ValueError if no record states updates or core seconds."""
+    table = summarise(groups)
+    if table[["updates", "core_seconds"]].isna().all(axis=None):
+        raise ValueError("no record states updates, or seconds and threads of a training on a CPU")
+    [caption] = CAPTIONS
+    note = cost_caption(machines([run for group in groups for run in group.runs]))
+    return [ShownTable("cost", caption, shown(table), table, (note, sample_size_caption(groups)), note)]
+
+
+def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
+    """One row per model, adapt, input side, optics and limit; missing where a record does not state it."""
+    rows = []
+    for group in groups:
+        cost = training_cost(group, groups)
+        row = {key: getattr(group.coordinates, key) for key in KEYS}
+        row |= {"n_train": group.n_train, "seeds": len(group.seeds)}
+        row |= {"macro_f1": group.estimate(CLEAN, macro_f1).mean}
+        row |= {"updates": cost.updates, "core_seconds": cost.core_seconds}
+        row |= {"pass_core_seconds": cost.pass_core_seconds}
+        rows.append(row | {"trainings": cost.trainings, "best_at_last": cost.best_at_last})
+    numbers = ["updates", "core_seconds", "pass_core_seconds"]
+    return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)).sort_values(["flag_limit", *KEYS[:-1]])
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for people."""
+    rows = table.to_dict("records")
+    return pd.DataFrame(
+        {
+            "limit": table["flag_limit"],
+            "model": table["model"],
+            "adapt": table["adapt"],
+            "input": table["input_px"],
+            "optics": table["optics"],
+            "cells": table["n_train"],
+            "seeds": table["seeds"],
+            "macro-F1": [f"{row['macro_f1']:.3f}" for row in rows],
+            "updates": [_whole(row["updates"]) for row in rows],
+            "core seconds": [_whole(row["core_seconds"]) for row in rows],
+            "of them the pass": [_whole(row["pass_core_seconds"]) for row in rows],
+            "best at last": [
+                f"{row['best_at_last']} of {row['trainings']}" if row["trainings"] else "-" for row in rows
+            ],
+        }
+    )
+
+
+def _whole(value: float) -> str:
+    """Three digits at least below a hundred, none behind the point above."""
+    return "-" if value != value else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main_of_table(tables)
