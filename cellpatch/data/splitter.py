@@ -84,7 +84,7 @@ class Splitter(ABC):
     val_limit: int
     drop_classes: Sequence[str]
     _by: ClassVar[Literal["specimen", "site", "cell"]]
-    _divides_specimens: ClassVar[bool] = False
+    divides_specimens: ClassVar[bool] = False
 
     def _check_limits(self) -> None:
         if self.val_limit < 1 or self.seed < 0:
@@ -98,7 +98,7 @@ class Splitter(ABC):
         """The shares of the specimens that are held out, by part."""
 
     @property
-    def _held_out_sites(self) -> list[str] | None:
+    def held_out_sites(self) -> list[str] | None:
         return None
 
     @abstractmethod
@@ -116,6 +116,24 @@ class Splitter(ABC):
             )
         return kept
 
+    def assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
+        """The labelled cells of each part, before copies leave and limits are taken.
+
+        Raises ValueError if specimens are too few, a specimen is in two parts, or the source's own split stands
+        against this rule.
+        """
+        predefined = cells.predefined_split is not None
+        if predefined and self._by != "specimen":
+            raise ValueError(
+                f"the source states a split of its own, which data.split=by_{self._by} would not change: remove its "
+                "column split, or leave data.split as it is"
+            )
+        parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
+        shared = _shared_specimens(parts, cells.specimens)
+        if shared and not self.divides_specimens:
+            raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
+        return parts
+
     def split(self, cells: LabelledCells, classes: Sequence[str], flag_limit: int, seed: int = 0) -> Split:
         """Split cells and keep at most `flag_limit` training cells a class, each a prefix of one permutation.
 
@@ -127,15 +145,7 @@ class Splitter(ABC):
             raise ValueError(f"flag_limit must be >= 1, but got {flag_limit}")
         labels = cells.labels
         predefined = cells.predefined_split is not None
-        if predefined and self._by != "specimen":
-            raise ValueError(
-                f"the source states a split of its own, which data.split=by_{self._by} would not change: remove its "
-                "column split, or leave data.split as it is"
-            )
-        parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
-        shared = _shared_specimens(parts, cells.specimens)
-        if shared and not self._divides_specimens:
-            raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
+        parts = self.assign(cells, classes)
         copies = {name: find_copies(cells.digests[parts[name]], cells.digests[parts["test"]]) for name in PARTS[:2]}
         available = {name: parts[name][~copy] for name, copy in copies.items()}
         kept = {
@@ -158,7 +168,7 @@ class Splitter(ABC):
             copies_of_test_crops_removed={name: int(copy.sum()) for name, copy in copies.items()},
             cells={name: counts_by_class(labels[index], classes) for name, index in kept.items()},
             train_available=counts_by_class(labels[available["train"]], classes),
-            test_sites=self._held_out_sites,
+            test_sites=self.held_out_sites,
             near_copies_of_test_crops=None if cells.near_groups is None else count_near_copies(cells.near_groups, kept),
         )
         return Split(audit=audit, **kept)
