@@ -48,6 +48,7 @@ from cellpatch.runs.pretrained import pretraining_fingerprint
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.table import runs_table
 from cellpatch.runs.verify import verify
+from cellpatch.runtime.errors import UnavailableError
 from cellpatch.sweeps.train import train
 from cellpatch.training.callbacks import LastCheckpoint
 
@@ -323,6 +324,13 @@ def test_losses_are_what_they_were(tmp_path: Path, folder_of_squares: FolderMake
     np.testing.assert_allclose((losses[0], losses[-1]), GOLDEN[name], atol=2e-3)
 
 
+def test_16_bits_on_a_cpu_pretrain_nearly_the_same(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    precision = ["trainer.precision=bf16-mixed", "flag_limit=4"]
+    _, record = _run(tmp_path, folder_of_squares(20, 5), *SMALL_VIT, *MIM, *precision)
+    losses = record["pretraining"]["cost"]["losses"]
+    np.testing.assert_allclose((losses[0], losses[-1]), GOLDEN["customvit"], atol=0.03)
+
+
 def test_one_pretraining_serves_all_limits_of_a_seed(
     tmp_path: Path, folder_of_squares: FolderMaker, counted: list[PretrainingFit]
 ) -> None:
@@ -588,7 +596,7 @@ def test_small_networks_stand_together_and_their_cost_beside_them() -> None:
         (["adapt=distil"], "these keys need a value: adapt.teacher=..."),
         (["adapt=distil", "adapt.teacher=cnn"], "adapt.teacher must be one of .*dinov2_s.*, but got 'cnn'"),
         (["adapt=distil", "adapt.teacher=../x"], "adapt.teacher must be one of .*, but got '../x'"),
-        (["adapt=distil", "adapt.teacher=dinov2_s", "adapt.teacher_px=57"], "input_px of .* must be a multiple"),
+        (["adapt=distil", "adapt.teacher=dinov2_s", "adapt.teacher_px=57"], "teacher_px=57: .* must be a multiple"),
         (["model=efficientnet_lite0", "adapt.pretrain_lr=0.1"], "adapt.lr refers to a key that model=efficientnet_"),
     ],
 )
@@ -596,6 +604,13 @@ def test_what_does_not_fit_is_refused_before_any_work(overrides: list[str], mess
     adapt = [] if any(each.startswith("adapt=") for each in overrides) else ["adapt=mim"]
     with pytest.raises(ValueError, match=message):
         assemble(compose_config([*adapt, *overrides]))
+
+
+def test_a_teacher_without_weights_is_unavailable(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    missing = ["adapt=distil", "adapt.teacher=ctranspath", "flag_limit=4"]
+    with pytest.raises(UnavailableError, match=r"adapt.teacher=ctranspath: .* weights_dir=DIR finds its file"):
+        _run(tmp_path, folder_of_squares(20, 5), *SMALL_CNN, *missing)
+    assert not list(tmp_path.glob("embeddings*"))
 
 
 def test_a_model_without_a_map_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,10 @@ class _Pair:
 
 @lru_cache(maxsize=16)  # as below
 def _check_teacher(teacher: ModelSpec) -> None:
-    check_shapes(teacher.on_meta())
+    try:
+        check_shapes(teacher.on_meta())
+    except ValueError as error:
+        raise ValueError(f"adapt.teacher={teacher.name}, adapt.teacher_px={teacher.input_px}: {error}") from error
 
 
 @lru_cache(maxsize=64)  # building a backbone takes half a second, and every job of a grid asks

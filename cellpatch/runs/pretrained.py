@@ -11,11 +11,13 @@ from torch import Tensor
 from cellpatch.data.augment import AlbumentationsAugment, DeviceAugment
 from cellpatch.data.dataset import CellDataset, labelled_cells
 from cellpatch.data.unlabelled import find_unlabelled
+from cellpatch.models.spec import ModelSpec
 from cellpatch.pretraining.code import PRETRAINING_CODE
 from cellpatch.pretraining.facts import PretrainingFacts, TeacherFacts
 from cellpatch.pretraining.methods import Distillation, MaskedImages
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.fits import cached_features
+from cellpatch.runtime.errors import UnavailableError
 
 
 def pretraining_fingerprint(experiment: Experiment) -> str | None:
@@ -28,7 +30,7 @@ def pretraining_fingerprint(experiment: Experiment) -> str | None:
     teacher = experiment.teacher
     facts: list[JsonValue] = [PRETRAINING_CODE]
     if teacher is not None:
-        facts += [teacher.key, teacher.weights_fingerprint(), experiment.data.loading.embedding_dtype]
+        facts += [teacher.key, _weights_of(teacher), experiment.data.loading.embedding_dtype]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -42,7 +44,7 @@ def pretrain(experiment: Experiment, dataset: CellDataset) -> tuple[dict[str, Te
     classes, cells = labelled_cells(store, experiment.data.split)
     seen = find_unlabelled(cells, experiment.data.split, classes)
     loading = experiment.data.loading
-    weights = None if teacher is None else teacher.weights_fingerprint()
+    weights = None if teacher is None else _weights_of(teacher)
     fit = PretrainingFit(
         model=experiment.model,
         method=method,
@@ -69,6 +71,17 @@ def pretrain(experiment: Experiment, dataset: CellDataset) -> tuple[dict[str, Te
         audit=seen.audit,
         teacher=None if teacher is None or weights is None else TeacherFacts(name=teacher.name, weights=weights),
     )
+
+
+def _weights_of(teacher: ModelSpec) -> str:
+    """Fingerprint of the teacher's published weights."""
+    try:
+        weights = teacher.weights_fingerprint()
+    except UnavailableError as error:
+        hint = f"weights_dir=DIR finds its file there, {teacher.name}.safetensors or another suffix"
+        raise UnavailableError(f"adapt.teacher={teacher.name}: {error} {hint}") from error
+    assert weights is not None
+    return weights
 
 
 def _turns_and_stains(augment: DeviceAugment | AlbumentationsAugment | None) -> DeviceAugment | None:
