@@ -25,6 +25,7 @@ NEEDS = {  # what a user must give
         adapt: ["model=efficientnet_lite0"]
         for adapt in ("linear_probe", "knn", "prototypes", "ft_last", "ft_all", "lora")
     },
+    "distil": ["adapt.teacher=efficientnet_lite0"],
     "folder": ["data.root=."],
     "table": ["data.table=t.csv"],
     "points": ["data.root=.", "data.points=p.csv"],

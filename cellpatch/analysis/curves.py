@@ -53,10 +53,22 @@ def learning_curves(groups: Sequence[SeedGroup]) -> list[LearningCurve]:
 def split_by_adaptation(
     curves: Mapping[str, LearningCurve],
 ) -> tuple[dict[str, LearningCurve], dict[str, LearningCurve]]:
-    """Curves of models trained from scratch, and of pretrained ones."""
-    scratch = {label: curve for label, curve in curves.items() if curve.coordinates.from_scratch}
-    pretrained = {label: curve for label, curve in curves.items() if not curve.coordinates.from_scratch}
+    """Curves of models trained from scratch, and of pretrained ones.
+
+    Pretraining on the study's own crops, or after a teacher, counts as from scratch: the network has no published
+    weights.
+    """
+    scratch = {label: curve for label, curve in curves.items() if curve.coordinates.own_weights}
+    pretrained = {label: curve for label, curve in curves.items() if not curve.coordinates.own_weights}
     return scratch, pretrained
+
+
+def side_title(curves: Mapping[str, LearningCurve]) -> str:
+    """What the curves of one side of `split_by_adaptation` have in common, as a heading."""
+    coordinates = [curve.coordinates for curve in curves.values()]
+    if all(at.from_scratch for at in coordinates):
+        return "trained from scratch"
+    return "without published weights" if all(at.own_weights for at in coordinates) else "pretrained"
 
 
 def within_classes(curve: LearningCurve) -> LearningCurve:

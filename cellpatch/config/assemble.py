@@ -9,10 +9,12 @@ from omegaconf import DictConfig
 from pydantic import JsonValue
 
 from cellpatch.config.assemble_data import data_spec
-from cellpatch.config.validate import Component, check, check_component
+from cellpatch.config.schema import models
+from cellpatch.config.validate import Component, check, check_component, check_model
 from cellpatch.models.spec import ModelSpec
 from cellpatch.models.weights import Weights
 from cellpatch.optics.conditions import OpticsSettings
+from cellpatch.pretraining.methods import Distillation
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.preflight import check_pair
@@ -49,11 +51,12 @@ def assemble(config: DictConfig) -> Experiment:
     checked = check(config)
     values = checked.values
     recorded = json.loads(json.dumps(values))  # JSON has no numbers as keys
+    adaptation = checked.build("adapt")
     experiment = Experiment(
         settings=parse_settings(recorded, "config"),
         model=_model(values["model"], checked.components.get("model.backbone"), checked.build("model.weights")),
         data=data_spec(checked),
-        adaptation=checked.build("adapt"),
+        adaptation=adaptation,
         augment=checked.build("augment"),
         optics=checked.build("optics"),
         trainer=_trainer(values["trainer"]),
@@ -61,6 +64,7 @@ def assemble(config: DictConfig) -> Experiment:
         runs_dir=Path(values["runs_dir"]),
         retry_failed=values["retry_failed"],
         dry_run=values["dry_run"],
+        teacher=_teacher(adaptation, values["weights_dir"]) if isinstance(adaptation, Distillation) else None,
     )
     check_pair(experiment)
     return experiment
@@ -98,6 +102,16 @@ def _model(node: Mapping[str, Any], backbone: Component | None, weights: Weights
         raise ValueError("model.backbone needs a _target_")
     key = json.dumps(node["backbone"], sort_keys=True)
     return ModelSpec(node["name"], node["backbone"]["input_px"], backbone.target, backbone.arguments, weights, key)
+
+
+def _teacher(method: Distillation, weights_dir: str | None) -> ModelSpec:
+    """The pretrained model of conf/model that a distillation names, at the side of its input that it asks for."""
+    allowed = [name for name, published in models().items() if published]
+    if method.teacher not in allowed:
+        raise ValueError(f"adapt.teacher must be one of {', '.join(allowed)}, but got {method.teacher!r}")
+    checked = check_model(method.teacher, method.teacher_px, weights_dir)
+    node = checked.values["model"]
+    return _model(node, checked.components.get("model.backbone"), checked.build("model.weights"))
 
 
 def _trainer(node: Mapping[str, Any]) -> TrainerSettings:

@@ -29,6 +29,8 @@ NAMES: dict[str, dict[str, str]] = {  # path of a node in the config: import pat
     "data.costs": {"cellpatch.metrics.classification.Costs": "by_class"},
     "adapt": {
         "cellpatch.training.adaptation.Scratch": "scratch",
+        "cellpatch.pretraining.methods.MaskedImages": "mim",
+        "cellpatch.pretraining.methods.Distillation": "distil",
         "cellpatch.training.adaptation.LastLayer": "ft_last",
         "cellpatch.training.adaptation.AllLayers": "ft_all",
         "cellpatch.training.adaptation.Lora": "lora",

@@ -62,9 +62,7 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
     for key, lowest in (("seed", 0), ("flag_limit", 1)):
         if values[key] < lowest:
             raise ValueError(f"{key} must be >= {lowest}, but got {values[key]}")
-    weights = values["model"].get("weights")
-    if values.get("weights_dir") is not None and weights is not None and weights["file"] is None:
-        weights["file"] = _weights_file(values["model"]["name"], Path(values["weights_dir"]))
+    _look_for_weights(values["model"], values.get("weights_dir"))
     components = {}
     for node_path, node in list(_nodes(values, "")):
         if part is not None and node_path.partition(".")[0] != part:
@@ -77,6 +75,17 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
         if component is not None:
             components[node_path] = component
     return CheckedConfig(components, values)
+
+
+def check_model(name: str, input_px: int | None, weights_dir: str | None) -> CheckedConfig:
+    """A file of conf/model by itself, at another side of its input if one is given; raises ValueError as `check`."""
+    model = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{name}.yaml")))
+    model.pop("defaults", None)  # the adaptation that it brings
+    if input_px is not None:
+        model["backbone"]["input_px"] = input_px
+    _look_for_weights(model, weights_dir)
+    checked = {path: _check_node(path, node) for path, node in list(_nodes({"model": model}, ""))}
+    return CheckedConfig({path: each for path, each in checked.items() if each is not None}, {"model": model})
 
 
 def check_component(node_path: str, node: Mapping[str, Any]) -> Component:
@@ -107,6 +116,13 @@ def _folder_name(name: Any) -> str:
     if not text.strip() or text.startswith(".") or "/" in text or "\\" in text:
         raise ValueError(f"data.name must name a folder, without a dot first, / or \\, but got {name!r}")
     return text
+
+
+def _look_for_weights(model: dict[str, Any], weights_dir: str | None) -> None:
+    """Name the file of a model's weights in its node, where there is a folder of them and no other file is named."""
+    weights = model.get("weights")
+    if weights_dir is not None and weights is not None and weights["file"] is None:
+        weights["file"] = _weights_file(model["name"], Path(weights_dir))
 
 
 def _weights_file(model: str, weights_dir: Path) -> str | None:

@@ -127,6 +127,7 @@ class AlbumentationsAugment:
         _check(stain_gain, stain_offset, shift_px)
         self.stain_gain = stain_gain
         self.stain_offset = stain_offset
+        self.shift_px = shift_px
         import albumentations as alb  # takes half a second, and DeviceAugment does not need it
 
         shift_all = alb.Affine(

@@ -85,8 +85,8 @@ def find_store(store_dir: Path, fingerprint: str) -> CellStore | None:
     return None
 
 
-def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: int) -> CellDataset:
-    """Split a store's cells; `seed` draws which of them a flag_limit takes."""
+def labelled_cells(store: CellStore, splitter: Splitter) -> tuple[list[str], LabelledCells]:
+    """The classes that are studied, and a store's cells as a splitter takes them."""
     classes = splitter.keep(store.manifest.classes)
     code = {name: i for i, name in enumerate(classes)}
     labels = np.array([code.get(name, -1) for name in store.cells["class"].astype(str)])
@@ -99,9 +99,15 @@ def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: in
         None if sites.isna().all() else sites.to_numpy(),
         None if groups.isna().all() else groups.fillna(-1).to_numpy(np.int64),
     )
+    return classes, cells
+
+
+def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: int) -> CellDataset:
+    """Split a store's cells; `seed` draws which of them a flag_limit takes."""
+    classes, cells = labelled_cells(store, splitter)
     split = splitter.split(cells, classes, flag_limit, seed)
     _report_near_copies(split.audit, store.root / "cells.parquet")
-    return CellDataset(store, classes, labels, split)
+    return CellDataset(store, classes, cells.labels, split)
 
 
 def _report_near_copies(audit: SplitAudit, cells: Path) -> None:

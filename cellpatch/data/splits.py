@@ -87,7 +87,7 @@ class BySite(Splitter):
         return {"validation": self.val_share}
 
     @property
-    def _held_out_sites(self) -> list[str]:
+    def held_out_sites(self) -> list[str]:
         return list(self.test_sites)
 
     def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
@@ -121,7 +121,7 @@ class ByCell(_ByShares):
     """
 
     _by = "cell"
-    _divides_specimens = True
+    divides_specimens = True
 
     def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
         parts: dict[str, list[Int[np.ndarray, " k"]]] = {"train": [], "validation": [], "test": []}

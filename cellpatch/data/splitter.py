@@ -97,14 +97,14 @@ class Splitter(ABC):
     drop_classes: Sequence[str]
     near_copies: NearCopies
     _by: ClassVar[Literal["specimen", "site", "cell"]]
-    _divides_specimens: ClassVar[bool] = False
+    divides_specimens: ClassVar[bool] = False
 
     def _check_limits(self) -> None:
         if self.val_limit < 1 or self.seed < 0:
             raise ValueError(
                 f"data.split.val_limit must be >= 1 and seed >= 0, but got {self.val_limit} and {self.seed}"
             )
-        if self.near_copies == "drop_specimens" and self._divides_specimens:
+        if self.near_copies == "drop_specimens" and self.divides_specimens:
             raise ValueError(
                 f"data.split.near_copies must be keep or drop_cells with data.split=by_{self._by}, which puts cells of "
                 f"one specimen into several parts, but got {self.near_copies}"
@@ -116,7 +116,7 @@ class Splitter(ABC):
         """The shares of the specimens that are held out, by part."""
 
     @property
-    def _held_out_sites(self) -> list[str] | None:
+    def held_out_sites(self) -> list[str] | None:
         return None
 
     @abstractmethod
@@ -134,6 +134,24 @@ class Splitter(ABC):
             )
         return kept
 
+    def assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
+        """The labelled cells of each part, before copies leave and limits are taken.
+
+        Raises ValueError if specimens are too few, a specimen is in two parts, or the source's own split stands
+        against this rule.
+        """
+        predefined = cells.predefined_split is not None
+        if predefined and self._by != "specimen":
+            raise ValueError(
+                f"the source states a split of its own, which data.split=by_{self._by} would not change: remove its "
+                "column split, or leave data.split as it is"
+            )
+        parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
+        shared = _shared_specimens(parts, cells.specimens)
+        if shared and not self.divides_specimens:
+            raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
+        return parts
+
     def split(self, cells: LabelledCells, classes: Sequence[str], flag_limit: int, seed: int = 0) -> Split:
         """Split cells and keep at most `flag_limit` training cells a class, each a prefix of one permutation.
 
@@ -146,15 +164,7 @@ class Splitter(ABC):
             raise ValueError(f"flag_limit must be >= 1, but got {flag_limit}")
         labels = cells.labels
         predefined = cells.predefined_split is not None
-        if predefined and self._by != "specimen":
-            raise ValueError(
-                f"the source states a split of its own, which data.split=by_{self._by} would not change: remove its "
-                "column split, or leave data.split as it is"
-            )
-        parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
-        shared = _shared_specimens(parts, cells.specimens)
-        if shared and not self._divides_specimens:
-            raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
+        parts = self.assign(cells, classes)
         copies = {name: find_copies(cells.digests[parts[name]], cells.digests[parts["test"]]) for name in PARTS[:2]}
         left_out = {name: self._left_out(cells, parts[name], parts["test"], copy) for name, copy in copies.items()}
         available = {name: parts[name][~copy & ~left_out[name]] for name, copy in copies.items()}
@@ -178,7 +188,7 @@ class Splitter(ABC):
             copies_of_test_crops_removed={name: int(copy.sum()) for name, copy in copies.items()},
             cells={name: counts_by_class(labels[index], classes) for name, index in kept.items()},
             train_available=counts_by_class(labels[available["train"]], classes),
-            test_sites=self._held_out_sites,
+            test_sites=self.held_out_sites,
             near_copies_of_test_crops=None if cells.near_groups is None else count_near_copies(cells.near_groups, kept),
             left_out_as_near_copies=count_left_out(left_out, {name: cells.specimens[parts[name]] for name in left_out}),
         )

@@ -10,6 +10,7 @@ from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.analysis.labels import by_label, label_curves
 from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.metrics.validations import BestValidation
+from cellpatch.runs.coordinates import method_of
 from cellpatch.runs.training_code import is_mixed
 
 _TILE_UNITS = {"endonuke": "most are single tiles of unknown patients"}  # by layout of the annotations
@@ -42,7 +43,7 @@ def sample_size_caption(
         cells += ", whose other cells were trained on (the split is by cell)"
     cells += intake_note(groups)
     caption = "; ".join([cells, seeds, *([words] if words else [])]) + "."
-    return caption + mixed_code_caption(groups, among) + best_validation_caption(groups)
+    return caption + pretraining_caption(groups) + mixed_code_caption(groups, among) + best_validation_caption(groups)
 
 
 def best_validation_caption(groups: Sequence[SeedGroup]) -> str:
@@ -100,6 +101,25 @@ def cost_caption(machines: Sequence[str]) -> str:
     if len(machines) > 1:
         return f"{text} The machines or threads differ, and their times do not compare: {'; '.join(machines)}."
     return f"{text} On {machines[0]}." if machines else text
+
+
+def pretraining_caption(groups: Sequence[SeedGroup]) -> str:
+    """For captions: which adaptations were pretrained without labels, and on how many crops; empty if none was."""
+    crops: dict[str, set[int]] = {}
+    for group in groups:
+        seen = {run.record.pretraining.audit.cells for run in group.runs if run.record.pretraining is not None}
+        crops.setdefault(group.coordinates.adapt, set()).update(seen)
+    words = {"mim": "pretrained without labels on", "distil": "pretrained on its features of"}
+    return "".join(
+        f" {adapt}: {words[method_of(adapt)]} {_range(numbers)} crops of training specimens."
+        for adapt, numbers in crops.items()
+        if numbers
+    )
+
+
+def _range(numbers: Collection[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def intake_note(groups: Sequence[SeedGroup]) -> str:

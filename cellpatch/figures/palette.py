@@ -18,6 +18,8 @@ _PRETRAINED = ["#AA4499", "#DDCC77", "#332288", "#882255", "#117733", "#CC6677",
 _MARKERS = "osD^vP*X"
 LINESTYLES: dict[str, Dashes] = {
     "scratch": "-",
+    "mim": (0, (5, 1, 1, 1)),
+    "distil": (0, (2, 1)),
     "linear_probe": "--",
     "knn": ":",
     "prototypes": (0, (1, 3)),
@@ -72,6 +74,6 @@ def group_style(coordinates: CurveCoordinates) -> Style:
     Hollow if its input has another side than in the study, half filled if it was trained on blur.
     """
     style = model_style(coordinates.model)
-    if coordinates.input_px != (SCRATCH_PX if coordinates.from_scratch else PRETRAINED_PX):
+    if coordinates.input_px != (SCRATCH_PX if coordinates.own_weights else PRETRAINED_PX):
         return replace(style, fillstyle="none")
     return replace(style, fillstyle="bottom") if "trained on" in coordinates.optics else style

@@ -146,7 +146,7 @@ def draw_curve(
     coordinates: CurveCoordinates,
 ) -> None:
     """Values with their low and high ends over rising x, each with a tooltip; a faint line spans NaN."""
-    style, linestyle = group_style(coordinates), LINESTYLES[coordinates.adapt]
+    style, linestyle = group_style(coordinates), LINESTYLES[coordinates.method]
     values, low, high = np.array(y, float).reshape(-1, 3).T
     ax.plot(x, values, linestyle=linestyle, color=style.color, linewidth=1.2)
     known = np.isfinite(values)
@@ -172,7 +172,7 @@ def draw_point(
     [point] = ax.plot([x], [value], linestyle="", markersize=5, label=label, **marker)
     add_tooltip(point, f"{text} {format_ci(value, low, high)}")
     if not coordinates.from_scratch:
-        short = coordinates.adapt.removeprefix("linear_")
+        short = coordinates.method.removeprefix("linear_")
         ax.annotate(short, (x, value), xytext=(4, 2), textcoords="offset points", fontsize=5, color="0.3")
 
 

@@ -20,6 +20,10 @@ class Backbone(nn.Module):
     input_px: int
     num_features: int
 
+    def feature_map(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b channels rows columns"]:
+        """Features of the places of the input, before they are pooled; raises ValueError where there is no map."""
+        raise ValueError(f"{type(self).__name__} has no map of features")
+
     def layers(self) -> list[list[str]]:
         """Names of the parameters from input to output, one list per layer of layer-wise fine-tuning."""
         layers: list[list[str]] = []
@@ -67,6 +71,18 @@ def check_shapes(backbone: Backbone) -> None:
         raise ValueError(f"model.backbone cannot take an input of {side} px: {error}") from error
     if shape != expected:
         raise ValueError(f"model.backbone must map two cells to features {expected}, but gives {tuple(shape)}")
+
+
+def map_shape(backbone: Backbone) -> tuple[int, int]:
+    """Channels and side of a square map of features, of a backbone on the meta device; raises ValueError without one.
+
+    The side divides the input's.
+    """
+    side = backbone.input_px
+    shape = tuple(backbone.eval().feature_map(torch.empty(2, 3, side, side, device="meta")).shape)
+    if len(shape) != 4 or shape[2] != shape[3] or side % shape[3]:
+        raise ValueError(f"{type(backbone).__name__} has no square map that divides {side} px, but one of {shape}")
+    return shape[1], shape[2]
 
 
 def freeze_all_but(backbone: Backbone, trained: set[str]) -> None:

@@ -37,7 +37,10 @@ class CNN(Backbone):
         self.stages = nn.Sequential(*layers)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b features"]:
-        return self.stages(self.normalise(x)).mean(dim=(2, 3))
+        return self.feature_map(x).mean(dim=(2, 3))
+
+    def feature_map(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b features rows columns"]:
+        return self.stages(self.normalise(x))
 
 
 def _convolve(inputs: int, outputs: int) -> nn.Sequential:

@@ -163,5 +163,12 @@ class CustomViT(Backbone):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b dim"]:
+        return self.norm(self._tokens(x).mean(dim=1))
+
+    def feature_map(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b dim rows columns"]:
+        tokens = self.norm(self._tokens(x)).transpose(1, 2)
+        return tokens.unflatten(2, (len(self.rows), self.columns.shape[1]))
+
+    def _tokens(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n dim"]:
         tokens = self.stem(self.normalise(x)) + self.rows + self.columns
-        return self.norm(self.blocks(tokens.flatten(1, 2)).mean(dim=1))
+        return self.blocks(tokens.flatten(1, 2))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from math import isqrt
 from typing import Any, Literal
 
 import timm
@@ -114,6 +115,13 @@ class TimmBackbone(PretrainableBackbone):
         tokens = self.net.forward_features(x)
         patches = tokens[:, self.net.num_prefix_tokens :].mean(dim=1)
         return torch.cat([tokens[:, 0], patches], dim=1)
+
+    def feature_map(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b channels rows columns"]:
+        found = self.net.forward_features(self.normalise(x))
+        if found.ndim == 4:
+            return found
+        patches = found[:, getattr(self.net, "num_prefix_tokens", 0) :].transpose(1, 2)
+        return patches.unflatten(2, (isqrt(patches.shape[2]), -1))
 
 
 def _layer(net: nn.Module, name: str) -> Any:

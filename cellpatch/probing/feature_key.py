@@ -44,7 +44,7 @@ class FeatureRequest:
         """What the features depend on, as plain JSON."""
         key: dict[str, JsonValue] = {
             **self.content,
-            "crops": _crops_fingerprint(self.store, self.cells),
+            "crops": crops_fingerprint(self.store, self.cells),
             "dtype": dtype,
             "feature_code": FEATURE_CODE,
             "timm": metadata.version("timm"),
@@ -67,7 +67,7 @@ def digest_of(key: Mapping[str, JsonValue]) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _crops_fingerprint(store: CellStore, cells: Int[np.ndarray, " n"]) -> str:
+def crops_fingerprint(store: CellStore, cells: Int[np.ndarray, " n"]) -> str:
     """Covers the crops in their order and their geometry, but no label: a corrected label changes no feature."""
     digest = hashlib.sha256(json.dumps(asdict(store.geometry)).encode())
     digest.update(b"".join(store.cells["digest"].to_numpy()[cells]))

@@ -3,20 +3,43 @@
 from dataclasses import dataclass, fields
 
 
+def method_of(adapt: str) -> str:
+    """An adaptation without its teacher: `distil` of `distil dinov2_s`."""
+    return adapt.partition(" ")[0]
+
+
+def learns_all_weights(adapt: str) -> bool:
+    """Whether an adaptation takes no published weights into the network: what the property `own_weights` states."""
+    return method_of(adapt) in ("scratch", "mim", "distil")
+
+
 @dataclass(frozen=True, order=True)
 class CurveCoordinates:
     """What the runs of one learning curve share."""
 
     data: str
     model: str
-    adapt: str
+    adapt: str  # with the teacher's name after `distil`
     input_px: int
     optics: str  # as `OpticsSettings.label`
 
     @property
+    def method(self) -> str:
+        """The adaptation without its teacher."""
+        return method_of(self.adapt)
+
+    @property
     def from_scratch(self) -> bool:
-        """Whether no published weights are used."""
+        """Whether training starts from random values, with labels alone."""
         return self.adapt == "scratch"
+
+    @property
+    def own_weights(self) -> bool:
+        """Whether all weights were learnt on the study's cells: from scratch, or after pretraining on their crops.
+
+        A distilled network is of these: its teacher has published weights, it has none.
+        """
+        return learns_all_weights(self.adapt)
 
 
 @dataclass(frozen=True, order=True)

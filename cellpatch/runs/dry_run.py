@@ -11,6 +11,7 @@ from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.identity import identities, run_name
 from cellpatch.runs.locks import RunFiles
 from cellpatch.runs.outcome import Outcome
+from cellpatch.runs.pretrained import pretraining_fingerprint
 from cellpatch.runs.settings import Settings
 from cellpatch.runs.stored_run import StoredRun, finished_runs
 from cellpatch.training.adaptation import FineTuning
@@ -23,10 +24,12 @@ def plan_run(experiment: Experiment) -> Outcome:
     Trains and prepares nothing: cells that are not prepared yet stay so, and their runs count as new.
     """
     settings, weights = experiment.settings, experiment.model.weights_fingerprint()
+    pretraining = pretraining_fingerprint(experiment)
     store = find_prepared(experiment.data)
     if store is None:
         return Outcome(run_name(settings), "to train", ["its cells are not prepared yet"], *_estimate(experiment, None))
-    files = RunFiles(experiment.runs_dir, run_name(settings), identities(settings, store.manifest.fingerprint, weights))
+    names = identities(settings, store.manifest.fingerprint, weights, pretraining)
+    files = RunFiles(experiment.runs_dir, run_name(settings), names)
     folder = files.find()
     if folder is None and files.failed_at() is not None and not experiment.retry_failed:
         return Outcome(files.run, "skipped (failed before)")
@@ -82,6 +85,8 @@ def _earlier(runs_dir: Path) -> list[_Cost]:
     for folder in finished_runs(runs_dir):
         record = StoredRun.open(folder).record
         beside = record.seconds.evaluate + (record.seconds.embed or 0.0)
+        if record.pretraining is not None and not record.pretraining.reused:
+            beside += record.pretraining.cost.all_seconds
         size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) / 2**20
         train = record.seconds.train
         costs.append(_Cost(_kind(record.settings), train, beside, record.epochs, record.n_train, size))

@@ -21,7 +21,8 @@ from cellpatch.training.trainer_settings import TrainerSettings
 class Experiment:
     """What `config.assemble` makes of a config; below it nothing sees a dict.
 
-    `settings` is what the record will state. Device, batch size and the optical path are decided here, once.
+    `settings` is what the record will state. `teacher` is the model whose features a distillation regresses. Device,
+    batch size and the optical path are decided here, once.
     """
 
     settings: Settings
@@ -35,6 +36,7 @@ class Experiment:
     runs_dir: Path
     retry_failed: bool
     dry_run: bool
+    teacher: ModelSpec | None = None
 
     @property
     def flag_limit(self) -> int:

@@ -3,6 +3,8 @@
 import logging
 
 from cellpatch.data.dataset import CellDataset
+from cellpatch.data.unlabelled import UnlabelledCells
+from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.fit import ProbeFit
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
@@ -17,6 +19,10 @@ def current_code(experiment: Experiment) -> TrainingCode:
     """Number and fingerprint of the code that trains this experiment today."""
     own: list[type] = [type(experiment.adaptation), experiment.model.backbone_class]
     own += [] if experiment.augment is None else [type(experiment.augment)]
+    if isinstance(experiment.adaptation, Pretraining):
+        from cellpatch.pretraining.fit import PretrainingFit  # Lightning takes seconds to import
+
+        own += [PretrainingFit, UnlabelledCells]
     data: list[type] = [CellDataset, type(experiment.data.split)]
     if isinstance(experiment.adaptation, Probe):
         return training_code(own, [*data, ProbeFit])

@@ -1,5 +1,6 @@
 """The fit that an experiment asks for, on the cells of a dataset."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,18 @@ from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cellpatch.training.fit import GradientFit
 
 
-def gradient_fit(experiment: Experiment, weights: str | None, dataset: CellDataset) -> "GradientFit":
-    """A training by gradients; `weights` is the fingerprint of the published weights."""
+def gradient_fit(
+    experiment: Experiment,
+    weights: str | None,
+    dataset: CellDataset,
+    start: Mapping[str, "Tensor"] | None = None,
+) -> "GradientFit":
+    """A training by gradients; `weights` is the fingerprint of the published weights, `start` as of `GradientFit`."""
     from cellpatch.training.fit import GradientFit  # Lightning takes seconds to import, probes do without
 
     assert not isinstance(experiment.adaptation, Probe)
@@ -31,6 +39,7 @@ def gradient_fit(experiment: Experiment, weights: str | None, dataset: CellDatas
         trainer=experiment.trainer,
         inference_batch=experiment.inference_batch,
         seed=experiment.seed,
+        start=start,
     )
 
 

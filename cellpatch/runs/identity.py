@@ -51,13 +51,15 @@ _OF_UPDATES = ("updates", "min_epochs", "validations")
 _CLASS_WEIGHTS = {"none": "none", "class_weights": "balanced"}  # `adapt.balance`, and `adapt.class_weights` before it
 
 
-def identity(settings: Settings, data: str, weights: str | None, code: int = TRAINING_CODE) -> str:
+def identity(
+    settings: Settings, data: str, weights: str | None, code: int = TRAINING_CODE, pretraining: str | None = None
+) -> str:
     """Hash of everything that determines the trained weights, 12 hexadecimal digits.
 
     It covers settings under short stable names, the fingerprints of the cells (`data`) and of the published `weights`,
-    and the number of the training `code`. It does not cover import paths, cellpatch's version, the device, the logger,
-    paths, the name given to data, or how the run is evaluated. A probe has no trainer, and augmentation only if it asks
-    for augmented copies.
+    the number of the training `code`, and the fingerprint of a `pretraining`, if there is one. It does not cover import
+    paths, cellpatch's version, the device, the logger, paths, the name given to data, or how the run is evaluated. A
+    probe has no trainer, and augmentation only if it asks for augmented copies.
     """
     config = effective_settings(settings.config)
     copies = settings.adapt.augmented_copies
@@ -76,15 +78,17 @@ def identity(settings: Settings, data: str, weights: str | None, code: int = TRA
     }
     if settings.optics.train is not None:
         content["blur"] = [settings.optics.unit, *sorted(settings.optics.train_kind)]
+    if pretraining is not None:
+        content["pretraining"] = pretraining
     if settings.is_probe:
         content["embedding_dtype"] = settings.data.loading.embedding_dtype
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def identities(settings: Settings, data: str, weights: str | None) -> list[str]:
+def identities(settings: Settings, data: str, weights: str | None, pretraining: str | None = None) -> list[str]:
     """The identity of a run, and the one that 0.3.0 gave to it: today's code still trains the same bits."""
-    today = identity(settings, data, weights)
-    if TRAINING_CODE > 1:
+    today = identity(settings, data, weights, pretraining=pretraining)
+    if TRAINING_CODE > 1 or pretraining is not None:
         return [today]
     known = effective_settings(settings.config)  # 0.3.0 did not have the settings that came later
     return [today, legacy.identity(legacy.from_current(known), data, weights)]
@@ -117,7 +121,7 @@ def _with_class_weights(adapt: Json) -> Json:
 
 def run_name(settings: Settings) -> str:
     """A run's name for people, safe as a folder's name."""
-    names = (settings.model.name, settings.adapt.name, settings.data.name)
+    names = (settings.model.name, settings.adapt.label, settings.data.name)
     parts = [*names, str(settings.flag_limit), f"s{settings.seed}"]
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
 

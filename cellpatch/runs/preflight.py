@@ -6,6 +6,7 @@ from functools import lru_cache
 from cellpatch.data.augment import DeviceAugment
 from cellpatch.models.backbone import check_shapes
 from cellpatch.models.spec import ModelSpec
+from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
 from cellpatch.training.adaptation import FineTuning
@@ -24,6 +25,8 @@ def check_pair(experiment: Experiment) -> None:
             f"adapt={adapt} starts from random values, but model={model.name} is pretrained: leave adapt out "
             "(linear_probe), or use another"
         )
+    if experiment.teacher is not None:
+        _check_teacher(experiment.teacher)
     _check_layers(_Pair(f"{model.key} {adaptation}", model, adaptation))
     if isinstance(adaptation, FineTuning):
         return
@@ -46,9 +49,19 @@ class _Pair:
     adaptation: FineTuning | Probe = field(compare=False)
 
 
+@lru_cache(maxsize=16)  # as below
+def _check_teacher(teacher: ModelSpec) -> None:
+    try:
+        check_shapes(teacher.on_meta())
+    except ValueError as error:
+        raise ValueError(f"adapt.teacher={teacher.name}, adapt.teacher_px={teacher.input_px}: {error}") from error
+
+
 @lru_cache(maxsize=64)  # building a backbone takes half a second, and every job of a grid asks
 def _check_layers(pair: _Pair) -> None:
     backbone = pair.model.on_meta()
     check_shapes(backbone)
+    if isinstance(pair.adaptation, Pretraining):
+        pair.adaptation.check_backbone(backbone)
     if isinstance(pair.adaptation, FineTuning):
         pair.adaptation.freeze_and_scale_lr(backbone)

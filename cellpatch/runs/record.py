@@ -15,6 +15,7 @@ from cellpatch.metrics.classification import Scores
 from cellpatch.metrics.prior import ClassPrior
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.pretraining.facts import PretrainingFacts
 from cellpatch.runs import legacy
 from cellpatch.runs.cards import FeatureCard, Hardware, LatencyCard
 from cellpatch.runs.settings import Settings, first_problem, parse_settings
@@ -67,12 +68,16 @@ class AuditFacts:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds of a run's parts; `all` is None for what was not timed as a whole."""
+    """Seconds of a run's parts; `all` is None for what was not timed as a whole.
+
+    `pretrain` are those that the pretraining took, also if an earlier run did it; `all` then lacks them. None without.
+    """
 
     train: float
     evaluate: float = 0.0
     embed: float | None = None
     all: float | None = None
+    pretrain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,10 @@ class Record:
 
     `counts` are cells by part (train, validation, test) and class. `weights` is the fingerprint of the published
     weights. `best_epoch`, `epochs`, `best_update`, `updates` and `history` are None for probes, `probe` is what was
-    chosen for one. Versions before 0.4.0 did not count updates. `best_validation` says that the best validation was the
-    first or the last; None that it was neither, or is not known. `prior` holds the class frequencies that the stored
-    network's probabilities presume; None for versions before 0.4.0. `training_code` is None for runs of 0.3.0 and
-    before.
+    chosen for one. `pretraining` is None without pretraining on the study's own crops. Versions before 0.4.0 did not
+    count updates. `best_validation` says that the best validation was the first or the last; None that it was neither,
+    or is not known. `prior` holds the class frequencies that the stored network's probabilities presume; None for
+    versions before 0.4.0. `training_code` is None for runs of 0.3.0 and before.
     """
 
     run: str
@@ -129,6 +134,7 @@ class Record:
     precision: str | None = None
     history: list[dict[str, float]] | None = None
     probe: Json | None = None
+    pretraining: PretrainingFacts | None = None
     audit: AuditFacts | None = None
     training_code: TrainingCode | None = None
     hardware: Hardware | None = None

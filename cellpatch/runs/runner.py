@@ -2,24 +2,23 @@
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import Timeout
-from jaxtyping import Float
 from pydantic import JsonValue
 
 from cellpatch import __version__
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.data.store.reader import CellStore
-from cellpatch.metrics.classification import Costs, fit_temperature, score_predictions
+from cellpatch.metrics.classification import fit_temperature
 from cellpatch.models.predictor import FitResult
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
+from cellpatch.pretraining.facts import PretrainingFacts
+from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.console import print_best_validation, print_conditions, print_table
 from cellpatch.runs.dry_run import plan_run
@@ -29,9 +28,11 @@ from cellpatch.runs.fits import gradient_fit, probe_fit
 from cellpatch.runs.identity import identities, run_name
 from cellpatch.runs.locks import ConcurrentFailureError, RunFiles, claim_run
 from cellpatch.runs.outcome import Outcome, State
+from cellpatch.runs.pretrained import pretrain, pretraining_fingerprint
 from cellpatch.runs.provenance import git_state, hardware, versions
 from cellpatch.runs.record import ConditionScores, metrics_row
 from cellpatch.runs.restore import restore_predict_fn
+from cellpatch.runs.scoring import rescore, score
 from cellpatch.runs.stored_run import (
     PREDICTIONS,
     VALIDATION,
@@ -66,7 +67,8 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
     for condition in conditions + experiment.optics.trained(store.geometry.field_um):
         path.under(condition)  # a blur that does not fit is an error before any training
     _warn_about_borders(path, conditions)
-    names = identities(experiment.settings, store.manifest.fingerprint, weights)
+    pretraining = pretraining_fingerprint(experiment)
+    names = identities(experiment.settings, store.manifest.fingerprint, weights, pretraining)
     files = RunFiles(experiment.runs_dir, run_name(experiment.settings), names)
     known_failure = files.failed_at()
     if grid and known_failure and not experiment.retry_failed and not files.find():
@@ -108,7 +110,7 @@ def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditio
     run.check_files()
     costs = experiment.data.costs
     if costs.classes and costs != run.record.settings.data.costs:
-        run = run.with_costs(costs, _with_costs(run, costs))
+        run = run.with_costs(costs, rescore(run, costs))
     costs = run.record.settings.data.costs
     evaluated = {row.condition for row in run.record.metrics}
     missing = [condition for condition in conditions if condition not in evaluated]
@@ -119,39 +121,12 @@ def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditio
     started = time.perf_counter()
     dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
     predicted = restore_predict_fn(run, experiment, dataset)(missing, dataset.split.test)
-    scores = _score(dataset, experiment.path(store.geometry), predicted, run.record.temperature, costs)
+    scores = score(dataset, experiment.path(store.geometry), predicted, run.record.temperature, costs)
     cells = store.cells.iloc[dataset.split.test]
     run = run.with_evaluation(cells, dataset.test_labels, Evaluated(predicted, scores), time.perf_counter() - started)
     print_conditions(run.name, scores)
     log_conditions(run.folder, experiment.model.name, experiment.logger, run.record.metrics)
     return "evaluated"
-
-
-def _with_costs(run: StoredRun, costs: Costs) -> list[ConditionScores]:
-    """The scores of every stored condition with its cost, from its predictions."""
-    rows = []
-    for row in run.record.metrics:
-        _, labels, probabilities = run.predictions[row.condition]
-        error = costs.error(labels, probabilities, run.record.classes)
-        rows.append(replace(row, scores=replace(row.scores, cost_weighted_error=error)))
-    return rows
-
-
-def _score(
-    dataset: CellDataset,
-    path: OpticalPath,
-    predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
-    temperature: float,
-    costs: Costs,
-) -> list[ConditionScores]:
-    labels, classes = dataset.test_labels, dataset.classes
-    mirrored = Counter(dataset.store.cells["mirrored_px"].to_numpy()[dataset.split.test].tolist())
-    rows = []
-    for condition, probabilities in predicted.items():
-        reached = sum(n for pixels, n in mirrored.items() if pixels and reaches_beyond_margin(condition, path, pixels))
-        scores = score_predictions(labels, probabilities, classes, temperature, costs)
-        rows.append(ConditionScores(condition, scores, reached))
-    return rows
 
 
 @dataclass(frozen=True)
@@ -174,7 +149,7 @@ def _train(job: _Job, folder: Path) -> None:
     costs = experiment.data.costs
     costs.codes(dataset.classes)  # a class that does not exist is an error before any training
     with wandb_logger(experiment.logger, folder, name, experiment.settings.config, group=job.grid) as logger:
-        fit = _fit(job, dataset, folder, logger)
+        fit, pretraining = _fit(job, dataset, folder, logger)
         trained = time.perf_counter()
         validation = dataset.split.validation
         unscaled = fit.predict([CLEAN], validation)[CLEAN]
@@ -182,7 +157,7 @@ def _train(job: _Job, folder: Path) -> None:
             raise ValueError(f"{name}: training diverged, its probabilities are not finite: lower adapt.lr")
         temperature = fit_temperature(dataset.labels[validation], unscaled)
         predicted = fit.predict(job.conditions, dataset.split.test)
-        metrics = _score(dataset, experiment.path(job.store.geometry), predicted, temperature, costs)
+        metrics = score(dataset, experiment.path(job.store.geometry), predicted, temperature, costs)
         evaluate_seconds = time.perf_counter() - trained
         log_review(logger, metrics, dataset, predicted[CLEAN])
     audit = dataset.split.audit
@@ -199,15 +174,23 @@ def _train(job: _Job, folder: Path) -> None:
     seconds = {"train": fit.train_seconds, "evaluate": evaluate_seconds, "all": time.perf_counter() - started}
     if fit.embed_seconds is not None:
         seconds = {"embed": fit.embed_seconds, **seconds}
-    write_record(folder, _facts(job, dataset, fit, temperature, metrics) | {"seconds": seconds})
+    facts = _facts(job, dataset, fit, temperature, metrics)
+    if pretraining is not None:
+        seconds["pretrain"] = pretraining.cost.all_seconds
+        facts["pretraining"] = asdict(pretraining)
+    write_record(folder, facts | {"seconds": seconds})
 
 
-def _fit(job: _Job, dataset: CellDataset, folder: Path, logger: Any) -> FitResult:
+def _fit(job: _Job, dataset: CellDataset, folder: Path, logger: Any) -> tuple[FitResult, PretrainingFacts | None]:
+    """Fit to the training cells, after a pretraining if the experiment asks for one."""
     experiment = job.experiment
     if isinstance(experiment.adaptation, Probe):
-        return probe_fit(experiment, job.weights, dataset).run(logger)
+        return probe_fit(experiment, job.weights, dataset).run(logger), None
     checkpoint = job.files.checkpoint if experiment.trainer.resume else None
-    return gradient_fit(experiment, job.weights, dataset).run(folder, logger, checkpoint)
+    state, pretraining = None, None
+    if isinstance(experiment.adaptation, Pretraining):
+        state, pretraining = pretrain(experiment, dataset)
+    return gradient_fit(experiment, job.weights, dataset, state).run(folder, logger, checkpoint), pretraining
 
 
 def _facts(

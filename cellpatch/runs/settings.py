@@ -41,6 +41,12 @@ class DataSettings:
 class AdaptSettings:
     name: str
     augmented_copies: int | None = None  # of a probe alone
+    teacher: str | None = None  # of a distillation alone
+
+    @property
+    def label(self) -> str:
+        """The adaptation's name, with its teacher if it has one."""
+        return self.name if self.teacher is None else f"{self.name} {self.teacher}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Settings:
         return RunCoordinates(
             self.data.name,
             self.model.name,
-            self.adapt.name,
+            self.adapt.label,
             self.model.backbone.input_px,
             optics_label(optics.via_px, optics.resize, optics.train, optics.train_kind, optics.unit),
             self.flag_limit,

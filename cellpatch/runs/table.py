@@ -57,7 +57,9 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
     `left_out`, `joined` and `doubtful` count objects of the input, `mirrored_cells` test cells whose margin is mirrored
     within the blur's reach; missing where a run's version did not count them.
 
-    A column `training_code` joins where runs are of different training code. Raises ValueError if the folder is absent.
+    A column `pretrain_seconds` joins where runs were pretrained without labels: `seconds` lack them, and an earlier run
+    may have spent them. A column `training_code` joins where runs are of different training code. Raises ValueError if
+    the folder is absent.
     """
     runs = [StoredRun.open(folder) for folder in finished_runs(runs_dir)]
     rows = []
@@ -72,6 +74,7 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
             "n_train": record.n_train,
             "prior": "" if record.prior is None else record.prior.name,
             "seconds": record.seconds.train,
+            "pretrain_seconds": record.seconds.pretrain,
             "updates": record.updates,
             "best_validation": record.best_validation,
             "run": run.name,
@@ -87,7 +90,9 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
             for row in record.metrics
         ]
     mixed = is_mixed(run.record for run in runs)
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "training_code"] if mixed else COLUMNS)
+    pretrained = any(run.record.pretraining is not None for run in runs)
+    columns = [*COLUMNS, *(["pretrain_seconds"] if pretrained else []), *(["training_code"] if mixed else [])]
+    table = pd.DataFrame(rows, columns=columns)
     table["updates"] = table["updates"].astype("Int64")  # whole numbers, missing for probes
     table["classes_not_widespread"] = table["classes_not_widespread"].astype("Int64")
     table["best_validation"] = table["best_validation"].fillna("")

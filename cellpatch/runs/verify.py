@@ -50,7 +50,8 @@ def identity_of(run: StoredRun) -> str:
     facts = record.data.fingerprint, record.weights
     if record.training_code is None:
         return legacy.identity(run.stored_config, *facts, record.cellpatch)
-    return identity(record.settings, *facts, record.training_code.number)
+    pretraining = None if record.pretraining is None else record.pretraining.fingerprint
+    return identity(record.settings, *facts, record.training_code.number, pretraining)
 
 
 def mismatched_metrics(run: StoredRun) -> list[str]:

@@ -5,7 +5,7 @@ import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
@@ -16,7 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cellpatch.data.augment import AlbumentationsAugment, DeviceAugment
@@ -69,7 +69,8 @@ class GradientFit:
     """A training by gradients: what is trained, on which cells, how.
 
     `weights` is the fingerprint that the model's published weights must have. `blur` lists the conditions that training
-    draws from; without any it sees clean crops.
+    draws from; without any it sees clean crops. `start` holds the tensors that the backbone starts from, if it was
+    pretrained without labels.
     """
 
     model: ModelSpec
@@ -83,6 +84,7 @@ class GradientFit:
     trainer: TrainerSettings
     inference_batch: int
     seed: int
+    start: Mapping[str, Tensor] | None = None
 
     def run(
         self, folder: Path, logger: Any = None, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
@@ -123,7 +125,7 @@ class GradientFit:
 
     def _fit(self, trainer: pl.Trainer, module: Classifier, data: CellData, checkpoint: Path | None) -> None:
         try:
-            with _attention_for(self.trainer):
+            with attention_for(self.trainer):
                 trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:
             if trainer.interrupted:  # Lightning exits at Ctrl-C without a message
@@ -137,6 +139,8 @@ class GradientFit:
         data = CellData(dataset, batches, self.inference_batch, self.seed, self.loading, on_cpu)
         counts = self._class_counts
         network, rates = new_network(self.model, self.weights, self.adaptation, self.path, len(counts))
+        if self.start is not None:
+            network.backbone.load_state_dict(self.start)
         on_device = augment if isinstance(augment, DeviceAugment) else None
         paths = [self.path] if on_device is None else scaled_paths(self.path, *on_device.scale)
         drawn = [path.under(condition) for path in paths for condition in self.blur or [CLEAN]]
@@ -180,12 +184,11 @@ def make_trainer(
     settings: TrainerSettings, budget: Budget, folder: Path, callbacks: list[pl.Callback], logger: Any
 ) -> pl.Trainer:
     """Lightning's Trainer for one run, which is one job to a cluster whatever its scheduler started."""
-    bf16 = settings.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     decided: dict[str, Any] = {
         "max_epochs": budget.rounds,
         "accelerator": settings.accelerator,
         "devices": settings.devices,
-        "precision": settings.precision or ("bf16-mixed" if bf16 else "32-true"),
+        "precision": settings.resolved_precision,
         "enable_progress_bar": settings.enable_progress_bar and sys.stderr.isatty(),
         "callbacks": callbacks,
         "strategy": "ddp_spawn" if settings.devices > 1 else "auto",
@@ -231,7 +234,7 @@ def _rounds_done(checkpoint: Path) -> int:
         raise ValueError(f"{checkpoint} cannot be read, so training cannot resume from it: delete it") from error
 
 
-def _attention_for(settings: TrainerSettings) -> AbstractContextManager[object]:
+def attention_for(settings: TrainerSettings) -> AbstractContextManager[object]:
     """Attention step by step where 16-bit training runs on a CPU: torch 2.15's fused backward is slow there.
 
     customvit, a step of 64 cells, one core: 630 to 730 ms fused and 500 to 530 ms so; in 32 bits 770 ms fused.

@@ -68,6 +68,12 @@ class TrainerSettings:
         """The device that Lightning's Trainer takes for this accelerator."""
         return resolve_device(self.accelerator)
 
+    @property
+    def resolved_precision(self) -> str:
+        """The precision that training takes on this device."""
+        bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return self.precision or ("bf16-mixed" if bf16 else "32-true")
+
     def require_device(self) -> None:
         """Raise ValueError if a GPU is asked for and torch sees none: on the CPU a training would take days."""
         if self.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():

@@ -2,7 +2,8 @@
 
     python experiments/figures/figure3.py runs          # or: make figure3 RUNS=runs
 
-Left: models trained from scratch. Right: pretrained ones, beside the best of the left at the largest limit (grey).
+Left: models trained from scratch, those that were pretrained on the study's own crops included. Right: models with
+published weights, beside the best of the left at the largest limit (grey).
 A triangle on the axis marks from where on that one stays ahead of a pretrained curve (up) or falls behind it (down),
 linear in log2 between limits. Points of one limit stand beside each other, in the order of the legend.
 A dagger stands beside points with runs that kept their first or last validation.
@@ -20,6 +21,7 @@ from cellpatch.analysis.curves import (
     leader,
     learning_curves,
     shared_limits,
+    side_title,
     split_by_adaptation,
 )
 from cellpatch.analysis.groups import SeedGroup
@@ -58,7 +60,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
             shift = 2 ** (0.05 * (i - (len(panel) - 1) / 2))  # beside each other, so that intervals are seen
             _draw(ax, curve, limits, label, shift)
         limit_axis(ax, counts)
-        ax.set_title("trained from scratch" if panel is scratch else "pretrained")
+        ax.set_title(side_title(panel))
     axes[0].set_ylabel("macro-F1, test")
     marks = _mark_crossings(axes[1], scratch, pretrained) if len(panels) == 2 else ""
     add_title_and_legend(figure, data)
@@ -94,15 +96,15 @@ def _mark_crossings(ax: Axes, scratch: Mapping[str, LearningCurve], pretrained: 
     """Draw the best curve from scratch and mark where it stays ahead; gives the caption's words."""
     top = max(limit for curve in scratch.values() for limit in curve.limits)
     name, _ = leader(scratch, top)
-    best = scratch[name]
+    best, side = scratch[name], side_title(scratch).removeprefix("trained ")
     means = [estimate.mean for estimate in best.estimates(best.limits, macro_f1)]
     ax.plot(best.limits, means, color="0.6", linewidth=2.5, zorder=0)
     compared = {label: curve for label, curve in pretrained.items() if len(shared_limits(best, curve)) > 1}
     words = [text for label, curve in compared.items() if (text := _mark_crossing(ax, (name, best), (label, curve)))]
     if words:
-        return f" {name} (grey), the best from scratch at {top}, " + "; ".join(words) + "."
+        return f" {name} (grey), the best {side} at {top}, " + "; ".join(words) + "."
     none = "it crosses none between limits that both have" if compared else "no other has two limits in common with it"
-    return f" Grey: {name}, the best from scratch at {top}; {none}."
+    return f" Grey: {name}, the best {side} at {top}; {none}."
 
 
 def _mark_crossing(ax: Axes, best: tuple[str, LearningCurve], pretrained: tuple[str, LearningCurve]) -> str:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
 from cellpatch.analysis.bootstrap import interval
-from cellpatch.analysis.curves import LearningCurve, learning_curves, split_by_adaptation, within_classes
+from cellpatch.analysis.curves import LearningCurve, learning_curves, side_title, split_by_adaptation, within_classes
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.scaling import MAX_EXTRAPOLATION, fit_power_law, limit_for, why_no_power_law
@@ -56,8 +56,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
             refusals[label] = made.refusal
         _draw_plan(next(ax for ax, panel in zip(axes, panels, strict=True) if label in panel), label, curve, made)
     for ax, panel in zip(axes, panels, strict=True):
-        scratch = all(curve.coordinates.from_scratch for curve in panel.values())
-        ax.set_title("trained from scratch" if scratch else "pretrained")
+        ax.set_title(side_title(panel))
         ax.set_xlabel("target macro-F1, test")
     axes[0].set_yscale("log", base=2)
     axes[0].yaxis.set_major_formatter(ScalarFormatter())

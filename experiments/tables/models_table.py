@@ -3,8 +3,9 @@
     python experiments/tables/models_table.py runs          # writes tables/models-DATA.csv, .md and .tex
 
 Reads a runs directory or packed runs: intervals are 95 %, over specimens and seeds. `seconds` is the mean of the fit
-alone, without the one pass over the cells that probes share. `widespread` is macro-F1 over the classes that lie in at
-least ten test specimens. Below the table: the classes that it leaves out, and between which limits a model from scratch
+alone, without the one pass over the cells that probes share. `pretrain_seconds`, where there is pretraining without
+labels, is its mean: all limits of a seed share it. `widespread` is macro-F1 over the classes that lie in at least ten
+test specimens. Below the table: the classes that it leaves out, and between which limits a model from scratch
 overtakes a pretrained one in the mean.
 """
 
@@ -20,8 +21,10 @@ from cellpatch.figures.captions import sample_size_caption, widespread_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_score, mixed_code_column
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.coordinates import learns_all_weights
 
 CAPTIONS = ("Macro-F1 of each model at each limit",)
+PRETRAIN = "pretrain_seconds"
 KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of a row
 
 
@@ -29,7 +32,8 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """The table, with crossings of means below where there are models from scratch and pretrained ones."""
     summary, classes = summarise(groups), widespread_caption(groups)
     notes = [sample_size_caption(groups), classes]
-    if 0 < (summary["adapt"] == "scratch").sum() < len(summary):
+    own = summary["adapt"].map(learns_all_weights)
+    if 0 < own.sum() < len(own):
         notes += mean_crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
     [caption] = CAPTIONS
     return [ShownTable("models", caption, shown(summary), summary, tuple(notes), classes)]
@@ -53,23 +57,31 @@ def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
         row |= {"sd_specimens": estimate.draws.mean(axis=1).std(ddof=1)}
         row |= {"sd_seeds": estimate.values.std(ddof=1) if len(estimate.values) > 1 else np.nan}
         row |= {"balanced_accuracy": np.mean([run.record.clean.balanced_accuracy for run in group.runs])}
-        rows.append(row | {"seconds": np.mean([run.record.seconds.train for run in group.runs])})
+        seconds = [run.record.seconds for run in group.runs]
+        pretrain = [np.nan if each.pretrain is None else each.pretrain for each in seconds]
+        rows.append(row | {"seconds": np.mean([each.train for each in seconds]), PRETRAIN: np.mean(pretrain)})
     table = pd.DataFrame(rows).assign(**mixed_code_column(groups))
+    if table[PRETRAIN].isna().all():
+        table = table.drop(columns=PRETRAIN)
     return table.sort_values(["flag_limit", "macro_f1"], ascending=[True, False], ignore_index=True)
 
 
 def mean_crossings(summary: pd.DataFrame) -> list[str]:
-    """Where the mean of a model from scratch rises above that of a pretrained one, or falls below."""
+    """Where the mean of a model from scratch rises above that of a pretrained one, or falls below.
+
+    Models without published weights that were pretrained on these crops count as from scratch.
+    """
     several_optics = summary["optics"].nunique() > 1
     means = summary.pivot_table(index=KEYS[:-1], columns="flag_limit", values="macro_f1")
     sentences = []
-    for scratch in [key for key in means.index if key[1] == "scratch"]:
-        for pretrained in [key for key in means.index if key[1] != "scratch"]:
+    for scratch in [key for key in means.index if learns_all_weights(key[1])]:
+        for pretrained in [key for key in means.index if not learns_all_weights(key[1])]:
             leads = (means.loc[scratch] - means.loc[pretrained]).dropna()
             for (low, before), (high, after) in pairwise(leads.items()):
                 if before * after < 0:
                     verb = "overtakes" if after > 0 else "falls behind"
-                    model, _, _, optics = scratch
+                    model, adapt, _, optics = scratch
+                    model = model if adapt == "scratch" else f"{model}, {adapt},"
                     subject = f"{model} ({optics})" if several_optics else model
                     model, adapt, side, optics = pretrained
                     details = f"{side} px, {optics}" if several_optics else f"{side} px"
@@ -95,6 +107,8 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
         "widespread": [format_score(value) for value in summary["macro_f1_widespread"]],
         "seconds": [f"{value:.1f}" for value in summary["seconds"]],
     }
+    if PRETRAIN in summary:
+        columns["pretraining, s"] = ["" if np.isnan(value) else f"{value:.1f}" for value in summary[PRETRAIN]]
     return pd.DataFrame(columns | ({MIXED_CODE: summary[MIXED_CODE]} if MIXED_CODE in summary else {}))
 
 

@@ -1,0 +1,1 @@
+"""Pretraining without labels, on crops of the training specimens alone."""
