@@ -41,6 +41,16 @@ def test_core_seconds_are_the_median_of_wall_seconds_times_threads() -> None:
     )
 
 
+def test_a_pretraining_is_part_of_the_cost() -> None:
+    audit = {"cells": 9, "specimens": 3, "equal_to_test_crops": 0, "near_test_crops": 0}
+    audit |= {"cells_held_out": {}, "specimens_held_out": {}}
+    cost = {"updates": 5, "losses": [1.0], "seconds": 30.0, "embed_seconds": 7.0, "device": "cpu", "threads": 2}
+    facts = {"method": "mim", "fingerprint": "f", "entry": "e", "reused": True, "audit": audit}
+    assert _cost(*_trained(pretraining=facts | {"cost": cost})).core_seconds == 4 * 20 + 2 * 37
+    on_gpu = facts | {"cost": cost | {"device": "cuda"}}
+    assert _cost(*_trained(pretraining=on_gpu)).core_seconds is None
+
+
 def test_what_a_record_does_not_state_is_not_known() -> None:
     nothing = TrainingCost(updates=None, core_seconds=None, pass_core_seconds=None, trainings=0, best_at_last=0)
     assert _cost(*_trained(hardware=None)) == nothing

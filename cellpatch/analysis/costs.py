@@ -17,9 +17,9 @@ _READ = 1e-4
 class TrainingCost:
     """What a run of a group costs, as medians over its seeds; None where a record does not state it.
 
-    `core_seconds` are wall seconds times threads: of the fit, and for a probe of the one pass that made its features
-    too, `pass_core_seconds`. `trainings` are the runs that state their best validation, `best_at_last` those where it
-    was the last.
+    `core_seconds` are wall seconds times threads: of the fit with its pretraining, and for a probe of the one pass that
+    made its features too, `pass_core_seconds`. `trainings` are the runs that state their best validation,
+    `best_at_last` those where it was the last.
     """
 
     updates: float | None
@@ -32,7 +32,7 @@ class TrainingCost:
 def training_cost(group: SeedGroup, groups: Sequence[SeedGroup]) -> TrainingCost:
     """The cost of a group among all `groups` of its data set, whose probes share the passes that make features."""
     updates = [run.record.updates for run in group.runs if run.record.updates is not None]
-    fits = [_core_seconds(run.record, run.record.seconds.train) for run in group.runs]
+    fits = [_fit_core_seconds(run.record) for run in group.runs]
     known = [seconds for seconds in fits if seconds is not None]
     fit = median(known) if len(known) == len(fits) else None
     features = _pass_core_seconds(group, groups) if group.of_probes else 0.0
@@ -48,6 +48,14 @@ def training_cost(group: SeedGroup, groups: Sequence[SeedGroup]) -> TrainingCost
 def machines(runs: Sequence[RunResult]) -> list[str]:
     """The machines, with their threads, that the runs name."""
     return sorted({str(run.record.hardware) for run in runs if run.record.hardware is not None})
+
+
+def _fit_core_seconds(record: Record) -> float | None:
+    """Of the training, and of the pretraining without labels before it, whether this run or another one did that."""
+    training, before = _core_seconds(record, record.seconds.train), record.pretraining
+    if training is None or before is None:
+        return training
+    return training + before.cost.all_seconds * before.cost.threads if before.cost.device == "cpu" else None
 
 
 def _core_seconds(record: Record, seconds: float) -> float | None:
