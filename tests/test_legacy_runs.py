@@ -35,9 +35,10 @@ NAMES = sorted(folder.name for folder in WRITTEN.iterdir())
 COMMON = ["data.margin_px=2", "data.um_per_px=0.5", "data.licence=none", "data.synthetic=true", "flag_limit=4"]
 COMMON += ["trainer.max_epochs=2"]
 PRETRAINED = ["model=efficientnet_lite0", "model.backbone.input_px=32"]
+SCRATCH = ["adapt.optimizer=adamw", "adapt.lr=0.001"]  # what was the default then
 SETTINGS = {
-    "cnn-scratch-folder-4-s0": ["model=cnn", "model.backbone.widths=[4,8]"],
-    "cnn-scratch-folder-4-s1": ["model=cnn", "model.backbone.widths=[4,8]", "seed=1"],
+    "cnn-scratch-folder-4-s0": [*SCRATCH, "model=cnn", "model.backbone.widths=[4,8]"],
+    "cnn-scratch-folder-4-s1": [*SCRATCH, "model=cnn", "model.backbone.widths=[4,8]", "seed=1"],
     "efficientnet_lite0-linear_probe-folder-4-s0": [*PRETRAINED, "adapt=linear_probe"],
     "efficientnet_lite0-lora-folder-4-s0": [*PRETRAINED, "adapt=lora", "adapt.rank=1", "adapt.targets=[conv_pw]"],
 }

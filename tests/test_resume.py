@@ -149,15 +149,21 @@ def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
         ([*SMALL_VIT, "model.backbone.drop_path=0"], "none", 8, 1e-4, [*BUDGET, "adapt.updates=7"]),
         ([*SMALL_VIT, "model.backbone.drop_path=0"], "sampling", 25, 1e-4, PASSES),
         ([*SMALL_VIT, "model.backbone.drop_path=0", "adapt.focal_gamma=2.0"], "adjusted_loss", 25, 1e-4, PASSES),
+        ([*SMALL_VIT, "model.backbone.drop_path=0", "adapt.optimizer=muon"], "none", 8, 5e-3, PASSES),  # 16 bits inside
         (
-            ["model=efficientnet", "model.backbone.input_px=16", "model.backbone.options.drop_path_rate=0"],
+            [
+                "model=efficientnet",
+                "model.backbone.input_px=16",
+                "model.backbone.options.drop_path_rate=0",
+                "adapt.lr=0.001",
+            ],
             "none",
             9,
             2e-3,
             PASSES,
         ),
     ],
-    ids=["customvit", "class weights", "budget", "sampling", "focal, adjusted loss", "efficientnet"],
+    ids=["customvit", "class weights", "budget", "sampling", "focal, adjusted loss", "muon", "efficientnet"],
 )
 def test_two_processes_train_as_one(
     tmp_path: Path,
@@ -171,7 +177,8 @@ def test_two_processes_train_as_one(
     root = folder_of_squares(20, 5)
     for file in sorted((root / "red").rglob("*.png"))[::2]:
         file.unlink()
-    fixed = [*model, "augment=none", f"adapt.balance={balance}"]
+    fixed = ["adapt.optimizer=adamw", *model, "augment=none", f"adapt.balance={balance}"]
+    fixed += ["model.backbone.stem=single"] if "model=customvit" in model else []
     fixed += [f"adapt.batch_size={batch}", *budget]
     one, two = (read_record(_run(tmp_path / n, root, *fixed, f"trainer.devices={n}")) for n in ("1", "2"))
     assert one["identity"] == two["identity"]

@@ -61,7 +61,7 @@ def _fit_core_seconds(record: Record) -> float | None:
 def _core_seconds(record: Record, seconds: float) -> float | None:
     """Seconds times threads; None where the record does not state the threads, and for GPUs and several processes."""
     hardware, trainer = record.hardware, record.settings.trainer
-    if hardware is None or trainer.devices > 1 or (hardware.gpu is not None and trainer.accelerator != "cpu"):
+    if hardware is None or trainer.devices != 1 or (hardware.gpu is not None and trainer.accelerator != "cpu"):
         return None
     return seconds * hardware.threads
 

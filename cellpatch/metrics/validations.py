@@ -6,7 +6,7 @@ from typing import Literal
 BestValidation = Literal["first", "last"]
 
 
-def count_best_validations(kept: Sequence[BestValidation | None]) -> str:
+def count_best_validations(kept: Sequence[str | None]) -> str:
     """How many of these trainings were best at their last validation, and at their first; empty without a training."""
     if not kept:
         return ""

@@ -54,7 +54,7 @@ class TrainingPlace:
     """On what a run was trained: Lightning's accelerator, and how many devices."""
 
     accelerator: str = "auto"
-    devices: int = 1
+    devices: int | str = 1  # checked as a setting of the trainer
 
 
 @dataclass(frozen=True)
