@@ -1,4 +1,4 @@
-"""What makes a ViT good on 40x40 cells and a few hundred of them? CustomViT of 0.4.0 with one thing changed at a time.
+"""What makes a ViT good on 40x40 cells and a few hundred of them? CustomViT with one thing changed at a time.
 
     ABLATION=experiments/studies/ablation.py
     python $ABLATION data=endonuke data.root=DIR flag_limit=256 trainer.max_epochs=20 LAST
@@ -38,7 +38,7 @@ from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.fits import gradient_fit
 
 LINES = TrialLog(Path(__file__).with_suffix(".csv"), ["data", "flag_limit", "epochs", "variant", "seed"])
-# CustomViT as it was until 0.4.0, and its recipe: what the lines are of.
+# The shape and the recipe that the lines are of.
 SHAPE = ["model=customvit", "model.backbone.stem=single", "model.backbone.dim=128", "model.backbone.depth=4"]
 SHAPE += ["model.backbone.heads=4", "model.recipe.lr=3.0e-4", "adapt.optimizer=adamw"]
 SEEDS = (0, 1, 2)
