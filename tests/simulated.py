@@ -59,6 +59,17 @@ def restated(run: RunResult, **facts: Any) -> RunResult:
     return RunResult(run.run, parse_record(stored, run.run), run.specimens, run.confusions, stored)
 
 
+def pretraining_facts(
+    seconds: float, embed_seconds: float = 0.0, threads: int = 1, device: str = "cpu"
+) -> dict[str, Any]:
+    """What a record states of a pretraining, as it is stored."""
+    audit: dict[str, Any] = {"cells": 9, "specimens": 3, "equal_to_test_crops": 0, "near_test_crops": 0}
+    audit |= {"cells_held_out": {}, "specimens_held_out": {}}
+    cost: dict[str, Any] = {"updates": 5, "losses": [1.0], "seconds": seconds, "embed_seconds": embed_seconds}
+    cost |= {"device": device, "threads": threads}
+    return {"method": "mim", "fingerprint": "f", "entry": "e", "reused": True, "audit": audit, "cost": cost}
+
+
 def with_config(run: RunResult, section: str, **values: Any) -> RunResult:
     """The run with other settings in a section of its config."""
     config = run.stored["config"]

@@ -7,7 +7,7 @@ import figure_cost
 import numpy as np
 import pytest
 from conftest import ROOT
-from simulated import SKILLS, restated, simulated, with_config
+from simulated import SKILLS, pretraining_facts, restated, simulated, with_config
 
 from cellpatch.analysis.costs import TrainingCost, machines, training_cost
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
@@ -42,12 +42,9 @@ def test_core_seconds_are_the_median_of_wall_seconds_times_threads() -> None:
 
 
 def test_a_pretraining_is_part_of_the_cost() -> None:
-    audit = {"cells": 9, "specimens": 3, "equal_to_test_crops": 0, "near_test_crops": 0}
-    audit |= {"cells_held_out": {}, "specimens_held_out": {}}
-    cost = {"updates": 5, "losses": [1.0], "seconds": 30.0, "embed_seconds": 7.0, "device": "cpu", "threads": 2}
-    facts = {"method": "mim", "fingerprint": "f", "entry": "e", "reused": True, "audit": audit}
-    assert _cost(*_trained(pretraining=facts | {"cost": cost})).core_seconds == 4 * 20 + 2 * 37
-    on_gpu = facts | {"cost": cost | {"device": "cuda"}}
+    before = pretraining_facts(30.0, embed_seconds=7.0, threads=2)
+    assert _cost(*_trained(pretraining=before)).core_seconds == 4 * 20 + 2 * 37
+    on_gpu = pretraining_facts(30.0, device="cuda")
     assert _cost(*_trained(pretraining=on_gpu)).core_seconds is None
 
 

@@ -51,6 +51,12 @@ def test_all_else_takes_the_steps_of_adamw() -> None:
     assert len(mine.param_groups) == 2, "the groups of Muon are there for a schedule of the learning rate"
 
 
+def test_the_head_takes_the_steps_of_adamw() -> None:
+    network = nn.Sequential()
+    network.backbone, network.head = nn.Sequential(nn.Linear(4, 5)), nn.Linear(5, 2)
+    assert hidden_matrices(network) == {"backbone.0.weight"}
+
+
 def test_a_parameter_without_gradient_stays() -> None:
     parameter = nn.Parameter(torch.ones(3, 3))
     MuonAdamW([{"params": [parameter], "orthogonal": True, **OPTIONS}]).step()

@@ -43,8 +43,9 @@ from cellpatch.runs.verify import mismatched_metrics, verify
 from cellpatch.sweeps import status
 from cellpatch.sweeps.train import train
 from cellpatch.training.adaptation import Scratch
-from cellpatch.training.lightning_module import Classifier, TrainingInput, cosine_with_warmup
+from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.objective import ObjectiveLoss
+from cellpatch.training.optimizers import cosine_with_warmup
 
 FolderMaker = Callable[..., Path]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]

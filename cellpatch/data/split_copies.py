@@ -41,22 +41,21 @@ def count_near_copies(
     return counts if any(counts.values()) else None
 
 
-def left_out_with(
+def find_dropped(
     near: Bool[np.ndarray, " m"],
     copies: Bool[np.ndarray, " m"],
     specimens: Shaped[np.ndarray, " m"],
     near_copies: NearCopies,
 ) -> Bool[np.ndarray, " m"]:
-    """The cells of a part that its near copies of test crops take out of it, beside the `copies` themselves.
+    """Which cells of a part are dropped for near copies of test crops, beside the `copies` themselves.
 
-    `drop_specimens` takes every cell of a specimen that has a copy or near copy of a test crop.
+    `drop_specimens` drops every cell of a specimen that has a copy or near copy of a test crop.
     """
-    dropped = {
-        "keep": np.zeros(len(near), bool),
-        "drop_cells": near,
-        "drop_specimens": np.isin(specimens, pd.unique(specimens[near | copies])),
-    }[near_copies]
-    return dropped & ~copies
+    if near_copies == "keep":
+        return np.zeros(len(near), bool)
+    if near_copies == "drop_specimens":
+        near = np.isin(specimens, pd.unique(specimens[near | copies]))
+    return near & ~copies
 
 
 def count_left_out(

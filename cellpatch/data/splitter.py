@@ -15,8 +15,8 @@ from cellpatch.data.split_copies import (
     count_left_out,
     count_near_copies,
     find_copies,
+    find_dropped,
     find_near_copies,
-    left_out_with,
 )
 from cellpatch.data.split_draws import counts_by_class, prefix_of_each_class
 from cellpatch.runtime.json_types import Json
@@ -204,7 +204,7 @@ class Splitter(ABC):
         """The cells of a part that `near_copies` leaves out, beside the copies of test crops."""
         groups = cells.near_groups
         near = np.zeros(len(part), bool) if groups is None else find_near_copies(groups[part], groups[test])
-        return left_out_with(near, copies, cells.specimens[part], self.near_copies)
+        return find_dropped(near, copies, cells.specimens[part], self.near_copies)
 
 
 def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from cellpatch.data.split_copies import find_copies, find_near_copies, left_out_with
+from cellpatch.data.split_copies import find_copies, find_dropped, find_near_copies
 from cellpatch.data.splitter import LabelledCells, Splitter
 from cellpatch.runtime.json_types import Json
 
@@ -58,7 +58,7 @@ def find_unlabelled(cells: LabelledCells, splitter: Splitter, classes: Sequence[
     near = np.zeros(len(candidates), bool)
     if cells.near_groups is not None:
         near = find_near_copies(cells.near_groups[candidates], cells.near_groups[tested]) & ~equal
-    near |= left_out_with(near, equal, cells.specimens[candidates], splitter.near_copies)
+    near |= find_dropped(near, equal, cells.specimens[candidates], splitter.near_copies)
     indices = candidates[~equal & ~near]
     if not len(indices):
         raise ValueError("no cell of a training specimen may be seen without its label: all equal test cells")

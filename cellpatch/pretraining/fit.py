@@ -27,7 +27,7 @@ from cellpatch.probing.feature_key import crops_fingerprint
 from cellpatch.probing.fit import CachedFeatures
 from cellpatch.probing.logistic import standardise
 from cellpatch.training.fit import attention_for
-from cellpatch.training.lightning_module import cosine_with_warmup
+from cellpatch.training.optimizers import cosine_schedule, make_optimizer
 from cellpatch.training.trainer_settings import TrainerSettings
 
 log = logging.getLogger(__name__)
@@ -115,16 +115,8 @@ class PretrainingFit:
         """The loss of each update: AdamW with a linear warm-up and a cosine to zero, as in training."""
         method, device, precision = self.method, self.trainer.device, self.trainer.resolved_precision
         updates = method.pretrain_updates
-        parameters = list(network.parameters())
-        decayed = [each for each in parameters if each.ndim > 1]
-        others = [each for each in parameters if each.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": method.pretrain_weight_decay}, {"params": others, "weight_decay": 0}],
-            lr=method.pretrain_lr,
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: cosine_with_warmup(step, updates, method.pretrain_warmup)
-        )
+        optimizer = make_optimizer(network, "adamw", method.pretrain_lr, method.pretrain_weight_decay)
+        schedule = cosine_schedule(optimizer, updates, method.pretrain_warmup)
         scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
         for update, (x, cells) in enumerate(self._batches(), start=1):
             with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
@@ -132,7 +124,7 @@ class PretrainingFit:
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, _MOST_NORM)
+            nn.utils.clip_grad_norm_(network.parameters(), _MOST_NORM)
             scaler.step(optimizer)
             scaler.update()
             schedule.step()

@@ -68,16 +68,12 @@ class AuditFacts:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds of a run's parts; `all` is None for what was not timed as a whole.
-
-    `pretrain` are those that the pretraining took, also if an earlier run did it; `all` then lacks them. None without.
-    """
+    """Seconds of a run's parts; `all` is None for what was not timed as a whole."""
 
     train: float
     evaluate: float = 0.0
     embed: float | None = None
     all: float | None = None
-    pretrain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +137,11 @@ class Record:
     git: GitState | None = None
     latency: LatencyCard | None = None
     features: FeatureCard | None = None
+
+    @property
+    def pretrain_seconds(self) -> float | None:
+        """Seconds that the pretraining took, also if an earlier run did it; None without one."""
+        return None if self.pretraining is None else self.pretraining.cost.all_seconds
 
     @property
     def n_train(self) -> int:

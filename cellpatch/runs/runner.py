@@ -176,7 +176,6 @@ def _train(job: _Job, folder: Path) -> None:
         seconds = {"embed": fit.embed_seconds, **seconds}
     facts = _facts(job, dataset, fit, temperature, metrics)
     if pretraining is not None:
-        seconds["pretrain"] = pretraining.cost.all_seconds
         facts["pretraining"] = asdict(pretraining)
     write_record(folder, facts | {"seconds": seconds})
 

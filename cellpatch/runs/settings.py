@@ -50,8 +50,8 @@ class AdaptSettings:
 
 
 @dataclass(frozen=True)
-class TrainingPlace:
-    """On what a run was trained: Lightning's accelerator, and how many devices."""
+class DeviceSettings:
+    """Lightning's accelerator, and how many devices of it trained the run."""
 
     accelerator: str = "auto"
     devices: int | str = 1  # checked as a setting of the trainer
@@ -77,7 +77,7 @@ class Settings:
     optics: OpticsPathSettings
     flag_limit: int
     seed: int
-    trainer: TrainingPlace = field(default_factory=TrainingPlace)
+    trainer: DeviceSettings = field(default_factory=DeviceSettings)
     logger: Json = field(default_factory=dict)
 
     @property

@@ -74,7 +74,7 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
             "n_train": record.n_train,
             "prior": "" if record.prior is None else record.prior.name,
             "seconds": record.seconds.train,
-            "pretrain_seconds": record.seconds.pretrain,
+            "pretrain_seconds": record.pretrain_seconds,
             "updates": record.updates,
             "best_validation": record.best_validation,
             "run": run.name,

@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from cellpatch.models.backbone import Backbone, freeze_all_but
 from cellpatch.training.objective import Objective
+from cellpatch.training.optimizers import OptimizerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class FineTuning(Objective, ABC):
     a value out of its range.
     """
 
-    optimizer: Literal["adamw", "muon"]
+    optimizer: OptimizerName
     lr: float
     weight_decay: float
     warmup: float

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
-from math import cos, exp, pi
+from math import exp
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from cellpatch.data.augment import DeviceAugment
@@ -21,8 +21,8 @@ from cellpatch.models.network import Network
 from cellpatch.optics.operator import Optics, RandomOptics, to_pixels
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.mixing import mix_crops
-from cellpatch.training.muon import MuonAdamW, hidden_matrices
 from cellpatch.training.objective import Labels, ObjectiveLoss, shares_of
+from cellpatch.training.optimizers import cosine_schedule, make_optimizer
 
 
 class EMA:
@@ -200,24 +200,11 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.fine_tuning
-        muon = settings.optimizer == "muon"
-        matrices = {f"backbone.{name}" for name in hidden_matrices(self.network.backbone)} if muon else set()
-        groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                key = (self.lr_factors.get(name, 1.0), parameter.ndim > 1, name in matrices)
-                groups.setdefault(key, []).append(parameter)
-        members = [
-            {"params": parameters, "lr": factor * settings.lr, "weight_decay": settings.weight_decay * decayed}
-            | ({"orthogonal": orthogonal} if muon else {})
-            for (factor, decayed, orthogonal), parameters in groups.items()
-        ]
-        optimizer = MuonAdamW(members) if muon else torch.optim.AdamW(members)
-        steps = self.planned_updates
-        cosine = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: cosine_with_warmup(step, steps, settings.warmup)
+        optimizer = make_optimizer(
+            self.network, settings.optimizer, settings.lr, settings.weight_decay, self.lr_factors
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+        schedule = cosine_schedule(optimizer, self.planned_updates, settings.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def _random_state(device: torch.device) -> list[Tensor]:
@@ -230,15 +217,3 @@ def _set_random_state(state: list[Tensor], device: torch.device) -> None:
     torch.set_rng_state(state[0].cpu())
     if device.type == "cuda" and len(state) > 1:  # the interrupted training may have run on a CPU
         torch.cuda.set_rng_state(state[1].cpu(), device)
-
-
-def cosine_with_warmup(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate, in [0, 1]: linear over the share `warmup` of the steps, then a cosine to zero.
-
-    torch's `SequentialLR` of `LinearLR` and `CosineAnnealingLR` computes each factor from the one before. So they
-    differ by rounding from these. It also needs a whole number of warm-up steps, and rises again after the last step.
-    """
-    warmup_steps = warmup * steps
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    return 0.5 * (1 + cos(pi * min(1.0, (step - warmup_steps) / max(1.0, steps - warmup_steps))))

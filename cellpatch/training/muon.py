@@ -58,23 +58,25 @@ class MuonAdamW(torch.optim.AdamW):
 def orthogonalise(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """The matrix with all singular values close to 1 (0.7 to 1.2), in bfloat16, by five Newton-Schulz iterations."""
     a, b, c = _COEFFICIENTS
-    wide = matrix.bfloat16() if len(matrix) <= matrix.shape[1] else matrix.T.bfloat16()
+    tall = len(matrix) > matrix.shape[1]
+    wide = (matrix.T if tall else matrix).bfloat16()
     wide = wide / wide.norm().clamp(min=1e-7)
     for _ in range(_ITERATIONS):
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide if len(matrix) <= matrix.shape[1] else wide.T
+    return wide.T if tall else wide
 
 
-def hidden_matrices(module: nn.Module, image_channels: int = 3) -> set[str]:
+def hidden_matrices(network: nn.Module, image_channels: int = 3) -> set[str]:
     """Names of the weights that Muon is made for: of linear layers and convolutions between hidden layers.
 
-    Not those that read the image, and not depthwise ones, whose kernels are no map between channels.
+    Not those that read the image, not depthwise ones, whose kernels are no map between channels, and not the head.
     """
-    linear = {f"{name}.weight" for name, each in module.named_modules() if isinstance(each, nn.Linear)}
+    hidden = [(name, each) for name, each in network.named_modules() if name != "head"]
+    linear = {f"{name}.weight" for name, each in hidden if isinstance(each, nn.Linear)}
     kernels = {
         f"{name}.weight"
-        for name, each in module.named_modules()
+        for name, each in hidden
         if isinstance(each, nn.Conv2d) and each.groups == 1 and each.in_channels != image_channels
     }
     return linear | kernels

@@ -57,9 +57,9 @@ def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
         row |= {"sd_specimens": estimate.draws.mean(axis=1).std(ddof=1)}
         row |= {"sd_seeds": estimate.values.std(ddof=1) if len(estimate.values) > 1 else np.nan}
         row |= {"balanced_accuracy": np.mean([run.record.clean.balanced_accuracy for run in group.runs])}
-        seconds = [run.record.seconds for run in group.runs]
-        pretrain = [np.nan if each.pretrain is None else each.pretrain for each in seconds]
-        rows.append(row | {"seconds": np.mean([each.train for each in seconds]), PRETRAIN: np.mean(pretrain)})
+        pretrain = [np.nan if (each := run.record.pretrain_seconds) is None else each for run in group.runs]
+        row |= {"seconds": np.mean([run.record.seconds.train for run in group.runs]), PRETRAIN: np.mean(pretrain)}
+        rows.append(row)
     table = pd.DataFrame(rows).assign(**mixed_code_column(groups))
     if table[PRETRAIN].isna().all():
         table = table.drop(columns=PRETRAIN)
