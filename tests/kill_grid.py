@@ -5,7 +5,7 @@ the times with trainer.resume=true; once all runs are there, the next round begi
 included, every other round with W&B offline. After each kill every finished run must be whole and the same file as
 before; at the end of a round every run must be there once, equal to the last bit to that of a grid that nobody
 disturbed. Each start is a fork of a process that has imported everything, and the time counts from its first job (of one
-start in ten from its beginning), so that kills fall into work; what they fell into is counted and told.
+start in ten from its beginning), so that kills fall into work; what they fell into is counted and printed.
 """
 
 import argparse

@@ -233,9 +233,9 @@ def test_captions_count_runs_that_kept_their_last_or_first_validation() -> None:
     words += f" 1 of {len(plain)} runs kept their first validation: training did not improve on it."
     assert best_validation_caption(groups) == words
     assert words in sample_size_caption(groups)
-    told = "2 of 3 trainings were best at their last validation, 1 at their first."
-    told += " Those may be too short: more adapt.updates may score higher."
-    assert told in caveats(groups), "of those that recorded it"
+    output = "2 of 3 trainings were best at their last validation, 1 at their first."
+    output += " Those may be too short: more adapt.updates may score higher."
+    assert output in caveats(groups), "of those that recorded it"
     counted = [restated(run, updates=12) for run in plain]
     none = f"0 of {len(plain)} trainings were best at their last validation, 0 at their first."
     assert none in caveats(group_by_seed(counted))

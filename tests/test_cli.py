@@ -158,9 +158,9 @@ def test_processes_share_a_grid(tmp_path: Path, folder_of_squares: Callable[...,
     command = [sys.executable, str(ROOT / "train.py"), *arguments, *_places(tmp_path)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
     both = [subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes) for _ in range(2)]
-    told = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    trained = [int(match[1]) for out, _ in told for match in re.finditer(r"6 jobs: .*?(\d+) trained", out)]
+    output = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    trained = [int(match[1]) for out, _ in output for match in re.finditer(r"6 jobs: .*?(\d+) trained", out)]
     assert sum(trained) == 6, "every run once"
     assert len(trained) == 2, "and none of the two was idle"
     assert len(list((tmp_path / "runs").glob("cnn*/record.json"))) == 6
@@ -173,12 +173,12 @@ def test_what_fails_is_tried_by_one_of_two_processes(tmp_path: Path, folder_of_s
     command = [sys.executable, str(ROOT / "train.py"), *arguments, *_places(tmp_path)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
     both = [subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes) for _ in range(2)]
-    told = [process.communicate() for process in both]
-    assert sorted(re.findall(r"1 jobs: 1 (.*)", "".join(out for out, _ in told))) == [
+    output = [process.communicate() for process in both]
+    assert sorted(re.findall(r"1 jobs: 1 (.*)", "".join(out for out, _ in output))) == [
         "failed",
         "skipped (failed before)",
-    ], told
-    assert sum("epoch 1/60" in err for _, err in told) == 1
+    ], output
+    assert sum("epoch 1/60" in err for _, err in output) == 1
 
 
 def test_a_killed_grid_goes_on(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
@@ -213,10 +213,10 @@ def test_an_interrupted_command_says_how_to_go_on(
         if "epoch 3/1000" in line:
             process.send_signal(signal.SIGINT)
             break
-    _, told = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert told.endswith("interrupted: the same command continues where it stopped\n")
-    assert "Traceback" not in told
+    assert output.endswith("interrupted: the same command continues where it stopped\n")
+    assert "Traceback" not in output
     assert not list((tmp_path / "runs").glob(".cnn*.tmp"))
 
 
@@ -277,10 +277,10 @@ def test_a_probe_does_without_lightning(tmp_path: Path, folder_of_squares: Calla
 
 def test_help_names_every_choice_and_key_and_is_quick_to_come() -> None:
     process = start_python("-X", "importtime", str(ROOT / "train.py"), "--help")
-    told, imported = process.communicate()
+    output, imported = process.communicate()
     assert process.returncode == 0
     for file in (ROOT / "conf").glob("[!h]*/*.yaml"):
-        assert re.search(rf"\b{file.stem}\b", told), file
+        assert re.search(rf"\b{file.stem}\b", output), file
     for key in ("flag_limit", "seed", "runs_dir", "retry_failed", "dry_run"):
-        assert f"\n  {key}: " in told
+        assert f"\n  {key}: " in output
     assert "torch" not in {line.rpartition("|")[2].strip() for line in imported.splitlines()}

@@ -60,9 +60,9 @@ def test_a_grid_is_the_same_on_every_launcher(
     conf = request.getfixturevalue("slurm") if on_slurm else None
     for name, more in (("here", []), ("there", [f"hydra/launcher={launcher}", *(JOBS if on_slurm else [])])):
         process = grid(name, *several, *more, slurm=conf)
-        told, _ = process.communicate(timeout=400)
-        assert process.returncode == 0, told
-        assert "4 jobs: 4 trained" in told, told
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output
+        assert "4 jobs: 4 trained" in output, output
     pd.testing.assert_frame_equal(_table(tmp_path / "here"), _table(tmp_path / "there"))
 
 
@@ -74,9 +74,9 @@ def test_a_failed_job_fails_alone_and_the_status_says_so(
     conf = request.getfixturevalue("slurm") if on_slurm else None
     more = [f"hydra/launcher={launcher}", *(JOBS if on_slurm else [])]
     process = grid("runs", "flag_limit=4", "trainer.max_epochs=1,0", *more, slurm=conf)
-    told, _ = process.communicate(timeout=400)
-    assert process.returncode == 1, told
-    assert "2 jobs: 1 failed, 1 trained" in told, told
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 1, output
+    assert "2 jobs: 1 failed, 1 trained" in output, output
 
 
 def test_a_job_that_slurm_takes_back_goes_on(tmp_path: Path, grid: Grid, slurm: Path) -> None:
@@ -91,8 +91,8 @@ def test_a_job_that_slurm_takes_back_goes_on(tmp_path: Path, grid: Grid, slurm: 
     listed = subprocess.run(["squeue", "-h", "-o", "%A"], env=commands, capture_output=True, text=True, check=True)
     (job,) = listed.stdout.split()
     subprocess.run(["scancel", "--signal=USR2", job], env=commands, check=True)
-    told, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, told
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
     undisturbed.communicate(timeout=300)
     (run,) = [file.parent for file in (tmp_path / "requeued").glob("cnn*/record.json")]
     assert read_record(run)["resumed_at_update"], "it did not start anew"
@@ -133,11 +133,11 @@ def test_a_killed_worker_leaves_a_summary_and_the_same_command_goes_on(tmp_path:
         time.sleep(0.2)
     workers = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if _is_worker(file, process.pid)]
     os.kill(workers[0], signal.SIGKILL)
-    told, _ = process.communicate(timeout=400)
-    assert process.returncode == 1, told
-    assert "the launcher ended before its jobs did" in told
-    assert "3 jobs: " in told
-    assert "interrupted" in told.rpartition("3 jobs: ")[2]
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 1, output
+    assert "the launcher ended before its jobs did" in output
+    assert "3 jobs: " in output
+    assert "interrupted" in output.rpartition("3 jobs: ")[2]
     again, _ = grid("runs", *long).communicate(timeout=400)
     assert len(_table(tmp_path / "runs")) == 3, again
     assert not list((tmp_path / "runs").glob(".*.tmp"))

@@ -36,9 +36,9 @@ def test_workspace_and_report_hold_the_keys_that_runs_log(store_of: Callable[...
     assert shown <= set(found)
     assert "confusion" in found, "whose table W&B calls confusion_table"
     for made in (dashboard.workspace("someone", "project"), dashboard.report("someone", "project")):
-        told = str(made)
+        output = str(made)
         for key in (*shown, "val_macro_f1", "flag_limit", "latency", "confusion_table"):
-            assert key in told, key
+            assert key in output, key
 
 
 @pytest.mark.parametrize("entity", [["someone"], []])

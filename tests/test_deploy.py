@@ -144,11 +144,11 @@ def test_bad_images_are_listed_together_and_nothing_is_written(run: Path, images
     (images / "empty.png").touch()
     out = tmp_path / "out.csv"
     process = start_python("-m", "cellpatch.predict", str(run), str(images), "--out", str(out))
-    _, told = process.communicate(timeout=300)
+    _, output = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "error: 2 problems in the input" in told
-    assert f"wide.png: is 20 px wide; {run.name} takes 16 px" in told
-    assert "empty.png: is empty (zero bytes)" in told
+    assert "error: 2 problems in the input" in output
+    assert f"wide.png: is 20 px wide; {run.name} takes 16 px" in output
+    assert "empty.png: is empty (zero bytes)" in output
     assert not out.exists()
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
@@ -171,12 +171,12 @@ def test_a_run_that_is_not_whole_is_refused(run: Path, images: Path, tmp_path: P
         (run / "weights.safetensors").write_bytes(content)
     else:
         run = tmp_path / "runs" / "none"
-    told = (
+    output = (
         "weights.safetensors is missing or not as the record states" if damage == "weights" else "record.json cannot be"
     )
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=output):
         predict(run, images)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=output):
         export(run, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -193,10 +193,10 @@ def test_a_run_that_cannot_be_restored_as_asked_says_why(run: Path, images: Path
 
 def test_an_onnx_file_gives_the_run_s_predictions(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "out.onnx"
-    told = export(run, file)
+    output = export(run, file)
     record = read_record(run)
     rows, probabilities = read_predictions(run)
-    assert f"the run's predictions of {len(rows)} test cells" in told
+    assert f"the run's predictions of {len(rows)} test cells" in output
     session = onnxruntime.InferenceSession(file)
     store = find_store(tmp_path / "stores", record["data"]["fingerprint"])
     assert store is not None
@@ -251,10 +251,10 @@ def test_places_that_cannot_be_written_are_told(run: Path, images: Path, tmp_pat
         ("export", [tmp_path / "taken.onnx"]),
     ):
         process = start_python("-m", f"cellpatch.{module}", str(run), *map(str, arguments))
-        _, told = process.communicate(timeout=300)
+        _, output = process.communicate(timeout=300)
         assert process.returncode == 1
-        assert "error: " in told
-        assert "Traceback" not in told
+        assert "error: " in output
+        assert "Traceback" not in output
 
 
 def test_stores_of_other_versions_do_not_matter(run: Path, tmp_path: Path) -> None:

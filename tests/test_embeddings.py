@@ -229,9 +229,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(store_of: Callable[..., Path], t
         "_features(store, Path(sys.argv[2]))"
     )
     process = start_python("-c", program, str(root), str(tmp_path / "e"))
-    _, told = process.communicate(timeout=300)
+    _, output = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "no room to write" in told
+    assert "no room to write" in output
     assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
 
 

@@ -131,8 +131,8 @@ def test_costs_count_confusions_among_the_named() -> None:
     costs = Costs(["x", "y"], 5.0)
     assert costs.error(labels, predicted, names) == pytest.approx((0 + 5 + 5 + 1 + 0) / 5)
     assert Costs([], 5.0).error(labels, predicted, names) == pytest.approx(3 / 5)
-    told = score_predictions(labels, predicted, names, 1.0, costs)
-    assert told.cost_weighted_error == costs.error(labels, predicted, names)
+    output = score_predictions(labels, predicted, names, 1.0, costs)
+    assert output.cost_weighted_error == costs.error(labels, predicted, names)
     assert score_predictions(labels, predicted, names, 1.0, Costs([], 5.0)).cost_weighted_error is None
     with pytest.raises(ValueError, match="data.costs.classes must be of .'x', 'y', 'z'., but has .'w'."):
         Costs(["w", "x"], 5.0).codes(names)
@@ -186,9 +186,9 @@ def test_macro_f1_over_widespread_classes_by_hand() -> None:
     labels, predicted, specimens = [], [], []
     for specimen in range(12):
         cells = [(0, 0), (0, 2 if specimen < 3 else 0)] + [(1, 1)] * (specimen < 10) + [(2, 0)] * (specimen < 2)
-        for label, said in cells:
+        for label, answer in cells:
             labels.append(label)
-            predicted.append(said)
+            predicted.append(answer)
             specimens.append(f"s{specimen:02}")
     confusions = confusions_by_specimen(np.array(labels), np.array(predicted), np.array(specimens), 3)
     true = confusions.sum(axis=2)

@@ -79,9 +79,9 @@ def test_the_card_of_a_run(
     train(config_of(tmp_path, folder_of_squares(150, 15), *small, "trainer.max_epochs=1", "flag_limit=8"))
     [file] = (tmp_path / "runs").glob("*/record.json")
     separability_command.main([str(file.parent)])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     found = read_record(file.parent)["features"]
-    assert f"predicts the specimen of {100 * found['specimen_accuracy']:.1f} % of the cells (chance" in told
+    assert f"predicts the specimen of {100 * found['specimen_accuracy']:.1f} % of the cells (chance" in output
     assert set(found["separability"]) == {"red", "green", "blue"}
     assert found["n"] == read_record(file.parent)["metrics"][0]["n_test"]
     assert verify(tmp_path / "runs") == [], "the run is as it was written"

@@ -183,8 +183,8 @@ def test_a_figure_a_data_set(
     monkeypatch.setattr(sys, "argv", ["figure3.py", "runs.parquet"])
     main_of_figure(figure3.draw)
     kinds = ("png", "pdf", "txt")
-    told = capsys.readouterr().out.split()
-    assert told == [f"figures/figure3-{data}.{kind}" for data in ("other", "simulated") for kind in kinds]
+    output = capsys.readouterr().out.split()
+    assert output == [f"figures/figure3-{data}.{kind}" for data in ("other", "simulated") for kind in kinds]
 
 
 def test_the_front_is_of_what_none_beats() -> None:
@@ -287,11 +287,11 @@ def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: 
             del run.confusions[condition]
     both = data_sets(group_by_seed([*sharp, *simulated(limits=(256,), seeds=(0,), skills=few, data="blurred")]))
     monkeypatch.setattr(make_all, "scripts", lambda _: {"figure_blur": figure_blur})
-    told = dict(make_all.make(both, "figures"))
-    assert [file.name for file in told["figure_blur"]] == [
+    output = dict(make_all.make(both, "figures"))
+    assert [file.name for file in output["figure_blur"]] == [
         f"figure_blur-blurred.{kind}" for kind in ("png", "pdf", "txt")
     ]
-    assert "no run was evaluated under blur" in str(told["figure_blur of sharp"])
+    assert "no run was evaluated under blur" in str(output["figure_blur of sharp"])
 
 
 def test_seeds_pair_where_they_can() -> None:
@@ -363,7 +363,7 @@ def test_a_drawing_without_tips_is_a_page_s_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "told"),
+    ("low", "high", "output"),
     [
         (16, 64, ["20", "30", "40", "60"]),
         (8, 12, ["8", "9", "10"]),
@@ -371,7 +371,7 @@ def test_a_drawing_without_tips_is_a_page_s_too() -> None:
         (0.025, 0.11, ["0.03", "0.04", "0.06", "0.1"]),
     ],
 )
-def test_a_log_axis_has_numbers_however_short_it_is(low: float, high: float, told: list[str]) -> None:
+def test_a_log_axis_has_numbers_however_short_it_is(low: float, high: float, output: list[str]) -> None:
     figure, [axes] = new_figure(height_mm=40)
     axes.plot([low, high], [0, 1])
     log_axis(axes)
@@ -380,7 +380,7 @@ def test_a_log_axis_has_numbers_however_short_it_is(low: float, high: float, tol
     ticks = [*ticks, *zip(axes.get_xticks(minor=True), axes.get_xticklabels(minor=True), strict=True)]
     left, right = axes.get_xlim()
     shown = [(place, label.get_text()) for place, label in ticks if left <= place <= right and label.get_text()]
-    assert [text for _, text in sorted(shown)] == told
+    assert [text for _, text in sorted(shown)] == output
 
 
 def test_limits_beside_input_sides_are_not_written_over_each_other() -> None:
@@ -428,11 +428,11 @@ def test_a_model_blurred_for_some_seeds_is_drawn_by_those_and_others_are_named()
                 del run.confusions[condition]
     for figure in (figure4, figure5, figure_blur):
         drawing = figure.draw("d", group_by_seed(results))
-        told = " ".join(
+        output = " ".join(
             text.get_text()
             for text in [*drawing.figure.axes[0].get_yticklabels(), *drawing.figure.legends[0].get_texts()]
         )
-        assert "cnn" in told, figure.__name__
+        assert "cnn" in output, figure.__name__
         assert "1 or 3 seeds" in drawing.caption
         assert re.search(r"Not evaluated [a-z ]+: efficientnet_lite0, knn\.", drawing.caption), drawing.caption
 

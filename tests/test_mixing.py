@@ -32,7 +32,7 @@ def test_pixels_and_labels_are_mixed_by_the_same_share(b: int, alphas: tuple[flo
     torch.manual_seed(seed)
     labels = torch.eye(b)
     values = torch.rand(b, 3)
-    x = values[:, :, None, None].expand(b, 3, 6, 10)  # each cell of one colour: the mean of a mixture tells its share
+    x = values[:, :, None, None].expand(b, 3, 6, 10)  # each cell of one colour: the mean of a mixture is its share
     mixed, targets = mix_crops(x, labels, *alphas)
     torch.testing.assert_close(targets.sum(1), torch.ones(b))
     assert ((targets >= 0) & (targets <= 1)).all()

@@ -326,12 +326,14 @@ def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: Fol
         labels = np.array([record["classes"].index(label) for label in rows["label"][here]])
         scores = score_predictions(labels, probabilities[here], record["classes"], record["temperature"])
         assert metrics_row(ConditionScores(Condition(kind, sigma), scores, mirrored_cells=0)) == stored
-    told = summarise_blur(group_by_seed(read_results(tmp_path / "runs"))).set_index(["kind", "score", "what"])["value"]
+    stated = summarise_blur(group_by_seed(read_results(tmp_path / "runs"))).set_index(["kind", "score", "what"])[
+        "value"
+    ]
     for (kind, sigma), row in by_condition[0].items():
         for score in ("accuracy", "macro_f1"):
             where = [("pre", score, "sigma 0"), ("post", score, "sigma 0")]
             where = where if kind == "none" else [(kind, score, f"sigma {sigma:g}")]
-            assert [told[place] for place in where] == pytest.approx([row[score]] * len(where))
+            assert [stated[place] for place in where] == pytest.approx([row[score]] * len(where))
     table = table_module.runs_table(tmp_path / "runs")
     assert sorted(zip(table["kind"], table["sigma"], strict=True)) == sorted(conditions)
 

@@ -23,18 +23,18 @@ README = (ROOT / "README.md").read_text()
 def test_every_model_has_its_row() -> None:
     rows = re.findall(r"^\| (\w+) \| (.*) \| ([\d.]+) M \| (\d+) M \| (\d+)x\d+ \|$", README, re.M)
     stated = {name: (float(parameters), int(macs), int(side)) for name, _, parameters, macs, side in rows}
-    told = {name: source for name, source, *_ in rows}
+    sources = {name: source for name, source, *_ in rows}
     counted = {}
     for name in models():
         model = assemble(compose_config([f"model={name}"])).model
         backbone = model.on_meta()  # a billion parameters need no memory to be counted
         macs = round(count_macs(backbone) / 1e6)
         counted[name] = (round(count_parameters(backbone) / 1e6, 2), macs, backbone.input_px)
-        assert model.weights is None or model.weights.licence in told[name]
-        of_timm = re.search(r"timm `(\w+)`", told[name])
+        assert model.weights is None or model.weights.licence in sources[name]
+        of_timm = re.search(r"timm `(\w+)`", sources[name])
         assert of_timm is None or of_timm[1] == model.arguments["architecture"]
     assert stated == counted
-    assert {name for name, source in told.items() if "our choice" in source} == {"densenet", "convnext"}
+    assert {name for name, source in sources.items() if "our choice" in source} == {"densenet", "convnext"}
 
 
 def test_every_file_of_the_tree_exists() -> None:
@@ -107,8 +107,8 @@ def labelled_in_readme(run: GroupCoordinates) -> str:
     ],
 )
 def test_results_are_those_of_the_kept_runs(head: str, file: str, columns: tuple[int | str, ...]) -> None:
-    told = {}
+    stated = {}
     for line in README.split(head)[1].split("\n\n")[0].splitlines()[2:]:
         name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        told[name] = cells
-    assert told == {name: [row[column] for column in columns] for name, row in _kept(file).items()}
+        stated[name] = cells
+    assert stated == {name: [row[column] for column in columns] for name, row in _kept(file).items()}

@@ -71,13 +71,15 @@ def test_the_choice_without_a_crossing(skill: tuple[float, float, float], words:
 
 def test_the_choice_may_be_the_other_way_round() -> None:
     """Fine-tuned models can gain more with annotations than those from scratch."""
-    told = recommend(group_by_seed(simulated(skills=OTHER_WAY)))[1]
+    stated = recommend(group_by_seed(simulated(skills=OTHER_WAY)))[1]
     assert re.match(
-        r"Below about \d+ annotations per class use customvit, above use dinov2_s, linear_probe \(cross", told
+        r"Below about \d+ annotations per class use customvit, above use dinov2_s, linear_probe \(cross", stated
     )
     level = dict(zip(OTHER_WAY, [(0.28, 0.15, 0.1), (0.12, 0.33, 0.1)], strict=True))
-    told = recommend(group_by_seed(simulated(skills=level)))[1]
-    assert re.match(r"Use dinov2_s, linear_probe from \d+ annotations per class on: there it is ahead of custom", told)
+    stated = recommend(group_by_seed(simulated(skills=level)))[1]
+    assert re.match(
+        r"Use dinov2_s, linear_probe from \d+ annotations per class on: there it is ahead of custom", stated
+    )
 
 
 def test_ends_of_a_crossing_that_are_not_known_are_no_numbers() -> None:
@@ -90,8 +92,8 @@ def test_classes_without_a_test_cell_are_named() -> None:
     for run in results:
         for counts in run.confusions.values():
             counts[:, 2] = 0
-    told = recommend(group_by_seed(results))
-    assert f"Classes without a test cell, of which nothing is known: {CLASSES[2]}." in told
+    stated = recommend(group_by_seed(results))
+    assert f"Classes without a test cell, of which nothing is known: {CLASSES[2]}." in stated
 
 
 def test_what_the_runs_cannot_say_is_said() -> None:
@@ -101,7 +103,7 @@ def test_what_the_runs_cannot_say_is_said() -> None:
             del run.confusions[condition]
     results = [restated(run, latency=None) for run in results]
     text = " ".join(recommend(group_by_seed(results)))
-    assert "Nothing is said of slides out of focus" in text
+    assert "Slides out of focus are not compared" in text
     assert "with one seed: how much another would differ is not in their intervals" in text
     assert "Classes with fewer than 50 test cells, or in fewer than 5 specimens, weigh as much in macro-F1" in text
     assert re.search(rf"{re.escape(CLASSES[2])} \(\d+ cells in [34] specimens\)", text)
@@ -110,9 +112,9 @@ def test_what_the_runs_cannot_say_is_said() -> None:
 
 def test_a_lone_model_is_ahead_of_none_and_one_limit_is_not_every_limit() -> None:
     alone = {key: skill for key, skill in SKILLS.items() if key[0] == "customvit"}
-    told = recommend(group_by_seed(simulated(skills=alone)))
-    assert told[0].endswith(". No other model was run there.")
-    assert any(re.search(r"Against sharp cells it changes by -0.* in customvit\.$", text) for text in told)
+    stated = recommend(group_by_seed(simulated(skills=alone)))
+    assert stated[0].endswith(". No other model was run there.")
+    assert any(re.search(r"Against sharp cells it changes by -0.* in customvit\.$", text) for text in stated)
     both = {key: SKILLS[key] for key in [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]}
     assert (
         "at 4096, the only limit that both have" in recommend(group_by_seed(simulated(limits=(4096,), skills=both)))[1]
@@ -126,24 +128,24 @@ def test_a_lone_model_is_ahead_of_none_and_one_limit_is_not_every_limit() -> Non
 
 
 def test_a_lead_of_one_seed_and_few_specimens_are_told() -> None:
-    told = recommend(group_by_seed(simulated(limits=(4096,), seeds=(0,), specimens=12)))
-    assert "Behind it by one seed alone, which another may turn: " in told[0]
-    assert "ahead of every other" not in told[0]
-    assert told[1].startswith(
+    stated = recommend(group_by_seed(simulated(limits=(4096,), seeds=(0,), specimens=12)))
+    assert "Behind it by one seed alone, which another may turn: " in stated[0]
+    assert "ahead of every other" not in stated[0]
+    assert stated[1].startswith(
         "Between customvit and dinov2_s, linear_probe, 224 px these runs, of one seed each, do not"
     )
-    assert any(text.startswith("Of 12 test specimens the intervals are too narrow") for text in told)
+    assert any(text.startswith("Of 12 test specimens the intervals are too narrow") for text in stated)
     lone = recommend(group_by_seed(simulated(limits=(256, 4096), specimens=1)))
-    assert "Not told apart from it: " in lone[0]
+    assert "No significant difference from it: " in lone[0]
     assert re.search(r"in macro-F1: at 256 [+-]0\.\d{3}; at 4096 [+-]0\.\d{3}\.", lone[1]), "and no nan"
     assert "No number here has an interval: one test specimen says nothing of others." in lone
 
 
 def test_below_a_limit_is_said_only_where_the_lead_is_sure() -> None:
     skills = {("customvit", "scratch", 40): (0.2, 0.35, 0.1), ("dinov2_s", "linear_probe", 224): (0.4, 0.15, 0.1)}
-    told = recommend(group_by_seed(simulated(skills=skills)))[1]
-    assert told.startswith("Train customvit from "), told
-    assert "; below, these runs do not decide." in told
+    stated = recommend(group_by_seed(simulated(skills=skills)))[1]
+    assert stated.startswith("Train customvit from "), stated
+    assert "; below, these runs do not decide." in stated
 
 
 def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
@@ -152,8 +154,8 @@ def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
         if run.coordinates.model != "cnn":
             for kind in ("pre", "post"):
                 del run.confusions[Condition(kind, 3.2)]
-    [told] = [text for text in recommend(group_by_seed(results)) if text.startswith("Out of focus")]
-    assert told.startswith("Out of focus (sigma 1.6 after the resize, flag_limit 4096)")
+    [stated] = [text for text in recommend(group_by_seed(results)) if text.startswith("Out of focus")]
+    assert stated.startswith("Out of focus (sigma 1.6 after the resize, flag_limit 4096)")
 
 
 def test_a_page_is_written_whatever_cards_and_names_there_are(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_a_page_is_written_whatever_cards_and_names_there_are(tmp_path: Path) ->
     page = tmp_path / "page" / "report.html"
     report.build(tmp_path / "runs.parquet", page)
     text = page.read_text()
-    assert "Of milliseconds nothing is said: cards of latency are of different machines" in text
+    assert "Milliseconds are not compared: cards of latency are of different machines" in text
     assert r"CD8$^+$ $\x$" in text
     assert (
         write_tables(compare_table.tables(group_by_seed(results)), "../a b/c", tmp_path / "tables")[0].parent
@@ -272,12 +274,12 @@ def test_a_table_sorts_by_number_and_by_word(page: Page) -> None:
 
 def test_a_mark_tells_its_value_to_mouse_and_keyboard(page: Page) -> None:
     marks = page.locator("#data0-figure3 [data-tip]")
-    told = str(marks.first.get_attribute("data-tip"))
-    assert re.match(r"cnn: macro-F1 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) at 256, 3 seeds", told)
+    stated = str(marks.first.get_attribute("data-tip"))
+    assert re.match(r"cnn: macro-F1 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) at 256, 3 seeds", stated)
     tip = page.get_by_role("tooltip")
     assert tip.count() == 0
     marks.first.hover()
-    assert tip.inner_text() == told
+    assert tip.inner_text() == stated
     page.get_by_role("heading", level=1).hover()
     assert tip.count() == 0
     bar = page.locator("#data1-figure5 [data-tip]").nth(2)  # its interval is drawn over it

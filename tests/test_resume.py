@@ -222,7 +222,7 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "output"),
     [
         ("devices=0", "devices must be"),
         ("devices=auto", "devices must be"),
@@ -232,7 +232,9 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
         ("resume=1", "resume must be"),
     ],
 )
-def test_bad_trainer_settings(tmp_path: Path, folder_of_squares: Callable[..., Path], setting: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bad_trainer_settings(
+    tmp_path: Path, folder_of_squares: Callable[..., Path], setting: str, output: str
+) -> None:
+    with pytest.raises(ValueError, match=output):
         _run(tmp_path, folder_of_squares(), *SMALL_CNN, f"trainer.{setting}")
     assert not (tmp_path / "runs").exists()

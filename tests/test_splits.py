@@ -167,7 +167,7 @@ def test_a_class_in_just_three_specimens_reaches_every_part(seed: int) -> None:
 
 
 def test_a_class_lost_by_the_split_is_named() -> None:
-    """Each class is in three specimens, but never in three that can be told apart."""
+    """Each class is in three specimens, but never in three that are its own."""
     labels = np.array([0] * 30 + [1] * 3 + [2] * 30)
     specimens = np.array([f"s{i % 3}" for i in range(30)] + ["s0", "s1", "s2"] + [f"s{i % 3}" for i in range(30)])
     world = {"labels": labels, "specimens": specimens, "digests": np.arange(63).astype("S16"), "classes": CLASSES}

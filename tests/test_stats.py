@@ -224,7 +224,7 @@ def test_intervals_cover_the_truth_and_those_over_cells_do_not() -> None:
     assert found["one seed, specimens, percentile"] > 0.91
     assert found["one seed, cells"] < 0.7
     assert found["difference, specimens alone"] < 0.88, "seeds left out"
-    assert 0.95 <= found["crossing of two curves"] <= 0.995, "somewhat too wide, as docs/statistics.md tells"
+    assert 0.95 <= found["crossing of two curves"] <= 0.995, "somewhat too wide, as docs/statistics.md states"
 
 
 def test_equal_models_are_seldom_told_to_be_behind_the_best_of_them() -> None:

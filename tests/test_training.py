@@ -294,8 +294,8 @@ def _train_golden(tmp_path: Path, root: Path, model: str, augment: str, *overrid
     train(config_of(tmp_path, root, *small, "trainer.max_epochs=3", f"augment={augment}", *overrides))
 
 
-def _losses(told: str) -> list[list[float]]:
-    return [[float(part) for part in pair] for pair in re.findall(r"train_loss ([\d.]+) +val_loss ([\d.]+)", told)]
+def _losses(output: str) -> list[list[float]]:
+    return [[float(part) for part in pair] for pair in re.findall(r"train_loss ([\d.]+) +val_loss ([\d.]+)", output)]
 
 
 def test_the_same_run_twice_is_the_same_to_the_last_bit(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -526,10 +526,10 @@ def test_altered_runs_are_named(
     replace_record(copies["scores"], finished[1] | {"metrics": better})
     replace_record(copies["temperature"], finished[1] | {"temperature": 3.25})
     (copies["bare"] / "record.json").unlink()
-    told = verify(tmp_path)
+    output = verify(tmp_path)
     named = ["ece_scaled at none 0", "nll_scaled at none 0", "brier_scaled at none 0"]
     assert mismatched_metrics(StoredRun.open(copies["temperature"])) == ["temperature", *named]
-    assert len(told) == 4 + 1 + 1 + 4 + 1
+    assert len(output) == 4 + 1 + 1 + 4 + 1
     for name, message in (
         ("weights", "weights.safetensors is missing or not as"),
         ("record", "record.json is not as it was written"),
@@ -539,7 +539,7 @@ def test_altered_runs_are_named(
         ("moved", "its identity is"),
         ("renamed", "hand by its name"),
     ):
-        assert any(f"{name}-" in line and message in line for line in told), name
+        assert any(f"{name}-" in line and message in line for line in output), name
     with pytest.raises(SystemExit, match="1"):
         runs.main([str(tmp_path), "--verify"])
     assert "9 runs in" in capsys.readouterr().out

@@ -59,7 +59,7 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
     tmp_path: Path, folder_of_squares: FolderMaker, key: str, value: Any
 ) -> None:
     root = folder_of_squares(6, 3)
-    said = "null" if value is None else str(value)
+    value_text = "null" if value is None else str(value)
 
     model = ["model=customvit", "trainer.max_epochs=1"] if key.startswith("model") else SMALL
     fixed = ["adapt.balance=adjusted_loss"] if key == "adapt.adjust_tau" else []
@@ -67,7 +67,7 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
     def of(value: str) -> Settings:
         return assemble(config_of(tmp_path, root, *model, *fixed, f"++{key}={value}")).settings
 
-    stated = of(said)
+    stated = of(value_text)
     assert key.rpartition(".")[2] in str(stated.config)
     lacking = parse_settings(_without(stated.config, key), "settings")
     assert identity(lacking, "data", None) == identity(stated, "data", None)

@@ -53,7 +53,7 @@ def best_validation_caption(groups: Sequence[SeedGroup]) -> str:
     last = " kept their last validation: they may be trained too briefly."
     first = " kept their first validation: training did not improve on it."
     words: dict[BestValidation, str] = {"last": last, "first": first}
-    return "".join(f" {counts[which]} of {runs} runs{said}" for which, said in words.items() if counts[which])
+    return "".join(f" {counts[which]} of {runs} runs{kept}" for which, kept in words.items() if counts[which])
 
 
 def prior_caption(chosen: Mapping[str, SeedGroup]) -> str:

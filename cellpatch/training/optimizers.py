@@ -22,8 +22,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser of a network's trained parameters.
 
-    `lr_factors` are factors of the learning rate by the parameter's name, 1 where there is none. Vectors (norms, biases)
-    have no weight decay.
+    `lr_factors` are factors of the learning rate by the parameter's name, 1 where there is none. Vectors (norms,
+    biases) have no weight decay.
     """
     muon = name == "muon"
     matrices = hidden_matrices(network) if muon else set()

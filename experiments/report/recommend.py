@@ -77,7 +77,7 @@ def _best(groups: Sequence[SeedGroup]) -> str:
     close, single = (table.loc[rows, "model"].tolist() for rows in (~behind, behind & (table["seeds"] == 1)))
     if not close and not single:
         return f"{text} It is ahead of every other model there."
-    text += f" Not told apart from it: {'; '.join(close)}." if close else ""
+    text += f" No significant difference from it: {'; '.join(close)}." if close else ""
     return text + (f" Behind it by one seed alone, which another may turn: {'; '.join(single)}." if single else "")
 
 
@@ -152,7 +152,7 @@ def _cost(groups: Sequence[SeedGroup], pair: Pair | None) -> list[str]:
             costs, machine = milliseconds(by_label(at_one_limit(groups), groups), groups)
             which = "cheapest and dearest of those timed; "
     except ValueError as error:
-        return [f"Of milliseconds nothing is said: {error}."]
+        return [f"Milliseconds are not compared: {error}."]
     if len(costs) < 2:
         return []
     ends = [pick(costs, key=lambda label: costs[label].median) for pick in (min, max)]
@@ -165,11 +165,11 @@ def _focus(groups: Sequence[SeedGroup]) -> list[str]:
     try:
         blurred = under_blur(groups, "post")
     except ValueError as error:
-        return [f"Nothing is said of slides out of focus: {error}."]
+        return [f"Slides out of focus are not compared: {error}."]
     chosen = by_label(at_one_limit(blurred), groups)
     shared = set.intersection(*({c for c in g.conditions() if c.kind == "post"} for g in chosen.values()))
     if not shared:
-        return ["Models were evaluated under different sigmas: which loses most out of focus is not said."]
+        return ["Models were evaluated under different sigmas: which loses most out of focus is not known."]
     strongest: Condition = max(shared, key=lambda condition: condition.sigma)
     scores = {label: group.estimate(strongest, macro_f1) for label, group in chosen.items()}
     changes = {label: difference(scores[label], group.estimate(CLEAN, macro_f1)) for label, group in chosen.items()}

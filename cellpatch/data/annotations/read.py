@@ -86,7 +86,7 @@ def _guess(points: str) -> str:
 def _read_shapes(
     root: Path, points: str, polygons: Polygons, um_per_px: Callable[[str], float], intake: Intake
 ) -> pd.DataFrame:
-    """The cells of JSON and XML files; a JSON file tells by its content whose it is."""
+    """The cells of JSON and XML files; a JSON file's content decides which program wrote it."""
     images = ImageIndex(root)
     rows = []
     for file in annotation_files(root, points):
