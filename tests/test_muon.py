@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, models
 from cellpatch.training.muon import MuonAdamW, hidden_matrices, orthogonalise
+from cellpatch.training.optimizers import make_optimizer
 
 OPTIONS = {"lr": 0.02, "weight_decay": 0.1}
 
@@ -55,6 +56,26 @@ def test_the_head_takes_the_steps_of_adamw() -> None:
     network = nn.Sequential()
     network.backbone, network.head = nn.Sequential(nn.Linear(4, 5)), nn.Linear(5, 2)
     assert hidden_matrices(network) == {"backbone.0.weight"}
+
+
+def test_what_adamw_trains_beside_muon_has_its_own_rate() -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5))
+    network.add_module("head", nn.Linear(5, 2))
+    factors = {"0.weight": 0.5, "0.bias": 0.5}
+    optimizer = make_optimizer(network, "muon", 0.01, 0.1, factors, adamw_rate=0.3)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: rates[id(p)] for name, p in network.named_parameters()} == pytest.approx(
+        {
+            "0.weight": 0.005,
+            "0.bias": 0.0015,
+            "1.weight": 0.003,
+            "1.bias": 0.003,
+            "head.weight": 0.003,
+            "head.bias": 0.003,
+        }
+    )
+    alone = make_optimizer(network, "adamw", 0.01, 0.1, adamw_rate=0.3)
+    assert {group["lr"] for group in alone.param_groups} == {0.01}, "AdamW alone has the one rate"
 
 
 def test_a_parameter_without_gradient_stays() -> None:

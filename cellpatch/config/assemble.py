@@ -38,6 +38,7 @@ _DECIDED = {
 _OF_TRAINING: dict[str, JsonValue] = {"updates": 1, "min_epochs": 0, "validations": 1}
 _OF_TRAINING |= {
     "optimizer": "adamw",
+    "adamw_rate": 1.0,
     "balance": "none",
     "adjust_tau": 1.0,
     "focal_gamma": 0.0,

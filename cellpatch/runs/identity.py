@@ -36,6 +36,7 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "trainer.gradient_clip_algorithm": (None,),
     "model.backbone.stem": ("single",),
     "adapt.optimizer": ("adamw",),
+    "adapt.adamw_rate": (1.0,),
     "adapt.adjust_tau": (1.0,),
     "adapt.focal_gamma": (0.0,),
     "adapt.mixup": (0.0,),

@@ -14,7 +14,8 @@ from cellpatch.training.optimizers import OptimizerName
 class FineTuning(Objective, ABC):
     """Settings of training by gradients.
 
-    `optimizer` is AdamW, or Muon for matrices and kernels between hidden layers. `updates` is the budget, with at least
+    `optimizer` is AdamW, or Muon for matrices and kernels between hidden layers. Beside Muon, AdamW trains the rest at
+    `adamw_rate` times `lr`. `updates` is the budget, with at least
     `min_epochs` passes through the training cells; `plan_budget` states what replaces it. It is validated up to
     `validations` times, and ends after `patience` of them without a better score. `warmup` is a share of all updates.
     What is validated and kept is an exponential moving average of the weights (EMA). It spans all updates divided by
@@ -25,6 +26,7 @@ class FineTuning(Objective, ABC):
 
     optimizer: OptimizerName
     lr: float
+    adamw_rate: float
     weight_decay: float
     warmup: float
     batch_size: int
@@ -39,6 +41,7 @@ class FineTuning(Objective, ABC):
     def __post_init__(self) -> None:
         limits = {
             "lr": self.lr > 0,
+            "adamw_rate": 0 < self.adamw_rate < inf,
             "weight_decay": self.weight_decay >= 0,
             "warmup": 0 <= self.warmup < 1,
             "batch_size": self.batch_size >= 1,

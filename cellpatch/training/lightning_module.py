@@ -201,7 +201,7 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.fine_tuning
         optimizer = make_optimizer(
-            self.network, settings.optimizer, settings.lr, settings.weight_decay, self.lr_factors
+            self.network, settings.optimizer, settings.lr, settings.weight_decay, self.lr_factors, settings.adamw_rate
         )
         schedule = cosine_schedule(optimizer, self.planned_updates, settings.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

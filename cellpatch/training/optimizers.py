@@ -19,11 +19,12 @@ def make_optimizer(
     lr: float,
     weight_decay: float,
     lr_factors: Mapping[str, float] | None = None,
+    adamw_rate: float = 1.0,
 ) -> torch.optim.Optimizer:
     """The optimiser of a network's trained parameters.
 
-    `lr_factors` are factors of the learning rate by the parameter's name, 1 where there is none. Vectors (norms,
-    biases) have no weight decay.
+    `lr_factors` are factors of the learning rate by the parameter's name, 1 where there is none. With Muon, what AdamW
+    trains has `adamw_rate` times that rate. Vectors (norms, biases) have no weight decay.
     """
     muon = name == "muon"
     matrices = hidden_matrices(network) if muon else set()
@@ -31,7 +32,9 @@ def make_optimizer(
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for parameter_name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            key = (factors.get(parameter_name, 1.0), parameter.ndim > 1, parameter_name in matrices)
+            orthogonal = parameter_name in matrices
+            factor = factors.get(parameter_name, 1.0) * (adamw_rate if muon and not orthogonal else 1.0)
+            key = (factor, parameter.ndim > 1, orthogonal)
             groups.setdefault(key, []).append(parameter)
     members: Iterable[dict[str, Any]] = [
         {"params": parameters, "lr": factor * lr, "weight_decay": weight_decay * decayed, "orthogonal": orthogonal}
