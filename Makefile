@@ -3,6 +3,7 @@
 # make coverage  how often intervals cover the true value in simulated studies; some minutes: tables/coverage.md
 # make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, all tests
+# make test-wheel  the wheel in an empty folder: a tiny grid, figures, report, predictions, ONNX (some minutes)
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
 # make figures tables paper  all figures and tables that stored runs allow: make figures RUNS=runs; paper makes both
@@ -16,7 +17,7 @@ ENTITY ?=
 QUICK := runs/quick
 FIGURES := $(basename $(notdir $(wildcard experiments/figures/*.py experiments/tables/*.py)))
 
-.PHONY: help run test test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
+.PHONY: help run test test-wheel test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -26,22 +27,22 @@ help:
 	touch $@
 
 run: .venv/installed
-	$(BIN)/python train.py -m experiment=quick
-	$(BIN)/python -m cellpatch.runs $(QUICK) --csv $(QUICK)/runs.csv
+	$(BIN)/cellpatch train -m experiment=quick
+	$(BIN)/cellpatch runs $(QUICK) --csv $(QUICK)/runs.csv
 	$(BIN)/python experiments/figures/figure3.py $(QUICK)
 	@echo
 	@echo "Look at: figures/figure3.png   macro-F1 against annotations per class (synthetic cells)"
-	@echo "         $(QUICK)/runs.csv   every run in one table; again with: $(BIN)/python -m cellpatch.runs $(QUICK)"
+	@echo "         $(QUICK)/runs.csv   every run in one table; again with: $(BIN)/cellpatch runs $(QUICK)"
 	@echo "Next:    your own cells, README.md, 'Your own cells in three steps'"
 
 data: .venv/installed
-	$(BIN)/python -m cellpatch.data.prepare $(ARGS)
+	$(BIN)/cellpatch prepare $(ARGS)
 
 figures tables: .venv/installed
-	$(BIN)/python experiments/report/make_all.py $(RUNS) $@
+	$(BIN)/python experiments/report/make_all.py $@ $(RUNS)
 
 paper: .venv/installed
-	$(BIN)/python experiments/report/make_all.py $(RUNS) figures tables
+	$(BIN)/python experiments/report/make_all.py all $(RUNS)
 
 $(FIGURES): .venv/installed
 	$(BIN)/python $(wildcard experiments/*/$@.py) $(RUNS)
@@ -70,6 +71,9 @@ bench: .venv/installed
 test: check
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -n 0 --nbmake notebooks
+
+test-wheel: .venv/installed
+	$(BIN)/python -m pytest -n 0 -m wheel tests/test_wheel.py
 
 test-cluster: .venv/installed
 	tests/cluster/install.sh $(BIN)/python

@@ -4,7 +4,7 @@
 
 The runs are stored ones: folders with a sealed record and predictions under nine conditions of 3,700 simulated test
 cells of 16 classes and 60 specimens. Wall time and peak memory of
-`experiments/report/make_all.py RUNS figures tables`.
+`experiments/report/make_all.py all RUNS`.
 """
 
 import multiprocessing
@@ -100,7 +100,7 @@ def main() -> None:
         writing.join()
         if writing.exitcode:
             sys.exit("error: the runs were not written")
-        command = [sys.executable, str(ROOT / "experiments" / "report" / "make_all.py"), "runs", "figures", "tables"]
+        command = [sys.executable, str(ROOT / "experiments" / "report" / "make_all.py"), "all", "runs"]
         started = time.perf_counter()
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as making:  # noqa: S603
             _, status, used = os.wait4(making.pid, 0)

@@ -231,7 +231,7 @@ def test_what_cannot_be_drawn_says_what_to_do() -> None:
         (figure4, "no run was evaluated under blur: optics=blur"),
         (figure_input_side, "several input sides"),
         (figure_planner, "two flag_limits"),
-        (figure_specimens, "no run has a card of its features: python -m cellpatch.features"),
+        (figure_specimens, "no run has a card of its features: cellpatch features"),
         (figure_separability, "no run has a card of its features"),
     ):
         assert isinstance(module, ModuleType)
@@ -254,7 +254,7 @@ def test_one_command_makes_all_that_the_runs_allow(
     few = {key: skill for key, skill in SKILLS.items() if key[0] in ("customvit", "dinov2_s")}
     pack(simulated(limits=(256, 512), seeds=(0,), skills=few), tmp_path / "runs.parquet")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["paper.py", "runs.parquet", "figures", "tables"])
+    monkeypatch.setattr(sys, "argv", ["make_all.py", "all", "runs.parquet"])
     with pytest.raises(SystemExit, match="0"):
         make_all.main()
     assert [
@@ -262,9 +262,17 @@ def test_one_command_makes_all_that_the_runs_allow(
     ] == ["figure_cells of simulated"]
     assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(FIGURES) - {"figure_cells"}
     assert len(list((tmp_path / "tables").glob("*.tex"))) > 5
-    monkeypatch.setattr(sys, "argv", ["paper.py", "nothing.parquet", "figures"])
+    monkeypatch.setattr(sys, "argv", ["make_all.py", "figures", "nothing.parquet"])
     with pytest.raises(SystemExit, match="error: nothing.parquet must be a folder of runs"):
         make_all.main()
+    monkeypatch.setattr(sys, "argv", ["make_all.py", "tables", "runs.parquet", "figure3"])
+    with pytest.raises(SystemExit, match="error: figure3: must be of blur_table, compare_table"):
+        make_all.main()
+    monkeypatch.setattr(sys, "argv", ["make_all.py", "tables", "runs.parquet", "cost_table"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="0"):
+        make_all.main()
+    assert capsys.readouterr().out.split() == [f"tables/cost-simulated.{kind}" for kind in ("csv", "md", "tex")]
 
 
 def test_cells_shown_are_of_their_class_and_of_many_specimens() -> None:
@@ -286,7 +294,7 @@ def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: 
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
     both = data_sets(group_by_seed([*sharp, *simulated(limits=(256,), seeds=(0,), skills=few, data="blurred")]))
-    monkeypatch.setattr(make_all, "scripts", lambda _: {"figure_blur": figure_blur})
+    monkeypatch.setattr(make_all, "scripts", lambda *_: {"figure_blur": figure_blur})
     output = dict(make_all.make(both, "figures"))
     assert [file.name for file in output["figure_blur"]] == [
         f"figure_blur-blurred.{kind}" for kind in ("png", "pdf", "txt")

@@ -282,7 +282,7 @@ def test_accuracy_and_cost_join_by_run() -> None:
     with pytest.raises(ValueError, match="are of different machines or threads"):
         latency_table.summarise(results)
     results = [restated(run, latency=None) for run in results]
-    with pytest.raises(ValueError, match="no run has a card of latency: python -m cellpatch.latency"):
+    with pytest.raises(ValueError, match="no run has a card of latency: cellpatch latency"):
         latency_table.summarise(results)
 
 

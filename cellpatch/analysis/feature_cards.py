@@ -11,7 +11,7 @@ def groups_with_feature_cards(groups: Sequence[SeedGroup]) -> dict[str, SeedGrou
     """Groups of one limit that have feature cards, by label; raises ValueError if there are none."""
     chosen = by_label(at_one_limit([group for group in groups if feature_cards(group)]), groups)
     if not chosen:
-        raise ValueError("no run has a card of its features: python -m cellpatch.features RUNS/* writes them")
+        raise ValueError("no run has a card of its features: cellpatch features RUNS writes them")
     return chosen
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.runs.cards import LatencyCard
 
-NO_LATENCY_CARDS = "no run has a card of latency: python -m cellpatch.latency RUNS/* writes them"
+NO_LATENCY_CARDS = "no run has a card of latency: cellpatch latency RUNS writes them"
 
 
 class Milliseconds(NamedTuple):

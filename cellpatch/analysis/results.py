@@ -1,6 +1,6 @@
 """What figures and tables read: each run's record, and its test cells counted by specimen, class and prediction.
 
-`python -m cellpatch.results RUNS_DIR FILE.parquet` packs a runs directory into one small file.
+`cellpatch pack RUNS FILE.parquet` packs a runs directory into one small file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -136,7 +136,7 @@ def _unpack(file: Path) -> list[RunResult]:
         if table.schema != _SCHEMA:
             raise pa.ArrowInvalid(f"it has the columns {table.column_names}")
     except (OSError, pa.ArrowInvalid) as error:
-        allowed = "a folder of runs or a file of python -m cellpatch.results"
+        allowed = "a folder of runs or a file of cellpatch pack"
         raise ValueError(f"{file} must be {allowed}: {error}") from error
     return [_unpack_row(table.slice(row, 1), file) for row in range(table.num_rows)]
 

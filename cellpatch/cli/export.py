@@ -1,4 +1,4 @@
-"""Export a stored run as ONNX: python -m cellpatch.export RUN OUT.onnx [--qupath] [--weights FILE]."""
+"""Export a stored run as ONNX: cellpatch export RUN OUT.onnx [--qupath] [--weights FILE]."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from cellpatch.inference.export import export
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cellpatch.export", description="Export a run as ONNX.")
+    parser = argparse.ArgumentParser(prog="cellpatch export", description="Export a run as ONNX.")
     parser.add_argument("run", type=Path, help="a folder below runs_dir")
     parser.add_argument("file", type=Path, nargs="?", help="what to write, ending in .onnx; default RUN.onnx, here")
     parser.add_argument("--qupath", action="store_true", help="for QuPath's OpenCV DNN object classifier")

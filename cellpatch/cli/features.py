@@ -1,6 +1,6 @@
 """List and clear the feature cache.
 
-python -m cellpatch.embeddings [DIR] [--clear NAME ... | --clear-all]
+cellpatch embeddings [DIR] [--clear NAME ... | --clear-all]
 """
 
 import argparse
@@ -14,9 +14,7 @@ MIB = 2**20
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m cellpatch.embeddings", description="List or clear stored features."
-    )
+    parser = argparse.ArgumentParser(prog="cellpatch embeddings", description="List or clear stored features.")
     parser.add_argument("folder", nargs="?", default="embeddings", type=Path)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--clear", nargs="+", metavar="NAME", default=[], help="delete these entries")

@@ -1,5 +1,6 @@
 """The command line of figure and table scripts: `python SCRIPT RUNS_DIR`."""
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +11,18 @@ from cellpatch.figures.plotting import Draw, draw_one, save
 from cellpatch.figures.tables import ShownTable, write_tables
 
 
-def figure_main(write: Callable[[Path], list[Path]]) -> None:
-    """Write figures or tables of the runs directory, or packed runs, that the command names; print their files."""
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: python {sys.argv[0]} RUNS_DIR")
+def figure_main(write: Callable[[Path], list[Path]], prog: str | None = None) -> None:
+    """Write figures or tables of the runs directory, or packed runs, that the command names; print their files.
+
+    The script's docstring is what --help explains.
+    """
+    parser = argparse.ArgumentParser(
+        prog, description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs_dir", metavar="RUNS", type=Path, help="a folder of runs, or packed runs")
+    options = parser.parse_args()
     try:
-        files = write(Path(sys.argv[1]))
+        files = write(options.runs_dir)
     except ValueError as error:
         sys.exit(f"error: {error}")
     print("\n".join(map(str, files)))

@@ -1,4 +1,4 @@
-"""Time stored runs: python -m cellpatch.latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S].
+"""Time stored runs: cellpatch latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S].
 
 Each run is timed in a process of its own, and its card is written into its record, so that accuracy and cost join by
 run, and sent to W&B where the run logged there. What is no run, and an engine that cannot run here, is reported; the
@@ -36,7 +36,7 @@ def format_latency_card(name: str, card: LatencyCard) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cellpatch.latency", description="Time stored runs.")
+    parser = argparse.ArgumentParser(prog="cellpatch latency", description="Time stored runs.")
     parser.add_argument("runs", type=Path, nargs="+", help="folders below runs_dir")
     parser.add_argument("--engines", default=",".join(ENGINES), help=f"of {', '.join(ENGINES)}, by commas")
     parser.add_argument("--threads", type=int, help="threads of the CPU; as torch chooses if left out")

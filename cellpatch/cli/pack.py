@@ -1,4 +1,4 @@
-"""The command `python -m cellpatch.results`: pack runs into one small file."""
+"""The command `cellpatch pack`: pack runs into one small file."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from cellpatch.analysis.results import pack, read_results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cellpatch.results", description="Pack runs into one small file.")
+    parser = argparse.ArgumentParser(prog="cellpatch pack", description="Pack runs into one small file.")
     parser.add_argument("runs_dir", type=Path)
     parser.add_argument("file", type=Path)
     options = parser.parse_args()

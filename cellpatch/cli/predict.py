@@ -1,4 +1,4 @@
-"""Classify new cells with a stored run: python -m cellpatch.predict RUN SOURCE [--out predictions.csv]."""
+"""Classify new cells with a stored run: cellpatch predict RUN SOURCE [--out predictions.csv]."""
 
 import argparse
 import logging
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cellpatch.predict", description="Classify new cells with a run.")
+    parser = argparse.ArgumentParser(prog="cellpatch predict", description="Classify new cells with a run.")
     parser.add_argument("run", type=Path, help="a folder below runs_dir")
     parser.add_argument("source", type=Path, nargs="+", help=f"{_SOURCE}; several need --out-dir")
     parser.add_argument("--slide", type=Path, help="the image of a source that names none, or the folder of the images")

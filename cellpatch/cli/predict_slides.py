@@ -1,4 +1,4 @@
-"""Several sources in one command, a job each, by the launchers that trainings use: part of python -m cellpatch.predict.
+"""Several sources in one command, a job each, by the launchers that trainings use: part of cellpatch predict.
 
 The jobs lie as JSON in the output folder, where the processes and machines that do them find them.
 """

@@ -1,6 +1,7 @@
-"""Prepare a store ahead of training: python -m cellpatch.data.prepare data=folder data.root=DIR."""
+"""Prepare a store ahead of training: cellpatch prepare data=folder data.root=DIR."""
 
 import sys
+from collections.abc import Sequence
 
 import hydra
 from omegaconf import DictConfig
@@ -9,9 +10,31 @@ from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.cli.usage import exit_on_value_error
 from cellpatch.config.schema import CONF, register
 
+_USAGE = """\
+usage: cellpatch prepare data=NAME [data.KEY=VALUE ...]
+
+Read your cells and store their crops, ahead of training. It prints the number of cells of each class, and what was left
+out and why. Training does the same where the store does not exist yet.
+
+    cellpatch prepare data=folder data.root=DIR
+    cellpatch prepare data=points data.root=DIR data.points=FILE
+
+cellpatch train --help explains the keys of data."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prepare what the arguments (of the command line, if None) describe."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if {"-h", "--help"} & set(arguments):
+        print(_USAGE)
+        return
+    register()
+    sys.argv[1:] = prepare_overrides(arguments)
+    _prepare()
+
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(config: DictConfig) -> None:
+def _prepare(config: DictConfig) -> None:
     exit_on_value_error(prepare_store, config)
 
 
@@ -28,6 +51,4 @@ def prepare_store(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register()
-    sys.argv[1:] = prepare_overrides(sys.argv[1:])
     main()

@@ -1,4 +1,4 @@
-"""Print a grid of runs, verify them, or watch them: python -m cellpatch.runs RUNS_DIR [--csv FILE|--verify|--watch]."""
+"""Print a grid of runs, verify them, or watch them: cellpatch runs RUNS_DIR [--csv FILE|--verify|--watch]."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from cellpatch.runtime.atomic_io import atomic_write
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cellpatch.runs", description="Print a grid of runs.")
+    parser = argparse.ArgumentParser(prog="cellpatch runs", description="Print a grid of runs.")
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path)
     parser.add_argument("--csv", type=Path, help="write the table there")
     parser.add_argument(
@@ -31,6 +31,23 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         return
+
+
+def watch_main(arguments: list[str] | None = None) -> None:
+    """`cellpatch watch [RUNS]`: the same as `cellpatch runs RUNS --watch`."""
+    _with_flag("--watch", "watch", "Show what runs, was interrupted, failed or is done, until Ctrl-C.", arguments)
+
+
+def verify_main(arguments: list[str] | None = None) -> None:
+    """`cellpatch verify [RUNS]`: the same as `cellpatch runs RUNS --verify`."""
+    text = "Check every run's record, files, identity and metrics; ends with status 1 if there is a problem."
+    _with_flag("--verify", "verify", text, arguments)
+
+
+def _with_flag(flag: str, verb: str, description: str, arguments: list[str] | None) -> None:
+    parser = argparse.ArgumentParser(prog=f"cellpatch {verb}", description=description)
+    parser.add_argument("runs_dir", metavar="RUNS", nargs="?", default="runs", help="a folder of runs")
+    main([parser.parse_args(arguments).runs_dir, flag])
 
 
 def _watch(runs_dir: Path) -> None:

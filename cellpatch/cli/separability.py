@@ -1,4 +1,4 @@
-"""Measure what runs' features know: python -m cellpatch.features RUN [RUN ...] [--weights FILE].
+"""Measure what runs' features know: cellpatch features RUN [RUN ...] [--weights FILE].
 
 Each run's card is written into its record.
 """
@@ -13,7 +13,7 @@ from cellpatch.runs.stored_run import StoredRun
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m cellpatch.features", description="What features of runs know.")
+    parser = argparse.ArgumentParser(prog="cellpatch features", description="What features of runs know.")
     parser.add_argument("runs", type=Path, nargs="+", help="folders below runs_dir")
     parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
     options = parser.parse_args(arguments)

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-CONF = Path(__file__).parents[2] / "conf"
+from cellpatch.runtime.resources import resource_dir
+
+CONF = resource_dir("conf")
 
 
 RENAMED = {  # keys of 0.3.0

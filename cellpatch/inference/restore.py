@@ -57,3 +57,10 @@ def predict_probabilities(
     """Probabilities of stored crops, float32, on the device that the network is on."""
     device = next(network.parameters()).device
     return network(torch.from_numpy(crops).to(device)).softmax(dim=1).cpu().numpy()
+
+
+@inference_mode()
+def predict_features(network: Network, crops: UInt8[np.ndarray, "b side side 3"]) -> Float[np.ndarray, "b features"]:
+    """Features of stored crops, float32, on the device that the network is on."""
+    device = next(network.parameters()).device
+    return network.features(network.pixels(torch.from_numpy(crops).to(device))).float().cpu().numpy()

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
@@ -11,11 +10,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cellpatch.inference.restore import restore
+from cellpatch.inference.restore import predict_features, restore
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.cards import FeatureCard
 from cellpatch.runs.stored_run import require_store
-from cellpatch.runtime.device import inference_mode
 
 FOLDS = 5
 NEIGHBOURS = 10
@@ -79,12 +77,8 @@ def feature_card(folder: Path, weights_file: Path | None = None) -> FeatureCard:
     rows, labels, _ = restored.stored.predictions[CLEAN]
     index_of = {name: i for i, name in enumerate(store.cells["cell_id"])}
     cells = np.array([index_of[name] for name in rows["cell_id"]])
-    with inference_mode():
-        parts = [
-            network.features(network.pixels(torch.from_numpy(store.crops(part))))
-            for part in np.array_split(cells, len(cells) // BATCH + 1)
-        ]
-    features = torch.cat(parts).float().numpy()
+    parts = [predict_features(network, store.crops(part)) for part in np.array_split(cells, len(cells) // BATCH + 1)]
+    features = np.concatenate(parts)
     specimens = np.unique(rows["specimen"].to_numpy(), return_inverse=True)[1]
     accuracy, chance = specimen_accuracy(features, specimens)
     shares = separability(features, labels, specimens)

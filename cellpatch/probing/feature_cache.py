@@ -117,7 +117,7 @@ class FeatureCache:
         stored = feature_entries.bytes_of_features(self.folder)
         limit = self.limit_gib * GIB
         if stored + size > limit:
-            clearing = f", or clear some: python -m cellpatch.embeddings {self.folder}" if size <= limit else ""
+            clearing = f", or clear some: cellpatch embeddings {self.folder}" if size <= limit else ""
             raise ValueError(
                 f"{self.folder} holds {stored / GIB:.3g} GiB of features and these are {size / GIB:.3g}: more than "
                 f"data.loading.embeddings_gib={self.limit_gib:g}; raise it{clearing}"

@@ -1,7 +1,7 @@
 """What does a better score cost? Macro-F1 against milliseconds per cell, and the models that none beats in both.
 
-    python -m cellpatch.latency runs/*          # writes a card of latency into each record; let nothing run beside it
-    python experiments/figures/figure2.py runs          # or: make figure2 RUNS=runs
+    cellpatch latency runs          # writes a card of latency into each record; let nothing run beside it
+    cellpatch figures runs figure2          # or: make figure2 RUNS=runs
 
 At the flag_limit that most models have. Milliseconds are median and quartiles of one cell at a time (batch 1, eager),
 from the card of any run of that model, adapt and input side.

@@ -1,6 +1,6 @@
 """Does macro-F1 grow with annotations, and from how many on does a small network stay ahead of a pretrained one?
 
-    python experiments/figures/figure3.py runs          # or: make figure3 RUNS=runs
+    cellpatch figures runs figure3          # or: make figure3 RUNS=runs
 
 Left: models trained from scratch, those that were pretrained on the study's own crops included. Right: models with
 published weights, beside the best of the left at the largest limit (grey).

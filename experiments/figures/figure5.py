@@ -1,6 +1,6 @@
 """How fast does blur cost accuracy? Slopes of accuracy against log2(1 + sigma), after and before the resize.
 
-    python experiments/figures/figure5.py runs          # or: make figure5 RUNS=runs
+    cellpatch figures runs figure5          # or: make figure5 RUNS=runs
 
 The study's degradation rate, at the flag_limit that most models have, least squares over all sigmas, 0 included. A
 slope depends on its sigmas: models that were evaluated at others than most are named in the caption and not drawn.

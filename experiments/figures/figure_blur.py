@@ -1,6 +1,6 @@
 """How does macro-F1 fall with blur? Curves over all sigmas, after and before the resize, with their intervals.
 
-    python experiments/figures/figure_blur.py runs          # or: make figure_blur RUNS=runs
+    cellpatch figures runs figure_blur          # or: make figure_blur RUNS=runs
 
 At the flag_limit that most models have.
 """

@@ -1,6 +1,6 @@
 """Does a model know when a slide is out of focus? Calibration error against blur, before and after temperature scaling.
 
-    python experiments/figures/figure_calibration.py runs          # or: make figure_calibration RUNS=runs
+    cellpatch figures runs figure_calibration          # or: make figure_calibration RUNS=runs
 
 Expected calibration error (15 equal-width bins) at the flag_limit that most models have; blur after the resize. The
 temperature was fitted on clean validation cells. Means over seeds with intervals over seeds alone: how far other

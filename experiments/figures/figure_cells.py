@@ -1,6 +1,6 @@
 """What do the classes look like? Some cells of each, from as many specimens as there are.
 
-    python experiments/figures/figure_cells.py runs          # or: make figure_cells RUNS=runs
+    cellpatch figures runs figure_cells          # or: make figure_cells RUNS=runs
 
 Drawn at random from the store that the runs were trained on, without the margin; needs the crops.
 """

@@ -1,6 +1,6 @@
 """Which classes need more annotations? F1 of each class against flag_limit.
 
-    python experiments/figures/figure_classes.py runs          # or: make figure_classes RUNS=runs
+    cellpatch figures runs figure_classes          # or: make figure_classes RUNS=runs
 
 Of two curves: the best model from scratch and the best pretrained one, by macro-F1 at their largest limit.
 """

@@ -1,6 +1,6 @@
 """Which classes are taken for which? Confusion matrices of the best model from scratch and the best pretrained one.
 
-    python experiments/figures/figure_confusion.py runs          # or: make figure_confusion RUNS=runs
+    cellpatch figures runs figure_confusion          # or: make figure_confusion RUNS=runs
 
 On clean test cells, summed over seeds; shares of the true class.
 """

@@ -1,6 +1,6 @@
 """What does a better score cost to train? Macro-F1 against core hours, over all flag_limits.
 
-    python experiments/figures/figure_cost.py runs          # or: make figure_cost RUNS=runs
+    cellpatch figures runs figure_cost          # or: make figure_cost RUNS=runs
 
 Left: models trained from scratch. Right: pretrained ones. A line joins the limits of a model, the smallest first. Core
 hours are wall hours of the fit times threads, medians over seeds; of a probe, with the one pass over the cells that

@@ -1,6 +1,6 @@
 """How many cells of each class are there, and how many does each flag_limit train on?
 
-    python experiments/figures/figure_counts.py runs          # or: make figure_counts RUNS=runs
+    cellpatch figures runs figure_counts          # or: make figure_counts RUNS=runs
 
 The limit is a cap: at the largest one most classes are used whole, and the training set is unbalanced.
 """

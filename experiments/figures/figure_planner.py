@@ -1,6 +1,6 @@
 """How many annotations does a target take? Flags per class until each model reaches a macro-F1.
 
-    python experiments/figures/figure_planner.py runs          # or: make figure_planner RUNS=runs
+    cellpatch figures runs figure_planner          # or: make figure_planner RUNS=runs
 
 Between limits by interpolation; beyond them, up to four times the largest, by a fitted power law, and only where the
 data support one; the caption says why they do not. A model without a mark at a target does not

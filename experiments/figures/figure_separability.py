@@ -1,7 +1,7 @@
 """Is a class hard because its cells lie among others'? F1 of each class against how far it lies apart in features.
 
-    python -m cellpatch.features runs/*          # writes a card into each record; needs the crops
-    python experiments/figures/figure_separability.py runs          # or: make figure_separability RUNS=runs
+    cellpatch features runs          # writes a card into each record; needs the crops
+    cellpatch figures runs figure_separability          # or: make figure_separability RUNS=runs
 
 Apart: of a cell's ten nearest neighbours from other specimens, the share of its own class (means over seeds). At the
 flag_limit that most models have.

@@ -1,7 +1,7 @@
 """Do features that tell classes apart also tell specimens apart? Macro-F1 against how well features name the specimen.
 
-    python -m cellpatch.features runs/*          # writes a card into each record; needs the crops
-    python experiments/figures/figure_specimens.py runs          # or: make figure_specimens RUNS=runs
+    cellpatch features runs          # writes a card into each record; needs the crops
+    cellpatch figures runs figure_specimens          # or: make figure_specimens RUNS=runs
 
 At the flag_limit that most models have; means over the seeds that have a card, with intervals over these seeds alone.
 """

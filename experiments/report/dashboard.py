@@ -1,7 +1,7 @@
 """A W&B workspace and report of uploaded runs: curves, macro-F1 by limit, blur, confusion, latency, errors.
 
     wandb sync runs/*/wandb/offline-run-*          # upload; runs are offline until then
-    python experiments/report/dashboard.py ENTITY [PROJECT]          # or: make dashboard ENTITY=...
+    cellpatch dashboard ENTITY [PROJECT]          # or: make dashboard ENTITY=...
 
 Needs an account: `wandb login`. Without one, `wandb leet` shows offline runs in a terminal, and `make report` makes a
 page of all that matters here.
@@ -22,7 +22,7 @@ recommendation are in `make report`: W&B shows runs, it resamples nothing."""
 WITHOUT = """not logged in to W&B, so nothing was made. With an account:
     wandb login
     wandb sync runs/*/wandb/offline-run-*
-    python experiments/report/dashboard.py ENTITY
+    cellpatch dashboard ENTITY
 Without one: `wandb leet` shows offline runs in a terminal, `make report` makes one page of them."""
 
 
@@ -58,7 +58,7 @@ def report(entity: str, project: str) -> wr.Report:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python experiments/report/dashboard.py", description="Make a W&B dashboard.")
+    parser = argparse.ArgumentParser(prog="cellpatch dashboard", description="Make a W&B dashboard.")
     parser.add_argument("entity", nargs="?", help="your W&B user or team; without one: your default")
     parser.add_argument("project", nargs="?", default="cellpatch")
     options = parser.parse_args()

@@ -1,6 +1,8 @@
 """All figures and tables that runs allow, and why the others are missing.
 
-    python experiments/report/make_all.py runs figures tables      # or: make figures, make tables, make paper
+    cellpatch figures runs            # or: make figures RUNS=runs; cellpatch tables runs
+    cellpatch figures runs figure3    # one of them
+    python experiments/report/make_all.py all runs      # or: make paper
 
 Each is also a script of its own. Ends with status 1 if nothing could be made.
 """
@@ -35,18 +37,25 @@ def load(file: Path) -> ModuleType:
     return module
 
 
-def scripts(kind: str) -> dict[str, ModuleType]:
-    """The scripts of a folder of KINDS by name.
+def script_files(kind: str) -> dict[str, Path]:
+    """The scripts of a folder of KINDS by name."""
+    return {file.stem: file for file in sorted((EXPERIMENTS / kind).glob("*.py"))}
+
+
+def scripts(kind: str, names: Sequence[str] = ()) -> dict[str, ModuleType]:
+    """The scripts of a folder of KINDS by name; only those of `names` if there are any.
 
     A figure has `draw(data, groups) -> Drawing`. A table has `tables(groups) -> list[ShownTable]` and their CAPTIONS.
     Both raise ValueError where the runs do not allow them.
     """
-    return {file.stem: load(file) for file in sorted((EXPERIMENTS / kind).glob("*.py"))}
+    return {name: load(file) for name, file in script_files(kind).items() if name in names or not names}
 
 
-def make(by_data: Mapping[str, Sequence[SeedGroup]], kind: str) -> Iterator[tuple[str, list[Path] | ValueError]]:
+def make(
+    by_data: Mapping[str, Sequence[SeedGroup]], kind: str, names: Sequence[str] = ()
+) -> Iterator[tuple[str, list[Path] | ValueError]]:
     """Each script's name with the files that it wrote, or with why it could not."""
-    for (name, script), data in product(scripts(kind).items(), by_data):
+    for (name, script), data in product(scripts(kind, names).items(), by_data):
         try:
             if kind == "figures":
                 yield name, save(draw_one(script.draw, data, by_data))
@@ -56,19 +65,34 @@ def make(by_data: Mapping[str, Sequence[SeedGroup]], kind: str) -> Iterator[tupl
             yield f"{name} of {data}", error
 
 
+def check_names(kinds: Sequence[str], names: Sequence[str]) -> None:
+    """Raise ValueError for a name that no script of these kinds has."""
+    known = [name for kind in kinds for name in script_files(kind)]
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"{', '.join(unknown)}: must be of {', '.join(known)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python experiments/report/make_all.py", description="Make all figures and tables."
+        prog=Path(sys.argv[0]).name,
+        usage="cellpatch figures|tables RUNS [NAME ...]",
+        description="Make all figures or tables that runs allow, or those that are named.",
+        epilog="Names: "
+        + "; ".join(f"{kind}: {', '.join(script_files(kind))}" for kind in KINDS)
+        + ". Files are written to figures/ and tables/ here, with a caption beside each figure.",
     )
-    parser.add_argument("runs_dir", type=Path, help="a runs directory, or packed runs")
-    parser.add_argument("kinds", nargs="+", choices=list(KINDS))
+    parser.add_argument("kind", choices=[*KINDS, "all"], help=argparse.SUPPRESS)
+    parser.add_argument("runs_dir", metavar="RUNS", type=Path, help="a folder of runs, or packed runs")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="such as figure3; all if none is given")
     options = parser.parse_args()
     files: list[Path] = []
     missing: list[str] = []
     try:
+        kinds = KINDS if options.kind == "all" else (options.kind,)
+        check_names(kinds, options.names)
         by_data = data_sets(group_by_seed(read_results(options.runs_dir)))
-        for kind in options.kinds:
-            for name, made in make(by_data, kind):
+        for kind in kinds:
+            for name, made in make(by_data, kind, options.names):
                 if isinstance(made, ValueError):
                     missing.append(f"not made: {name}: {made}")
                 else:

@@ -1,6 +1,6 @@
 """One page to send to a colleague: the recommendation, its evidence, every figure and table, cells, sources.
 
-    python experiments/report/report.py runs          # writes report.html; or: make report RUNS=runs
+    cellpatch report runs          # writes report.html; or: make report RUNS=runs
 
 Opens from disk without a network. Cells are shown where the crops are on this machine; all else needs the runs alone.
 """
@@ -247,4 +247,4 @@ def _png(crop: UInt8[np.ndarray, "h w 3"]) -> str:
 
 
 if __name__ == "__main__":
-    figure_main(build)
+    figure_main(build, "cellpatch report")

@@ -1,6 +1,6 @@
 """What does blur cost, before and after the resize? Scores, slopes and areas, and where one model's lead ends.
 
-    python experiments/tables/blur_table.py runs            # writes tables/blur-DATA.* and tables/leads-DATA.*
+    cellpatch tables runs blur_table            # writes tables/blur-DATA.* and tables/leads-DATA.*
 
 Reads stored predictions, or packed runs, alone. Intervals are 95 %, over specimens and seeds; draws of specimens are
 the same for every run and condition, so that differences are paired. The slope is of the score against

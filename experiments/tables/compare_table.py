@@ -1,6 +1,6 @@
 """Is the best model better than the others by more than chance? Paired differences in macro-F1 to the best.
 
-    python experiments/tables/compare_table.py runs          # writes tables/compare-DATA.*
+    cellpatch tables runs compare_table          # writes tables/compare-DATA.*
 
 At the flag_limit that most models have. The difference is on the same test cells and seeds, its 95 % interval over
 specimens and seeds. The best model was chosen on the same cells, so that small differences to it are somewhat too

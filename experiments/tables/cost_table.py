@@ -1,6 +1,6 @@
 """What did each cell of the grid cost to train, and was it trained long enough? Updates and core seconds.
 
-    python experiments/tables/cost_table.py runs          # writes tables/cost-DATA.csv, .md and .tex
+    cellpatch tables runs cost_table          # writes tables/cost-DATA.csv, .md and .tex
 
 Medians over seeds. Core seconds are wall seconds of the fit times threads; of a probe, with the one pass over the cells
 that made its features, which all probes of a model and input side share. `best at last` counts the trainings whose

@@ -1,7 +1,7 @@
 """What does accuracy cost? Macro-F1 beside milliseconds per cell, of the runs that have a card of latency.
 
-    python -m cellpatch.latency runs/*               # writes a card into each record; let nothing run beside it
-    python experiments/tables/latency_table.py runs         # writes tables/latency-DATA.csv, .md and .tex
+    cellpatch latency runs               # writes a card into each record; let nothing run beside it
+    cellpatch tables runs latency_table         # writes tables/latency-DATA.csv, .md and .tex
 
 Reads a runs directory, or packed runs, alone. Milliseconds are medians per cell with quartiles, at batch 1 and at the
 batch that is fastest per cell; `peak_mib` is what the process grew by at batch 1. `onnx_apart` is the largest

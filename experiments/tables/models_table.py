@@ -1,6 +1,6 @@
 """Which model, adapted how, is best at which number of annotations? Means over seeds with their intervals.
 
-    python experiments/tables/models_table.py runs          # writes tables/models-DATA.csv, .md and .tex
+    cellpatch tables runs models_table          # writes tables/models-DATA.csv, .md and .tex
 
 Reads a runs directory or packed runs: intervals are 95 %, over specimens and seeds. `seconds` is the mean of the fit
 alone, without the one pass over the cells that probes share. `pretrain_seconds`, where there is pretraining without

@@ -1,6 +1,6 @@
 """How does macro-F1 grow with annotations, and from how many on does one model stay ahead of another?
 
-    python experiments/tables/scaling_table.py runs          # writes tables/scaling-DATA.* and tables/crossings-DATA.*
+    cellpatch tables runs scaling_table          # writes tables/scaling-DATA.* and tables/crossings-DATA.*
 
 Fits 1 - macro-F1 = floor + gain (limit / first limit)^-exponent where the data support one, and states why not where
 they do not; limits that no class has the training cells for are left out. The table of crossings has a row for each

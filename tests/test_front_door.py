@@ -1,0 +1,111 @@
+"""The command `cellpatch`, its help, and the Python interface."""
+
+import ast
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, start_python
+
+from cellpatch import __version__
+from cellpatch.cli import keys as keys_module
+from cellpatch.cli.keys import GROUPS, keys
+from cellpatch.cli.main import VERBS, main, verb_function
+from cellpatch.cli.usage import usage
+from cellpatch.config.schema import CONF
+
+CLI = ROOT / "cellpatch" / "cli"
+
+
+def test_each_file_of_a_verb_is_among_the_verbs() -> None:
+    with_main = {
+        file.stem
+        for file in CLI.glob("*.py")
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in ast.parse(file.read_text()).body)
+    }
+    assert with_main - {"main"} == {source.partition(":")[0] for source, _ in VERBS.values()} - {"experiments"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_names_it(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cellpatch"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with suppress(SystemExit):  # argparse's
+        main([verb, "--help"])
+    shown = capsys.readouterr().out
+    assert re.search(rf"usage: cellpatch (figures\|)?{verb}", shown.replace("figures|tables", f"{verb}"))
+    assert len(shown.splitlines()) > 5
+
+
+def test_every_figure_and_table_explains_itself() -> None:
+    for file in [*(ROOT / "experiments/figures").glob("*.py"), *(ROOT / "experiments/tables").glob("*.py")]:
+        text = ast.get_docstring(ast.parse(file.read_text())) or ""
+        verb = file.parent.name
+        assert f"cellpatch {verb} runs {file.stem}" in text, file
+    figure = start_python(str(ROOT / "experiments" / "figures" / "figure3.py"), "--help")
+    assert "Does macro-F1 grow with annotations" in figure.communicate()[0]
+
+
+def test_verbs_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {verb} " in shown for verb in VERBS)
+    main(["--version"])
+    assert capsys.readouterr().out == f"cellpatch {__version__}\n"
+
+
+def test_an_unknown_verb_names_a_close_one() -> None:
+    with pytest.raises(SystemExit, match="error: prediction is no verb of cellpatch: do you mean cellpatch predict"):
+        main(["prediction"])
+    with pytest.raises(SystemExit, match="cellpatch --help lists the verbs"):
+        main(["xyz"])
+
+
+def test_help_of_training_explains_each_key() -> None:
+    text = usage(CONF)
+    shown = set(re.findall(r"^  ([\w.]+(?:=\w+)?)(?: |$)", text, re.M))
+    for group in GROUPS:
+        explained = keys(CONF, group)
+        assert explained, group
+        assert {key.name for key in explained} <= shown
+        assert all(key.comment for key in explained)
+        assert {f"{group}={file.stem}" for file in (CONF / group).glob("*.yaml")} <= shown
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_key_without_explanation_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "adapt"
+    folder.mkdir()
+    (folder / "one.yaml").write_text("lr: 1 # the highest\ndepth:\n  blocks: 2 # how many\n")
+    (folder / "two.yaml").write_text("lr: 2\n")
+    (folder / "three.yaml").write_text("defaults:\n  - one\nlr: 3 # ours\n")
+    assert keys(tmp_path, "adapt") == [
+        keys_module.Key("adapt.lr", "the highest", []),
+        keys_module.Key("adapt.depth.blocks", "how many", ["one", "three"]),
+    ]
+    (folder / "four.yaml").write_text("rank: 4\n")
+    with pytest.raises(ValueError, match="adapt.rank of four: needs a comment; others have none"):
+        keys(tmp_path, "adapt")
+
+
+def test_importing_cellpatch_costs_nothing() -> None:
+    program = "import sys, time; start = time.perf_counter(); import cellpatch; print(time.perf_counter() - start)"
+    program += "; print({'torch', 'pandas', 'numpy', 'hydra'} & set(sys.modules))"
+    seconds, heavy = start_python("-c", program).communicate()[0].splitlines()
+    assert heavy == "set()"
+    assert float(seconds) < 0.3
+
+
+def test_the_installed_command_is_this_one() -> None:
+    command = Path(sys.executable).with_name("cellpatch")
+    result = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"cellpatch {__version__}\n"
+
+
+def test_verbs_are_functions() -> None:
+    assert all(callable(verb_function(verb)) for verb in VERBS)
