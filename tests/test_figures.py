@@ -13,6 +13,7 @@ import figure3
 import figure4
 import figure5
 import figure_blur
+import figure_blurred_cell
 import figure_calibration
 import figure_cells
 import figure_classes
@@ -27,6 +28,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 from simulated import CLASSES, OTHER_WAY, SKILLS, restated, simulated, with_config
 from skimage.color import deltaE_ciede2000, rgb2lab
 
@@ -259,8 +261,9 @@ def test_one_command_makes_all_that_the_runs_allow(
         make_all.main()
     assert [
         line.partition(": ")[2].partition(":")[0] for line in capsys.readouterr().out.splitlines() if "not made" in line
-    ] == ["figure_cells of simulated"]
-    assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(FIGURES) - {"figure_cells"}
+    ] == ["figure_blurred_cell of simulated", "figure_cells of simulated"]
+    drawn = {file.stem for file in (tmp_path / "figures").iterdir()}
+    assert drawn == set(FIGURES) - {"figure_blurred_cell", "figure_cells"}
     assert len(list((tmp_path / "tables").glob("*.tex"))) > 5
     monkeypatch.setattr(sys, "argv", ["make_all.py", "figures", "nothing.parquet"])
     with pytest.raises(SystemExit, match="error: nothing.parquet must be a folder of runs"):
@@ -284,6 +287,28 @@ def test_cells_shown_are_of_their_class_and_of_many_specimens() -> None:
     assert about["specimen"].nunique() == min(figure_cells.ACROSS, 10), "every third of 30 specimens has this class"
     strip = figure_cells.strip(store, cells)
     np.testing.assert_array_equal(strip[:, 10:18], store.crops(cells)[1, 2:10, 2:10])
+
+
+def test_the_blurred_cell_is_seen_as_a_network_sees_it() -> None:
+    store = CellStore(next(Path(RESULTS[0].record.settings.data.loading.store_dir).iterdir()))
+    row = figure_blurred_cell.sharpest(store)
+    crop = store.crops(np.array([row]))[0]
+    margin, side = store.geometry.margin_px, store.geometry.crop_px
+    clean = figure_blurred_cell.under(crop, store, CLEAN)
+    image = Image.fromarray(crop[margin : margin + side, margin : margin + side])
+    by_pillow = np.asarray(image.resize((40, 40), Image.Resampling.BILINEAR)) / 255
+    inner = slice(5, 35)  # at its border Pillow does not know the margin
+    np.testing.assert_allclose(clean[inner, inner], by_pillow[inner, inner], atol=2 / 255)
+    for kind in figure_blurred_cell.ROWS:
+        seen = [figure_blurred_cell.under(crop, store, Condition(kind, sigma)) for sigma in figure_blurred_cell.SIGMAS]
+        steps = [np.abs(np.diff(each, axis=0)).mean() for each in [clean, *seen]]
+        assert steps == sorted(steps, reverse=True), "the wider the blur, the smaller the steps between pixels"
+    photographed = {"source": {"synthetic": False, "licence": "none"}}
+    real = [restated(run, data=run.stored["data"] | photographed) for run in RESULTS]
+    for runs, start in ((RESULTS, "One SYNTHETIC cell ("), (real, "One cell (")):
+        caption = figure_blurred_cell.draw("simulated", group_by_seed(runs)).caption
+        assert caption.startswith(start)
+        assert f"the crop of {side} px" in caption
 
 
 def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,6 +560,7 @@ def test_runs_of_different_training_code_are_named() -> None:
     at_4096 = [restated(run, training_code=other) if run.run.endswith("4096-56-s0") else run for run in RESULTS]
     words = " Runs of different training code: dinov2_s, linear_probe, 56 px. These runs are not all of one training"
     for name in set(FIGURES) - {
+        "figure_blurred_cell",
         "figure_cells",
         "figure_counts",
         "figure_classes",

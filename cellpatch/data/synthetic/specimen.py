@@ -73,7 +73,7 @@ def render_specimen(counts: Ints, seed: int, index: int, size: CropSize = DEFAUL
     for field_counts in _share_fields(counts):
         border_um = (size.crop_px / 2 + size.margin_px + 2) * size.um_per_px + CLICK_MAX_UM
         layout = lay_out(field_counts, border_um, rng)
-        field = photograph(_paint_field(layout, style, rng), staining, camera, size.um_per_px, rng)
+        field = photograph(paint_field(layout, style, rng), staining, camera, size.um_per_px, rng)
         crops, labels, x, y = _cut(field, layout, size, rng)
         parts.append((crops, labels, x + left, y))
         left += field.shape[1]
@@ -107,7 +107,7 @@ def _share_fields(counts: Ints) -> list[Ints]:
     return list(np.diff(edges, axis=0))
 
 
-def _paint_field(layout: Layout, style: SpecimenStyle, rng: np.random.Generator) -> Floats:
+def paint_field(layout: Layout, style: SpecimenStyle, rng: np.random.Generator) -> Floats:
     """Paint the ground, then the cells in random order; stain planes float32 [4, h, w] in OD."""
     planes = paint_ground(layout, style, rng)
     for i in rng.permutation(len(layout.label)):

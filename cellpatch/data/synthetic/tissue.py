@@ -84,11 +84,14 @@ class Layout:
     annotated: NDArray[np.bool_]
 
 
-def lay_out(counts: Ints, border: float, rng: np.random.Generator) -> Layout:
-    """Lay out `counts` [16] annotated cells, `border` um or more from the field's edge, and fillers around them."""
+def lay_out(counts: Ints, border: float, rng: np.random.Generator, least_side: float = 0.0) -> Layout:
+    """Lay out `counts` [16] annotated cells, `border` um or more from the field's edge, and fillers around them.
+
+    The field is as large as the cells need, and at least `least_side` um.
+    """
     total = int(counts.sum())
     plan = plan_structures(counts, rng)
-    area = _first_area(counts, plan)
+    area = max(_first_area(counts, plan), max(least_side - 2 * border, 0.0) ** 2)
     flow = float(rng.uniform(0, np.pi))
     while True:
         side = float(np.sqrt(area)) + 2 * border

@@ -1,0 +1,95 @@
+"""What does blur do to a cell? One cell under the nine conditions of optics=blur, as a network of 40x40 px sees it.
+
+    python experiments/figures/figure_blurred_cell.py runs          # or: make figure_blurred_cell RUNS=runs
+
+The sharpest of some cells of each class, from the store that the runs were trained on; needs the crops, no blurred run.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib.patches import Rectangle
+
+from cellpatch.analysis.groups import SeedGroup
+from cellpatch.cli.figures import main_of_figure
+from cellpatch.data.store.reader import CellStore
+from cellpatch.figures.captions import synthetic_prefix
+from cellpatch.figures.gallery import pick_across_specimens
+from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, new_figure, styled
+from cellpatch.optics.conditions import CLEAN, STUDY_PX, Condition
+from cellpatch.optics.operator import OpticalPath, to_pixels
+from cellpatch.runs.stored_run import require_store
+
+SIGMAS = (0.4, 0.8, 1.6, 3.2)  # of conf/optics/blur.yaml
+ROWS = {"pre": "before the resize (pre)", "post": "after the resize (post)"}
+OF_EACH_CLASS = 12  # cells of a class that are looked at
+
+
+@styled
+def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
+    """The stored crop and the clean input at the left; a row each for pre and post, sigma rising to the right."""
+    store = require_store(groups[0].runs[0].record)
+    row = sharpest(store)
+    crop, geometry = store.crops(np.array([row]))[0], store.geometry
+    figure, axes = new_figure(height_mm=47, rows=len(ROWS), columns=1 + len(SIGMAS))
+    for ax in axes:
+        ax.set_axis_off()
+    stored, clean = axes[0], axes[1 + len(SIGMAS)]
+    stored.imshow(crop, interpolation="nearest")
+    box = (geometry.margin_px - 0.5, geometry.margin_px - 0.5)
+    stored.add_patch(Rectangle(box, geometry.crop_px, geometry.crop_px, fill=False, linewidth=0.6))
+    stored.set_title(f"stored, {len(crop)} px", fontsize=6, pad=2)
+    clean.imshow(under(crop, store, CLEAN), interpolation="nearest")
+    clean.set_title(f"clean, {STUDY_PX} px", fontsize=6, pad=2)
+    for number, kind in enumerate(ROWS):
+        first = number * (1 + len(SIGMAS)) + 1
+        for ax, sigma in zip(axes[first : first + len(SIGMAS)], SIGMAS, strict=True):
+            condition = Condition(kind, sigma)
+            image = ax.imshow(under(crop, store, condition), interpolation="nearest")
+            add_tooltip(image, f"{kind} {sigma:g}: Gaussian blur {ROWS[kind]}, sigma {sigma:g} px of {STUDY_PX}")
+            ax.set_title(str(condition), fontsize=6, pad=2)
+    add_title_and_legend(figure, f"{synthetic_prefix(groups).upper()}{data}")
+    return Drawing("figure_blurred_cell", figure, caption(data, groups, store, row))
+
+
+def caption(data: str, groups: Sequence[SeedGroup], store: CellStore, row: int) -> str:
+    """What is seen, of which cell."""
+    kind = synthetic_prefix(groups).upper()
+    width = f" ({store.geometry.field_um:g} um)" if store.geometry.field_um else ""
+    is_resized = store.geometry.crop_px != STUDY_PX
+    equal = "" if is_resized else " Crops of that side are not resized, so pre and post are equal."
+    return (
+        f"One {kind}cell ({store.cells['class'].iloc[row]}) of {data} under blur. Stored: the crop of "
+        f"{store.geometry.crop_px} px{width} in its margin. The others are what a network of {STUDY_PX} px sees: "
+        "clean, and under Gaussian blur before the resize (pre, above) and after it (post, below), sigma in pixels of "
+        f"the {STUDY_PX}x{STUDY_PX} image. It is the sharpest of up to {OF_EACH_CLASS} cells of each class, of "
+        f"{len(store)} cells in the store.{equal}"
+    )
+
+
+def sharpest(store: CellStore) -> int:
+    """Row of the store of the cell with the largest mean step between neighbouring pixels, of cells of all classes."""
+    cells = store.cells
+    picked = []
+    for name in sorted(cells["class"].unique()):
+        of_class = np.flatnonzero(cells["class"] == name)
+        picked.append(of_class[pick_across_specimens(cells["specimen"].iloc[of_class], OF_EACH_CLASS)])
+    rows = np.concatenate(picked)
+    margin, side = store.geometry.margin_px, store.geometry.crop_px
+    grey = store.crops(rows)[:, margin : margin + side, margin : margin + side].astype(np.float32).mean(axis=3)
+    steps = np.abs(np.diff(grey, axis=1)).mean(axis=(1, 2)) + np.abs(np.diff(grey, axis=2)).mean(axis=(1, 2))
+    return int(rows[steps.argmax()])
+
+
+def under(crop: UInt8[np.ndarray, "s s 3"], store: CellStore, condition: Condition) -> Float[np.ndarray, "h h 3"]:
+    """What a network of 40x40 px sees of a stored crop under a condition, in [0, 1]."""
+    path = OpticalPath(store.geometry.crop_px, store.geometry.margin_px, STUDY_PX)
+    with torch.inference_mode():
+        seen = path.under(condition)(to_pixels(torch.from_numpy(crop)[None]))
+    return seen[0].permute(1, 2, 0).numpy()
+
+
+if __name__ == "__main__":
+    main_of_figure(draw)
