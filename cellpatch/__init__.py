@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from cellpatch.runtime.version import __version__
+
 if TYPE_CHECKING:
     from cellpatch.api import Run, load_run, read_runs, train
 
-__version__ = "0.4.0"
 __all__ = ["Run", "__version__", "load_run", "read_runs", "train"]
 
 

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-from cellpatch import __version__
+from cellpatch.runtime.version import __version__
 
 # By the order of work: what a verb is called, the function that does it, and what it is for.
 VERBS = {

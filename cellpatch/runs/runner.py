@@ -10,7 +10,6 @@ import numpy as np
 from filelock import Timeout
 from pydantic import JsonValue
 
-from cellpatch import __version__
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.data.store.reader import CellStore
 from cellpatch.metrics.classification import fit_temperature
@@ -44,6 +43,7 @@ from cellpatch.runs.stored_run import (
 from cellpatch.runs.wandb_log import log_conditions, log_review, wandb_logger
 from cellpatch.runs.weights import write_weights
 from cellpatch.runtime.memory import collect_garbage, tune_malloc
+from cellpatch.runtime.version import __version__
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """What does blur do to a cell? One cell under the nine conditions of optics=blur, as a network of 40x40 px sees it.
 
-    python experiments/figures/figure_blurred_cell.py runs          # or: make figure_blurred_cell RUNS=runs
+    cellpatch figures runs figure_blurred_cell          # or: make figure_blurred_cell RUNS=runs
 
 The sharpest of some cells of each class, from the store that the runs were trained on; needs the crops, no blurred run.
 """

@@ -23,7 +23,6 @@ from markupsafe import Markup
 from PIL import Image
 from recommend import recommend
 
-from cellpatch import __version__
 from cellpatch.analysis.curves import leader, learning_curves
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, data_sets, group_by_seed
 from cellpatch.analysis.labels import by_label
@@ -38,6 +37,7 @@ from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.record import GitState
 from cellpatch.runs.stored_run import Predictions, StoredRun, require_store
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.version import __version__
 
 ORDER = ("models_table", "compare_table", "scaling_table", "blur_table", "latency_table")  # of tables; others follow
 WORST, EACH = 24, 6  # cells shown: the surest errors, and of each class
