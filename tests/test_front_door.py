@@ -4,11 +4,12 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, start_python
+from conftest import ROOT, config_of, start_python
 
 from cellpatch import __version__
 from cellpatch.cli import keys as keys_module
@@ -16,6 +17,8 @@ from cellpatch.cli.keys import GROUPS, keys
 from cellpatch.cli.main import VERBS, main, verb_function
 from cellpatch.cli.usage import usage
 from cellpatch.config.schema import CONF
+from cellpatch.runtime.progress import format_seconds
+from cellpatch.sweeps.train import train
 
 CLI = ROOT / "cellpatch" / "cli"
 
@@ -109,3 +112,27 @@ def test_the_installed_command_is_this_one() -> None:
 
 def test_verbs_are_functions() -> None:
     assert all(callable(verb_function(verb)) for verb in VERBS)
+
+
+def test_a_training_begins_with_one_screen(
+    tmp_path: Path, folder_of_squares: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "optics.via_px=null"]
+    small += ["adapt.updates=4", "adapt.min_epochs=0", "adapt.batch_size=8", "adapt.validations=2", "flag_limit=4"]
+    train(config_of(tmp_path, folder_of_squares(20, 5), *small))
+    shown = re.sub(r"[│┃]", "|", capsys.readouterr().out)
+    rows = re.findall(r"^\| ([\w ]+?) +\| +(\w+) \| +(\w+) \| +(\w+) \|$", shown, re.M)
+    first = ("class", "train", "validation", "test")
+    each = [(name, "4", "4", "4") for name in ("blue", "green", "red")]
+    assert rows[:6] == [first, *each, ("all cells", "12", "12", "12"), ("specimens", "3", "1", "1")]
+    [run] = (tmp_path / "runs").glob("cnn-*")
+    assert f"cells: 60 of 3 classes, in {next((tmp_path / 'stores').glob('folder-*[!k]'))}" in shown
+    assert "model: cnn by scratch, 0.00434 M parameters, input 16 px" in shown
+    assert "training: 4 updates of 8 cells (2 passes), validated 2 times; ends after 15 validations" in shown
+    assert f"stored in {run}" in shown
+
+
+def test_the_time_left_is_in_words() -> None:
+    assert [format_seconds(s) for s in (0, 89.4, 91, 5399, 5401, 36000)] == [
+        *("0 s", "89 s", "2 min", "90 min", "1.5 h", "10.0 h")
+    ]

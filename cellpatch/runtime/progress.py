@@ -12,6 +12,13 @@ _LOG_INTERVAL_S = 30  # where there is no terminal
 _PROGRESS_INTERVAL_S = 5
 
 
+def format_seconds(seconds: float) -> str:
+    """A duration in words: 40 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def batch_starts(cells: int, batch_size: int, description: str) -> Iterator[int]:
     """The index of each batch's first cell; `description` stands beside the progress."""
     starts = range(0, cells, batch_size)
@@ -40,5 +47,5 @@ class Progress:
             return
         self._shown = now
         per_second = (done - self._first) / (now - self._started)
-        left = (self._total - done) / per_second if per_second else float("inf")
-        log.info("%s %d of %d cells, %.0f cells/s, %.0f s left", self._description, done, self._total, per_second, left)
+        left = format_seconds((self._total - done) / per_second) if per_second else "unknown time"
+        log.info("%s %d of %d cells, %.0f cells/s, %s left", self._description, done, self._total, per_second, left)

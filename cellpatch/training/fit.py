@@ -3,6 +3,7 @@
 import logging
 import pickle
 import sys
+import time
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, RandomOptics
 from cellpatch.optics.scaling import scaled_paths
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
+from cellpatch.runtime.progress import format_seconds
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import Budget, plan_budget
 from cellpatch.training.callbacks import BestWeights, LastCheckpoint, UpdateLimit, progress_of
@@ -47,6 +49,10 @@ class RoundLine(pl.Callback):
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
+        self._started, self._first = 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self._started, self._first = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
@@ -56,7 +62,13 @@ class RoundLine(pl.Callback):
         done = progress_of(trainer, self._budget.epoch_batches)
         epochs = f"{round(done['epochs'], 1):g}/{round(self._budget.epochs, 1):g}"
         updates = f"{done['update']:g}/{module.planned_updates}"
-        log.info("epoch %s, update %s  %s", epochs, updates, "  ".join(shown))
+        left = format_seconds(self._seconds_left(done["update"], module.planned_updates))
+        log.info("epoch %s, update %s  %s  %s left", epochs, updates, "  ".join(shown), left)
+
+    def _seconds_left(self, done: float, planned: int) -> float:
+        """By the updates since this process began, validations included."""
+        per_update = (time.perf_counter() - self._started) / max(1, done - self._first)
+        return per_update * (planned - done)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         done, patience = trainer.global_step, module.fine_tuning.patience
