@@ -58,7 +58,8 @@ coverage: .venv/installed
 	$(BIN)/python experiments/studies/coverage.py
 
 docs: .venv/installed
-	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/docs
+	@echo "Open build/docs/index.html"
 
 check: .venv/installed
 	$(BIN)/ruff check

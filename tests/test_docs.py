@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,9 +23,13 @@ from cellpatch.data.store.reader import CellStore
 
 
 def test_the_pages_build_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    [recipe] = re.findall(r"^docs:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert recipe == "NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/docs"
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stdout + done.stderr == "", "no banner, no warning"
     pages = {file.stem: file.read_text() for file in (tmp_path / "site").glob("*.html")}
     assert {file.stem for file in (ROOT / "docs").glob("*.md")} <= set(pages)
     for name, page in pages.items():
@@ -107,6 +112,17 @@ def _definitions(file: Path) -> set[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names |= {each.id for each in targets if isinstance(each, ast.Name)}
     return names
+
+
+def test_messages_that_the_frequent_problems_quote_exist() -> None:
+    files = [file for folder in ("cellpatch", "experiments") for file in (ROOT / folder).rglob("*.py")]
+    source = re.sub(r'"\s*f?"', "", "".join(file.read_text() for file in files))
+    quoted = re.findall(r"^> `(.+)`$", (ROOT / "docs" / "faq.md").read_text(), re.M)
+    assert len(quoted) > 10
+    for message in quoted:
+        words = message.split()
+        phrases = [" ".join(words[i : i + 4]) for i in range(len(words) - 3)]
+        assert any(phrase in source for phrase in phrases), message
 
 
 def test_notebooks_define_no_functions() -> None:

@@ -65,7 +65,7 @@ def caption(data: str, groups: Sequence[SeedGroup], store: CellStore, row: int) 
         f"{store.geometry.crop_px} px{width} in its margin. The others are what a network of {STUDY_PX} px sees: "
         "clean, and under Gaussian blur before the resize (pre, above) and after it (post, below), sigma in pixels of "
         f"the {STUDY_PX}x{STUDY_PX} image. It is the sharpest of up to {OF_EACH_CLASS} cells of each class, of "
-        f"{len(store)} cells in the store.{equal}"
+        f"{len(store)} {synthetic_prefix(groups)}cells in the store.{equal}"
     )
 
 
