@@ -8,6 +8,8 @@ from typing import Any
 from conftest import ROOT
 from omegaconf import OmegaConf
 
+from cellpatch import __version__
+
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CITATION: Any = OmegaConf.to_container(OmegaConf.load(ROOT / "CITATION.cff"))  # YAML
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
@@ -16,7 +18,7 @@ CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 def test_the_citation_is_of_this_version_and_of_the_study() -> None:
     assert CITATION["cff-version"] == "1.2.0"
     assert CITATION["title"] == PROJECT["name"]
-    assert CITATION["version"] == PROJECT["version"]
+    assert CITATION["version"] == __version__
     assert CITATION["license"] == PROJECT["license"]
     assert " ".join(CITATION["abstract"].split()) == PROJECT["description"]
     [study] = CITATION["references"]
@@ -32,7 +34,7 @@ def test_the_changelog_has_this_version_and_keeps_the_form() -> None:
     headings = re.findall(r"^## (.+)$", CHANGELOG, re.M)
     assert headings[0] == "Unreleased"
     versions = [heading.split(" - ") for heading in headings[1:]]
-    assert versions[0][0] == PROJECT["version"]
+    assert versions[0][0] == __version__
     numbers = [tuple(map(int, version.split("."))) for version, _ in versions]
     assert numbers == sorted(numbers, reverse=True)
     dates = [datetime.date.fromisoformat(date) for _, date in versions]

@@ -1,4 +1,4 @@
-"""What train.py prints for --help, and how commands end on a user's error."""
+"""What `cellpatch train` prints for --help, and how commands end on a user's error."""
 
 import sys
 from collections.abc import Callable

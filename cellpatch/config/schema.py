@@ -56,7 +56,7 @@ def check_renamed(overrides: Sequence[str]) -> None:
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """The config that train.py would get with these overrides."""
+    """The config that `cellpatch train` would get with these overrides."""
     check_renamed(overrides)
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -1,4 +1,4 @@
-"""What a run would take, before it is trained: python train.py -m ... dry_run=true."""
+"""What a run would take, before it is trained: cellpatch train -m ... dry_run=true."""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,6 +1,6 @@
 """Who survives a slide out of focus? Macro-F1 on clean cells and under blur of sigma 1.6, after and before the resize.
 
-    python train.py -m ... optics=blur          # evaluates runs that exist under blur, without training them again
+    cellpatch train -m ... optics=blur          # evaluates runs that exist under blur, without training them again
     cellpatch figures runs figure4          # or: make figure4 RUNS=runs
 
 At the flag_limit that most models have (the study: 4096); the strong level of the study, or the nearest that any model

@@ -1,6 +1,6 @@
 """Does a foundation model need 224 px? Macro-F1 against its input side.
 
-    python train.py -m model=dinov2_s model.weights.file=FILE model.backbone.input_px=56,112,224 ...
+    cellpatch train -m model=dinov2_s model.weights.file=FILE model.backbone.input_px=56,112,224 ...
     cellpatch figures runs figure_input_side          # or: make figure_input_side RUNS=runs
 
 Of pretrained models that were run at several sides, one curve a model, adapt and flag_limit.

@@ -1,6 +1,6 @@
 """Which recipe suits each model? The same candidates for all, one thing changed at a time, judged on validation cells.
 
-    python train.py -m experiment=search data=endonuke data.root=DIR    # the runs; also data=chula, data=synthetic
+    cellpatch train -m experiment=search data=endonuke data.root=DIR    # the runs; also data=chula, data=synthetic
     python experiments/studies/search.py runs/search                    # adds them to search.csv and shows what it says
     python experiments/studies/search.py                                # what it says so far
 

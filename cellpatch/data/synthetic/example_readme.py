@@ -34,7 +34,7 @@ Train a small network (a minute or two on a laptop's CPU)
 
 {train}
 
-Give it in the folder of cellpatch (where train.py lies). What the settings mean:
+What the settings mean:
 
 data.points             which files hold the annotations, below data.root
 data.specimen_pattern   where the patient stands in an image's path: here the first folder
@@ -50,8 +50,8 @@ With your own images, change data.root and the scale, and leave data.synthetic o
 def train_command(folder: str, *settings: str) -> str:
     """The command that trains a small network on the project in `folder`, as it is typed in a shell."""
     words = [
-        "python",
-        "train.py",
+        "cellpatch",
+        "train",
         "data=points",
         f"data.root={folder}",
         "data.points=*/*.geojson",
