@@ -123,6 +123,16 @@ def test_a_grid_with_a_mistake_goes_on_and_fails(tmp_path: Path, folder_of_squar
     assert len(list((tmp_path / "runs").glob("cnn*/record.json"))) == 1
 
 
+def test_one_mistake_in_a_grid_is_printed_once(tmp_path: Path) -> None:
+    done = _run(tmp_path, "-m", "data=folder", "data.root=/nowhere", "model=cnn,nin", "seed=0,1", "logger=none")
+    assert done.returncode == 1
+    output = done.stdout + done.stderr
+    assert output.count("data.root must be a folder, but got /nowhere") == 1
+    assert output.count("the same error as job #0") == 3
+    assert len(re.findall(r"#\d model=\w+ seed=\d: its traceback: .*000\d\.log", done.stdout)) == 4
+    assert "4 jobs: 4 failed" in done.stdout
+
+
 def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     command = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
     command += ["adapt.lr=0.01,1e30"]
