@@ -16,6 +16,7 @@ from cellpatch.data.images.pixels import ImageOptions, Orientation
 from cellpatch.inference.jobs import PredictionJob, do_job, outputs
 from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predicted_files import FORMATS, check_format
+from cellpatch.runs.folders import require_one_run
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.memory import tune_malloc
 
@@ -25,6 +26,10 @@ _OUT = Path("predictions.csv")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    try:
+        options.run = require_one_run(options.run)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     tune_malloc()
     logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     many = [name for name in ("out_dir", "format", "set") if vars(options)[name]]
@@ -54,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cellpatch.predict", description="Classify new cells with a run.")
-    parser.add_argument("run", type=Path, help="a folder below runs_dir")
+    parser.add_argument("run", type=Path, help="a run, or a folder that holds one")
     parser.add_argument("source", type=Path, nargs="+", help=f"{_SOURCE}; several need --out-dir")
     parser.add_argument("--slide", type=Path, help="the image of a source that names none, or the folder of the images")
     parser.add_argument("--out", type=Path, help=f"ends with {', '.join(FORMATS)}; {_OUT} if not given")

@@ -60,14 +60,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python experiments/report/make_all.py", description="Make all figures and tables."
     )
-    parser.add_argument("runs_dir", type=Path, help="a runs directory, or packed runs")
-    parser.add_argument("kinds", nargs="+", choices=list(KINDS))
-    options = parser.parse_args()
+    parser.add_argument("runs", nargs="+", metavar="RUNS", help="folders of runs, runs, or packed runs")
+    parser.add_argument("kinds", nargs="+", metavar="KIND", help=f"of {', '.join(KINDS)}")
+    words = parser.parse_args()
+    given = [*words.runs, *words.kinds]
+    kinds = [word for word in given if word in KINDS]
+    runs = [Path(word) for word in given if word not in KINDS]
+    if not kinds or not runs:
+        parser.error(f"RUNS and one of {', '.join(KINDS)} are needed, but got {' '.join(given)}")
     files: list[Path] = []
     missing: list[str] = []
     try:
-        by_data = data_sets(group_by_seed(read_results(options.runs_dir)))
-        for kind in options.kinds:
+        by_data = data_sets(group_by_seed(read_results(*runs)))
+        for kind in kinds:
             for name, made in make(by_data, kind):
                 if isinstance(made, ValueError):
                     missing.append(f"not made: {name}: {made}")

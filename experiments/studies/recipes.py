@@ -22,8 +22,9 @@ from omegaconf import OmegaConf
 from trial_log import Line, TrialLog
 
 from cellpatch.config import schema
+from cellpatch.runs.folders import finished_runs
 from cellpatch.runs.record import Record
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.sweeps.train import train
 
 # Ours, around what is common for AdamW: the first is where we began, the others move several things at once.
