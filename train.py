@@ -8,10 +8,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cellpatch.cli.launchers import check_launchers
-from cellpatch.cli.overrides import prepare_overrides
-from cellpatch.cli.usage import INTERRUPTED, exit_on_value_error, usage
-from cellpatch.config.schema import CONF, check_renamed, register
+from cellpatch.cli.hydra_main import command_folder, run_main
+from cellpatch.cli.usage import exit_on_value_error, usage
+from cellpatch.config.schema import CONF, register
 from cellpatch.runs.outcome import format_outcome
 from cellpatch.sweeps.jobs import run_job
 
@@ -24,25 +23,17 @@ warnings.filterwarnings("ignore", message=r"(?s).*is validated against ConfigSto
 def main(config: DictConfig) -> None:
     from cellpatch.sweeps.train import train  # torch and Lightning take seconds, --help should not
 
-    if HydraConfig.get().mode == RunMode.RUN:
-        outcome = exit_on_value_error(train, config)
-        if config.dry_run:
-            print(format_outcome(outcome))
-    else:
-        run_job(train, config)
+    with command_folder():
+        if HydraConfig.get().mode == RunMode.RUN:
+            outcome = exit_on_value_error(train, config)
+            if config.dry_run:
+                print(format_outcome(outcome))
+        else:
+            run_job(train, config)
 
 
 if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv):
         print(usage(CONF))
         sys.exit()
-    sys.argv[1:] = prepare_overrides(sys.argv[1:])
-    try:
-        check_renamed(sys.argv[1:])
-        check_launchers(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    run_main(main, "python train.py", sys.argv[1:])

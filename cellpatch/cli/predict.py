@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cellpatch.cli.launchers import BASIC, LAUNCHERS, check_installed, check_launcher_settings
+from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.cli.predict_slides import predict_slides
 from cellpatch.data.annotations.read import Origin
 from cellpatch.data.images.crops import Border
@@ -45,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"--slide of several sources must be the folder of their images, but got {options.slide}")
         StoredRun.open(options.run)
         check_installed(options.launcher)
-        check_launcher_settings(options.launcher, options.set)
+        settings = prepare_overrides(options.set)
+        check_launcher_settings(options.launcher, settings)
         folder = options.out_dir.absolute()
         sources = [source.absolute() for source in options.source]
         outs = outputs(sources, folder, options.format)
         jobs = [_absolute(_job(options, source, out)) for source, out in zip(sources, outs, strict=True)]
-        succeeded = predict_slides(jobs, folder, options.launcher, options.set)
+        succeeded = predict_slides(jobs, folder, options.launcher, settings)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if not succeeded:

@@ -5,14 +5,15 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from cellpatch.cli.overrides import prepare_overrides
+from cellpatch.cli.hydra_main import command_folder, run_main
 from cellpatch.cli.usage import exit_on_value_error
 from cellpatch.config.schema import CONF, register
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> None:
-    exit_on_value_error(prepare_store, config)
+    with command_folder():
+        exit_on_value_error(prepare_store, config)
 
 
 def prepare_store(config: DictConfig) -> None:
@@ -29,5 +30,4 @@ def prepare_store(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     register()
-    sys.argv[1:] = prepare_overrides(sys.argv[1:])
-    main()
+    run_main(main, "python -m cellpatch.data.prepare", sys.argv[1:])
