@@ -36,7 +36,9 @@ def check_launcher_settings(launcher: str, settings: Sequence[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser  # Hydra imports it anyway, --help does not
     from hydra.errors import HydraException
 
-    defaults = {} if launcher == BASIC else {str(key): value for key, value in _settings(launcher).items()}
+    defaults = (
+        {} if launcher == BASIC else {str(key): value for key, value in _settings(launcher).items_ex(resolve=False)}
+    )
     known = [key for key in defaults if key != "_target_"]
     for setting in settings:
         key = setting.partition("=")[0]
