@@ -20,7 +20,8 @@ from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
 from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.data.splitter import PARTS
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.folders import finished_runs
+from cellpatch.runs.stored_run import StoredRun
 
 
 def main() -> None:

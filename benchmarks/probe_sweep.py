@@ -16,7 +16,8 @@ from pathlib import Path
 
 from measured import ROOT, Measured, option_parser, report, seconds_of
 
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.folders import finished_runs
+from cellpatch.runs.stored_run import StoredRun
 
 LIMITS, AT_MOST = "256,512,1024,2048,4096,8192,16384", 1.2
 DEFAULT = ["model=efficientnet_lite0", "data.cells=20000", "optics=blur"]

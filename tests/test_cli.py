@@ -99,8 +99,10 @@ def test_two_processes_share_one_run(tmp_path: Path, folder_of_squares: Callable
     ("arguments", "message"),
     [
         (["flag_limit=0"], "flag_limit must be >= 1, but got 0"),
-        (["flag_limit=abc"], "abc"),
-        (["flaglimit=5"], "flaglimit"),
+        (["flag_limit=abc"], "error: flag_limit must be a whole number, but got abc"),
+        (["flaglimit=5"], "error: unknown key flaglimit; did you mean flag_limit?"),
+        (["-m", "flaglimit=5,6"], "error: unknown key flaglimit; did you mean flag_limit?"),
+        (["data.root=My", "Slides"], "put both in quotes: python train.py 'data.root=My Slides' logger=none"),
         (["+typo=1"], "unknown key typo"),
         (["data=folder", "data.root=/nowhere"], "error: data.root must be a folder, but got /nowhere"),
     ],
@@ -121,6 +123,16 @@ def test_a_grid_with_a_mistake_goes_on_and_fails(tmp_path: Path, folder_of_squar
     assert "2 jobs: 1 failed, 1 trained" in done.stdout
     assert "    flag_limit must be >= 1, but got 0" in done.stdout
     assert len(list((tmp_path / "runs").glob("cnn*/record.json"))) == 1
+
+
+def test_one_mistake_in_a_grid_is_printed_once(tmp_path: Path) -> None:
+    done = _run(tmp_path, "-m", "data=folder", "data.root=/nowhere", "model=cnn,nin", "seed=0,1", "logger=none")
+    assert done.returncode == 1
+    output = done.stdout + done.stderr
+    assert output.count("data.root must be a folder, but got /nowhere") == 1
+    assert output.count("the same error as job #0") == 3
+    assert len(re.findall(r"#\d model=\w+ seed=\d: its traceback: .*000\d\.log", done.stdout)) == 4
+    assert "4 jobs: 4 failed" in done.stdout
 
 
 def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
@@ -221,17 +233,30 @@ def test_an_interrupted_command_says_how_to_go_on(
 
 
 def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
-    root = f'"{folder_of_squares(20, 5, name="組織 1, (Fall Ä)")}"'  # quoted for Hydra, as the README says
-    done = subprocess.run(
-        [sys.executable, "-m", "cellpatch.data.prepare", "data=folder", f"data.root={root}", *_places(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "60 cells" in done.stdout
+    root = folder_of_squares(20, 5, name="組織 1, (Fall=Ä) [b] #2")
+    for given in (f'data.root="{root}"', f"data.root={root.name}"):  # quoted for Hydra, and as it is
+        command = [sys.executable, "-m", "cellpatch.data.prepare", "data=folder", given, "hydra.job.chdir=true"]
+        done = subprocess.run([*command, *_places(tmp_path)], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "60 cells" in done.stdout
     assert len(list((tmp_path / "stores").glob("folder-*/manifest.json"))) == 1
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "grid"])
+def test_paths_are_taken_from_where_the_command_is_given(
+    tmp_path: Path, folder_of_squares: Callable[..., Path], mode: list[str]
+) -> None:
+    root = folder_of_squares(20, 5, name="組織 1, (Fall=Ä) [b] #2 ~c 'd'")
+    arguments = ["data=folder", f"data.root={root.name}", "data.loading.store_dir=my stores", "runs_dir=my runs"]
+    arguments += [*SMALL_CNN, "logger=none", "hydra.job.chdir=true"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "train.py"), *mode, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "my runs").glob("cnn*/record.json"))) == 1
+    assert len(list((tmp_path / "my stores").glob("folder-*/manifest.json"))) == 1
+    assert not (tmp_path / "my runs" / ".hydra" / "my runs").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {root.name, "my runs", "my stores"}
 
 
 def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:

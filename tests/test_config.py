@@ -3,19 +3,22 @@
 import inspect
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cellpatch.cli.overrides import PATHS
 from cellpatch.config.assemble import assemble
+from cellpatch.config.mistakes import explain
 from cellpatch.config.names import NAMES, name_of, path_of
-from cellpatch.config.schema import CONF, compose_config
+from cellpatch.config.schema import CONF, Config, compose_config
 from cellpatch.config.validate import BESIDE, _check_node, _locate, check
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
@@ -101,7 +104,7 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
         (["logger=none", "+logger.typo=1"], "unknown key logger.typo"),
         (["seed=x"], "x"),
         (["trainer.max_epochs=many"], "trainer.max_epochs must be"),
-        (["adapt.lr=fast"], "adapt.lr must be float, but got 'fast'"),
+        (["adapt.lr=fast"], "adapt.lr must be a number, but got 'fast'"),
         (["adapt.balance=some"], "adapt.balance must be"),
         (["adapt.class_weights=balanced"], "adapt.class_weights has another name now: adapt.balance"),
         (["data=points", "data.root=.", "data.points=p", "data.border=wrap"], "data.border must be"),
@@ -123,7 +126,7 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
         (["model=uni", "model.weights.layout=zip"], "model.weights.layout must be"),
         (["model=uni", "+model.weights.typo=1"], "unknown key model.weights.typo"),
         (["optics.via_px=wide"], "optics.via_px must be"),
-        (["model=gpt"], "Could not find 'model/gpt'"),
+        (["model=gpt"], "model must be one of cnn, .*, but got 'gpt'"),
         (["data=folder"], "these keys need a value: data.root=..."),
         (["model.backbone._target_=os.system"], r"_target_ must be .*Backbone"),
         (["model.backbone._target_=torch.load"], r"_target_ must be .*Backbone"),
@@ -139,8 +142,8 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
         (["model=resnet", "+model.backbone.dropped=[x]"], "another name now: model.backbone.removed_layers"),
         (["optics.sigma=true"], "optics.sigma must be"),
         (["optics.sigma=[0.4,true]"], "optics.sigma must be"),
-        (["adapt.lr=true"], "adapt.lr must be float, but got True"),
-        (["adapt.batch_size=false"], "adapt.batch_size must be int, but got False"),
+        (["adapt.lr=true"], "adapt.lr must be a number, but got True"),
+        (["adapt.batch_size=false"], "adapt.batch_size must be a whole number, but got False"),
     ],
 )
 def test_what_users_mistype(overrides: list[str], message: str) -> None:
@@ -189,7 +192,7 @@ def test_a_whole_number_is_the_same_setting_as_a_float(overrides: tuple[str, ...
 def test_whole_numbers_stay_whole_where_they_must() -> None:
     adapt = _compose("model=cnn")["adapt"]
     assert type(adapt["batch_size"]) is int
-    with pytest.raises(ValueError, match="adapt.batch_size must be int, but got 32.0"):
+    with pytest.raises(ValueError, match="adapt.batch_size must be a whole number, but got 32.0"):
         _compose("model=cnn", "adapt.batch_size=32.0")
 
 
@@ -216,3 +219,90 @@ def test_plain_values_are_resolved() -> None:
     plain = _compose("model=cnn", "adapt.batch_size=7")
     assert plain["adapt"]["lr"] == OmegaConf.load(CONF / "model" / "cnn.yaml").recipe.lr
     assert plain["adapt"]["batch_size"] == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("flaglimit=16", "unknown key flaglimit; did you mean flag_limit?"),
+        ("mdoel=cnn", "unknown key mdoel; did you mean model?"),
+        ("lr=0.1", "unknown key lr; did you mean model.recipe.lr or adapt.lr?"),
+        (
+            "adapt.learning_rate=0.1",
+            "unknown key adapt.learning_rate; did you mean adapt.lr? adapt=scratch has the keys ",
+        ),
+        ("trainer.max_epoch=3", "unknown key trainer.max_epoch; did you mean trainer.max_epochs or "),
+        (
+            "data.split.val_limt=9",
+            "unknown key data.split.val_limt; did you mean data.split.val_limit? data.split has ",
+        ),
+        ("adapt.zzz=1", "unknown key adapt.zzz; adapt=scratch has the keys name, optimizer, lr, "),
+        ("data.root=cells", "unknown key data.root of data=synthetic; data=folder, data=points, data=table have it"),
+        ("adapt.teacher=uni", "unknown key adapt.teacher of adapt=scratch; adapt=distil has it"),
+        (
+            "model.backbone.widths=[8]",
+            "unknown key model.backbone.widths of model=customvit; model=cnn, model=nin have it",
+        ),
+        ("model=customVIT", "virchow2, but got 'customVIT'; did you mean model=customvit?"),
+        ("adapt=lineer_probe", "but got 'lineer_probe'; did you mean adapt=linear_probe?"),
+        (
+            "data/split=by_sit",
+            "data.split must be one of by_cell, by_site, by_specimen, but got 'by_sit'; did you mean ",
+        ),
+        ("hydra/launcher=slurm", "but got 'slurm'; did you mean hydra/launcher=submitit_slurm?"),
+        ("flag_limit=abc", "flag_limit must be a whole number, but got abc"),
+        ("seed=1.5", "seed must be a whole number, but got 1.5"),
+        ("seed=null", "seed must be a whole number, but got null"),
+        ("dry_run=maybe", "dry_run must be true or false, but got maybe"),
+        ("flag_limit.x=1", "flag_limit has no keys of its own"),
+        ("trainer.max_epochs=many", "trainer.max_epochs must be a whole number or null, but got 'many'"),
+        ("optics.sigma=wide", "optics.sigma must be a number or a list of numbers, but got 'wide'"),
+        ("optics.resize=cubic", "optics.resize must be one of bilinear, bicubic, area, but got 'cubic'"),
+        (
+            "data.name=a,b",
+            "several values need -m; one value with a comma needs quotes that Hydra sees: 'data.name=\"a,b\"'",
+        ),
+        (
+            "data.name=(a",
+            "the value of data.name cannot be read: (a. Put it in quotes that Hydra sees: 'data.name=\"(a\"'",
+        ),
+        ("Slides", "'Slides' must be KEY=VALUE"),
+        ("+seed=1", "seed is a key already: give it without +"),
+        ("~adapt.nope", "~adapt.nope: there is no key adapt.nope to remove"),
+        ("model=3", "takes the name of a file in conf/, but got a value of int"),
+        ("+flaglimit=16", "experiment; did you mean flag_limit?"),
+        ("+adapt.patienc=16", "; did you mean adapt.patience?"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_was_probably_meant(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        _compose(override)
+    assert "Hydra's" not in str(caught.value)
+    assert "+flag" not in str(caught.value)
+    assert "mismatched input" not in str(caught.value)
+
+
+def test_a_command_is_repeated_with_better_quotes() -> None:
+    arguments = ["-m", "data.name=(a", "data.specimen_pattern=a b"]
+    with pytest.raises(HydraException) as caught:
+        OverridesParser.create().parse_overrides(arguments[1:2])
+    assert explain(caught.value, arguments, "python train.py").endswith(
+        "python train.py -m 'data.name=\"(a\"' 'data.specimen_pattern=a b'"
+    )
+    split = ["data.root=/data/My", "Slides", "seed=0"]
+    with pytest.raises(HydraException) as caught:
+        OverridesParser.create().parse_overrides(split)
+    assert explain(caught.value, split, "python train.py").endswith(
+        "python train.py 'data.root=/data/My Slides' seed=0"
+    )
+
+
+def test_every_path_is_a_setting() -> None:
+    found = {"runs_dir", "weights_dir"} & {field.name for field in fields(Config)}
+    for choice in ("data=folder", "data=points", "data=npz", "data=table", "model=uni"):
+        config = compose_config([choice])
+        for key in PATHS:
+            parent, _, leaf = key.rpartition(".")
+            node = OmegaConf.select(config, parent) if parent else None
+            found |= {key} if isinstance(node, DictConfig) and leaf in list(node) else set()
+    assert found == PATHS

@@ -38,7 +38,9 @@ def store(project: tuple[Path, ExampleCounts], tmp_path_factory: pytest.TempPath
 
 def _settings(folder: Path) -> list[str]:
     """The settings of the command in README.txt, as a shell splits them."""
-    [command] = [line for line in (folder / "README.txt").read_text().splitlines() if line.startswith("cellpatch train ")]
+    [command] = [
+        line for line in (folder / "README.txt").read_text().splitlines() if line.startswith("cellpatch train ")
+    ]
     assert command == train_command(str(folder))
     words = shlex.split(command)
     assert words[:2] == ["cellpatch", "train"]

@@ -242,8 +242,13 @@ def test_what_cannot_be_drawn_says_what_to_do() -> None:
 
 
 def test_runs_that_differ_in_something_hidden_are_not_averaged() -> None:
-    with pytest.raises(ValueError, match="runs that differ in more than"):
+    with pytest.raises(ValueError, match="are the same run: name it once"):
         group_by_seed([RESULTS[0], RESULTS[0]])
+    other = with_config(RESULTS[0], "adapt", lr=0.001)
+    with pytest.raises(ValueError, match="runs that differ in more than data, model") as caught:
+        group_by_seed([RESULTS[0], other])
+    assert "\n  adapt.lr: not stated | 0.001\n" in str(caught.value)
+    assert "Keep one value of adapt.lr: name the folders of the runs to read" in str(caught.value)
     with pytest.raises(ValueError, match="on other test cells have no common mean"):
         group_by_seed([RESULTS[0], simulated(specimens=9)[1]])
     with pytest.raises(ValueError, match="runs on simulated have different test cells"):

@@ -17,6 +17,7 @@ from cellpatch.runs import locks
 from cellpatch.runs.outcome import Outcome
 from cellpatch.runtime import atomic_io
 from cellpatch.sweeps import jobs, status
+from cellpatch.sweeps.summary import format_summary
 
 JOBS = [["seed=0"], ["seed=1"], ["seed=2"]]
 
@@ -40,6 +41,43 @@ def test_an_outcome_that_finds_no_room_is_told_all_the_same(tmp_path: Path, monk
         monkeypatch.setattr(jobs, "atomic_write", full)
         jobs._write(tmp_path / "0000.json", Outcome("cnn-1", "failed", ["no room"]))
     assert jobs.run_deferred_jobs(tmp_path) == [Outcome("cnn-1", "failed", ["no room"])]
+
+
+def test_a_summary_states_an_error_once_with_its_jobs(tmp_path: Path) -> None:
+    message = ["cells.csv: lacks column ['x']"]
+    failed = [Outcome(f"model=cnn seed={n}", "failed", message, traceback=f"{n}.log") for n in range(3)]
+    other = Outcome("model=nin seed=0", "failed", ["another"], traceback="3.log")
+    trained = Outcome("cnn-1", "trained")
+    summary = format_summary([*failed, other, trained], tmp_path)
+    assert summary.splitlines() == [
+        "failed: 3 jobs with the same error: model=cnn",
+        "    cells.csv: lacks column ['x']",
+        *(f"    #{n} seed={n}: its traceback: {n}.log" for n in range(3)),
+        "failed: model=nin seed=0",
+        "    another",
+        "    its traceback: 3.log",
+        "5 jobs: 4 failed, 1 trained",
+    ]
+    logged = {tuple(message)}
+    assert summary == format_summary([*failed, other, trained], tmp_path, logged), "hours may lie between"
+    alone = format_summary(failed, tmp_path, logged)
+    assert "lacks column" not in alone
+    assert "its error is printed above, at job #0" in alone
+
+
+def test_models_without_weights_are_reported_once_for_all_their_jobs(tmp_path: Path) -> None:
+    missing = [Outcome(f"model=uni seed={n}", "unavailable", ["no weights of uni"]) for n in range(2)]
+    summary = format_summary([*missing, Outcome("cnn-1", "exists")], tmp_path)
+    assert summary.count("no weights of uni") == 1
+    assert "unavailable: 2 jobs with the same error: model=uni" in summary
+
+
+def test_only_runs_that_failed_in_training_are_retried_on_request(tmp_path: Path) -> None:
+    failed = [Outcome("seed=0", "failed", ["wrong path"])]
+    assert "retry_failed" not in format_summary(failed, tmp_path), "nothing is kept of it, nothing is skipped"
+    (tmp_path / ".failed").mkdir()
+    (tmp_path / ".failed" / "cnn-1.log").write_text("Traceback")
+    assert "retry_failed=true" in format_summary(failed, tmp_path)
 
 
 def test_waiting_are_jobs_of_a_grid_that_somebody_is_at(tmp_path: Path) -> None:

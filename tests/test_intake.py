@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import tifffile
 import zarr
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -871,8 +872,6 @@ def test_npz_with_labels_from_one_and_a_single_channel(tmp_path: Path, channels:
     ],
 )
 def test_paths_as_people_have_them_are_taken_as_they_are(tmp_path: Path, name: str) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     [quoted, other] = prepare_overrides([f"data.root={tmp_path / name}", "data.margin_um=0"])
     [parsed] = OverridesParser.create().parse_overrides([quoted])
     assert parsed.value() == str(tmp_path / name)
@@ -893,6 +892,39 @@ def test_sweeps_over_paths_and_quoted_values_stay() -> None:
         "seed=range(3)",
     ):
         assert prepare_overrides(["-m", argument]) == ["-m", argument]
+
+
+_ODD = "(a)|a (b)|a=b|a#b|[a|a]|~a|a'b|a\"b|'a|\"a|'a'b|{a|{a}|Ä 組織| a |$x|a;b|a\\|2024|1e5|true|@a|a%b|*|a\tb|-a"
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "grid"])
+@pytest.mark.parametrize("name", _ODD.split("|"))
+def test_a_path_that_is_absent_is_text_whatever_it_looks_like(mode: list[str], name: str) -> None:
+    [*_, prepared] = prepare_overrides([*mode, f"data.root={name}"])
+    [parsed] = OverridesParser.create().parse_overrides([prepared])
+    assert parsed.value() == name
+
+
+def test_paths_with_commas_are_one_or_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert prepare_overrides(["data.root=a (1),b"]) == ["data.root='a (1),b'"], "one run, one path"
+    assert prepare_overrides(["data.root=[a]"]) == ["data.root='[a]'"]
+    for folder in ("a (1)", "b=2"):
+        (tmp_path / folder).mkdir()
+    assert prepare_overrides(["-m", "data.root=a (1),b=2"]) == ["-m", "data.root='a (1)','b=2'"]
+    (tmp_path / "a (1),b=2").mkdir()
+    assert prepare_overrides(["-m", "data.root=a (1),b=2"]) == ["-m", "data.root='a (1),b=2'"]
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare_overrides(["data.table=~/cells.csv"]) == [f"data.table={tmp_path}/cells.csv"]
+    assert prepare_overrides(["data.root=~nobody-of-that-name"]) == ["data.root='~nobody-of-that-name'"]
+
+
+def test_a_list_that_is_cut_off_is_no_path(tmp_path: Path) -> None:
+    assert prepare_overrides(["optics.sigma=[0.4,0.8"]) == ["optics.sigma='[0.4,0.8'"], "its type is refused in words"
+    assert prepare_overrides(["data.specimens=60"]) == ["data.specimens=60"], "of data=synthetic"
 
 
 def test_rings_that_cross_themselves_have_a_centre_inside() -> None:

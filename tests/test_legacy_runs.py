@@ -25,7 +25,8 @@ from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs import identity as identity_module
 from cellpatch.runs import legacy
 from cellpatch.runs import table as table_module
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.folders import finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.table import runs_table
 from cellpatch.runs.verify import verify
 from cellpatch.sweeps.train import train

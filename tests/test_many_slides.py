@@ -18,6 +18,7 @@ from test_deploy import SMALL
 from cellpatch.cli import predict as command
 from cellpatch.cli import predict_slides
 from cellpatch.cli.launchers import check_launcher_settings, check_launchers
+from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.inference import jobs as jobs_module
 from cellpatch.inference.jobs import PredictionJob, do_job_once, outputs
 from cellpatch.inference.predicted_files import FORMATS
@@ -217,8 +218,9 @@ def test_a_launcher_that_is_not_installed_says_how_to_install_it(monkeypatch: py
 def test_a_launcher_s_setting_is_one_value_of_a_known_key(setting: str) -> None:
     check_launcher_settings("joblib", ["n_jobs=2", "verbose=0"])
     check_launcher_settings("submitit_slurm", ["setup=[a,b]", "additional_parameters.mail-type=FAIL"])
+    check_launcher_settings("submitit_slurm", prepare_overrides(["partition=gpu (a100)", "setup=[a,b]", "name=Fall#1"]))
     with pytest.raises(ValueError, match="--set must be KEY=VALUE, of joblib's keys"):
-        check_launcher_settings("joblib", [setting])
+        check_launcher_settings("joblib", prepare_overrides([setting]))
 
 
 def test_folders_of_any_name_are_written_to(run: Path, cohort: Path) -> None:

@@ -16,12 +16,14 @@ from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, models
 from cellpatch.models.backbone import Backbone, Normalise, check_shapes, count_macs, count_parameters, trained_state
 from cellpatch.models.customvit import CustomViT, StagedStem
+from cellpatch.models.map_size import advice, map_side
 from cellpatch.models.network import Network
 from cellpatch.models.nin import NIN
 from cellpatch.models.spec import ModelSpec
 from cellpatch.models.timm import TimmBackbone
 from cellpatch.optics.operator import OpticalPath
 from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.preflight import _checked_backbone
 from cellpatch.training.adaptation import AllLayers, FineTuning, LastLayer, Lora
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 
@@ -366,3 +368,52 @@ def test_a_backbone_that_gives_no_features_is_refused_before_any_work() -> None:
 def test_every_model_at_its_own_side_gives_its_features() -> None:
     for name in MODELS:
         check_shapes(_assemble(name).model.on_meta())
+
+
+def _timm(architecture: str, strides: dict[str, int], removed: list[str] | None = None) -> ModelSpec:
+    arguments = {"architecture": architecture, "input_px": 40, "pretrained_img_size": None, "pooling": "own"}
+    arguments |= {
+        "options": {},
+        "strides": strides,
+        "removed_layers": removed or [],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
+    return ModelSpec("mine", 40, TimmBackbone, arguments, None, f"{architecture} {strides} {removed}")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "strides", "removed"),
+    [
+        ("resnet10t", {"conv1.0": 1, "layer4.0.conv1": 1}, ["layer4.0.downsample.0"]),
+        ("efficientnet_b0", {"conv_stem": 1, "blocks.5.0.conv_dw": 1}, []),
+        ("regnetx_002", {"stem.conv": 1, "s4.b1.conv2.conv": 1, "s4.b1.downsample.conv": 1}, []),
+    ],
+)
+def test_a_small_map_is_answered_with_one_edit(
+    architecture: str, strides: dict[str, int], removed: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    _checked_backbone(_timm(architecture, {}))
+    [record] = caplog.records
+    assert record.getMessage().startswith(
+        "model=mine is left with a map of 2x2 at 40 px; for a map of 5x5 write into conf/model/mine.yaml, below "
+        f"backbone: strides: {str(strides).replace(chr(39), '')} and removed_layers: [{', '.join(removed)}] "
+        f"(the layers of {architecture} that shrink it are "
+    )
+    caplog.clear()
+    assert map_side(_checked_backbone(_timm(architecture, strides, removed))) == 5
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("strides", [{"conv1": 1}, {"layer4.0.conv1": 1}, {"conv_stem": 1}])
+def test_strides_of_another_network_are_answered_with_those_of_this_one(strides: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="model=mine: model.backbone") as caught:
+        _checked_backbone(_timm("resnet10t", strides))
+    assert "strides: {conv1.0: 1, layer4.0.conv1: 1} and removed_layers: [layer4.0.downsample.0]" in str(caught.value)
+
+
+def test_networks_of_tokens_and_others_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    assert map_side(_checked_backbone(_assemble("customvit").model)) is None
+    assert advice(_assemble("cnn").model) is None
+    assert advice(_assemble("dinov2_s").model) is None
+    assert not caplog.records

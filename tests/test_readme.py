@@ -54,7 +54,9 @@ def test_every_data_choice_is_shown() -> None:
 
 def test_every_override_is_understood() -> None:
     """Each command and setting that the README shows, through a shell's and then Hydra's grammar."""
-    shown = re.findall(r"`([^`\n]+)`", README) + re.findall(r"^((?:python train.py|cellpatch train) .*?)(?: +#.*)?$", README, re.M)
+    shown = re.findall(r"`([^`\n]+)`", README) + re.findall(
+        r"^((?:python train.py|cellpatch train) .*?)(?: +#.*)?$", README, re.M
+    )
     overrides = [
         word for text in shown if "=" in text for word in shlex.split(text.replace("DIR", ".").replace("FILE", "f.csv"))
     ]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import compare_table
@@ -166,7 +167,7 @@ def test_a_page_is_written_whatever_cards_and_names_there_are(tmp_path: Path) ->
         results[i] = restated(run, classes=[r"CD8$^+$ $\x$", *CLASSES[1:]], latency=card)
     pack(results, tmp_path / "runs.parquet")
     page = tmp_path / "page" / "report.html"
-    report.build(tmp_path / "runs.parquet", page)
+    report.build([tmp_path / "runs.parquet"], page)
     text = page.read_text()
     assert "Milliseconds are not compared: cards of latency are of different machines" in text
     assert r"CD8$^+$ $\x$" in text
@@ -177,10 +178,10 @@ def test_a_page_is_written_whatever_cards_and_names_there_are(tmp_path: Path) ->
 
 
 def test_links_lead_from_the_page_to_the_records(tmp_path: Path) -> None:
-    place = tmp_path / "my runs"
-    place.mkdir()
-    assert report._link(place, "cnn-1", tmp_path / "pages") == "../my%20runs/cnn-1/record.json"
-    assert report._link(tmp_path / "packed.parquet", "cnn-1", tmp_path) is None
+    [packed, *_] = simulated()
+    run = replace(packed, folder=tmp_path / "my runs" / "cnn-1")
+    assert report._link(run, tmp_path / "pages") == "../my%20runs/cnn-1/record.json"
+    assert report._link(packed, tmp_path) is None
 
 
 def test_cells_and_worst_errors_are_shown_where_the_crops_are(
@@ -190,20 +191,20 @@ def test_cells_and_worst_errors_are_shown_where_the_crops_are(
     root = folder_of_squares(20, 5)
     for limit in (4, 8):
         train(config_of(tmp_path, root, *small, "trainer.max_epochs=1", f"flag_limit={limit}"))
-    report.build(tmp_path / "runs", tmp_path / "report.html")
+    report.build([tmp_path / "runs"], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") > 10
     assert re.search(r"(red|green|blue) named (red|green|blue), \d+ %", page)
     assert "The cells are real. Their licence: not stated." in page
     assert "Not shown" in page
     train(config_of(tmp_path / "rendered", root, *small, "trainer.max_epochs=1", "data.synthetic=true"))
-    report.build(tmp_path / "rendered" / "runs", tmp_path / "rendered.html")
+    report.build([tmp_path / "rendered" / "runs"], tmp_path / "rendered.html")
     rendered = (tmp_path / "rendered.html").read_text()
     assert "The cells are synthetic: no result on them is one about patients." in rendered
     assert "no run has a card of latency" in page
     shutil.rmtree(tmp_path / "stores")
     shutil.rmtree(root)
-    report.build(tmp_path / "runs", tmp_path / "report.html")
+    report.build([tmp_path / "runs"], tmp_path / "report.html")
     assert "The crops are not at hand here, so no cell is shown" in (tmp_path / "report.html").read_text()
 
 
@@ -231,7 +232,7 @@ def browser() -> Iterator[Browser]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     pack([*simulated(), *simulated(limits=(256,), data="<b>other</b>")], folder / "runs.parquet")
-    [file] = report.build(folder / "runs.parquet", folder / "report.html")
+    [file] = report.build([folder / "runs.parquet"], folder / "report.html")
     return file
 
 

@@ -357,7 +357,7 @@ def test_table_and_csv(
     out = capsys.readouterr().out
     assert "1 runs" in out
     assert (tmp_path / "grid.csv").read_text().splitlines()[0] == ",".join(table.COLUMNS)
-    with pytest.raises(SystemExit, match="error: runs_dir must be a folder"):
+    with pytest.raises(SystemExit, match="error: .*nowhere must be a run or a folder of runs, but nothing is there"):
         runs.main([str(tmp_path / "nowhere")])
     (finished[0] / "record.json").write_text("{")
     with pytest.raises(SystemExit, match=r"record.json cannot be read"):

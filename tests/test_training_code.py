@@ -20,7 +20,7 @@ from cellpatch.runs.identity import IMPLICIT, effective_split, identities, ident
 from cellpatch.runs.record import TrainingCode
 from cellpatch.runs.settings import Settings, parse_settings
 from cellpatch.runs.table import runs_table
-from cellpatch.sweeps.jobs import format_summary
+from cellpatch.sweeps.summary import format_summary
 from cellpatch.sweeps.train import train
 from cellpatch.training.fit import GradientFit
 

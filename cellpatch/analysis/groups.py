@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,11 @@ from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1, ma
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import GRID_KEYS, GroupCoordinates
+from cellpatch.runs.differences import Difference, hidden_differences
 from cellpatch.runs.record import TrainingCode
 
 DRAWS = 2000
+_SHOWN = 8  # differences in an error
 STUDY_LIMIT = 4096  # of the study's figures 2, 4 and 5
 GROUP_KEYS = [field.name for field in fields(GroupCoordinates)]
 SCORES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1}
@@ -107,13 +110,44 @@ def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
         by_coordinates.setdefault(result.coordinates.group, []).append(result)
     groups = []
     for coordinates, runs in by_coordinates.items():
-        names = [run.run for run in runs]
         if len({run.coordinates.seed for run in runs}) < len(runs):
-            raise ValueError(f"runs that differ in more than {GRID_KEYS} are no one grid; move one elsewhere: {names}")
-        if len({run.test_set_key for run in runs}) > 1:
-            raise ValueError(f"runs on other test cells have no common mean; move some elsewhere: {names}")
+            raise ValueError(_of_one_seed(runs))
+        by_test_set = {run.test_set_key: run for run in runs}
+        if len(by_test_set) > 1:
+            first, second, *_ = by_test_set.values()
+            raise ValueError(f"runs on other test cells have no common mean, but {_of_other_cells(first, second)}")
         groups.append(SeedGroup(coordinates, tuple(runs)))
     return groups
+
+
+def _of_one_seed(runs: Sequence[RunResult]) -> str:
+    """Why two runs of one place in a grid cannot be averaged, and how to choose."""
+    first, second = next((a, b) for a, b in pairwise(runs) if a.coordinates.seed == b.coordinates.seed)
+    found = hidden_differences(first.record, second.record)
+    if not found:
+        return f"{first.run} and {second.run} are the same run: name it once, or move one elsewhere"
+    return (
+        f"runs that differ in more than {', '.join(GRID_KEYS)} are no one grid, "
+        f"but {_how_they_differ(first, second, found)}"
+    )
+
+
+def _of_other_cells(first: RunResult, second: RunResult) -> str:
+    """Between two runs of other test cells, what makes them so, and how to choose."""
+    found = hidden_differences(first.record, second.record)
+    of_data = [each for each in found if each.part == "data" or each.key.startswith("data.")]
+    return _how_they_differ(first, second, of_data)
+
+
+def _how_they_differ(first: RunResult, second: RunResult, found: Sequence[Difference]) -> str:
+    listed = "".join(f"\n  {each}" for each in found[:_SHOWN]) + ("\n  ..." if len(found) > _SHOWN else "")
+    settings = ", ".join(each.key for each in found if each.part == "settings")
+    return (
+        f"{first.run} | {second.run} differ:{listed or ' in their test cells'}\n"
+        f"Keep one value{f' of {settings}' if settings else ''}: name the folders of the runs to read instead of the "
+        "folder that holds them, or move the others elsewhere (runs_dir=OTHER keeps new ones apart). "
+        "cellpatch diff RUN RUN lists all differences."
+    )
 
 
 def data_sets(groups: Sequence[SeedGroup]) -> dict[str, list[SeedGroup]]:
@@ -122,11 +156,10 @@ def data_sets(groups: Sequence[SeedGroup]) -> dict[str, list[SeedGroup]]:
     for group in groups:
         by_data.setdefault(group.coordinates.data, []).append(group)
     for data, of_data in by_data.items():
-        by_test_set = {group.runs[0].test_set_key: group.runs[0].run for group in of_data}
+        by_test_set = {group.runs[0].test_set_key: group.runs[0] for group in of_data}
         if len(by_test_set) > 1:
-            raise ValueError(
-                f"runs on {data} have different test cells; keep one split of it: {list(by_test_set.values())}"
-            )
+            first, second, *_ = by_test_set.values()
+            raise ValueError(f"runs on {data} have different test cells: {_of_other_cells(first, second)}")
     return by_data
 
 

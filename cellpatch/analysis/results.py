@@ -19,9 +19,10 @@ from pydantic import JsonValue
 from cellpatch.metrics.scores import confusions_by_specimen
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import RunCoordinates
+from cellpatch.runs.folders import require_runs
 from cellpatch.runs.identity import effective_split
 from cellpatch.runs.record import Record, parse_record, seal, unseal
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.json_types import Json
 
@@ -33,6 +34,7 @@ class RunResult:
     """One run: its record, the sorted names of its test specimens, and their confusion matrices by condition.
 
     Rows of a confusion matrix are true classes, columns predicted ones. `stored` is the record as it was written.
+    `folder` is where the run lies, None if it was packed.
     """
 
     run: str
@@ -40,6 +42,7 @@ class RunResult:
     specimens: tuple[str, ...]
     confusions: Mapping[Condition, Confusions]
     stored: Json = field(repr=False)
+    folder: Path | None = None
 
     @property
     def coordinates(self) -> RunCoordinates:
@@ -59,20 +62,20 @@ class RunResult:
         return dumps([self.record.data.fingerprint, split, counts.tolist()], sort_keys=True)
 
 
-def read_results(path: Path) -> list[RunResult]:
-    """The runs of a runs directory, or of a file that `pack` wrote, by name.
+def read_results(*paths: Path) -> list[RunResult]:
+    """The runs that `paths` name: runs, folders of runs, and files that `pack` wrote.
 
-    Raises ValueError if there are none, or if a run was changed since it was written.
+    Among several paths what is none of these is skipped. Raises ValueError if there are no runs, or if a run was
+    changed since it was written.
     """
-    if path.is_dir():
+    packed = [path for path in paths if not path.is_dir() and (len(paths) == 1 or path.suffix == ".parquet")]
+    results = [result for file in packed for result in _unpack(file)]
+    others = [path for path in paths if path not in packed]
+    if others:
         with ThreadPoolExecutor() as threads:
-            results = list(threads.map(_read_run, finished_runs(path)))
-    else:
-        results = _unpack(path)
+            results += threads.map(_read_run, require_runs(others))
     if not results:
-        inside = sorted(file.parent.parent for file in path.glob("*/*/record.json"))
-        hint = f"; {inside[0]} holds some" if inside else ": train some first, e.g. make run"
-        raise ValueError(f"{path} holds no finished run{hint}")
+        raise ValueError(f"{', '.join(map(str, paths))} holds no finished run: train some first, e.g. make run")
     return results
 
 
@@ -121,7 +124,7 @@ def _read_run(folder: Path) -> RunResult:
         predicted = probabilities.argmax(axis=1)
         counts = confusions_by_specimen(labels, predicted, rows["specimen"], n_classes)
         confusions[condition] = counts.astype(np.int32)  # half the memory of hundreds of runs
-    return RunResult(run.name, run.record, tuple(names), confusions, run.stored)
+    return RunResult(run.name, run.record, tuple(names), confusions, run.stored, folder)
 
 
 def _sparse(confusions: Confusions) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Write a small project of SYNTHETIC cells to practise on: python -m cellpatch.example DIR [--seed N]."""
+"""Write a small project of SYNTHETIC cells to practise on: cellpatch example DIR [--seed N]."""
 
 import argparse
 import sys

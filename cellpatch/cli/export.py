@@ -1,4 +1,4 @@
-"""Export a stored run as ONNX: cellpatch export RUN OUT.onnx [--qupath] [--weights FILE]."""
+"""Export stored runs as ONNX: cellpatch export RUNS ... [OUT.onnx] [--qupath] [--weights FILE]."""
 
 import argparse
 import sys
@@ -6,30 +6,52 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellpatch.inference.export import export
+from cellpatch.runs.folders import require_runs
+
+_USAGE = "cellpatch export [-h] RUNS [RUNS ...] [OUT.onnx] [--qupath] [--weights FILE]"
+_HELP = "runs, or folders of runs; after one run, what to write, ending in .onnx (default: RUN.onnx, here)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="cellpatch export", description="Export a run as ONNX.")
-    parser.add_argument("run", type=Path, help="a folder below runs_dir")
-    parser.add_argument("file", type=Path, nargs="?", help="what to write, ending in .onnx; default RUN.onnx, here")
+    parser = argparse.ArgumentParser(usage=_USAGE, description="Export runs as ONNX.")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUNS", help=_HELP)
     parser.add_argument("--qupath", action="store_true", help="for QuPath's OpenCV DNN object classifier")
     parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
     options = parser.parse_args(arguments)
-    file = options.file or Path(f"{options.run.resolve().name}.onnx")
     try:
-        if options.qupath:
-            comparison = _for_qupath(options.run, file, options.weights)
-        else:
-            comparison = export(options.run, file, options.weights)
-    except (ValueError, OSError) as error:
+        files = _files(options.runs)
+    except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, {comparison}")
+    complete = True
+    for run, file in files.items():
+        try:
+            written = _write(run, file, options)
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            complete = False
+            continue
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, {written}")
+    if not complete:
+        sys.exit(1)
 
 
-def _for_qupath(run: Path, file: Path, weights: Path | None) -> str:
+def _files(paths: Sequence[Path]) -> dict[Path, Path]:
+    """The file that each run is written to; raises ValueError for one file of several runs."""
+    *before, last = paths
+    if not before or last.is_dir() or last.suffix == "":
+        return {run: Path(f"{run.resolve().name}.onnx") for run in require_runs(paths)}
+    runs = require_runs(before)
+    if len(runs) > 1:
+        raise ValueError(f"{last} takes one run, but {len(runs)} are named: leave it out, and each is RUN.onnx, here")
+    return {runs[0]: last}
+
+
+def _write(run: Path, file: Path, options: argparse.Namespace) -> str:
+    if not options.qupath:
+        return export(run, file, options.weights)
     from cellpatch.inference.qupath import export_qupath
 
-    written = export_qupath(run, file, weights)
+    written = export_qupath(run, file, options.weights)
     return (
         f"and {written.classifier} for classifiers/object_classifiers of a QuPath project; OpenCV's probabilities "
         f"differ from the run's by at most {written.difference:.1e} (QuPath itself was not tried)"

@@ -1,8 +1,9 @@
-"""Time stored runs: cellpatch latency RUN ... [--engines eager,compiled,onnx] [--threads N] [--seconds S].
+"""Time stored runs: cellpatch latency RUNS ... [--engines eager,compiled,onnx] [--threads N] [--seconds S].
 
 Each run is timed in a process of its own, and its card is written into its record, so that accuracy and cost join by
-run, and sent to W&B where the run logged there. What is no run, and an engine that cannot run here, is reported; the
-rest continues, and the exit status is 1. Nothing else should run beside it.
+run, and sent to W&B where the run logged there. RUNS are runs and folders of runs; what is no run is skipped. A run
+that cannot be timed, and an engine that cannot run here, is reported; the rest continues, and the exit status is 1.
+Nothing else should run beside it.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from cellpatch.inference.latency import ENGINES, fastest_batch, measure_run
 from cellpatch.runs.cards import LatencyCard
+from cellpatch.runs.folders import require_runs
 from cellpatch.runs.locks import run_lock
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.wandb_log import WandbSettings, log_latency
@@ -37,7 +39,7 @@ def format_latency_card(name: str, card: LatencyCard) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="cellpatch latency", description="Time stored runs.")
-    parser.add_argument("runs", type=Path, nargs="+", help="folders below runs_dir")
+    parser.add_argument("runs", type=Path, nargs="+", help="runs, or folders of runs")
     parser.add_argument("--engines", default=",".join(ENGINES), help=f"of {', '.join(ENGINES)}, by commas")
     parser.add_argument("--threads", type=int, help="threads of the CPU; as torch chooses if left out")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each batch is repeated")
@@ -49,8 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not set(engines) <= set(ENGINES) or not 0 < options.seconds < math.inf:
         got = f"{engines} and {options.seconds}"
         sys.exit(f"error: --engines must be of {list(ENGINES)} and --seconds finite and > 0, but got {got}")
+    try:
+        folders = require_runs(options.runs)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     complete = True
-    for folder in options.runs:
+    for folder in folders:
         try:
             card = _measure_apart(folder, engines, options)
         except (ValueError, OSError) as error:

@@ -32,19 +32,26 @@ def check_installed(launcher: str) -> None:
 
 
 def check_launcher_settings(launcher: str, settings: Sequence[str]) -> None:
-    """Raise ValueError unless each of `settings` is KEY=VALUE, of one value, for a key of the launcher."""
+    """Raise ValueError unless each of `settings`, as `prepare_overrides` gives it, is one value of a launcher's key."""
     from hydra.core.override_parser.overrides_parser import OverridesParser  # Hydra imports it anyway, --help does not
     from hydra.errors import HydraException
 
-    known = [] if launcher == BASIC else [str(key) for key in _settings(launcher) if key != "_target_"]
+    defaults = (
+        {} if launcher == BASIC else {str(key): value for key, value in _settings(launcher).items_ex(resolve=False)}
+    )
+    known = [key for key in defaults if key != "_target_"]
     for setting in settings:
         key = setting.partition("=")[0]
         try:
-            is_one_value = not OverridesParser.create().parse_override(setting).is_sweep_override()
+            override = OverridesParser.create().parse_override(setting)
+            fits = not override.is_sweep_override()
         except HydraException:
-            is_one_value = False
-        if "=" not in setting or key.split(".")[0] not in known or not is_one_value:
-            raise ValueError(f"--set must be KEY=VALUE, of {launcher}'s keys {known}, but got {setting!r}")
+            fits = False
+        if fits and type(defaults.get(key)) is int:
+            fits = type(override.value()) is int
+        if "=" not in setting or key.split(".")[0] not in known or not fits:
+            several = "" if "," not in setting else "; a value with a comma needs quotes inside quotes: 'KEY=\"a,b\"'"
+            raise ValueError(f"--set must be KEY=VALUE, of {launcher}'s keys {known}, but got {setting!r}{several}")
 
 
 def _settings(launcher: str) -> DictConfig:

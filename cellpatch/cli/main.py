@@ -14,6 +14,7 @@ VERBS = {
     "runs": ("runs:main", "show finished runs as a table"),
     "watch": ("runs:watch_main", "show which runs are training, interrupted, failed or done, while they are"),
     "verify": ("runs:verify_main", "check the files and the numbers of stored runs"),
+    "diff": ("diff:main", "name the settings, data and code in which two runs differ"),
     "figures": ("experiments:figures", "draw the figures that runs allow"),
     "tables": ("experiments:tables", "write the tables that runs allow, as CSV, Markdown and LaTeX"),
     "report": ("experiments:report", "write one page with recommendation, figures and tables"),

@@ -9,11 +9,11 @@ from cellpatch.analysis.results import pack, read_results
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="cellpatch pack", description="Pack runs into one small file.")
-    parser.add_argument("runs_dir", type=Path)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs, or runs")
+    parser.add_argument("file", type=Path, help="what to write, ending in .parquet")
     options = parser.parse_args()
     try:
-        results = read_results(options.runs_dir)
+        results = read_results(*options.runs)
         pack(results, options.file)
     except ValueError as error:
         sys.exit(f"error: {error}")

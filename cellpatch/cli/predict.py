@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cellpatch.cli.launchers import BASIC, LAUNCHERS, check_installed, check_launcher_settings
+from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.cli.predict_slides import predict_slides
 from cellpatch.data.annotations.read import Origin
 from cellpatch.data.images.crops import Border
@@ -16,6 +17,7 @@ from cellpatch.data.images.pixels import ImageOptions, Orientation
 from cellpatch.inference.jobs import PredictionJob, do_job, outputs
 from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predicted_files import FORMATS, check_format
+from cellpatch.runs.folders import require_one_run
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.memory import tune_malloc
 
@@ -25,6 +27,10 @@ _OUT = Path("predictions.csv")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    try:
+        options.run = require_one_run(options.run)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     tune_malloc()
     logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     many = [name for name in ("out_dir", "format", "set") if vars(options)[name]]
@@ -40,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"--slide of several sources must be the folder of their images, but got {options.slide}")
         StoredRun.open(options.run)
         check_installed(options.launcher)
-        check_launcher_settings(options.launcher, options.set)
+        settings = prepare_overrides(options.set)
+        check_launcher_settings(options.launcher, settings)
         folder = options.out_dir.absolute()
         sources = [source.absolute() for source in options.source]
         outs = outputs(sources, folder, options.format)
         jobs = [_absolute(_job(options, source, out)) for source, out in zip(sources, outs, strict=True)]
-        succeeded = predict_slides(jobs, folder, options.launcher, options.set)
+        succeeded = predict_slides(jobs, folder, options.launcher, settings)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if not succeeded:
@@ -54,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cellpatch predict", description="Classify new cells with a run.")
-    parser.add_argument("run", type=Path, help="a folder below runs_dir")
+    parser.add_argument("run", type=Path, help="a run, or a folder that holds one")
     parser.add_argument("source", type=Path, nargs="+", help=f"{_SOURCE}; several need --out-dir")
     parser.add_argument("--slide", type=Path, help="the image of a source that names none, or the folder of the images")
     parser.add_argument("--out", type=Path, help=f"ends with {', '.join(FORMATS)}; {_OUT} if not given")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import hydra
 from omegaconf import DictConfig
 
-from cellpatch.cli.overrides import prepare_overrides
+from cellpatch.cli.hydra_main import command_folder, run_main
 from cellpatch.cli.usage import exit_on_value_error
 from cellpatch.config.schema import CONF, register
 
@@ -29,13 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_USAGE)
         return
     register()
-    sys.argv[1:] = prepare_overrides(arguments)
-    _prepare()
+    run_main(_prepare, "cellpatch prepare", arguments)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _prepare(config: DictConfig) -> None:
-    exit_on_value_error(prepare_store, config)
+    with command_folder():
+        exit_on_value_error(prepare_store, config)
 
 
 def prepare_store(config: DictConfig) -> None:

@@ -1,7 +1,8 @@
-"""Print a grid of runs, verify them, or watch them: cellpatch runs RUNS_DIR [--csv FILE|--verify|--watch]."""
+"""Print a grid of runs, verify them, or watch them: cellpatch runs RUNS [--csv FILE|--verify|--watch]."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from cellpatch.runtime.atomic_io import atomic_write
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="cellpatch runs", description="Print a grid of runs.")
-    parser.add_argument("runs_dir", nargs="?", default="runs", type=Path)
+    parser.add_argument("runs", nargs="*", default=[Path("runs")], type=Path, help="folders of runs, or runs")
     parser.add_argument("--csv", type=Path, help="write the table there")
     parser.add_argument(
         "--verify", action="store_true", help="check every run's record, files, identity and metrics instead"
@@ -22,11 +23,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         if options.watch:
-            _watch(options.runs_dir)
+            if len(options.runs) != 1:
+                parser.error(f"--watch takes one folder of runs, but got {' '.join(map(str, options.runs))}")
+            _watch(options.runs[0])
         elif options.verify:
-            sys.exit(1 if _verify(options.runs_dir) else 0)
+            sys.exit(1 if _verify(options.runs) else 0)
         else:
-            _print(options.runs_dir, options.csv)
+            _print(options.runs, options.csv)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -56,27 +59,31 @@ def _watch(runs_dir: Path) -> None:
     watch(runs_dir, Console())
 
 
-def _verify(runs_dir: Path) -> int:
+def _verify(paths: Sequence[Path]) -> int:
     from cellpatch.runs.verify import run_folders, verify  # SciPy takes half a second to import
 
-    problems = verify(runs_dir)
+    problems = verify(*paths)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    print("\n".join([*problems, f"{len(run_folders(runs_dir))} runs in {runs_dir}, {count} found"]))
+    print("\n".join([*problems, f"{len(run_folders(*paths))} runs in {_named(paths)}, {count} found"]))
     return len(problems)
 
 
-def _print(runs_dir: Path, csv: Path | None) -> None:
-    table = runs_table(runs_dir)
+def _print(paths: Sequence[Path], csv: Path | None) -> None:
+    table = runs_table(*paths)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    print(f"{table['run'].nunique()} runs in {runs_dir}")
+    print(f"{table['run'].nunique()} runs in {_named(paths)}")
     trainings = table.drop_duplicates("run").dropna(subset="updates")  # probes and runs before 0.4.0 count none
     if words := count_best_validations(trainings["best_validation"].tolist()):
         print(words)
-    for file in sorted((runs_dir / ".failed").glob("[!.]*.log")):
+    for file in sorted(file for path in paths for file in (path / ".failed").glob("[!.]*.log")):
         print(f"failed: {file.stem}: {file.read_text(encoding='utf-8').splitlines()[-1]}")
     if csv:
         with atomic_write(csv) as temporary:
             table.to_csv(temporary, index=False)
+
+
+def _named(paths: Sequence[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{len(paths)} paths"
 
 
 if __name__ == "__main__":

@@ -3,16 +3,16 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cellpatch.cli.launchers import check_launchers
-from cellpatch.cli.overrides import prepare_overrides
-from cellpatch.cli.usage import INTERRUPTED, exit_on_value_error, usage
-from cellpatch.config.schema import CONF, check_renamed, register
+from cellpatch.cli.hydra_main import command_folder, run_main
+from cellpatch.cli.usage import exit_on_value_error, usage
+from cellpatch.config.schema import CONF, register
 from cellpatch.runs.outcome import format_outcome
 from cellpatch.sweeps.jobs import run_job
 
@@ -28,25 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         print(usage(CONF))
         return
-    sys.argv[1:] = prepare_overrides(arguments)
-    try:
-        check_renamed(sys.argv[1:])
-        check_launchers(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    try:
-        _train()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    is_script = Path(sys.argv[0]).name == "train.py"
+    run_main(_train, "python train.py" if is_script else "cellpatch train", arguments)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _train(config: DictConfig) -> None:
     from cellpatch.sweeps.train import train  # torch and Lightning take seconds, --help should not
 
-    if HydraConfig.get().mode == RunMode.RUN:
-        outcome = exit_on_value_error(train, config)
-        if config.dry_run:
-            print(format_outcome(outcome))
-    else:
-        run_job(train, config)
+    with command_folder():
+        if HydraConfig.get().mode == RunMode.RUN:
+            outcome = exit_on_value_error(train, config)
+            if config.dry_run:
+                print(format_outcome(outcome))
+        else:
+            run_job(train, config)

@@ -8,10 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from cellpatch.runtime.resources import resource_dir
-
-CONF = resource_dir("conf")
-
+from cellpatch.config.conf import CONF as CONF
+from cellpatch.config.mistakes import HYDRA_ERRORS, explain
 
 RENAMED = {  # keys of 0.3.0
     "model.backbone.published_px": "model.backbone.pretrained_img_size",
@@ -56,11 +54,14 @@ def check_renamed(overrides: Sequence[str]) -> None:
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """The config that `cellpatch train` would get with these overrides."""
+    """The config that `cellpatch train` would get with these overrides; raises ValueError for what Hydra refuses."""
     check_renamed(overrides)
     register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", list(overrides))
+    except (*HYDRA_ERRORS, ValueError) as error:
+        raise ValueError(explain(error, overrides)) from error
 
 
 def models() -> dict[str, bool]:

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from cellpatch.config.mistakes import closest, did_you_mean, in_words
 from cellpatch.config.names import NAMES, name_of, path_of
 from cellpatch.config.schema import CONF, RENAMED, Config
 
@@ -57,7 +58,7 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
     values = _resolved(config)
     unknown = sorted(set(values) - {field.name for field in fields(Config)})
     if unknown:  # Hydra's + adds them whatever the schema says
-        raise ValueError(f"unknown key {', '.join(unknown)}; allowed are {[field.name for field in fields(Config)]}")
+        raise ValueError(_unknown(unknown[0], [field.name for field in fields(Config)]))
     values["data"]["name"] = _folder_name(values["data"]["name"])
     for key, lowest in (("seed", 0), ("flag_limit", 1)):
         if values[key] < lowest:
@@ -157,7 +158,7 @@ def _check_node(node_path: str, node: dict[str, Any]) -> Component | None:
             raise ValueError(f"{node_path}.{key} has another name now: {RENAMED[f'{node_path}.{key}']}")
     if "_target_" not in node:
         if arguments:
-            raise ValueError(f"unknown key {node_path}.{min(arguments)}; allowed are {', '.join(sorted(beside))}")
+            raise ValueError(_unknown(f"{node_path}.{min(arguments)}", sorted(beside)))
         return None
     name = name_of(node_path, node["_target_"])
     target = _locate(node_path, node.pop("_target_"))
@@ -167,13 +168,20 @@ def _check_node(node_path: str, node: dict[str, Any]) -> Component | None:
     return Component(target, checked)
 
 
+def _unknown(key: str, allowed: Sequence[str]) -> str:
+    """What is wrong with a key that Hydra's + added; `allowed` are the names beside it."""
+    parent, dot, leaf = key.rpartition(".")
+    found = [f"{parent}{dot}{name}" for name in closest(leaf, allowed)]
+    return f"unknown key {key}; allowed are {', '.join(allowed)}{did_you_mean(found)}"
+
+
 def _check_arguments(node_path: str, target: type[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as pydantic accepts them for the signature, in strict mode: true is no number, 1.0 no whole one."""
     parameters = inspect.signature(target).parameters
     allowed = [name for name in parameters if name != "self"]
     unknown = [key for key in arguments if key not in allowed]
     if unknown and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-        raise ValueError(f"unknown key {node_path}.{unknown[0]}; allowed are {', '.join(allowed)}")
+        raise ValueError(_unknown(f"{node_path}.{unknown[0]}", allowed))
     hints = _hints(target)
     try:
         values = _schema(cast(Any, target))(**{key: value for key, value in arguments.items() if key in hints})
@@ -181,7 +189,7 @@ def _check_arguments(node_path: str, target: type[Any], arguments: Mapping[str, 
         key = str(error.errors()[0]["loc"][0])
         if key not in arguments:
             raise ValueError(f"{node_path}.{key} is missing") from error
-        raise ValueError(f"{node_path}.{key} must be {_readable(hints[key])}, but got {arguments[key]!r}") from error
+        raise ValueError(f"{node_path}.{key} must be {in_words(hints[key])}, but got {arguments[key]!r}") from error
     return {key: getattr(values, key) if key in hints else value for key, value in arguments.items()}
 
 
@@ -203,10 +211,6 @@ def _hints(target: type[Any]) -> dict[str, Any]:
     except NameError:  # a library's annotation that exists for type checkers only
         return {}
     return {name: hint for name, hint in hints.items() if name != "return"}
-
-
-def _readable(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 @lru_cache(maxsize=1)  # the file does not change under a command

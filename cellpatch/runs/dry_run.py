@@ -8,12 +8,13 @@ from statistics import median
 from cellpatch.data.dataset import find_prepared, open_dataset
 from cellpatch.data.store.reader import CellStore
 from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.folders import finished_runs
 from cellpatch.runs.identity import identities, run_name
 from cellpatch.runs.locks import RunFiles
 from cellpatch.runs.outcome import Outcome
 from cellpatch.runs.pretrained import pretraining_fingerprint
 from cellpatch.runs.settings import Settings
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import plan_budget
 

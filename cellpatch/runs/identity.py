@@ -98,8 +98,8 @@ def identities(settings: Settings, data: str, weights: str | None, pretraining: 
 def effective_settings(config: Json) -> Json:
     """Settings without those at their implicit values, and without those that another one replaces."""
     kept: Json = _without_implicit(config)
-    trainer = cast(Json, kept["trainer"])
-    if trainer["max_epochs"] is not None and "max_steps" not in trainer:
+    trainer = cast(Json, kept.get("trainer", {}))
+    if trainer.get("max_epochs") is not None and "max_steps" not in trainer:
         kept["adapt"] = _without(kept["adapt"], *_OF_UPDATES)
     kept["adapt"] = _with_class_weights(cast(Json, kept["adapt"]))
     return kept

@@ -22,7 +22,7 @@ State = Literal[
 class Outcome:
     """What became of a job's run, and messages about it; of a dry run, estimated seconds and MiB where known.
 
-    `run` is the job's overrides where its run has no name yet.
+    `run` is the job's overrides where its run has no name yet. `traceback` says of a failed job where its lies.
     """
 
     run: str
@@ -30,9 +30,12 @@ class Outcome:
     messages: Sequence[str] = ()
     seconds: float | None = None
     mib: float | None = None
+    traceback: str = ""
 
 
-def format_outcome(outcome: Outcome) -> str:
-    """Lines for people about one run."""
+def format_outcome(outcome: Outcome, messages: Sequence[str] | None = None) -> str:
+    """Lines for people about one run, with other messages than its own if they are given."""
     cost = "" if outcome.seconds is None else f", about {outcome.seconds / 60:.2g} min, {outcome.mib:.3g} MiB"
-    return "\n    ".join([f"{outcome.state}: {outcome.run}{cost}", *outcome.messages])
+    lines = [*(outcome.messages if messages is None else messages)]
+    lines += [f"its traceback: {outcome.traceback}"] if outcome.traceback else []
+    return "\n    ".join([f"{outcome.state}: {outcome.run}{cost}", *lines])

@@ -1,15 +1,18 @@
 """Pairs of settings that do not fit together are rejected before any work."""
 
+import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cellpatch.data.augment import DeviceAugment
-from cellpatch.models.backbone import check_shapes
+from cellpatch.models.backbone import Backbone, check_shapes
 from cellpatch.models.spec import ModelSpec
 from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
 from cellpatch.training.adaptation import FineTuning
+
+log = logging.getLogger(__name__)
 
 
 def check_pair(experiment: Experiment) -> None:
@@ -59,9 +62,29 @@ def _check_teacher(teacher: ModelSpec) -> None:
 
 @lru_cache(maxsize=64)  # building a backbone takes half a second, and every job of a grid asks
 def _check_layers(pair: _Pair) -> None:
-    backbone = pair.model.on_meta()
-    check_shapes(backbone)
+    backbone = _checked_backbone(pair.model)
     if isinstance(pair.adaptation, Pretraining):
         pair.adaptation.check_backbone(backbone)
     if isinstance(pair.adaptation, FineTuning):
         pair.adaptation.freeze_and_scale_lr(backbone)
+
+
+def _checked_backbone(model: ModelSpec) -> Backbone:
+    """The backbone without memory; of a network of timm, an error and a warning name the strides to give up."""
+    if "architecture" not in model.arguments:
+        backbone = model.on_meta()
+        check_shapes(backbone)
+        return backbone
+    from cellpatch.models.map_size import SMALL, advice, map_side  # timm takes seconds to import, others do without
+
+    try:
+        backbone = model.on_meta()
+        check_shapes(backbone)
+    except ValueError as error:
+        better = advice(model)
+        raise ValueError(f"model={model.name}: {error}" + (f"; {better}" if better else "")) from error
+    side = map_side(backbone)
+    if side is not None and side <= SMALL:
+        better = "a larger model.backbone.input_px leaves a larger one" if model.pretrained else advice(model)
+        log.warning("model=%s is left with a map of %dx%d at %d px; %s", model.name, side, side, model.input_px, better)
+    return backbone

@@ -158,7 +158,7 @@ def _train(job: _Job, folder: Path) -> None:
         validation = dataset.split.validation
         unscaled = fit.predict([CLEAN], validation)[CLEAN]
         if not np.isfinite(unscaled).all():
-            raise ValueError(f"{name}: training diverged, its probabilities are not finite: lower adapt.lr")
+            raise ValueError("training diverged, its probabilities are not finite: lower adapt.lr")
         temperature = fit_temperature(dataset.labels[validation], unscaled)
         predicted = fit.predict(job.conditions, dataset.split.test)
         metrics = score(dataset, experiment.path(job.store.geometry), predicted, temperature, costs)

@@ -193,13 +193,6 @@ def write_record(folder: Path, facts: Mapping[str, Any]) -> None:
     (folder / "record.json").write_text(seal({**facts, "files": files}), encoding="utf-8")
 
 
-def finished_runs(runs_dir: Path) -> list[Path]:
-    """The folders with a record, by name; raises ValueError if `runs_dir` is no folder."""
-    if not runs_dir.is_dir():
-        raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
-    return sorted(file.parent for file in runs_dir.glob("[!.]*/record.json"))
-
-
 def require_store(record: Record) -> CellStore:
     """The store that holds a run's cells, where the run had it; raises ValueError if it is not there."""
     store_dir = Path(record.settings.data.loading.store_dir)

@@ -9,8 +9,9 @@ import pandas as pd
 from cellpatch.metrics.classification import Scores
 from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.runs.coordinates import GRID_KEYS
+from cellpatch.runs.folders import named_runs
 from cellpatch.runs.identity import effective_split
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.training_code import is_mixed
 
 COLUMNS = [
@@ -42,8 +43,10 @@ COLUMNS = [
 ]
 
 
-def runs_table(runs_dir: Path) -> pd.DataFrame:
+def runs_table(*paths: Path) -> pd.DataFrame:
     """One row per run and optical condition; `seconds` are those of the fit alone, `updates` those that were done.
+
+    `paths` are runs and folders of runs; what else is among them is skipped.
 
     `best_validation` is `first` or `last` where a training's best validation was: neither, a probe, and a run of a
     version that did not record it are empty.
@@ -58,10 +61,10 @@ def runs_table(runs_dir: Path) -> pd.DataFrame:
     within the blur's reach; missing where a run's version did not count them.
 
     A column `pretrain_seconds` joins where runs were pretrained without labels: `seconds` lack them, and an earlier run
-    may have spent them. A column `training_code` joins where runs are of different training code. Raises ValueError if
-    the folder is absent.
+    may have spent them. A column `training_code` joins where runs are of different training code. Raises ValueError
+    for a path where nothing is.
     """
-    runs = [StoredRun.open(folder) for folder in finished_runs(runs_dir)]
+    runs = [StoredRun.open(folder) for folder in named_runs(paths)]
     rows = []
     specimens: dict[str, dict[str, int] | None] = {}
     for run in runs:

@@ -8,25 +8,41 @@ from typing import Any
 from cellpatch.metrics.classification import fit_temperature, score_predictions
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs import legacy
+from cellpatch.runs.folders import RECORD, finished_runs
 from cellpatch.runs.identity import identity
 from cellpatch.runs.record import ConditionScores, metrics_row
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.json_types import Json
 
 _TOLERANCE = 1e-6  # relative: another machine adds in another order
 
 
-def run_folders(runs_dir: Path) -> list[Path]:
-    """The folders named as finished runs are, or with a record; raises ValueError if runs_dir is no folder."""
-    with_record = set(finished_runs(runs_dir))
-    named = {each for each in runs_dir.glob("[!.]*") if each.is_dir() and re.search(r"-[0-9a-f]{12}$", each.name)}
-    return sorted(with_record | named)
+def run_folders(*paths: Path) -> list[Path]:
+    """The folders named as finished runs are, or with a record: among the paths and in the folders among them.
+
+    Raises ValueError if a path is no folder.
+    """
+    folders: list[Path] = []
+    for path in paths:
+        if path.is_file() and len(paths) > 1:
+            continue  # what a shell's runs/* names beside the runs
+        named = {each for each in path.glob("[!.]*") if _is_named_as_run(each)}
+        folders += [path] if _is_run(path) else sorted({*finished_runs(path), *named})
+    return list(dict.fromkeys(folders))
 
 
-def verify(runs_dir: Path) -> list[str]:
-    """Problems, a line each; raises ValueError if the folder is absent."""
+def _is_run(folder: Path) -> bool:
+    return (folder / RECORD).is_file() or _is_named_as_run(folder)
+
+
+def _is_named_as_run(folder: Path) -> bool:
+    return folder.is_dir() and re.search(r"-[0-9a-f]{12}$", folder.name) is not None
+
+
+def verify(*paths: Path) -> list[str]:
+    """Problems of runs and of folders of runs, a line each; raises ValueError if one is no folder."""
     problems = []
-    for folder in run_folders(runs_dir):
+    for folder in run_folders(*paths):
         try:
             run = StoredRun.open(folder)
             run.check_files()

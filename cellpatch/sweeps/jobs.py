@@ -10,7 +10,6 @@ import logging
 import sys
 import tempfile
 import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,16 +20,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from cellpatch.runs.outcome import Outcome, format_outcome
+from cellpatch.runs.outcome import Outcome
 from cellpatch.runtime.atomic_io import atomic_write, file_lock, is_locked
 from cellpatch.runtime.errors import UnavailableError
 from cellpatch.runtime.memory import collect_garbage
+from cellpatch.sweeps.summary import FAILURES, format_summary
 
 log = logging.getLogger(__name__)
 Work = Callable[[DictConfig, bool], Outcome]  # of a config, and whether to wait for another process
-_FAILURES = ("failed", "skipped (failed before)", "interrupted")
-_LISTED = (*_FAILURES, "unavailable")
-_LINES = 3  # of a failure's traceback, in the summary
+_LINES = 3  # of an unexpected error's traceback, in the summary
 _JOBS, _LOCK = "jobs.list", "grid.lock"  # in the grid's folder: its jobs, a line each; locked while they run
 
 
@@ -43,6 +41,7 @@ class _Process:
 
     unwritten: dict[Path, Outcome] = field(default_factory=dict)  # outcomes that a full disk had no room for
     deferred: list[tuple[Path, Any, DictConfig]] = field(default_factory=list)  # jobs that another process was running
+    logged: set[tuple[str, ...]] = field(default_factory=set)  # errors of jobs that were printed
 
 
 _process = _Process()
@@ -64,14 +63,15 @@ def _do(work: Work, config: DictConfig, file: Path, wait: bool) -> None:
     try:
         outcome = work(config, wait)
     except UnavailableError as error:
-        log.warning("unavailable: %s", error)
         outcome = Outcome(overrides, "unavailable", str(error).splitlines())
+        _log(outcome, file, str(error))
     except ValueError as error:
-        log.error("failed: %s", error)
         outcome = _failed(overrides, str(error).splitlines(), file)
+        _log(outcome, file, str(error))
     except Exception:
-        log.exception("failed")
-        outcome = _failed(overrides, traceback.format_exc().splitlines()[-_LINES:], file)
+        stack = traceback.format_exc()
+        outcome = _failed(overrides, stack.splitlines()[-_LINES:], file)
+        _log(outcome, file, stack.rstrip())
     if outcome.state == "failed":
         collect_garbage()  # a failed job's GPU memory would fail the next one
     _write(file, outcome)
@@ -82,8 +82,26 @@ def _failed(overrides: str, messages: list[str], file: Path) -> Outcome:
     try:
         log_file.write_text(traceback.format_exc(), encoding="utf-8")
     except OSError as error:
-        return Outcome(overrides, "failed", [*messages, f"its traceback could not be written: {error}"])
-    return Outcome(overrides, "failed", [*messages, f"its traceback: {log_file}"])
+        return Outcome(overrides, "failed", messages, traceback=f"could not be written: {error}")
+    return Outcome(overrides, "failed", messages, traceback=str(log_file))
+
+
+def _log(outcome: Outcome, file: Path, text: str) -> None:
+    """Log a job's error, whole if no job of the grid had it before."""
+    level = logging.WARNING if outcome.state == "unavailable" else logging.ERROR
+    earlier = _first_with_error(outcome, file)
+    if earlier is None:
+        _process.logged.add(tuple(outcome.messages))
+    log.log(level, "%s: %s", outcome.state, text if earlier is None else f"the same error as job #{earlier}")
+
+
+def _first_with_error(outcome: Outcome, file: Path) -> int | None:
+    """The number of the first other job of the grid that ended with the same error; None without one."""
+    for other in sorted(file.parent.glob("[0-9]*.json")):
+        known = _read(other) if other != file else None
+        if known and (known.state, list(known.messages)) == (outcome.state, list(outcome.messages)):
+            return int(other.stem)
+    return None
 
 
 def _write(file: Path, outcome: Outcome) -> None:
@@ -138,11 +156,11 @@ class GridSummary(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         try:
             outcomes = run_deferred_jobs(Path(config.hydra.sweep.dir))
-            print(format_summary(outcomes, Path(config.runs_dir)))
+            print(format_summary(outcomes, Path(config.runs_dir), _process.logged))
         except Exception:  # Hydra would make a warning of it, and the status 0
             log.exception("the summary of the grid failed")
             sys.exit(1)
-        if any(outcome.state in _FAILURES for outcome in outcomes):
+        if any(outcome.state in FAILURES for outcome in outcomes):
             sys.exit(1)
 
 
@@ -169,31 +187,3 @@ def require_writable(runs_dir: Path) -> None:
             pass
     except OSError as error:
         sys.exit(f"error: runs_dir={runs_dir} cannot be written: {error.strerror}")
-
-
-def format_summary(outcomes: Sequence[Outcome], runs_dir: Path) -> str:
-    """Lines for people: how many jobs ended how, messages of each that has no run; of a dry run, each job."""
-    counts = Counter(outcome.state for outcome in outcomes)
-    planned = counts["to train"] + counts["to evaluate"] > 0
-    lines = [format_outcome(outcome) for outcome in outcomes if planned or outcome.state in _LISTED]
-    lines.append(f"{len(outcomes)} jobs: {', '.join(f'{n} {state}' for state, n in sorted(counts.items()))}")
-    if counts["to train"]:
-        lines.append(_total(outcomes, counts["to train"], runs_dir))
-    other_code = [outcome for outcome in outcomes if outcome.state in ("exists", "evaluated") and outcome.messages]
-    if other_code:
-        lines.append(f"{len(other_code)} of the runs that exist: {other_code[0].messages[0]}")
-    if counts["failed"] or counts["skipped (failed before)"]:
-        lines.append(f"retry_failed=true retries failed runs; {runs_dir}/.failed has the last traceback of each")
-    if counts["interrupted"]:
-        lines.append("the same command continues where it was interrupted")
-    return "\n".join(lines)
-
-
-def _total(outcomes: Sequence[Outcome], to_train: int, runs_dir: Path) -> str:
-    kind = f"earlier runs of the same model, adaptation and input side in {runs_dir}"
-    costs = [(each.seconds, each.mib) for each in outcomes if each.seconds is not None and each.mib is not None]
-    if not costs:
-        return f"their run time is unknown: there are no {kind}"
-    seconds, mib = map(sum, zip(*costs, strict=True))
-    total = f"about {seconds / 3600:.2g} hours in one process and {mib:.3g} MiB"
-    return f"{total} for {len(costs)} of {to_train} to train, by {kind}"

@@ -10,8 +10,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from cellpatch.runs.folders import finished_runs
 from cellpatch.runs.locks import run_lock_path
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import is_locked
 from cellpatch.sweeps.jobs import pending_jobs
 

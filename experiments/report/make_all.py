@@ -65,6 +65,12 @@ def make(
             yield f"{name} of {data}", error
 
 
+def names_among(words: Sequence[str]) -> list[str]:
+    """The words that are the name of a script; the others are runs."""
+    known = {name for kind in KINDS for name in script_files(kind)}
+    return [word for word in words if word in known]
+
+
 def check_names(kinds: Sequence[str], names: Sequence[str]) -> None:
     """Raise ValueError for a name that no script of these kinds has."""
     known = [name for kind in kinds for name in script_files(kind)]
@@ -75,24 +81,26 @@ def check_names(kinds: Sequence[str], names: Sequence[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog=Path(sys.argv[0]).name,
-        usage="cellpatch figures|tables RUNS [NAME ...]",
+        usage="cellpatch figures|tables RUNS [RUNS ...] [NAME ...]",
         description="Make all figures or tables that runs allow, or those that are named.",
         epilog="Names: "
         + "; ".join(f"{kind}: {', '.join(script_files(kind))}" for kind in KINDS)
         + ". Files are written to figures/ and tables/ here, with a caption beside each figure.",
     )
     parser.add_argument("kind", choices=[*KINDS, "all"], help=argparse.SUPPRESS)
-    parser.add_argument("runs_dir", metavar="RUNS", type=Path, help="a folder of runs, or packed runs")
+    parser.add_argument("runs", metavar="RUNS", nargs="+", help="folders of runs, runs, or packed runs")
     parser.add_argument("names", metavar="NAME", nargs="*", help="such as figure3; all if none is given")
     options = parser.parse_args()
+    words = [*options.runs, *options.names]
     files: list[Path] = []
     missing: list[str] = []
     try:
         kinds = KINDS if options.kind == "all" else (options.kind,)
-        check_names(kinds, options.names)
-        by_data = data_sets(group_by_seed(read_results(options.runs_dir)))
+        names = names_among(words)
+        check_names(kinds, names)
+        by_data = data_sets(group_by_seed(read_results(*(Path(word) for word in words if word not in names))))
         for kind in kinds:
-            for name, made in make(by_data, kind, options.names):
+            for name, made in make(by_data, kind, names):
                 if isinstance(made, ValueError):
                     missing.append(f"not made: {name}: {made}")
                 else:

@@ -106,11 +106,11 @@ class StudyView:
     runs: list[RunView]
 
 
-def build(runs: Path, file: Path = Path("report.html")) -> list[Path]:
-    """Write the page of a runs directory, or of packed runs; gives its path."""
-    results = read_results(runs)
+def build(runs: Sequence[Path], file: Path = Path("report.html")) -> list[Path]:
+    """Write the page of runs, folders of runs, or packed runs; gives its path."""
+    results = read_results(*runs)
     by_data = data_sets(group_by_seed(results))
-    studies = [_study(f"data{i}", data, groups, runs, file.parent) for i, (data, groups) in enumerate(by_data.items())]
+    studies = [_study(f"data{i}", data, groups, file.parent) for i, (data, groups) in enumerate(by_data.items())]
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template("report.html.jinja")
@@ -126,10 +126,10 @@ def build(runs: Path, file: Path = Path("report.html")) -> list[Path]:
     return [file]
 
 
-def _study(key: str, data: str, groups: Sequence[SeedGroup], runs: Path, folder: Path) -> StudyView:
+def _study(key: str, data: str, groups: Sequence[SeedGroup], folder: Path) -> StudyView:
     missing: list[str] = []
     drawings = list(_figures(key, data, groups, missing))
-    galleries, why = _galleries(groups, runs)
+    galleries, why = _galleries(groups)
     facts = groups[0].runs[0].record.data
     kind = "synthetic: no result on them is one about patients" if facts.source.synthetic else "real"
     return StudyView(
@@ -145,7 +145,7 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], runs: Path, folder:
         no_cells=why,
         missing=missing,
         commits=_commits([run for group in groups for run in group.runs]),
-        runs=[RunView(run.run, _link(runs, run.run, folder)) for group in groups for run in group.runs],
+        runs=[RunView(run.run, _link(run, folder)) for group in groups for run in group.runs],
     )
 
 
@@ -187,23 +187,25 @@ def _short(git: GitState | None) -> str:
     return "unknown" if git is None else f"{git.commit[:7]}{' with changes' * git.dirty}"
 
 
-def _link(runs: Path, run: str, folder: Path) -> str | None:
-    """From the page's folder to a run's record, so that both may move together."""
-    return quote(Path(os.path.relpath(runs, folder), run, "record.json").as_posix()) if runs.is_dir() else None
+def _link(run: RunResult, folder: Path) -> str | None:
+    """From the page's folder to a run's record, so that both may move together; None for a packed run."""
+    if run.folder is None:
+        return None
+    return quote(Path(os.path.relpath(run.folder, folder), "record.json").as_posix())
 
 
-def _galleries(groups: Sequence[SeedGroup], runs: Path) -> tuple[list[Gallery], str]:
+def _galleries(groups: Sequence[SeedGroup]) -> tuple[list[Gallery], str]:
     """Cells of each class and the surest errors of the best run, or why they cannot be shown."""
-    if not runs.is_dir():
-        return [], "Packed runs hold no cells; make the page of the runs directory where the crops are."
     at_limit = at_one_limit(groups)
     best, _ = leader(by_label(learning_curves(groups), groups), at_limit[0].coordinates.flag_limit)
     run = by_label(at_limit, groups)[best].runs[0]
+    if run.folder is None:
+        return [], "Packed runs hold no cells; make the page of the runs directory where the crops are."
     try:
         store = require_store(run.record)
     except ValueError as error:
         return [], f"The crops are not at hand here, so no cell is shown: {error}."
-    predictions = StoredRun.open(runs / run.run).predictions[CLEAN]
+    predictions = StoredRun.open(run.folder).predictions[CLEAN]
     return [*_classes(store, predictions, run), _worst_errors(store, predictions, run)], ""
 
 

@@ -27,6 +27,7 @@ from trial_log import Line, TrialLog
 from variants import VARIANTS
 
 from cellpatch.analysis.bootstrap import student_half_width
+from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.config.assemble import assemble
 from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.figures.tables import to_markdown
@@ -121,7 +122,7 @@ def main() -> None:
         sys.exit(f"error: --variants must be of {list(VARIANTS)}, but got {unknown}")
     try:
         if options.overrides:
-            run(options.variants.split(","), options.overrides)
+            run(options.variants.split(","), prepare_overrides(options.overrides))
     except ValueError as error:
         sys.exit(f"error: {error}")
     lines = LINES.read()

@@ -21,9 +21,11 @@ import pandas as pd
 from omegaconf import OmegaConf
 from trial_log import Line, TrialLog
 
+from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.config import schema
+from cellpatch.runs.folders import finished_runs
 from cellpatch.runs.record import Record
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.sweeps.train import train
 
 # Ours, around what is common for AdamW: the first is where we began, the others move several things at once.
@@ -106,7 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         if options.overrides:
-            search(options.models.split(","), options.overrides)
+            search(options.models.split(","), prepare_overrides(options.overrides))
         means = choose(LINES.read())
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -29,8 +29,9 @@ from cellpatch.figures.tables import to_markdown
 from cellpatch.metrics.classification import confusion
 from cellpatch.metrics.scores import class_counts, class_f1
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.folders import finished_runs
 from cellpatch.runs.identity import IMPLICIT
-from cellpatch.runs.stored_run import StoredRun, finished_runs
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.json_types import Json
 

@@ -1,0 +1,52 @@
+"""How commands with a Hydra config start and end: values as typed, the folder as given, one message for a mistake."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from cellpatch.cli.launchers import check_launchers
+from cellpatch.cli.overrides import prepare_overrides
+from cellpatch.cli.usage import INTERRUPTED
+from cellpatch.config.mistakes import HYDRA_ERRORS, explain
+from cellpatch.config.schema import check_renamed
+
+_FULL_ERROR = "HYDRA_FULL_ERROR"  # set by users who want Hydra's own words and its traceback
+
+
+def run_main(main: Callable[[], None], program: str, arguments: Sequence[str]) -> None:
+    """Run a function of `hydra.main` with a command's arguments; what Hydra refuses ends it with one message.
+
+    `program` is what the user typed before the arguments.
+    """
+    sys.argv[1:] = prepare_overrides(arguments)
+    try:
+        check_renamed(sys.argv[1:])
+        check_launchers(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if os.environ.get(_FULL_ERROR):
+        main()
+        return
+    os.environ[_FULL_ERROR] = "1"  # else Hydra prints the error itself, and exits
+    try:
+        main()
+    except (*HYDRA_ERRORS, ValueError) as error:
+        sys.exit(f"error: {explain(error, arguments, program)}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    finally:
+        del os.environ[_FULL_ERROR]
+
+
+@contextlib.contextmanager
+def command_folder() -> Iterator[None]:
+    """Work in the folder where the command was given: with hydra.job.chdir=true Hydra enters another one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    if not hydra.job.chdir:
+        yield
+        return
+    with contextlib.chdir(hydra.runtime.cwd):
+        yield

@@ -1,0 +1,58 @@
+"""The runs that somebody names: run folders, folders of runs, and beside them what is no run."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+RECORD = "record.json"
+log = logging.getLogger(__name__)
+
+
+def finished_runs(runs_dir: Path) -> list[Path]:
+    """The folders with a record, by name; raises ValueError if `runs_dir` is no folder."""
+    if not runs_dir.is_dir():
+        raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
+    return sorted(file.parent for file in runs_dir.glob(f"[!.]*/{RECORD}"))
+
+
+def named_runs(paths: Iterable[Path]) -> list[Path]:
+    """The run folders among `paths`, and those in the folders of runs among them, each once.
+
+    What is no run is logged and skipped: a file, a folder of something else, what an interrupted training left. Raises
+    ValueError for a path where nothing is.
+    """
+    runs: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path} must be a run or a folder of runs, but nothing is there")
+        found = _runs_at(path)
+        runs |= dict.fromkeys(found)
+        if not found:
+            log.warning("skipped %s: it is no run and holds none", path)
+    return list(runs)
+
+
+def require_runs(paths: Iterable[Path]) -> list[Path]:
+    """As `named_runs`; raises ValueError if there are none."""
+    paths = list(paths)
+    runs = named_runs(paths)
+    if not runs:
+        inside = sorted({file.parent.parent for path in paths for file in path.glob(f"*/*/{RECORD}")})
+        hint = f"; {inside[0]} holds some" if inside else ": train some first, e.g. make run"
+        raise ValueError(f"{', '.join(map(str, paths))} holds no finished run{hint}")
+    return runs
+
+
+def require_one_run(path: Path) -> Path:
+    """The run at `path`, or the only one in a folder of runs; raises ValueError if it holds none, or several."""
+    runs = require_runs([path])
+    if len(runs) > 1:
+        names = ", ".join(str(run) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")
+        raise ValueError(f"{path} holds {len(runs)} runs and one is needed: name one of {names}")
+    return runs[0]
+
+
+def _runs_at(path: Path) -> list[Path]:
+    if not path.is_dir() or (path.name.startswith(".") and path.name.endswith(".tmp")):
+        return []
+    return [path] if (path / RECORD).is_file() else finished_runs(path)
