@@ -53,6 +53,7 @@ def wandb_logger(
     arguments = {**logger.arguments, **more, "name": name, "save_dir": str(folder), "settings": quiet}
     try:
         opened = WandbLogger(**arguments)
+        opened._wandb_init.pop("anonymous", None)  # Lightning passes None on, and W&B warns of it in each run
         opened.log_hyperparams(dict(hyperparameters))
         yield opened
     finally:
