@@ -10,7 +10,10 @@ from typing import TypeVar
 from omegaconf import DictConfig
 
 Result = TypeVar("Result")
-INTERRUPTED = "interrupted: the same command continues where it stopped"
+INTERRUPTED = (
+    "interrupted: the same command skips what is done and starts an unfinished training again; "
+    "with trainer.resume=true a training continues from its last validation, if it had that setting before"
+)
 _USAGE = """\
 usage: python train.py [-m] [GROUP=NAME ...] [KEY=VALUE ...]
 
