@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from cellpatch.cli import predict_slides
 from cellpatch.cli.launchers import check_launcher_settings, check_launchers
 from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.inference import jobs as jobs_module
-from cellpatch.inference.jobs import PredictionJob, do_job_once, outputs
+from cellpatch.inference.jobs import _BEGUN, PredictionJob, _write_report, do_job_once, outputs
 from cellpatch.inference.predicted_files import FORMATS
 
 
@@ -128,6 +129,54 @@ def test_whatever_an_output_holds_makes_it_new(run: Path, cohort: Path, change: 
         os.utime(cohort / "slides" / "patient (1).png", (1, 1))
     assert do_job_once(job, "third").state == "predicted"
     assert set(pd.read_csv(job.out)["note"]) == {"after!" if change == "column" else "before"}
+
+
+def test_an_output_is_replaced_only_if_an_earlier_command_wrote_it(run: Path, cohort: Path) -> None:
+    table, out = cohort / "t.csv", cohort / "o" / "t.csv"
+    points = pd.DataFrame(SQUARE_CENTRES, columns=["x", "y"]).assign(image="slides/patient (1).png")
+    points.to_csv(table, index=False)
+    out.parent.mkdir()
+    out.write_text("mine")
+    job = PredictionJob(run=str(run), source=str(table), out=str(out), um_per_px=0.5)
+    for name in ("first", "second"):  # a failure leaves a report: the output is still mine
+        report = do_job_once(job, name)
+        assert report.state == "failed"
+        assert "exists and is not replaced: choose another output, or replace it with --overwrite" in report.messages[0]
+        assert out.read_text() == "mine"
+    assert do_job_once(replace(job, overwrite=True), "third").state == "predicted"
+    points.iloc[:4].to_csv(table, index=False)
+    assert do_job_once(job, "fourth").state == "predicted", "its own of another source"
+    out.write_text("corrected by hand")
+    points.iloc[:3].to_csv(table, index=False)
+    assert do_job_once(job, "fifth").state == "failed"
+    assert out.read_text() == "corrected by hand"
+
+
+def test_a_job_that_was_killed_while_it_wrote_is_done_again(run: Path, cohort: Path) -> None:
+    pd.DataFrame(SQUARE_CENTRES, columns=["x", "y"]).assign(image="slides/patient (1).png").to_csv(cohort / "t.csv")
+    job = PredictionJob(run=str(run), source=str(cohort / "t.csv"), out=str(cohort / "o.csv"), um_per_px=0.5)
+    _write_report(job, _BEGUN)
+    Path(job.out).write_text("")
+    assert do_job_once(job, "next").state == "predicted"
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_a_prediction_of_one_source_overwrites_nothing_unasked(
+    run: Path, cohort: Path, more: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pd.DataFrame(SQUARE_CENTRES, columns=["x", "y"]).assign(image="slides/patient (1).png").to_csv(cohort / "t.csv")
+    monkeypatch.chdir(cohort)
+    Path("predictions.csv").write_text("mine")
+    line = [str(run), "t.csv", "--um-per-px", "0.5", *more]
+    if more:
+        command.main(line)
+        assert len(pd.read_csv("predictions.csv")) == 6
+        return
+    with pytest.raises(
+        SystemExit, match=r"error: predictions.csv exists and is not replaced: choose another output, or "
+    ):
+        command.main(line)
+    assert Path("predictions.csv").read_text() == "mine"
 
 
 def test_any_error_is_of_one_source(run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from torch.distributed import destroy_process_group, init_process_group
 from torch.multiprocessing import spawn
 
 from cellpatch.models.sync_batchnorm import sync_batchnorm
+from cellpatch.runs.locks import RunFiles, run_lock
+from cellpatch.runs.unfinished import find_unfinished, report_unfinished
 from cellpatch.sweeps.train import train
 from cellpatch.training.callbacks import LastCheckpoint
 from cellpatch.training.lightning_module import _random_state, _set_random_state
@@ -111,6 +113,52 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     assert expected["resumed_at_update"] == []
     done = [] if len(expected["history"]) == epoch else [expected["history"][epoch - 1]["update"]]
     assert record["resumed_at_update"] == done
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_command_names_the_unfinished_training_that_it_finds(
+    tmp_path: Path,
+    folder_of_squares: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    resume: bool,
+) -> None:
+    caplog.set_level("INFO")
+    root = folder_of_squares(20, 5)
+    overrides = [*SMALL_CNN, "trainer.max_epochs=3"]
+    write = LastCheckpoint.on_train_epoch_end
+
+    def killed(self: LastCheckpoint, trainer: Any, module: Any) -> None:
+        write(self, trainer, module)
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(LastCheckpoint, "on_train_epoch_end", killed)
+        _run(tmp_path, root, *overrides, "trainer.resume=true")
+    assert "unfinished" not in caplog.text
+    run = _run(tmp_path, root, *overrides, f"trainer.resume={str(resume).lower()}")
+    [found] = [line for line in caplog.messages if "unfinished" in line]
+    [update] = {row["update"] for row in read_record(run)["history"][:1]}
+    if resume:
+        assert found == f"found an unfinished training of {run.name}: it continues after update {update}"
+    else:
+        assert found.startswith(f"found an unfinished training of {run.name}, at update {update}: it starts again; ")
+        assert "trainer.resume=true to continue from there" in found
+
+
+def test_a_training_without_a_checkpoint_starts_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = RunFiles(tmp_path, "cnn", ["0123456789ab"])
+    assert find_unfinished(files) is None
+    (tmp_path / ".cnn-0123456789ab.77.tmp").mkdir()
+    found = find_unfinished(files)
+    assert found is not None
+    report_unfinished(found, resume=False)
+    assert caplog.messages == [
+        "found an unfinished training of cnn-0123456789ab: it kept no checkpoint and starts again; with "
+        "trainer.resume=true a training keeps one after each validation, and the same command continues from it"
+    ]
+    with run_lock(tmp_path, "0123456789ab"):
+        assert find_unfinished(files) is None, "another process is at work on it"
 
 
 def test_what_is_left_of_training_must_be_readable(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:

@@ -134,12 +134,20 @@ def test_stored_predictions_and_weights_give_the_stored_metrics(finished: tuple[
     np.testing.assert_allclose(again, probabilities, atol=1e-5)
 
 
-def test_a_run_that_exists_is_not_trained_again(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:
+def test_a_run_that_exists_is_not_trained_again(
+    finished: tuple[Path, dict[str, Any], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run, _, root = finished
     before = (run / "record.json").stat().st_mtime_ns
-    _train(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=2", "flag_limit=8", "data.name=other")
+    other = [*SMALL_CNN, "trainer.max_epochs=2", "flag_limit=8", "data.name=other"]
+    _train(tmp_path, root, *other)
     assert (run / "record.json").stat().st_mtime_ns == before
     assert len(table.runs_table(tmp_path / "runs")) == 1
+    assert "stores holds the same cells as data.name=folder: data.name=other prepares a second copy" in caplog.text
+    assert f"{run.name} is of the same cells, named data.name=folder: it keeps this name" in caplog.text
+    caplog.clear()
+    _train(tmp_path, root, *other)
+    assert "a second copy" not in caplog.text, "it is there now"
 
 
 def test_the_same_run_twice_is_the_same(finished: tuple[Path, dict[str, Any], Path], tmp_path: Path) -> None:

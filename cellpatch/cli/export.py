@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _files(paths: Sequence[Path]) -> dict[Path, Path]:
     """The file that each run is written to; raises ValueError for one file of several runs."""
     *before, last = paths
-    if not before or last.is_dir() or last.suffix == "":
+    if not before or (last.suffix != ".onnx" and last.exists()):
         return {run: Path(f"{run.resolve().name}.onnx") for run in require_runs(paths)}
     runs = require_runs(before)
     if len(runs) > 1:

@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", type=Path, nargs="+", help=f"{_SOURCE}; several need --out-dir")
     parser.add_argument("--slide", type=Path, help="the image of a source that names none, or the folder of the images")
     parser.add_argument("--out", type=Path, help=f"ends with {', '.join(FORMATS)}; {_OUT} if not given")
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
     parser.add_argument("--um-per-px", type=float, help="scale of images with points, where they do not state it")
     border, origin, orientation = PointOptions.border, PointOptions.pixel_origin, ImageOptions.orientation

@@ -10,7 +10,10 @@ from omegaconf import DictConfig
 from cellpatch.cli.keys import explain, explained, own_keys, title
 
 Result = TypeVar("Result")
-INTERRUPTED = "interrupted: the same command continues where it stopped"
+INTERRUPTED = (
+    "interrupted: the same command skips what is done and starts an unfinished training again; "
+    "with trainer.resume=true a training continues from its last validation, if it had that setting before"
+)
 _USAGE = """\
 usage: cellpatch train [-m] [GROUP=NAME ...] [KEY=VALUE ...]        (python train.py is the same)
 

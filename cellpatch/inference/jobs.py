@@ -46,6 +46,7 @@ class PredictionJob:
     scene: int | None = None
     slide_origin: Literal["bounds", "slide"] = "bounds"
     workers: int | None = None  # processes that cut; None: as many as there are cores
+    overwrite: bool = False  # an output that is there and that no earlier command wrote
 
     @property
     def points(self) -> PointOptions:
@@ -66,7 +67,7 @@ class PredictionReport:
 
     `key` is the run, the source and the options, `images` the state of each image that was read: together they
     determine the output. `messages` say why a job failed. `command` is the one of several commands that did or skipped
-    the job last.
+    the job last. `out_state` is the state of the output as it was written.
     """
 
     state: State
@@ -78,6 +79,7 @@ class PredictionReport:
     messages: list[str] = field(default_factory=list)
     seconds: float = 0.0
     command: str = ""
+    out_state: str = ""
 
     @property
     def classified(self) -> int:
@@ -100,10 +102,18 @@ class PredictionReport:
         ]
 
 
+_BEGUN = PredictionReport("interrupted", messages=["the same command goes on where it was"])
+
+
 def do_job(job: PredictionJob) -> PredictionReport:
-    """Predict and write one source; what was killed goes on where it was. Raises ValueError and OSError."""
+    """Predict and write one source; what was killed goes on where it was.
+
+    Raises ValueError and OSError, and ValueError if the output is there and `overwrite` is false.
+    """
     started = time.perf_counter()
     out = Path(job.out)
+    if out.exists() and not job.overwrite:
+        raise ValueError(f"{out} exists and is not replaced: choose another output, or replace it with --overwrite")
     key = _key(job)
     weights = None if job.weights is None else Path(job.weights)
     partial = out.with_name(f".{out.name}.partial")
@@ -120,12 +130,14 @@ def do_job(job: PredictionJob) -> PredictionReport:
         dict(Counter(prediction.left_out.values())),
         prediction.notes,
         seconds=round(time.perf_counter() - started, 2),
+        out_state=file_state(out),
     )
 
 
 def do_job_once(job: PredictionJob, command: str) -> PredictionReport:
     """As `do_job`, unless the output is there and nothing that determines it changed; an error is the report's state.
 
+    An output that an earlier command wrote is replaced, unless somebody changed it since.
     The report lies beside the output for `command`, which may run elsewhere, and for the next one. Another process that
     does the same job is waited for.
     """
@@ -133,7 +145,13 @@ def do_job_once(job: PredictionJob, command: str) -> PredictionReport:
     with file_lock(job.report_file.with_suffix(".lock")):
         earlier = read_report(job)
         try:
-            report = replace(earlier, state="exists") if earlier and _is_current(job, earlier) else do_job(job)
+            if earlier and _is_current(job, earlier):
+                report = replace(earlier, state="exists")
+            else:
+                own = earlier is not None and _is_as_written(job, earlier)
+                if own or not Path(job.out).exists():
+                    _write_report(job, replace(_BEGUN, command=command))
+                report = do_job(replace(job, overwrite=job.overwrite or own))
         except (ValueError, OSError) as error:
             report = PredictionReport("failed", messages=str(error).splitlines())
         except Exception as error:  # of this source alone, such as a full GPU; the others go on
@@ -141,10 +159,23 @@ def do_job_once(job: PredictionJob, command: str) -> PredictionReport:
             report = PredictionReport("failed", messages=[f"{type(error).__name__}: {error}"])
         if report.state == "failed" and Path(job.out).exists():
             report.messages.append(f"{job.out} is of an earlier command")
+        if report.state == "failed" and earlier:
+            report = replace(report, out_state=earlier.out_state)
         report = replace(report, command=command)
-        with atomic_write(job.report_file) as temporary:
-            temporary.write_text(json.dumps(asdict(report)), encoding="utf-8")
+        _write_report(job, report)
     return report
+
+
+def _write_report(job: PredictionJob, report: PredictionReport) -> None:
+    with atomic_write(job.report_file) as temporary:
+        temporary.write_text(json.dumps(asdict(report)), encoding="utf-8")
+
+
+def _is_as_written(job: PredictionJob, report: PredictionReport) -> bool:
+    """Whether an earlier command wrote the output, and nobody changed it since."""
+    if not report.out_state:  # killed while it wrote, or of a version that did not state it
+        return report.state != "failed"
+    return file_state(Path(job.out)) == report.out_state
 
 
 def _key(job: PredictionJob) -> str:

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import CellStore
+from cellpatch.data.store_names import report_other_names
 from cellpatch.metrics.classification import fit_temperature
 from cellpatch.models.backbone import count_parameters
 from cellpatch.models.predictor import FitResult
@@ -42,6 +43,7 @@ from cellpatch.runs.stored_run import (
     write_predictions,
     write_record,
 )
+from cellpatch.runs.unfinished import find_unfinished, report_unfinished
 from cellpatch.runs.wandb_log import log_conditions, log_review, wandb_logger
 from cellpatch.runs.weights import write_weights
 from cellpatch.runtime.memory import collect_garbage, tune_malloc
@@ -64,6 +66,7 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
         return plan_run(experiment)
     weights = experiment.model.weights_fingerprint()
     experiment.trainer.require_device()
+    report_other_names(experiment.data)
     store = open_store(experiment.data)
     path = experiment.path(store.geometry)
     conditions = experiment.optics.evaluated(store.geometry.field_um)
@@ -76,13 +79,17 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
     known_failure = files.failed_at()
     if grid and known_failure and not experiment.retry_failed and not files.find():
         return _skipped(files.run)
+    unfinished = find_unfinished(files)
     try:
         with claim_run(files, wait, known_failure) as (folder, exists):
             if exists:
                 stored = StoredRun.open(folder)
+                _warn_about_name(stored, experiment)
                 messages = code_differences(stored, experiment)
                 return Outcome(stored.name, _evaluate(stored, experiment, store, conditions), messages)
             log.info("%s", files.run)
+            if unfinished is not None:
+                report_unfinished(unfinished, experiment.trainer.resume)
             _train(_Job(experiment, store, weights, conditions, files, grid), folder)
     except Timeout:
         log.info("%s: another process trains it", files.run)
@@ -106,6 +113,13 @@ def _warn_about_borders(path: OpticalPath, conditions: list[Condition]) -> None:
     if wide:
         message = "the margin of %d px is less than the blur of %s reaches: missing pixels are filled by reflection"
         log.warning(message, path.margin_px, ", ".join(wide))
+
+
+def _warn_about_name(run: StoredRun, experiment: Experiment) -> None:
+    stored, asked = run.record.settings.data.name, experiment.data.name
+    if stored != asked:
+        message = "%s is of the same cells, named data.name=%s: it keeps this name, in figures and tables too, not %s"
+        log.warning(message, run.name, stored, asked)
 
 
 def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditions: list[Condition]) -> State:
