@@ -17,6 +17,7 @@ from cellpatch.runs import locks
 from cellpatch.runs.outcome import Outcome
 from cellpatch.runtime import atomic_io
 from cellpatch.sweeps import jobs, status
+from cellpatch.sweeps.jobs import describe_position
 from cellpatch.sweeps.summary import format_summary
 
 JOBS = [["seed=0"], ["seed=1"], ["seed=2"]]
@@ -188,3 +189,10 @@ def _state(pid: int) -> str:
         return f"({Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]})"
     except FileNotFoundError:
         return "(Z)"
+
+
+def test_a_grid_states_where_it_is_and_the_time_left() -> None:
+    assert describe_position(0, 12, []) == "job 1 of 12"
+    assert describe_position(3, 12, [100.0, 140.0]) == (
+        "job 4 of 12, at most 18 min left, as those trained so far took"
+    )

@@ -9,10 +9,12 @@ import json
 import logging
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from filelock import FileLock
@@ -24,6 +26,7 @@ from cellpatch.runs.outcome import Outcome
 from cellpatch.runtime.atomic_io import atomic_write, file_lock, is_locked
 from cellpatch.runtime.errors import UnavailableError
 from cellpatch.runtime.memory import collect_garbage
+from cellpatch.runtime.progress import format_seconds
 from cellpatch.sweeps.summary import FAILURES, format_summary
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class _Process:
     unwritten: dict[Path, Outcome] = field(default_factory=dict)  # outcomes that a full disk had no room for
     deferred: list[tuple[Path, Any, DictConfig]] = field(default_factory=list)  # jobs that another process was running
     logged: set[tuple[str, ...]] = field(default_factory=set)  # errors of jobs that were printed
+    trained: list[float] = field(default_factory=list)  # seconds of each job that trained a run
 
 
 _process = _Process()
@@ -52,9 +56,25 @@ def run_job(work: Work, config: DictConfig) -> None:
     hydra = HydraConfig.get()
     file = Path(hydra.sweep.dir) / f"{hydra.job.num:04d}.json"
     in_turn = str(hydra.launcher._target_).endswith(".BasicLauncher")  # one process: do others first, this one later
+    log.info("%s", describe_position(hydra.job.num, _count_jobs(file.parent), _process.trained if in_turn else ()))
+    started = time.perf_counter()
     _do(work, config, file, wait=not in_turn)
+    if _read(file).state == "trained":
+        _process.trained.append(time.perf_counter() - started)
     if in_turn and _read(file).state == "locked":
         _process.deferred.append((file, HydraConfig.instance().cfg, config))
+
+
+def describe_position(number: int, jobs: int, trained: Sequence[float]) -> str:
+    """Where a grid is before its job `number`, and the time left as `trained` jobs took, in seconds."""
+    position = f"job {number + 1} of {jobs}"
+    if not trained:
+        return position
+    return f"{position}, at most {format_seconds(mean(trained) * (jobs - number))} left, as those trained so far took"
+
+
+def _count_jobs(folder: Path) -> int:
+    return len((folder / _JOBS).read_text(encoding="utf-8").splitlines())
 
 
 def _do(work: Work, config: DictConfig, file: Path, wait: bool) -> None:
