@@ -44,7 +44,9 @@ class ImageFolder:
             stated = stated[top]
         um_per_px, notes = resolve_scale(slide, stated)
         if um_per_px is None:
-            raise ValueError(f"{file}: does not state its scale; set data.image_um_per_px")
+            raise ValueError(
+                f"{file}: does not state its scale; set data.image_um_per_px, micrometres per pixel such as 0.25"
+            )
         return slide, um_per_px, [slide.note, *notes] if slide.note else notes
 
 

@@ -10,7 +10,9 @@ from cellpatch.runtime.error_collector import ErrorCollector
 _DECIMALS = 3  # of a pixel: points that agree in them are at one place
 NEAR_UM = 1.0  # no two cells' centres are nearer to each other; our choice
 _ENOUGH = 20  # points of an image before their extent says something
-MICROMETRES = "cells of images whose points fit the image's size in micrometres: are they given in pixels?"
+MICROMETRES = (
+    "cells of images whose points fit the image's size in micrometres: are they given in pixels? x and y must be"
+)
 
 
 def drop_contradictions(points: pd.DataFrame, contradictions: Contradictions, intake: Intake) -> pd.DataFrame:
