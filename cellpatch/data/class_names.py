@@ -52,6 +52,7 @@ def _doubt_similar(counts: Counter[str], intake: Intake) -> None:
     for names in similar.values():
         if len(names) > 1:
             shown = " and ".join(map(repr, names))
-            intake.doubtful[
-                f"cells of classes {shown}, which differ only by case, blanks, - or _: is it one class (data.class_names)?"
-            ] += sum(counts[name] for name in names)
+            reason = (
+                f"cells of classes {shown}, which differ only by case, blanks, - or _: one class (data.class_names)?"
+            )
+            intake.doubtful[reason] += sum(counts[name] for name in names)
