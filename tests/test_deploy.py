@@ -302,6 +302,9 @@ def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_is_no_run_keeps_no_other_from_its_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = run.with_name("a-damaged-one")
+    damaged.mkdir()
+    (damaged / "record.json").write_text("{")
     with pytest.raises(SystemExit) as ended:
         latency_command.main([str(run.parent), str(run), "--engines", "eager", "--seconds", "0.01", "--threads", "1"])
     assert ended.value.code == 1
