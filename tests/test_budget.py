@@ -229,12 +229,12 @@ def test_captions_count_runs_that_kept_their_last_or_first_validation() -> None:
     assert figure3.DAGGER not in figure3.draw("simulated", group_by_seed(plain)).caption
     marked = [restated(run, best_validation=kept) for run, kept in zip(plain, ["last", "last", "first"], strict=False)]
     groups = group_by_seed([*marked, *plain[3:]])
-    words = f" 2 of {len(plain)} runs kept their last validation: they may be trained too briefly."
+    words = f" 2 of {len(plain)} runs kept their last validation: they may be undertrained."
     words += f" 1 of {len(plain)} runs kept their first validation: training did not improve on it."
     assert best_validation_caption(groups) == words
     assert words in sample_size_caption(groups)
     output = "2 of 3 trainings were best at their last validation, 1 at their first."
-    output += " Those may be too short: more adapt.updates may score higher."
+    output += " They may be undertrained: more adapt.updates may score higher."
     assert output in caveats(groups), "of those that recorded it"
     counted = [restated(run, updates=12) for run in plain]
     none = f"0 of {len(plain)} trainings were best at their last validation, 0 at their first."

@@ -50,7 +50,7 @@ class SeedGroup:
 
     @property
     def training_codes(self) -> set[TrainingCode | None]:
-        """The training codes of its runs; None stands for runs of versions that did not record it."""
+        """The training codes of its runs; None means runs of versions that did not record it."""
         return {run.record.training_code for run in self.runs}
 
     @property
@@ -109,9 +109,13 @@ def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
     for coordinates, runs in by_coordinates.items():
         names = [run.run for run in runs]
         if len({run.coordinates.seed for run in runs}) < len(runs):
-            raise ValueError(f"runs that differ in more than {GRID_KEYS} are no one grid; move one elsewhere: {names}")
+            raise ValueError(
+                f"runs differ in more than {GRID_KEYS}, so they are not one grid; move one to another folder: {names}"
+            )
         if len({run.test_set_key for run in runs}) > 1:
-            raise ValueError(f"runs on other test cells have no common mean; move some elsewhere: {names}")
+            raise ValueError(
+                f"runs have different test cells, so they have no common mean; move some to another folder: {names}"
+            )
         groups.append(SeedGroup(coordinates, tuple(runs)))
     return groups
 
@@ -125,7 +129,8 @@ def data_sets(groups: Sequence[SeedGroup]) -> dict[str, list[SeedGroup]]:
         by_test_set = {group.runs[0].test_set_key: group.runs[0].run for group in of_data}
         if len(by_test_set) > 1:
             raise ValueError(
-                f"runs on {data} have different test cells; keep one split of it: {list(by_test_set.values())}"
+                f"runs on {data} have different test cells; keep the runs of one split, and move the others to another "
+                f"folder: {list(by_test_set.values())}"
             )
     return by_data
 
@@ -158,7 +163,7 @@ def under_blur(groups: Sequence[SeedGroup], *kinds: str) -> list[SeedGroup]:
         if evaluated and set(kinds) <= evaluated:
             blurred.append(replace(group, runs=tuple(run for run in group.runs if set(run.confusions) == most)))
     if not blurred:
-        raise ValueError("no run was evaluated under blur: optics=blur evaluates those that exist")
+        raise ValueError("no run was evaluated under blur: optics=blur evaluates finished runs")
     return blurred
 
 
@@ -200,7 +205,7 @@ def _draws_of(run: RunResult) -> _Draws:
 def _draws(true: bytes, specimens: int, classes: int) -> _Draws:
     none = np.zeros((0, specimens), np.int64)
     if specimens == 1:
-        return _Draws(none, np.nan, "one test specimen says nothing of others")
+        return _Draws(none, np.nan, "one test specimen gives no information about others")
     try:
         return _Draws(*bootstrap_weights(np.frombuffer(true, np.int64).reshape(specimens, classes), DRAWS, seed=0))
     except ValueError as error:
