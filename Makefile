@@ -33,7 +33,7 @@ run: .venv/installed
 	@echo
 	@echo "Look at: figures/figure3.png   macro-F1 against annotations per class (synthetic cells)"
 	@echo "         $(QUICK)/runs.csv   every run in one table; again with: $(BIN)/cellpatch runs $(QUICK)"
-	@echo "Next:    your own cells, README.md, 'Your own cells in three steps'"
+	@echo "Next:    your own cells, README.md, 'Train on your own cells'"
 
 data: .venv/installed
 	$(BIN)/cellpatch prepare $(ARGS)

@@ -21,6 +21,7 @@ def fine_tuning(**changes: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
     plain |= {
         "optimizer": "adamw",
+        "adamw_rate": 1.0,
         "label_smoothing": 0.0,
         "updates": 20,
         "min_epochs": 0,

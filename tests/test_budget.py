@@ -36,7 +36,8 @@ SMALL_CNN += ["adapt.batch_size=8", "adapt.patience=99"]
 TRAINER: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "resume": False, "precision": None}
 TRAINER |= {"enable_progress_bar": False}
 RECIPE: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "label_smoothing": 0.0}
-RECIPE |= {"optimizer": "adamw", "balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
+RECIPE |= {"optimizer": "adamw", "adamw_rate": 1.0}
+RECIPE |= {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
 RECIPE |= {"average_over": 1, "patience": 3}
 
 
@@ -229,12 +230,12 @@ def test_captions_count_runs_that_kept_their_last_or_first_validation() -> None:
     assert figure3.DAGGER not in figure3.draw("simulated", group_by_seed(plain)).caption
     marked = [restated(run, best_validation=kept) for run, kept in zip(plain, ["last", "last", "first"], strict=False)]
     groups = group_by_seed([*marked, *plain[3:]])
-    words = f" 2 of {len(plain)} runs kept their last validation: they may be trained too briefly."
+    words = f" 2 of {len(plain)} runs kept their last validation: they may be undertrained."
     words += f" 1 of {len(plain)} runs kept their first validation: training did not improve on it."
     assert best_validation_caption(groups) == words
     assert words in sample_size_caption(groups)
     output = "2 of 3 trainings were best at their last validation, 1 at their first."
-    output += " Those may be too short: more adapt.updates may score higher."
+    output += " They may be undertrained: more adapt.updates may score higher."
     assert output in caveats(groups), "of those that recorded it"
     counted = [restated(run, updates=12) for run in plain]
     none = f"0 of {len(plain)} trainings were best at their last validation, 0 at their first."

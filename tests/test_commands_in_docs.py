@@ -65,7 +65,7 @@ _OF_THE_READER = "data=arrays"  # a source that a recipe lets the reader write: 
 TRAINING = [
     command
     for command in _starting_with("python train.py", "cellpatch train ", "cellpatch prepare ")
-    if _OF_THE_READER not in command
+    if _OF_THE_READER not in command and not command.endswith("--help")
 ]
 
 

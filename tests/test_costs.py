@@ -119,7 +119,7 @@ def test_the_caption_says_that_times_of_machines_do_not_compare() -> None:
     assert "do not compare" not in cost_caption(machines([one, other]))
     assert cost_caption(machines([one, other])).endswith(" On one, 4 threads.")
     runs = [one, restated(other, hardware=HARDWARE | {"processor": "another"}), third]
-    words = " The machines or threads differ, and their times do not compare: another, 4 threads; one, 4 threads."
+    words = " Machines or threads differ, so times cannot be compared: another, 4 threads; one, 4 threads."
     assert cost_caption(machines(runs)).endswith(words)
     assert words in figure_cost.draw("simulated", group_by_seed(runs)).caption
 

@@ -115,7 +115,7 @@ def test_all_bad_images_in_one_error_first_twenty_shown(tmp_path: Path, folder_o
 
 def test_folders_that_cannot_be_read(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: holds no image"):
+    with pytest.raises(ValueError, match=r"empty: contains no readable image"):
         _store(tmp_path, _folder(tmp_path / "empty"))
     with pytest.raises(ValueError, match="data.root must be a folder, but got"):
         _folder(tmp_path / "nowhere")
@@ -124,8 +124,8 @@ def test_folders_that_cannot_be_read(tmp_path: Path, folder_of_squares: FolderMa
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(root / "red" / "flat.png")
     with pytest.raises(ValueError, match="2 problems") as caught:
         _store(tmp_path, _folder(root))
-    assert "loose.png: lies in no class folder" in str(caught.value)
-    assert "flat.png: gives no specimen by CLASS/SPECIMEN/image" in str(caught.value)
+    assert "loose.png: is not in a class folder" in str(caught.value)
+    assert "flat.png: has no specimen according to CLASS/SPECIMEN/image" in str(caught.value)
 
 
 def test_processes_decode_as_one_does(
@@ -187,7 +187,7 @@ def test_table(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda t: t.drop(columns="specimen"), r"cells.csv: lacks column \['specimen'\]"),
+        (lambda t: t.drop(columns="specimen"), r"cells.csv: has no column \['specimen'\]"),
         (lambda t: t.replace("red", "violet"), r"cells.csv, row 26: unknown class 'violet'"),
         (
             lambda t: pd.concat([t, t[:1]]),
@@ -275,7 +275,7 @@ def test_bad_npz(tmp_path: Path, edit: Callable[[dict[str, np.ndarray]], Any], m
 
 def test_no_npz(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"PK not a zip")
-    with pytest.raises(ValueError, match=r"x.npz: is no readable .npz"):
+    with pytest.raises(ValueError, match=r"x.npz: is not a readable .npz"):
         _store(tmp_path, _npz(tmp_path / "x.npz"))
     with pytest.raises(ValueError, match="no such file"):
         _npz(tmp_path / "y.npz")

@@ -118,7 +118,7 @@ def test_crossings_are_marked_where_the_simulation_has_them() -> None:
     real = [restated(run, data=run.stored["data"] | {"source": {"synthetic": False}}) for run in RESULTS]
     assert "1835 test cells of 30 specimens" in figure3.draw("simulated", group_by_seed(real)).caption
     apart = simulated(skills={**SKILLS, ("customvit", "scratch", 40): (0.0, 0.05, 0.1)})
-    assert "it crosses none between limits that both have" in figure3.draw("simulated", group_by_seed(apart)).caption
+    assert "it crosses no curve between common limits" in figure3.draw("simulated", group_by_seed(apart)).caption
     other_way = figure3.draw("simulated", group_by_seed(simulated(skills=OTHER_WAY)))
     assert re.search(r"customvit \(grey\), .*, is behind dinov2_s, linear_probe from \d+ \(\d+ to", other_way.caption)
     assert [line.get_marker() for line in other_way.figure.axes[1].lines][-1] == "v"
@@ -174,7 +174,7 @@ def test_many_classes_tell_their_shares_too() -> None:
         run.confusions.update({c: np.pad(of, ((0, 0), (0, 15), (0, 15))) for c, of in run.confusions.items()})
     results = [restated(run, classes=[*CLASSES, *(f"rare {i}" for i in range(15))]) for run in results]
     svg = to_svg(figure_confusion.draw("simulated", group_by_seed(results)).figure, "f", "words")
-    assert "% of stroma were named epithelium" in svg
+    assert "% of stroma were predicted as epithelium" in svg
 
 
 def test_a_figure_a_data_set(
@@ -478,7 +478,7 @@ def test_a_model_blurred_for_some_seeds_is_drawn_by_those_and_others_are_named()
 
 def test_one_test_specimen_gives_no_interval() -> None:
     drawing = figure3.draw("d", group_by_seed(simulated(limits=(256, 4096), specimens=1)))
-    assert "no intervals: one test specimen says nothing of others." in drawing.caption
+    assert "no intervals: one test specimen gives no information about others." in drawing.caption
     assert "nan" not in drawing.caption
     tips = vars(drawing.figure)["_tips"].values()
     assert all(re.fullmatch(r".* macro-F1 0\.\d{3} at \d+, 3 seeds", text) for text in tips if "macro-F1" in text)

@@ -151,7 +151,7 @@ def test_who_waited_leaves_what_failed_meanwhile(tmp_path: Path) -> None:
 def test_a_folder_without_a_record_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "cnn-0123456789ab").mkdir()
     with (
-        pytest.raises(ValueError, match="has no record.json: it is no finished run, move it away"),
+        pytest.raises(ValueError, match="has no record.json: it is not a finished run; move it away"),
         _claim(tmp_path, None),
     ):
         raise AssertionError("nothing is to be trained")

@@ -547,7 +547,7 @@ def test_names_of_class_folders_are_cleaned(tmp_path: Path) -> None:
     store = _store(tmp_path, _folder(_tree(tmp_path / "d", (nfd, "Tumor", "tumor"))))
     assert store.manifest.classes == ["Drüse", "Tumor", "tumor"]
     assert sum("which differ only by case" in reason for reason in store.manifest.doubtful) == 1
-    with pytest.raises(ValueError, match="the folder 'nan' names no class; rename it"):
+    with pytest.raises(ValueError, match="the folder 'nan' is not a class name; rename it"):
         _store(tmp_path / "b", _folder(_tree(tmp_path / "e", ("nan", "Tumor"))))
 
 
@@ -957,7 +957,7 @@ def test_a_stray_image_above_the_parts_of_a_split_is_named(tmp_path: Path) -> No
         (tmp_path / "d" / part / "Tumor").mkdir(parents=True)
         _noise().save(tmp_path / "d" / part / "Tumor" / "0.png")
     _noise().save(tmp_path / "d" / "stray.png")
-    with pytest.raises(ValueError, match=r"stray.png: lies in no class folder"):
+    with pytest.raises(ValueError, match=r"stray.png: is not in a class folder"):
         _store(tmp_path, _folder(tmp_path / "d"))
 
 

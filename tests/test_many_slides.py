@@ -225,7 +225,7 @@ def test_an_output_has_one_source_and_replaces_none(tmp_path: Path) -> None:
         outputs([a, c], folder, None)
     with pytest.raises(ValueError, match="would replace the source"):
         outputs([a, b], tmp_path, None)
-    with pytest.raises(ValueError, match="where the summary lies"):
+    with pytest.raises(ValueError, match="the file of the summary"):
         outputs([tmp_path / "summary.csv"], folder, None)
     assert outputs([tmp_path / "a.json.gz"], folder, None) == [folder / "a.geojson.gz"]
     assert outputs([tmp_path / "a.json.gz"], folder, ".csv") == [folder / "a.csv"]

@@ -407,7 +407,7 @@ def _edit(column: str, row: int, value: Any) -> Callable[[pd.DataFrame], pd.Data
             {},
             r"points.csv, row 9: column 'specimen' is empty",
         ),
-        (lambda t: t.drop(columns="y"), {}, r"points.csv: lacks column \['y'\]; needed are"),
+        (lambda t: t.drop(columns="y"), {}, r"points.csv: has no column \['y'\]; needed are"),
         (lambda t: t.iloc[:0], {}, r"points.csv: has no rows"),
         (
             lambda t: t.assign(cell_id="same"),

@@ -127,8 +127,8 @@ def test_geojson_goes_round(run: Path, slides: Path) -> None:
     assert again["features"][6]["properties"]["classification"] == {"name": "Tumour"}
     reasons = [each["properties"].get("metadata") for each in again["features"][6:]]
     assert reasons == [
-        {"left_out": "a region, no cell"},
-        {"left_out": "no point or polygon"},
+        {"left_out": "a region, not a cell"},
+        {"left_out": "not a point or polygon"},
         {"left_out": "its crop leaves the image"},
     ]
     (slides / "predicted.geojson").rename(slides / "a.geojson")

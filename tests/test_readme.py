@@ -1,4 +1,4 @@
-"""What the README says about models, files and columns holds."""
+"""What README and the pages state about models, files and results is true."""
 
 import re
 import shlex
@@ -18,10 +18,38 @@ from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.coordinates import GroupCoordinates
 
 README = (ROOT / "README.md").read_text()
+DOCS = ROOT / "docs"
+
+
+def test_the_readme_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 200
+    assert [line for line in lines if len(line) > 100] == [], "tables and code too"
+
+
+def test_the_table_of_contents_leads_to_every_heading() -> None:
+    [contents] = re.findall(r"^\*\*Contents\*\*.*?(?=\n\n)", README, re.M | re.S)
+    without_code = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
+    headings = re.findall(r"^## (.+)$", without_code, re.M)
+    assert re.findall(r"\[([^]]+)\]\(#[\w-]+\)", contents) == headings
+    assert re.findall(r"\(#([\w-]+)\)", contents) == [_anchor(heading) for heading in headings]
+    pages = {page.name: page.read_text() for page in DOCS.glob("*.md")}
+    linked = re.findall(r"\(docs/(\w+\.md)#([\w-]+)\)", README)
+    for page, anchor in linked:
+        assert anchor in map(_anchor, re.findall(r"^#+ (.+)$", pages[page], re.M)), (page, anchor)
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", README) if "://" not in target]
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def _anchor(heading: str) -> str:
+    """The anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def test_every_model_has_its_row() -> None:
-    rows = re.findall(r"^\| (\w+) \| (.*) \| ([\d.]+) M \| (\d+) M \| (\d+)x\d+ \|$", README, re.M)
+    rows = re.findall(
+        r"^\| (\w+) \| (.*) \| ([\d.]+) M \| (\d+) M \| (\d+)x\d+ \|$", (DOCS / "models.md").read_text(), re.M
+    )
     stated = {name: (float(parameters), int(macs), int(side)) for name, _, parameters, macs, side in rows}
     sources = {name: source for name, source, *_ in rows}
     counted = {}
@@ -38,7 +66,7 @@ def test_every_model_has_its_row() -> None:
 
 
 def test_every_file_of_the_tree_exists() -> None:
-    tree = README.split("## Where things are")[1].split("```")[1]
+    tree = (DOCS / "architecture.md").read_text().split("## The folders and files")[1].split("```")[1]
     names = set(re.findall(r"[\w]+\.(?:py|ipynb)\b", tree))
     assert len(names) > 20
     existing = {path.name for path in ROOT.rglob("*") if ".venv" not in path.parts}
@@ -53,38 +81,48 @@ def test_every_data_choice_is_shown() -> None:
 
 
 def test_every_override_is_understood() -> None:
-    """Each command and setting that the README shows, through a shell's and then Hydra's grammar."""
-    shown = re.findall(r"`([^`\n]+)`", README) + re.findall(
-        r"^((?:python train.py|cellpatch train) .*?)(?: +#.*)?$", README, re.M
-    )
+    """Each command and setting that README and pages show, through a shell's and then Hydra's grammar."""
+    pages = [README, *(page.read_text() for page in sorted(DOCS.glob("*.md")))]
+    shown = [text for page in pages for text in _shown(page.replace("\\\n", " "))]
     overrides = [
         word for text in shown if "=" in text for word in shlex.split(text.replace("DIR", ".").replace("FILE", "f.csv"))
     ]
     overrides = [word for word in overrides if re.match(r"[\w.]+=", word) and not word.startswith("RUNS=")]
-    assert len(overrides) > 25
+    assert len(overrides) > 150
     parsed = OverridesParser.create().parse_overrides(overrides)
     patterns = {override.value() for override in parsed if override.key_or_group == "data.specimen_pattern"}
-    assert patterns == {r"(case\d+)", "^([^/]+)/"}
+    assert patterns == {r"(case\d+)", "^([^/]+)/", r"^(patient\d+)/"}
     groups = [
         o.input_line
         for o in parsed
         if o.key_or_group in ("data", "model", "augment", "logger") and "," not in o.input_line
     ]
-    for group in groups:
+    assert len(groups) > 40
+    for group in {*groups} - {"model=NAME", "data=NAME", "data=arrays", "model="}:  # the reader's own
         compose_config([group])
 
 
+def _shown(page: str) -> list[str]:
+    """A page's settings in inline code, and its commands that train."""
+    inline = re.findall(r"`([^`\n]+)`", page)
+    settings = [
+        code for code in inline if re.match(r"(?:'?[\w.]+=|python train.py |cellpatch (?:train|prepare) )", code)
+    ]
+    return settings + re.findall(r"^((?:python train.py|cellpatch (?:train|prepare)) .*?)(?: +#.*)?$", page, re.M)
+
+
 def test_nothing_is_left_to_fill_in() -> None:
-    assert "@@" not in README
-    assert "TODO" not in README
+    for page in [README, *(page.read_text() for page in DOCS.glob("*.md"))]:
+        assert "@@" not in page
+        assert "TODO" not in page
 
 
 def _kept(file: str) -> dict[str, dict[int | str, str]]:
-    """Of packed runs, by what README calls them: macro-F1 at each limit, and seconds at 1024."""
+    """Of packed runs, by what the pages call them: macro-F1 at each limit, and seconds at 1024."""
     groups = group_by_seed(read_results(ROOT / "experiments" / "results" / file))
     kept: dict[str, dict[int | str, str]] = {}
     for group in groups:
-        name = labelled_in_readme(group.coordinates)
+        name = _label(group.coordinates)
         row = kept.setdefault(name, {})
         row[group.coordinates.flag_limit] = format_ci(*group.estimate(CLEAN, macro_f1).summary())
         if group.coordinates.flag_limit == 1024:
@@ -93,24 +131,39 @@ def _kept(file: str) -> dict[str, dict[int | str, str]]:
     return kept
 
 
-def labelled_in_readme(run: GroupCoordinates) -> str:
+def _label(run: GroupCoordinates) -> str:
     return run.model if run.from_scratch else f"{run.model}, {run.adapt}, {run.input_px} px"
 
 
 @pytest.mark.parametrize(
-    ("head", "file", "columns"),
+    ("page", "head", "file", "columns"),
     [
-        ("| | 256 (632 cells) | 1024 (2168 cells) | s |", "endonuke.parquet", (256, 1024, "s")),
+        ("endonuke", "| | 256 (632 cells) | 1024 (2168 cells) | s |", "endonuke.parquet", (256, 1024, "s")),
         (
+            "synthetic",
             "| SYNTHETIC | 64 (928 cells) | 256 (2924 cells) | 1024 (6513 cells) |",
             "synthetic.parquet",
             (64, 256, 1024),
         ),
     ],
 )
-def test_results_are_those_of_the_kept_runs(head: str, file: str, columns: tuple[int | str, ...]) -> None:
-    stated = {}
-    for line in README.split(head)[1].split("\n\n")[0].splitlines()[2:]:
-        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        stated[name] = cells
+def test_results_are_those_of_the_kept_runs(page: str, head: str, file: str, columns: tuple[int | str, ...]) -> None:
+    stated = _rows((DOCS / f"{page}.md").read_text(), head)
     assert stated == {name: [row[column] for column in columns] for name, row in _kept(file).items()}
+
+
+def test_the_results_of_the_readme_are_rows_of_the_page() -> None:
+    shown = _rows(README, "| model | 256 per class | 1024 per class | s |")
+    page = (DOCS / "endonuke.md").read_text()
+    every = _rows(page, "| | 256 (632 cells) | 1024 (2168 cells) | s |")
+    assert len(shown) == 6
+    assert shown.items() <= every.items()
+
+
+def _rows(page: str, head: str) -> dict[str, list[str]]:
+    """The rows of the table with this head, by their first cell."""
+    rows = {}
+    for line in page.split(head)[1].split("\n\n")[0].splitlines()[2:]:
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[name] = cells
+    return rows

@@ -59,7 +59,7 @@ def test_the_choice_has_a_crossing_where_there_is_one() -> None:
         ((0.7, 0.1, 0.1), "Use dinov2_s, linear_probe: it is ahead of customvit at every limit."),
         (
             (0.30, 0.15, 0.05),
-            "Between customvit and dinov2_s, linear_probe these runs do not decide at every limit.",
+            "Between customvit and dinov2_s, linear_probe these runs show no significant difference at every limit.",
         ),
     ],
     ids=["small", "large", "undecided"],
@@ -94,7 +94,7 @@ def test_classes_without_a_test_cell_are_named() -> None:
         for counts in run.confusions.values():
             counts[:, 2] = 0
     stated = recommend(group_by_seed(results))
-    assert f"Classes without a test cell, of which nothing is known: {CLASSES[2]}." in stated
+    assert f"Classes without a test cell, which were not tested: {CLASSES[2]}." in stated
 
 
 def test_what_the_runs_cannot_say_is_said() -> None:
@@ -105,7 +105,7 @@ def test_what_the_runs_cannot_say_is_said() -> None:
     results = [restated(run, latency=None) for run in results]
     text = " ".join(recommend(group_by_seed(results)))
     assert "Slides out of focus are not compared" in text
-    assert "with one seed: how much another would differ is not in their intervals" in text
+    assert "with one seed: their intervals do not cover the spread over seeds" in text
     assert "Classes with fewer than 50 test cells, or in fewer than 5 specimens, weigh as much in macro-F1" in text
     assert re.search(rf"{re.escape(CLASSES[2])} \(\d+ cells in [34] specimens\)", text)
     assert "ms" not in text
@@ -117,36 +117,34 @@ def test_a_lone_model_is_ahead_of_none_and_one_limit_is_not_every_limit() -> Non
     assert stated[0].endswith(". No other model was run there.")
     assert any(re.search(r"Against sharp cells it changes by -0.* in customvit\.$", text) for text in stated)
     both = {key: SKILLS[key] for key in [("customvit", "scratch", 40), ("dinov2_s", "linear_probe", 224)]}
-    assert (
-        "at 4096, the only limit that both have" in recommend(group_by_seed(simulated(limits=(4096,), skills=both)))[1]
-    )
+    assert "at 4096, the only common limit" in recommend(group_by_seed(simulated(limits=(4096,), skills=both)))[1]
     more = [
         run
         for run in simulated(skills=both)
         if run.coordinates.model != "customvit" or run.coordinates.flag_limit > 1000
     ]
-    assert "at 1024 and 4096, the only limits that both have" in recommend(group_by_seed(more))[1]
+    assert "at 1024 and 4096, the only common limits" in recommend(group_by_seed(more))[1]
 
 
 def test_a_lead_of_one_seed_and_few_specimens_are_told() -> None:
     stated = recommend(group_by_seed(simulated(limits=(4096,), seeds=(0,), specimens=12)))
-    assert "Behind it by one seed alone, which another may turn: " in stated[0]
+    assert "Behind it by one seed only, which another seed may reverse: " in stated[0]
     assert "ahead of every other" not in stated[0]
     assert stated[1].startswith(
-        "Between customvit and dinov2_s, linear_probe, 224 px these runs, of one seed each, do not"
+        "Between customvit and dinov2_s, linear_probe, 224 px these runs, of one seed each, show no"
     )
-    assert any(text.startswith("Of 12 test specimens the intervals are too narrow") for text in stated)
+    assert any(text.startswith("With 12 test specimens the intervals are too narrow") for text in stated)
     lone = recommend(group_by_seed(simulated(limits=(256, 4096), specimens=1)))
     assert "No significant difference from it: " in lone[0]
     assert re.search(r"in macro-F1: at 256 [+-]0\.\d{3}; at 4096 [+-]0\.\d{3}\.", lone[1]), "and no nan"
-    assert "No number here has an interval: one test specimen says nothing of others." in lone
+    assert "No number on this page has an interval: one test specimen gives no information about others." in lone
 
 
 def test_below_a_limit_is_said_only_where_the_lead_is_sure() -> None:
     skills = {("customvit", "scratch", 40): (0.2, 0.35, 0.1), ("dinov2_s", "linear_probe", 224): (0.4, 0.15, 0.1)}
     stated = recommend(group_by_seed(simulated(skills=skills)))[1]
     assert stated.startswith("Train customvit from "), stated
-    assert "; below, these runs do not decide." in stated
+    assert "; below, these runs show no significant difference." in stated
 
 
 def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
@@ -194,18 +192,18 @@ def test_cells_and_worst_errors_are_shown_where_the_crops_are(
     report.build([tmp_path / "runs"], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") > 10
-    assert re.search(r"(red|green|blue) named (red|green|blue), \d+ %", page)
+    assert re.search(r"(red|green|blue) predicted as (red|green|blue), \d+ %", page)
     assert "The cells are real. Their licence: not stated." in page
     assert "Not shown" in page
     train(config_of(tmp_path / "rendered", root, *small, "trainer.max_epochs=1", "data.synthetic=true"))
     report.build([tmp_path / "rendered" / "runs"], tmp_path / "rendered.html")
     rendered = (tmp_path / "rendered.html").read_text()
-    assert "The cells are synthetic: no result on them is one about patients." in rendered
+    assert "The cells are synthetic: no result on them is a result about patients." in rendered
     assert "no run has a card of latency" in page
     shutil.rmtree(tmp_path / "stores")
     shutil.rmtree(root)
     report.build([tmp_path / "runs"], tmp_path / "report.html")
-    assert "The crops are not at hand here, so no cell is shown" in (tmp_path / "report.html").read_text()
+    assert "The crops are not on this machine, so no cell is shown" in (tmp_path / "report.html").read_text()
 
 
 def test_the_command_writes_one_page_and_names_it(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_tables_have_macro_f1_over_widespread_classes() -> None:
     groups = _with_a_scarce_class(9)
     [table] = models_table.tables(groups)
     note = (
-        "Widespread: macro-F1 over the 2 classes that lie in at least 10 test specimens. It leaves out 1 (with their "
+        "Widespread: macro-F1 over the 2 classes in at least 10 test specimens. It leaves out 1 (with their "
         "test specimens): <script>alert(1)</script> (9)."
     )
     assert note in table.notes
@@ -148,14 +148,14 @@ def test_tables_have_macro_f1_over_widespread_classes() -> None:
     assert row["low_widespread"] < row["behind_widespread"] < row["high_widespread"]
     assert " to " in compared.shown["behind, widespread"][0]
     [table] = models_table.tables(_with_a_scarce_class(10))
-    assert table.note == "Widespread: macro-F1 over the classes that lie in at least 10 test specimens: all 3."
+    assert table.note == "Widespread: macro-F1 over the classes in at least 10 test specimens: all 3."
     np.testing.assert_allclose(table.numbers["macro_f1_widespread"], table.numbers["macro_f1"])
 
 
 def test_no_widespread_class_is_no_number() -> None:
     groups = _with_a_scarce_class(3, specimens=6)
     [table] = models_table.tables(groups)
-    assert table.note == "Widespread: no class lies in at least 10 test specimens."
+    assert table.note == "Widespread: no class is in at least 10 test specimens."
     assert set(table.shown["widespread"]) == {"-"}
     [compared] = compare_table.tables(groups)
     assert set(compared.shown["behind, widespread"]) == set(compared.shown["macro-F1, widespread"]) == {"-"}

@@ -542,7 +542,7 @@ def test_altered_runs_are_named(
         ("weights", "weights.safetensors is missing or not as"),
         ("record", "record.json is not as it was written"),
         ("config", "its identity is"),
-        ("scores", "macro_f1 at none 0 is not what its predictions give"),
+        ("scores", "macro_f1 at none 0 differs from the value computed from its predictions"),
         ("bare", "record.json cannot be read"),
         ("moved", "its identity is"),
         ("renamed", "hand by its name"),

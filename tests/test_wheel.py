@@ -80,7 +80,7 @@ def test_from_an_empty_folder_to_a_report(installed: Installed) -> None:
     assert "figures/figure3.png" in installed("cellpatch", "figures", "runs", "figure3", "figure_classes")
     assert "tables/models-synthetic.md" in installed("cellpatch", "tables", "runs", "models_table")
     installed("cellpatch", "report", "runs")
-    assert "synthetic: no result on them is one about patients" in (installed.folder / "report.html").read_text(
+    assert "synthetic: no result on them is a result about patients" in (installed.folder / "report.html").read_text(
         encoding="utf-8"
     )
     run = next((installed.folder / "runs").glob("cnn-scratch-synthetic-16-*"))

@@ -21,8 +21,8 @@ def bootstrap_weights(
     """How often each of n specimens is in each bootstrap draw of n, and the share of draws that were drawn again.
 
     `true` counts the cells of each specimen and class. A draw that lacks a class of the whole is drawn again: a mean
-    over fewer classes is another score. Raises ValueError if more than 99 of 100 draws lack one: so few specimens say
-    nothing of others.
+    over fewer classes is another score. Raises ValueError if more than 99 of 100 draws lack one: so few specimens give
+    no information about others.
     """
     n = len(true)
     has = true > 0

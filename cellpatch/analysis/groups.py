@@ -53,7 +53,7 @@ class SeedGroup:
 
     @property
     def training_codes(self) -> set[TrainingCode | None]:
-        """The training codes of its runs; None stands for runs of versions that did not record it."""
+        """The training codes of its runs; None means runs of versions that did not record it."""
         return {run.record.training_code for run in self.runs}
 
     @property
@@ -191,7 +191,7 @@ def under_blur(groups: Sequence[SeedGroup], *kinds: str) -> list[SeedGroup]:
         if evaluated and set(kinds) <= evaluated:
             blurred.append(replace(group, runs=tuple(run for run in group.runs if set(run.confusions) == most)))
     if not blurred:
-        raise ValueError("no run was evaluated under blur: optics=blur evaluates those that exist")
+        raise ValueError("no run was evaluated under blur: optics=blur evaluates finished runs")
     return blurred
 
 
@@ -233,7 +233,7 @@ def _draws_of(run: RunResult) -> _Draws:
 def _draws(true: bytes, specimens: int, classes: int) -> _Draws:
     none = np.zeros((0, specimens), np.int64)
     if specimens == 1:
-        return _Draws(none, np.nan, "one test specimen says nothing of others")
+        return _Draws(none, np.nan, "one test specimen gives no information about others")
     try:
         return _Draws(*bootstrap_weights(np.frombuffer(true, np.int64).reshape(specimens, classes), DRAWS, seed=0))
     except ValueError as error:

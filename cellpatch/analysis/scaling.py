@@ -52,21 +52,21 @@ def why_no_power_law(limits: Limits, draws: Float[np.ndarray, "draws k"]) -> str
     if len(limits) < LEAST_LIMITS:
         return f"{len(limits)} limits, and a power law with a floor needs {LEAST_LIMITS}"
     if np.isnan(draws).any():
-        return "no interval to judge it by"
+        return "there is no interval"
     if interval(draws[:, -1] - draws[:, 0])[0] <= 0:
         return f"no growth beyond chance from {limits[0]:g} to {limits[-1]:g}"
     drawn = fit_power_law(limits, draws)
     low, high = interval(drawn[:, 2])
     if high > MAX_EXPONENT_RATIO * low:
-        return f"the exponent may be anything from {low:.2g} to {high:.2g}"
+        return f"the exponent is not identifiable, {low:.2g} to {high:.2g}"
     if low <= EXPONENTS[0] or high >= EXPONENTS[-1]:
-        return f"the exponent lies at an end of those that are sought, {EXPONENTS[0]:.2g} to {EXPONENTS[-1]:.2g}"
+        return f"the exponent is at an end of the searched range, {EXPONENTS[0]:.2g} to {EXPONENTS[-1]:.2g}"
     mean = draws.mean(axis=0)
     of_mean = mean - power_law(fit_power_law(limits, mean), limits[0], limits)
     of_draws = np.square(draws - power_law(drawn, limits[0], limits) - of_mean).mean(axis=1)
     off, chance = np.sqrt([np.square(of_mean).mean(), np.quantile(of_draws, 0.99)])
     if off > chance:
-        return f"no power law goes through the scores: they lie {off:.2g} off, by chance at most {chance:.2g}"
+        return f"no power law fits: scores deviate by {off:.2g}, by chance at most {chance:.2g}"
     return None
 
 

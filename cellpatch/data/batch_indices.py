@@ -12,7 +12,7 @@ IGNORE_INDEX = -100  # label of the filler cell that a process gets where a last
 class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
     """Arrays of positions in a part, `batch_size` at a time: one round of an endless stream of passes through the part.
 
-    Each pass is shuffled anew, the same for the same seed; `seed` None keeps the order. A batch never mixes two passes:
+    Each pass is shuffled again, equally for equal seeds; `seed` None keeps the order. A batch never mixes two passes:
     the last one of a pass may be smaller. A round has `round_batches` batches, None is one pass; it may begin and end
     within a pass. Every process of a distributed run draws the same order and takes its own share of each batch. Where
     that is empty, it takes the batch's first position p as -1 - p: a cell that does not count.
@@ -62,7 +62,7 @@ class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
 class BalancedIndices(BatchIndices):
     """As `BatchIndices`, with each class equally often: in any stretch of the stream, counts differ by one at most.
 
-    The stream takes the classes in turn, and the cells of a class in passes of its own, each shuffled anew: no cell
+    The stream takes the classes in turn, and the cells of a class in passes of its own, each shuffled again: no cell
     comes again before all of its class came. A round has as many batches as without balance, all of the same size.
     torch's `WeightedRandomSampler` draws with replacement: by chance some cells of a rare class come often, others not.
     """

@@ -55,7 +55,7 @@ def open_store(data: DataSpec) -> CellStore:
 
 @lru_cache(maxsize=1)  # once for all jobs of a grid
 def _report(store: CellStore) -> None:
-    """Say what became of the input, so that nobody has to open the manifest for it."""
+    """Report what was left out, joined or is doubtful, so that nobody has to open the manifest for it."""
     log.info("%s: %d cells of %d classes", store.root.name, len(store), len(store.manifest.classes))
     for sentence in store.manifest.intake.sentences():
         log.warning("%s", sentence)

@@ -87,8 +87,8 @@ class Splitter(ABC):
 
     `val_limit` is the most validation cells a class. `drop_classes` are left out of the study. `near_copies` decides
     about training and validation cells that nearly equal a test cell of another specimen: they are kept, left out, or
-    left out with all cells of their specimens. A rule that divides specimens says so; with any other, a specimen in two
-    parts is an error.
+    left out with all cells of their specimens. A rule that divides specimens declares it; otherwise a specimen in
+    two parts is an error.
     """
 
     seed: int
@@ -208,7 +208,7 @@ class Splitter(ABC):
 
 
 def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:
-    """The labelled cells of each part, as the source's split says."""
+    """The labelled cells of each part, as the source's split states."""
     assert cells.predefined_split is not None
     labelled = np.flatnonzero(cells.labels >= 0)
     return {name: labelled[cells.predefined_split[labelled] == name] for name in PARTS}

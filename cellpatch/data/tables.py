@@ -31,10 +31,10 @@ def read_table(file: Path, required: Sequence[str], name: str | None = None) -> 
     """Read CSV, TSV or Parquet, and add `where`: file and row, as a text editor counts (the header is row 1).
 
     The separator is found by the header: comma, semicolon, tab or bar; decimals may have a comma where the separator is
-    none. Lines before the header that begin with # are passed over. Known columns are found whatever their case and
+    none. Lines before the header that begin with # are skipped. Known columns are found whatever their case and
     blanks; a named index of Parquet is a column. Text is stripped. Rows whose `required` columns (none: all columns)
     are empty are left out. `name` is the file's name in `where`. Raises ValueError if the file is missing, empty,
-    unreadable or lacks a column, or a required value is empty.
+    unreadable or misses a column, or a required value is empty.
     """
     if not file.is_file():
         raise ValueError(f"{file}: no such table")
@@ -53,7 +53,7 @@ def read_table(file: Path, required: Sequence[str], name: str | None = None) -> 
     table.attrs["names"] = {new: str(old) for old, new in names.items() if new != old}  # what the user calls them
     missing = [column for column in required if column not in table.columns]
     if missing:
-        raise ValueError(f"{file}: lacks column {missing}; needed are {list(required)}, found {list(table.columns)}")
+        raise ValueError(f"{file}: has no column {missing}; needed are {list(required)}, found {list(table.columns)}")
     table["where"] = [f"{name or file.name}, row {row}" for row in range(first, len(table) + first)]
     for column in set(_TEXT) & set(table.columns):
         table[column] = [None if pd.isna(value) else str(value).strip() for value in table[column]]
@@ -68,7 +68,7 @@ def read_table(file: Path, required: Sequence[str], name: str | None = None) -> 
 
 
 def read_points_table(file: Path, required: Sequence[str], name: str) -> pd.DataFrame:
-    """A table of points; columns `x_um` and `y_um` stand for x and y in micrometres. See `read_table`."""
+    """A table of points; columns `x_um` and `y_um` are x and y in micrometres. See `read_table`."""
     table = read_table(file, [], name)
     in_um = {"x_um", "y_um"} <= set(table.columns) and not {"x", "y"} & set(table.columns)
     if in_um:
@@ -76,7 +76,7 @@ def read_points_table(file: Path, required: Sequence[str], name: str) -> pd.Data
     missing = [column for column in required if column not in table.columns]
     if missing:
         raise ValueError(
-            f"{file}: lacks column {missing}; needed are {list(required)}, found {list(table.columns[:-1])}"
+            f"{file}: has no column {missing}; needed are {list(required)}, found {list(table.columns[:-1])}"
         )
     check_filled(table, required)
     return table

@@ -50,7 +50,7 @@ def best_validation_caption(groups: Sequence[SeedGroup]) -> str:
     """For captions: how many runs kept their last or their first validation; empty if none did."""
     counts = sum((group.best_validations for group in groups), Counter[BestValidation]())
     runs = sum(len(group.runs) for group in groups)
-    last = " kept their last validation: they may be trained too briefly."
+    last = " kept their last validation: they may be undertrained."
     first = " kept their first validation: training did not improve on it."
     words: dict[BestValidation, str] = {"last": last, "first": first}
     return "".join(f" {counts[which]} of {runs} runs{kept}" for which, kept in words.items() if counts[which])
@@ -81,11 +81,11 @@ def widespread_caption(groups: Sequence[SeedGroup]) -> str:
     """For tables: which classes the macro-F1 over widespread classes leaves out, with their test specimens."""
     specimens = groups[0].specimens_by_class
     narrow = [f"{name} ({n})" for name, n in specimens.items() if n < WIDESPREAD]
-    of = f"classes that lie in at least {WIDESPREAD} test specimens"
+    of = f"classes in at least {WIDESPREAD} test specimens"
     if not narrow:
         return f"Widespread: macro-F1 over the {of}: all {len(specimens)}."
     if len(narrow) == len(specimens):
-        return f"Widespread: no class lies in at least {WIDESPREAD} test specimens."
+        return f"Widespread: no class is in at least {WIDESPREAD} test specimens."
     return (
         f"Widespread: macro-F1 over the {len(specimens) - len(narrow)} {of}. "
         f"It leaves out {len(narrow)} (with their test specimens): {', '.join(narrow)}."
@@ -99,7 +99,7 @@ def cost_caption(machines: Sequence[str]) -> str:
         "made its features."
     )
     if len(machines) > 1:
-        return f"{text} The machines or threads differ, and their times do not compare: {'; '.join(machines)}."
+        return f"{text} Machines or threads differ, so times cannot be compared: {'; '.join(machines)}."
     return f"{text} On {machines[0]}." if machines else text
 
 

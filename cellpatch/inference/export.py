@@ -1,7 +1,7 @@
 """Export a stored run as one ONNX file: native uint8 crops in, class probabilities out.
 
 Optics, normalisation and softmax are inside. Needs the extra `export` (onnx, onnxscript, onnxruntime). The file is kept
-only if ONNX Runtime's probabilities equal those of the run: on its test cells where its store is at hand, else on
+only if ONNX Runtime's probabilities equal those of the run: on its test cells where its store exists, else on
 random crops. Its metadata names run, classes, side and scale.
 """
 

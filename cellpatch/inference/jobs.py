@@ -66,8 +66,8 @@ class PredictionReport:
     """What a job did: cells of each class, the others by reason, notes on the input.
 
     `key` is the run, the source and the options, `images` the state of each image that was read: together they
-    determine the output. `messages` say why a job failed. `command` is the one of several commands that did or skipped
-    the job last. `out_state` is the state of the output as it was written.
+    determine the output. `messages` state why a job failed. `command` is the one of several commands that did or
+    skipped the job last. `out_state` is the state of the output as it was written.
     """
 
     state: State
@@ -106,9 +106,9 @@ _BEGUN = PredictionReport("interrupted", messages=["the same command goes on whe
 
 
 def do_job(job: PredictionJob) -> PredictionReport:
-    """Predict and write one source; what was killed goes on where it was.
+    """Predict and write one source; what was killed resumes.
 
-    Raises ValueError and OSError, and ValueError if the output is there and `overwrite` is false.
+    Raises ValueError and OSError, and ValueError if the output exists and `overwrite` is false.
     """
     started = time.perf_counter()
     out = Path(job.out)
@@ -158,7 +158,7 @@ def do_job_once(job: PredictionJob, command: str) -> PredictionReport:
             log.exception("%s failed", job.source)
             report = PredictionReport("failed", messages=[f"{type(error).__name__}: {error}"])
         if report.state == "failed" and Path(job.out).exists():
-            report.messages.append(f"{job.out} is of an earlier command")
+            report.messages.append(f"{job.out} is from an earlier command")
         if report.state == "failed" and earlier:
             report = replace(report, out_state=earlier.out_state)
         report = replace(report, command=command)
@@ -215,7 +215,7 @@ def outputs(sources: Sequence[Path], folder: Path, suffix: str | None) -> list[P
         if out in source_of:
             raise ValueError(f"{source_of[out]} and {source} would both be written to {out}: rename one, or give one")
         if out == folder / SUMMARY:
-            raise ValueError(f"{source} would be written to {out}, where the summary lies: rename it")
+            raise ValueError(f"{source} would be written to {out}, the file of the summary: rename it")
         source_of[out] = source
     originals = {source.resolve() for source in sources}
     for out, source in source_of.items():

@@ -46,7 +46,7 @@ def measure_latency(network: Network, geometry: Geometry, engines: Sequence[str]
     per cell at each batch; eager's also split into transfer, optics and forward (differences of medians). A batch is
     repeated for about `seconds` after a warm-up, five times at least; batches that would take longer are left out.
     `peak_mib` of a batch is the process's memory (on a GPU, torch's tensors) until then. An engine that cannot run here
-    is left out and the card says why.
+    is left out and the card states why.
     """
     device = next(network.parameters()).device
     timings: dict[str, list[BatchTiming]] = {}

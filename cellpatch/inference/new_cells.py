@@ -22,7 +22,7 @@ from cellpatch.data.tables import check_coordinates, check_filled, read_table
 from cellpatch.runtime.json_types import Json
 
 TABLES = {".csv", ".tsv", ".txt", ".parquet"}
-_REGION, _OTHER = "a region, no cell", "no point or polygon"
+_REGION, _OTHER = "a region, not a cell", "not a point or polygon"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a prediction has classified so far, on disk: a killed one goes on where it was."""
+"""What a prediction has classified so far, on disk: a killed one resumes."""
 
 import json
 import logging

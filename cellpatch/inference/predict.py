@@ -1,7 +1,7 @@
 """Classify new cells with a stored run.
 
 A source is an image, a folder (every image below it), a table (CSV, TSV or Parquet) or an annotation file of one image
-(QuPath's GeoJSON, LabelMe's JSON, ASAP's XML). A table with `image`, `x` and `y` says where cells are in larger images
+(QuPath's GeoJSON, LabelMe's JSON, ASAP's XML). A table with `image`, `x` and `y` gives where cells are in larger images
 or slides, and crops are cut there at the run's scale. Otherwise images are crops as the run was trained on: of its side
 with its margin, at its scale; a table names them in its column `path`. Paths of a table lie below its folder.
 """
@@ -79,7 +79,7 @@ def predict(
     """Classify the cells of a source; crops are cut in processes beside the forward pass where there are many.
 
     A point whose crop leaves its image is left out with that reason, unless the border is "reflect". `partial` is a
-    folder for what is done so far: the same call goes on from there, and `Prediction.finish` removes it. `workers` are
+    folder for what is done so far: the same call resumes from there, and `Prediction.finish` removes it. `workers` are
     the processes that cut (None: as many as there are cores, at most eight). Raises one
     ValueError that lists every image that cannot be read or has another side and every point outside its image, and for
     what `restore` refuses.
@@ -114,7 +114,7 @@ def predict(
 
 
 def _fingerprint(cells: NewCells) -> str:
-    """A hash of the cells and their images: another table, image or point begins anew."""
+    """A hash of the cells and their images: another table, image or point starts from the beginning."""
     digest = hashlib.sha256()
     for file in sorted(set(cells.files)):
         digest.update(f"{file.resolve()}\0{file_state(file)}\n".encode())

@@ -31,7 +31,7 @@ def check_format(file: Path) -> None:
 
 
 def format_of(file: Path) -> str:
-    """The end of a file's name that says its format, such as .csv or .geojson.gz."""
+    """The end of a file's name that states its format, such as .csv or .geojson.gz."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
     return "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
 

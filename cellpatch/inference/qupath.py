@@ -2,7 +2,7 @@
 
 QuPath's OpenCV DNN object classifier (`OpenCVModelObjectClassifier`, in QuPath since 0.3.0) cuts a patch around an
 object's centroid at a requested pixel size, and gives it to OpenCV's dnn as RGB from 0 to 255. What is written is
-compared with the run by OpenCV's own dnn. QuPath itself was not at hand.
+compared with the run by OpenCV's own dnn. It was not tested in QuPath itself.
 """
 
 import json

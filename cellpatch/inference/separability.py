@@ -1,4 +1,4 @@
-"""What a run's features know beside the class: the specimen, and how far classes lie apart."""
+"""What a run's features predict besides the class: the specimen, and how far classes lie apart."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def separability(
 
 
 def feature_card(folder: Path, weights_file: Path | None = None) -> FeatureCard:
-    """Both, of a stored run's test cells; raises ValueError if the crops or the weights are not at hand."""
+    """Both, of a stored run's test cells; raises ValueError if the crops or the weights are unavailable."""
     restored = restore(folder, weights_file)
     record, network = restored.stored.record, restored.network
     store = require_store(record)

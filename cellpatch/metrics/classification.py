@@ -1,7 +1,7 @@
 """Metrics of stored predictions: pure functions of labels and probabilities.
 
 Accuracy, F1, MCC and AUROC are scikit-learn's. The calibration metrics are ours, because stored scores must stay equal
-to 1e-6 on hard inputs; their docstrings say where libraries differ.
+to 1e-6 on hard inputs; their docstrings state where libraries differ.
 """
 
 from collections.abc import Sequence

@@ -26,8 +26,8 @@ class FitFacts:
     """What a record states of a fit.
 
     `updates` and `epochs` (passes through the training cells) are those that were done, `best_update` and `best_epoch`
-    when the kept weights were validated. `best_validation` says that the best validation was the first or the last,
-    None that it was neither. A probe has none of these; `probe` says what was chosen for it. `prior` is that of the
+    when the kept weights were validated. `best_validation` states that the best validation was the first or the last,
+    None that it was neither. A probe has none of these; `probe` states what was chosen for it. `prior` is that of the
     probabilities.
     """
 

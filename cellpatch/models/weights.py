@@ -70,7 +70,7 @@ class Weights:
     def locate(self) -> Path:
         """The file on this machine, downloaded from the hub if necessary.
 
-        Raises UnavailableError, a ValueError, that says how to get the file.
+        Raises UnavailableError, a ValueError, that states how to get the file.
         """
         if self.file is not None:
             if not Path(self.file).is_file():

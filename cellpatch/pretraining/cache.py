@@ -26,7 +26,7 @@ _COST = TypeAdapter(PretrainingCost)  # built once: a schema, not state
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A pretrained backbone: its tensors, what they took, its entry's name, and whether that was there before."""
+    """A pretrained backbone: its tensors, what they took, its entry's name, and whether it existed before."""
 
     state: dict[str, Tensor]
     cost: PretrainingCost
@@ -44,7 +44,7 @@ class PretrainedCache:
         """The backbone of a pretraining, pretrained now unless it is stored; `name` begins its folder's name.
 
         If several processes ask for the same one, one pretrains and the others wait. What a killed process left is made
-        anew. Raises ValueError for an entry that was altered, or a folder that cannot be written.
+        again. Raises ValueError for an entry that was altered, or a folder that cannot be written.
         """
         key = fit.key()
         digest = digest_of(key)

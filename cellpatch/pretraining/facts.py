@@ -42,7 +42,7 @@ class TeacherFacts:
 class PretrainingFacts:
     """How a run's weights came about before it was trained with labels.
 
-    `entry` names the folder of the cache; `reused` says that it was there before the run. `fingerprint` covers what the
+    `entry` names the folder of the cache; `reused` states that it existed before the run. `fingerprint` covers what the
     run's identity takes of the pretraining beside its settings: its code, and the teacher.
     """
 

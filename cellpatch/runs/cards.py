@@ -1,4 +1,4 @@
-"""Measurements that are added to a finished run's record: what a cell costs, what features know."""
+"""Measurements that are added to a finished run's record: what a cell costs, what features predict."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Annotated
@@ -40,7 +40,7 @@ class BatchTiming:
 class LatencyCard:
     """What one cell costs on one machine: timings of each engine by rising batch, arithmetic, parameters.
 
-    `not_timed` says why an engine was not. `onnx_apart` is the largest difference between probabilities of ONNX
+    `not_timed` states why an engine was not. `onnx_apart` is the largest difference between probabilities of ONNX
     Runtime and torch, on random crops.
     """
 

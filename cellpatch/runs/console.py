@@ -65,9 +65,9 @@ def print_table(name: str, scores: Scores, n_train: Mapping[str, int]) -> None:
 
 
 def print_best_validation(name: str, best: BestValidation | None) -> None:
-    """Say that a training kept its last or first validation; nothing if it kept another, or had none."""
+    """Report that a training kept its last or first validation; nothing if it kept another, or had none."""
     words = {
-        "last": "its best validation was the last: it may be trained too briefly, more adapt.updates may score higher",
+        "last": "its best validation was the last: it may be undertrained, more adapt.updates may score higher",
         "first": "its best validation was the first: training did not improve on it, a lower adapt.lr may",
     }
     if best is not None:

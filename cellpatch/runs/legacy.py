@@ -62,7 +62,7 @@ _NOT_TRAINING = {
 def to_current(config: Mapping[str, JsonValue], path: str = "") -> dict[str, JsonValue]:
     """A config that 0.3.0 stored, under today's names.
 
-    A component that 0.3.0 did not have keeps the last part of its import path: building it is what is refused.
+    A component that 0.3.0 did not have keeps the last part of its import path: only building it is rejected.
     """
     old_keys = {old: new for new, old in _KEYS.get(path, {}).items()}
     current: dict[str, JsonValue] = {}

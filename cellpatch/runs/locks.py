@@ -91,7 +91,7 @@ def claim_run(files: RunFiles, wait: bool, known_failure: float | None) -> Itera
             else:
                 folder = files.runs_dir / files.run
                 if folder.exists():
-                    raise ValueError(f"{folder} has no record.json: it is no finished run, move it away")
+                    raise ValueError(f"{folder} has no record.json: it is not a finished run; move it away")
                 with atomic_directory(folder) as temporary:
                     yield temporary, False
         except Exception:

@@ -20,7 +20,7 @@ State = Literal[
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job's run, and messages about it; of a dry run, estimated seconds and MiB where known.
+    """The outcome of a job's run, and messages about it; of a dry run, estimated seconds and MiB where known.
 
     `run` is the job's overrides where its run has no name yet. `traceback` says of a failed job where its lies.
     """

@@ -1,4 +1,4 @@
-"""Pairs of settings that do not fit together are rejected before any work."""
+"""Pairs of settings that do not fit together are rejected before training."""
 
 import logging
 from dataclasses import dataclass, field

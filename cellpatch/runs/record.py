@@ -103,7 +103,7 @@ class Record:
     `counts` are cells by part (train, validation, test) and class. `weights` is the fingerprint of the published
     weights. `best_epoch`, `epochs`, `best_update`, `updates` and `history` are None for probes, `probe` is what was
     chosen for one. `pretraining` is None without pretraining on the study's own crops. Versions before 0.4.0 did not
-    count updates. `best_validation` says that the best validation was the first or the last; None that it was neither,
+    count updates. `best_validation` states whether the best validation was the first or last; None if it was neither,
     or is not known. `prior` holds the class frequencies that the stored network's probabilities presume; None for
     versions before 0.4.0. `training_code` is None for runs of 0.3.0 and before.
     """
@@ -183,7 +183,7 @@ def parse_record(stored: Json, where: str) -> Record:
 
 
 def _condition_scores(rows: Any) -> Any:
-    """Each row's condition apart from its scores; what is no such row is left to be refused."""
+    """Each row's condition apart from its scores; what is no such row is left to be rejected."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return rows
     return [

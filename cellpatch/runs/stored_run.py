@@ -37,7 +37,7 @@ class Predictions(NamedTuple):
 class StoredRun:
     """A finished run; its record was read and checked when it was opened.
 
-    The `with_...` methods write the record anew, whole or not at all, and give the run as it is then. The run's lock
+    The `with_...` methods write a new record, whole or not at all, and give the run as it is then. The run's lock
     (`run_lock`) keeps other processes from doing so at the same time.
     """
 
@@ -86,7 +86,7 @@ class StoredRun:
 
     @cached_property
     def specimens_by_class(self) -> dict[str, int] | None:
-        """In how many specimens each class has a test cell; None if the predictions are not at hand.
+        """In how many specimens each class has a test cell; None if the predictions are missing.
 
         Raises ValueError if they were changed.
         """
@@ -144,7 +144,7 @@ class StoredRun:
         return self._replace(latency=card.as_json())
 
     def with_features(self, card: FeatureCard) -> "StoredRun":
-        """State what the features know."""
+        """State what the features predict."""
         return self._replace(features=asdict(card))
 
     def _replace(self, **facts: Any) -> "StoredRun":

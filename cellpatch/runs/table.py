@@ -52,7 +52,7 @@ def runs_table(*paths: Path) -> pd.DataFrame:
     version that did not record it are empty.
 
     `macro_f1_widespread` is the mean F1 over the classes that lie in at least ten test specimens (WIDESPREAD), and
-    `classes_not_widespread` counts the others; missing where the predictions are not at hand, or no class does.
+    `classes_not_widespread` counts the others; missing where the predictions are missing, or no class does.
 
     `prior` names the class frequencies that probabilities presume, on which `ece` depends; empty where a run's version
     did not record it.

@@ -56,7 +56,9 @@ def verify(*paths: Path) -> list[str]:
                 f"{folder}: its identity is {computed} by its settings, {run.record.identity} by its record, "
                 f"{named} by its name"
             )
-        problems += [f"{folder}: {name} is not what its predictions give" for name in mismatched_metrics(run)]
+        problems += [
+            f"{folder}: {name} differs from the value computed from its predictions" for name in mismatched_metrics(run)
+        ]
     return problems
 
 

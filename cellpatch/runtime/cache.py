@@ -1,4 +1,4 @@
-"""What jobs of one process share: the last thing made, so that a grid does not make it anew in each job."""
+"""What jobs of one process share: the last thing made, so that a grid does not make it again in each job."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar

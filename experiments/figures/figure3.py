@@ -66,7 +66,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     add_title_and_legend(figure, data)
     run = {(label, limit) for label, curve in curves.items() for limit in curve.limits}
     missing = missing_runs_caption(list(curves), limits, run)
-    caption = f"Macro-F1 against flag_limit, {data}; points of one limit stand beside each other. "
+    caption = f"Macro-F1 against flag_limit, {data}; points of one limit are drawn side by side. "
     caption += sample_size_caption(groups)
     if any(group.best_validations for group in groups):
         caption += f" {DAGGER} marks points with such runs."
@@ -103,7 +103,9 @@ def _mark_crossings(ax: Axes, scratch: Mapping[str, LearningCurve], pretrained: 
     words = [text for label, curve in compared.items() if (text := _mark_crossing(ax, (name, best), (label, curve)))]
     if words:
         return f" {name} (grey), the best {side} at {top}, " + "; ".join(words) + "."
-    none = "it crosses none between limits that both have" if compared else "no other has two limits in common with it"
+    none = (
+        "it crosses no curve between common limits" if compared else "no other curve has two limits in common with it"
+    )
     return f" Grey: {name}, the best {side} at {top}; {none}."
 
 

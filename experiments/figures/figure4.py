@@ -72,7 +72,7 @@ def strong(groups: Sequence[SeedGroup]) -> float:
         if condition.kind == "pre" and replace(condition, kind="post") in group.conditions()
     }
     if not both:
-        raise ValueError("no run was evaluated at one sigma both before and after the resize: optics=blur does so")
+        raise ValueError("no run was evaluated at one sigma both before and after the resize: optics=blur adds it")
     return min(both, key=lambda sigma: abs(sigma - STRONG))
 
 

@@ -61,7 +61,7 @@ def _draw_matrix(ax: Axes, counts: Int[np.ndarray, "classes classes"], classes: 
                 mark = ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color=ink)
             else:  # numbers would touch; an all but transparent square still carries a tooltip
                 mark = ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=(1, 1, 1, 0.004)))
-            add_tooltip(mark, f"{label}: {100 * share:.1f} % of {classes[row]} were named {classes[column]}")
+            add_tooltip(mark, f"{label}: {100 * share:.1f} % of {classes[row]} were predicted as {classes[column]}")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         f"{synthetic_prefix(groups)}cells in all."
     )
     complete = all(true) and all(counts.get(name) for counts in by_limit.values() for name in classes)
-    return Drawing("figure_counts", figure, caption + ("" if complete else " A mark at one half is none."))
+    return Drawing("figure_counts", figure, caption + ("" if complete else " A mark at one half means zero cells."))
 
 
 if __name__ == "__main__":

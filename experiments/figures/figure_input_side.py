@@ -27,7 +27,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """Macro-F1 on clean cells against the side of the input, px."""
     curves = _side_curves(groups)
     if not curves:
-        raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 does so")
+        raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 adds them")
     figure, [ax] = new_figure(height_mm=85)
     missing, ends = {}, []
     for curve in curves:
@@ -48,7 +48,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     ax.set_xlabel("input side, px")
     ax.set_ylabel("macro-F1, test")
     add_title_and_legend(figure, f"{data}, a line a flag_limit")
-    caption = f"Macro-F1 against the side that cells are resized to, {data}. "
+    caption = f"Macro-F1 against the side of the resized cells, {data}. "
     caption += sample_size_caption([group for curve in curves for group in curve.by_side.values()], groups)
     gaps = "".join(f" No runs with {which}: {names}." for which, names in group_by_value(missing).items() if which)
     return Drawing("figure_input_side", figure, caption + gaps)

@@ -3,7 +3,7 @@
     cellpatch figures runs figure_planner          # or: make figure_planner RUNS=runs
 
 Between limits by interpolation; beyond them, up to four times the largest, by a fitted power law, and only where the
-data support one; the caption says why they do not. A model without a mark at a target does not
+data support one; the caption states why they do not. A model without a mark at a target does not
 reach it. A class that has fewer cells counts as what it has; limits that no class has the training cells for are left
 out.
 """
@@ -32,7 +32,7 @@ TARGETS = 7
 class Plan:
     """Targets above the score at the first limit, and for each the flag_limit that it takes with its interval.
 
-    `refusal` says why there is no power law beyond the largest limit; None if there is one.
+    `refusal` states why there is no power law beyond the largest limit; None if there is one.
     """
 
     targets: list[float]
@@ -66,9 +66,9 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         f" No power law beyond the largest limit ({why}): {labels}." for why, labels in group_by_value(refusals).items()
     )
     open_end = (
-        f" Lines to the top, {MAX_EXTRAPOLATION:g} times a model's largest limit, are of intervals without a known end."
+        f" Lines to the top, {MAX_EXTRAPOLATION:g} times a model's largest limit, are intervals without a known end."
     )
-    caption = f"Annotations that a target takes, {data}. {sample_size_caption(groups)}{open_end}{why}"
+    caption = f"Annotations required for a target score, {data}. {sample_size_caption(groups)}{open_end}{why}"
     return Drawing("figure_planner", figure, caption)
 
 

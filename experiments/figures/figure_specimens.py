@@ -1,4 +1,6 @@
-"""Do features that tell classes apart also tell specimens apart? Macro-F1 against how well features name the specimen.
+"""Do features that separate classes also separate specimens (batch effect)?
+
+Macro-F1 against how well features predict the specimen.
 
     cellpatch features runs          # writes a card into each record; needs the crops
     cellpatch figures runs figure_specimens          # or: make figure_specimens RUNS=runs
@@ -27,16 +29,18 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     figure, [ax] = new_figure(height_mm=80)
     for label, group in chosen.items():
         accuracy, low, high = mean_over_seeds([card.specimen_accuracy for card in feature_cards(group)])
-        text = f"{label}: names the specimen of {format_ci(accuracy, low, high)} of the cells, macro-F1"
+        text = f"{label}: predicts the specimen of {format_ci(accuracy, low, high)} of the cells, macro-F1"
         score = group.estimate(CLEAN, macro_f1)
         ax.hlines([score.mean], low, high, color=group_style(group.coordinates).color, linewidth=0.8)
         draw_point(ax, accuracy, score, group.coordinates, text, label)
     chance = feature_cards(next(iter(chosen.values())))[0].specimen_chance
     ax.axvline(chance, color="0.6", linestyle=":", linewidth=1)
-    ax.set_xlabel("share of test cells whose specimen features name")
+    ax.set_xlabel("share of test cells whose specimen features predict")
     ax.set_ylabel("macro-F1, test")
     add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}")
-    caption = f"Macro-F1 against specimens named from features (dotted: the largest specimen's share), {data}. "
+    caption = (
+        f"Macro-F1 against how well features predict the specimen (dotted: the largest specimen's share), {data}. "
+    )
     missing = missing_groups_caption("No card of features", chosen, groups)
     return Drawing(
         "figure_specimens",

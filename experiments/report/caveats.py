@@ -17,32 +17,30 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
     sentences = []
     specimens = groups[0].n_specimens
     if groups[0].no_interval:
-        sentences.append(f"No number here has an interval: {groups[0].no_interval}.")
+        sentences.append(f"No number on this page has an interval: {groups[0].no_interval}.")
     elif specimens < FEW:
         sentences.append(
-            f"Of {specimens} test specimens the intervals are too narrow: of three seeds they hold the truth in 92 to "
-            f"95 of 100 simulated studies from {FEW} on."
+            f"With {specimens} test specimens the intervals are too narrow. With three seeds they cover the true value "
+            f"in 92 to 95 % of simulated studies from {FEW} specimens on."
         )
     if min(len(group.seeds) for group in groups) == 1:
-        sentences.append(
-            "Some models were trained with one seed: how much another would differ is not in their intervals."
-        )
+        sentences.append("Some models were trained with one seed: their intervals do not cover the spread over seeds.")
     sentences += _best_validations(groups)
     sentences += _scarce_test_classes(groups)
     sentences += _near_copies(groups)
     if groups[0].runs[0].record.divides_specimens:
         sentences.append(
-            "Cells were split at random, not by specimen: those of one specimen are in training and test, which makes "
-            "scores too good. Compare only with studies that split so."
+            "Cells were split at random, not by specimen. Cells of one specimen are in training and test, so scores "
+            "are too good. Compare only with studies that split the same way."
         )
     again = redrawn(groups[0])
     if again > 0.01:
-        sentences.append(f"{100 * again:.0f} % of the draws of specimens lacked a class and were drawn again.")
+        sentences.append(f"{100 * again:.0f} % of the draws of specimens missed a class and were drawn again.")
     sentences += _scarce_training_classes(groups)
     if specimen_unit_note(groups):
         sentences.append(
-            f"Of the specimens {specimen_unit_note(groups)}: cells of one patient may be in training and test, which "
-            "makes scores too good, and other patients may differ more than the intervals say."
+            f"Of the specimens {specimen_unit_note(groups)}: cells of one patient may be in training and test, so "
+            "scores may be too good. Other patients may differ more than the intervals suggest."
         )
     return sentences
 
@@ -54,7 +52,7 @@ def _best_validations(groups: Sequence[SeedGroup]) -> list[str]:
     words = count_best_validations(kept)
     if not words:
         return []
-    why = " Those may be too short: more adapt.updates may score higher."
+    why = " They may be undertrained: more adapt.updates may score higher."
     return [f"{words}.{why if 'last' in kept else ''}"]
 
 
@@ -91,7 +89,7 @@ def _scarce_test_classes(groups: Sequence[SeedGroup]) -> list[str]:
     sentences = []
     absent = [name for name, n, _ in facts if n == 0]
     if absent:
-        sentences.append(f"Classes without a test cell, of which nothing is known: {', '.join(absent)}.")
+        sentences.append(f"Classes without a test cell, which were not tested: {', '.join(absent)}.")
     rare = [
         f"{name} ({n} cells in {specimens} specimen{'s' if specimens > 1 else ''})"
         for name, n, specimens in facts
@@ -100,7 +98,7 @@ def _scarce_test_classes(groups: Sequence[SeedGroup]) -> list[str]:
     if rare:
         sentences.append(
             f"Classes with fewer than {RARE} test cells, or in fewer than {SCATTERED} specimens, weigh as much in "
-            f"macro-F1 as all others, and make its intervals less sure: {', '.join(rare)}."
+            f"macro-F1 as all others, and make its intervals less reliable: {', '.join(rare)}."
         )
     return sentences
 

@@ -17,7 +17,7 @@ import wandb_workspaces.workspaces as ws
 
 NAME = "cellpatch"
 TABLES = ("blur", "per_class", "confusion_table", "latency")
-ABOUT = """Scores are of test cells whose specimens no training saw. Intervals, paired comparisons and the
+ABOUT = """Scores are of test cells. Training used none of their specimens. Intervals, paired comparisons and the
 recommendation are in `make report`: W&B shows runs, it resamples nothing."""
 WITHOUT = """not logged in to W&B, so nothing was made. With an account:
     wandb login
@@ -34,7 +34,7 @@ def panels() -> dict[str, list[Any]]:
         "Test": [
             wr.BarPlot(title="macro-F1, test", metrics=[score], max_bars_to_show=50),
             wr.ScatterPlot(title="macro-F1 against flag_limit", x=limit, y=score, log_x=True),
-            wr.ParallelCoordinatesPlot(title="what goes with macro-F1", columns=axes),
+            wr.ParallelCoordinatesPlot(title="what correlates with macro-F1", columns=axes),
         ],
         "Training": [wr.LinePlot(title=key, x="epoch", y=[key]) for key in ("train_loss", "val_loss", "val_macro_f1")],
         "Blur, classes, confusions, latency": [wr.WeavePanelSummaryTable(table_name=key) for key in TABLES],

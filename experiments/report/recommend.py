@@ -59,7 +59,7 @@ def recommend(groups: Sequence[SeedGroup]) -> list[str]:
     if pair:
         sentences.append(_choice(pair))
     elif scratch and pretrained:
-        sentences.append("Models from scratch and pretrained ones share no flag_limit here, so they are not compared.")
+        sentences.append("Models from scratch and pretrained ones have no common flag_limit, so they are not compared.")
     return [*sentences, *_cost(groups, pair), *_focus(groups), *caveats(groups)]
 
 
@@ -78,7 +78,9 @@ def _best(groups: Sequence[SeedGroup]) -> str:
     if not close and not single:
         return f"{text} It is ahead of every other model there."
     text += f" No significant difference from it: {'; '.join(close)}." if close else ""
-    return text + (f" Behind it by one seed alone, which another may turn: {'; '.join(single)}." if single else "")
+    return text + (
+        f" Behind it by one seed only, which another seed may reverse: {'; '.join(single)}." if single else ""
+    )
 
 
 def _pair(scratch: Mapping[str, LearningCurve], pretrained: Mapping[str, LearningCurve]) -> Pair | None:
@@ -106,7 +108,8 @@ def _choice(pair: Pair) -> str:
         return _change_of_leader(pair, signs) + evidence
     which = "every" if any(signs) else "any"
     seeds = "" if max(len(lead.seeds) for lead in leads.values()) > 1 else ", of one seed each,"
-    return f"Between {scratch} and {pretrained} these runs{seeds} do not decide at {which} limit.{evidence}"
+    text = f"Between {scratch} and {pretrained} these runs{seeds} show no significant difference at {which} limit."
+    return text + evidence
 
 
 def _change_of_leader(pair: Pair, signs: Sequence[int]) -> str:
@@ -122,14 +125,14 @@ def _change_of_leader(pair: Pair, signs: Sequence[int]) -> str:
     sure_from = limits[max(i for i, sign in enumerate(signs) if sign != signs[-1]) + 1]
     verb = "Train" if scratch_ahead else "Use"
     text = f"{verb} {last.label} from {sure_from} annotations per class on: there it is ahead of {first.label}"
-    return f"{text}; below, these runs do not decide."
+    return f"{text}; below, these runs show no significant difference."
 
 
 def _where(pair: Pair) -> str:
     limits = pair.limits
     if len(limits) > 1 and len(limits) == len({*pair.scratch.curve.limits, *pair.pretrained.curve.limits}):
         return "at every limit"
-    return f"at {_and(limits)}, the only limit{'s' * (len(limits) > 1)} that both have"
+    return f"at {_and(limits)}, the only common limit{'s' * (len(limits) > 1)}"
 
 
 def _sign(lead: Estimate) -> int:
@@ -169,7 +172,7 @@ def _focus(groups: Sequence[SeedGroup]) -> list[str]:
     chosen = by_label(at_one_limit(blurred), groups)
     shared = set.intersection(*({c for c in g.conditions() if c.kind == "post"} for g in chosen.values()))
     if not shared:
-        return ["Models were evaluated under different sigmas: which loses most out of focus is not known."]
+        return ["Models were evaluated under different sigmas, so losses out of focus are not compared."]
     strongest: Condition = max(shared, key=lambda condition: condition.sigma)
     scores = {label: group.estimate(strongest, macro_f1) for label, group in chosen.items()}
     changes = {label: difference(scores[label], group.estimate(CLEAN, macro_f1)) for label, group in chosen.items()}

@@ -131,7 +131,7 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], folder: Path) -> St
     drawings = list(_figures(key, data, groups, missing))
     galleries, why = _galleries(groups)
     facts = groups[0].runs[0].record.data
-    kind = "synthetic: no result on them is one about patients" if facts.source.synthetic else "real"
+    kind = "synthetic: no result on them is a result about patients" if facts.source.synthetic else "real"
     return StudyView(
         key=key,
         data=data,
@@ -200,11 +200,14 @@ def _galleries(groups: Sequence[SeedGroup]) -> tuple[list[Gallery], str]:
     best, _ = leader(by_label(learning_curves(groups), groups), at_limit[0].coordinates.flag_limit)
     run = by_label(at_limit, groups)[best].runs[0]
     if run.folder is None:
-        return [], "Packed runs hold no cells; make the page of the runs directory where the crops are."
+        return (
+            [],
+            "Packed runs contain no cells. Make the report from the runs directory on a machine that has the crops.",
+        )
     try:
         store = require_store(run.record)
     except ValueError as error:
-        return [], f"The crops are not at hand here, so no cell is shown: {error}."
+        return [], f"The crops are not on this machine, so no cell is shown: {error}."
     predictions = StoredRun.open(run.folder).predictions[CLEAN]
     return [*_classes(store, predictions, run), _worst_errors(store, predictions, run)], ""
 
@@ -226,8 +229,8 @@ def _worst_errors(store: CellStore, predictions: Predictions, run: RunResult) ->
     predicted, confidence = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST]
-    words = [f"{classes[labels[i]]} named {classes[predicted[i]]}, {100 * confidence[i]:.0f} %" for i in worst]
-    caption = f"Worst errors of {run.run}, the surest first: {len(worst)} of {len(wrong)}."
+    words = [f"{classes[labels[i]]} predicted as {classes[predicted[i]]}, {100 * confidence[i]:.0f} %" for i in worst]
+    caption = f"Worst errors of {run.run}, most confident first: {len(worst)} of {len(wrong)}."
     return Gallery(caption, _cells(store, predictions, worst, words))
 
 

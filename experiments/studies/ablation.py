@@ -9,8 +9,8 @@ LAST is +trainer.check_val_every_n_epoch= the number of epochs: the last epoch c
 Three seeds each; a seed draws the annotated cells, the weights and the order. Each training adds a line to
 ablation.csv beside this file and is not run again, so several processes can share the work (`--variants a,b`).
 Validation scores decide; test scores stand beside them to be read. The table gives means with Student's 95 % interval
-over seeds, and the same for the difference to the whole model at equal seeds; docs/customvit.md has it and says what it
-says. ablation_4px.csv holds an earlier, unfinished round around tokens of 4 px, in bf16-mixed.
+over seeds, and the same for the difference to the whole model at equal seeds; docs/customvit.md has it and explains
+it. ablation_4px.csv holds an earlier, unfinished round around tokens of 4 px, in bf16-mixed.
 """
 
 import argparse

@@ -11,8 +11,8 @@ they hold (Dirichlet) and in how many cells; a model has its own quirks on each 
 (sd 0.15). A study sees some specimens and three seeds of two models. The truth is macro-F1 over all specimens there
 are: of the seed at hand where an interval is of one seed, else the mean over all seeds there are. For crossings the
 second model stays as it is over four flag_limits and the first grows past it (GROWTH). EQUAL models all have the
-first one's skill: there an interval holds if no model is behind the best by it. Told is how often
-each interval holds the truth, with the standard error of that share, and its mean width (of crossings in doublings of
+first one's skill: there an interval holds if no model is behind the best by it. The table states how often each
+interval covers the true value, with the standard error of that share, and its mean width (of crossings in doublings of
 the limit, of those with two ends).
 """
 

@@ -7,8 +7,8 @@
 
 Each training adds a line to recipes.csv beside this file: the highest validation macro-F1 and its epoch, never a test
 score. A candidate with a line is not trained again, so several processes can work on one list (`--models a,b` gives
-each its own). The candidate with the highest mean over the data sets is chosen; conf/model holds it, and a test says
-so.
+each its own). The candidate with the highest mean over the data sets is chosen; conf/model holds it, and a test
+checks it.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Which recipe suits each model? The same candidates for all, one thing changed at a time, judged on validation cells.
 
     cellpatch train -m experiment=search data=endonuke data.root=DIR    # the runs; also data=chula, data=synthetic
-    python experiments/studies/search.py runs/search                    # adds them to search.csv and shows what it says
-    python experiments/studies/search.py                                # what it says so far
+    python experiments/studies/search.py runs/search                    # adds them to search.csv and prints the table
+    python experiments/studies/search.py                                # the table so far
 
 A candidate is what a run's settings change of its model's own, as conf has them when the run is added: once a default
 changes, delete search.csv and add all runs again. A line of search.csv holds a run's highest validation macro-F1 and

@@ -24,7 +24,7 @@ _LOCATION = ("root", "points", "file", "table", "loading")
 class TrialLog:
     """Lines that differ in the columns `keys` and `config`; the file is replaced whole, in the order of the keys.
 
-    `config` is a hash of all else that a config says of a training, but where the data lie.
+    `config` is a hash of all else that a config states of a training, but where the data lie.
     """
 
     def __init__(self, file: Path, keys: Sequence[str]) -> None:

@@ -151,7 +151,7 @@ class Extra(CustomViT):
 
     @abstractmethod
     def pool(self, tokens: Float[Tensor, "b n dim"]) -> Float[Tensor, "b dim"]:
-        """What stands for the cell, of the extra tokens and the map's."""
+        """What represents the cell, of the extra tokens and the map's."""
 
 
 class PassingMLP(nn.Module):

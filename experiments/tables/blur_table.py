@@ -23,7 +23,7 @@ from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, mixed_co
 from cellpatch.runs.coordinates import GroupCoordinates
 
 CAPTIONS = ("Under blur", "Up to which sigma a lead lasts")
-NOTE = "Ends: the sigma from which on who is ahead on sharp cells no longer is; never: ahead at the largest sigma too."
+NOTE = "Ends: the sigma from which the leader on sharp cells is no longer ahead; never: it is ahead at every sigma."
 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:

@@ -24,7 +24,7 @@ from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, format_s
 
 CAPTIONS = ("Behind the best, on the same cells",)
 NOTE = (
-    "The best was read off the same cells: a model is behind it where the interval of all pairs at once lies above 0."
+    "The best was chosen on the same cells: a model is behind it if its simultaneous interval (all pairs) is above 0."
 )
 
 

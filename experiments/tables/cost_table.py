@@ -5,7 +5,7 @@
 Medians over seeds. Core seconds are wall seconds of the fit times threads; of a probe, with the one pass over the cells
 that made its features, which all probes of a model and input side share. `best at last` counts the trainings whose
 best validation was their last: more updates may raise their scores. `-` is what records do not state: updates before
-0.4.0, threads, trainings on GPUs or on several devices, and features that were there before these runs.
+0.4.0, threads, trainings on GPUs or on several devices, and features that existed before these runs.
 """
 
 from collections.abc import Sequence

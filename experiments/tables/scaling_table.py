@@ -30,9 +30,9 @@ from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.tables import ShownTable, format_ci
 from cellpatch.metrics.scores import macro_f1
 
-CAPTIONS = ("Who stays ahead from where on", "Power laws of macro-F1 and flag_limit")
+CAPTIONS = ("Which model stays ahead, and from which limit", "Power laws of macro-F1 and flag_limit")
 PARAMETERS = ("floor", "gain", "exponent")
-NOTE = "From: the flag_limit from which on it stays ahead; always: at every limit that both have; never: at none."
+NOTE = "From: the flag_limit from which it stays ahead; always: at every common limit; never: at none."
 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:

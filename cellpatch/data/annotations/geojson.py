@@ -28,7 +28,7 @@ def read_shapes(document: object, name: str, intake: Intake) -> list[Shape]:
     """The objects of a document, in its order; other geometries than points and polygons are counted as left out.
 
     An object of several polygons is one object in pieces if QuPath calls it a detection or a cell and the pieces lie
-    together; its largest piece stands for it. Else each polygon is an object. Raises ValueError that names the feature
+    together; its largest piece represents it. Else each polygon is an object. Raises ValueError that names the feature
     on malformed coordinates.
     """
     shapes = []

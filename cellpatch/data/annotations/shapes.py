@@ -20,7 +20,7 @@ class Shape:
     """One annotated object: its centre in pixels (pixel i covers [i, i + 1)), class and place in its file.
 
     `label` is None for an unclassified object. `side_px` is the longer side of a polygon's bounding box, None of a
-    point. `is_region` is None where the format does not say whether a polygon is a cell or a region.
+    point. `is_region` is None where the format does not state whether a polygon is a cell or a region.
     """
 
     x: float
@@ -35,7 +35,7 @@ class Shape:
 def flag_regions(shapes: Sequence[Shape], polygons: Polygons, um_per_px: Callable[[], float]) -> list[bool]:
     """Which of one image's objects are regions.
 
-    Where the format does not say, `polygons` decides. `auto`: a region if the image also has detections, cells or
+    Where the format does not state it, `polygons` decides. `auto`: a region if the image also has detections, cells or
     points, or if it is larger than MAX_CELL_UM; `um_per_px` is asked for the scale only then.
     """
     undecided = any(shape.is_region is None for shape in shapes)

@@ -44,7 +44,7 @@ def read_viewer(root: Path, points: str) -> pd.DataFrame:
                 file, sep="\t", header=None, names=names, encoding="cp932", dtype=str, keep_default_na=False
             )
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file}: is no tab-separated Shift-JIS table of {names} ({error})") from error
+            raise ValueError(f"{file}: is not a tab-separated Shift-JIS table of {names} ({error})") from error
         table["image"] = _below(root, _only_image(file))
         name = _below(root, file)
         table["where"] = [f"{name}, row {row}" for row in range(1, len(table) + 1)]
@@ -55,7 +55,7 @@ def read_viewer(root: Path, points: str) -> pd.DataFrame:
 def _below(root: Path, file: Path) -> str:
     """The file's path relative to root; raises ValueError if it is not below root."""
     if not file.is_relative_to(root):
-        raise ValueError(f"{file}: must lie below data.root, {root}, beside its image")
+        raise ValueError(f"{file}: must be below data.root, {root}, beside its image")
     return file.relative_to(root).as_posix()
 
 

@@ -27,7 +27,7 @@ Orientation = Literal["refuse", "upright", "stored"]
 class ImageOptions:
     """How images are read where a file allows more than one reading.
 
-    `orientation` of a file that says it is to be turned: `refuse` it, turn it `upright` as viewers show it, or take
+    `orientation` of a file whose tag states a rotation: `refuse` it, turn it `upright` as viewers show it, or take
     pixels as `stored`. `scene` picks an image of a file that holds several (None: the only one that is not much smaller
     than the largest). `origin` of a slide's points: its scanned `bounds`, as QuPath counts, or the `slide`'s corner.
     """
@@ -44,7 +44,7 @@ def read_rgb(file: str | Path, orientation: Orientation = "refuse") -> UInt8[np.
     """Decode one small image; grey and palette become RGB, a fully opaque alpha is dropped.
 
     Raises ValueError if it is missing, empty, truncated, too large, transparent, not 8 bits a channel, holds several
-    images, or says that it is to be turned and `orientation` is "refuse".
+    images, or states a rotation and `orientation` is "refuse".
     """
     rgb, opaque = decode_file(file, orientation)
     if opaque is not None:

@@ -16,7 +16,7 @@ from cellpatch.data.images.tiff import TiffReader
 class SlideReader(Protocol):
     """An image read by region.
 
-    `note` says what was chosen where the file allows more than one reading; empty if nothing was.
+    `note` states what was chosen where the file allows more than one reading; empty if nothing was.
     """
 
     width: int
@@ -24,7 +24,7 @@ class SlideReader(Protocol):
     note: str
 
     def stated_um_per_px(self) -> float | None:
-        """Micrometres per pixel, None where the file does not say; raises ValueError on what cannot be right."""
+        """Micrometres per pixel, None where the file does not state it; raises ValueError on what cannot be right."""
         ...
 
     def region(self, x: int, y: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -58,7 +58,7 @@ def _ome_axis(file: Path, attributes: Mapping[str, str], axis: str) -> float | N
     try:
         return None if text is None else to_um(float(text), attributes.get(f"PhysicalSize{axis}Unit"))
     except ValueError as error:
-        raise ValueError(f"{file}: OME metadata states PhysicalSize{axis}={text!r}, which is no number") from error
+        raise ValueError(f"{file}: OME metadata states PhysicalSize{axis}={text!r}, which is not a number") from error
 
 
 def resolution_um_per_px(file: Path, tags: Mapping[str, Any], imagej_unit: str | None) -> float | None:

@@ -58,7 +58,7 @@ def write_crop_files(
     first = next(decoded, None)
     if first is None:
         problems.raise_if_any()
-        raise ValueError("there is no image to ingest")
+        raise ValueError("no image was found")
     side = first[1].shape[0]
     if side <= 2 * margin_px:
         raise ValueError(f"data.margin_px must leave a crop inside {side} px, but got {margin_px}")

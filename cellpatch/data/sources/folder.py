@@ -63,7 +63,7 @@ class Folder(Source):
         files = images_below(self.root, self._intake)
         if not files:
             raise ValueError(
-                f"{self.root}: holds no image that is read; needed is CLASS/SPECIMEN/image.png. "
+                f"{self.root}: contains no readable image; expected CLASS/SPECIMEN/image.png. "
                 + "; ".join(self._intake.sentences())
             )
         first = {relative.split("/")[0] for relative in relative_paths(self.root, files)}
@@ -94,12 +94,12 @@ class Folder(Source):
             split = _PARTS[above.pop(0).lower()] if split_by_folder and above else None
             specimen = self._specimen(path, above) or (path if split and self._regex is None else None)
             if not above:
-                problems.add(f"{file}: lies in no class folder")
+                problems.add(f"{file}: is not in a class folder")
             elif not specimen:
                 rule = self.specimen_pattern or "CLASS/SPECIMEN/image (or set data.specimen_pattern)"
-                problems.add(f"{file}: gives no specimen by {rule}")
+                problems.add(f"{file}: has no specimen according to {rule}")
             elif is_missing(above[0]):
-                problems.add(f"{file}: the folder {above[0]!r} names no class; rename it")
+                problems.add(f"{file}: the folder {above[0]!r} is not a class name; rename it")
             else:
                 if len(above) > 2 and self._regex is None:
                     intake.doubtful[

@@ -61,7 +61,7 @@ class Npz(Source):
             with zipfile.ZipFile(self.file) as archive:
                 self._fill(folder, archive)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{self.file}: is no readable .npz ({error})") from error
+            raise ValueError(f"{self.file}: is not a readable .npz ({error})") from error
 
     def _fill(self, folder: Path, archive: zipfile.ZipFile) -> None:
         labels = {part: self._labels(archive, part) for part in _PARTS}
@@ -117,7 +117,7 @@ class Npz(Source):
 
 def _open(archive: zipfile.ZipFile, file: Path, name: str) -> Any:  # a zipfile.ZipExtFile; typeshed has IO[bytes]
     if f"{name}.npy" not in archive.namelist():
-        raise ValueError(f"{file}: lacks {name}; it has {archive.namelist()}")
+        raise ValueError(f"{file}: does not contain {name}; it has {archive.namelist()}")
     return archive.open(f"{name}.npy")
 
 

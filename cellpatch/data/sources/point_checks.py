@@ -18,7 +18,7 @@ MICROMETRES = (
 def drop_contradictions(points: pd.DataFrame, contradictions: Contradictions, intake: Intake) -> pd.DataFrame:
     """The points but those of one place with two classes, where these are dropped; counts them.
 
-    Raises one ValueError that names the rows where contradictions are refused.
+    Raises one ValueError that names the rows where contradictions are rejected.
     """
     place = points[["image", "x", "y"]].round({"x": _DECIMALS, "y": _DECIMALS})
     group = place.groupby(["image", "x", "y"], sort=False).ngroup()

@@ -247,4 +247,4 @@ class Points(Source):
             except ValueError as error:
                 problems.add(f"{group['where'].iloc[0]}: {error}")
         problems.raise_if_any()
-        raise ValueError(f"{self.points}: there are no points")
+        raise ValueError(f"{self.points}: no points were found")

@@ -11,7 +11,7 @@ from cellpatch.runtime.error_collector import ErrorCollector
 def find_contradictions(cells: pa.Table, contradictions: Contradictions, intake: Intake) -> Bool[np.ndarray, " n"]:
     """Which cells have a crop that another class has too, to the last pixel; counts these and other copies.
 
-    Raises ValueError if there are some and contradictions are refused.
+    Raises ValueError if there are some and contradictions are rejected.
     """
     digests = cells["digest"].to_numpy().astype("S16")
     labels = cells["class"].combine_chunks().dictionary_decode().to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""What became of an input's cells: left out, joined or doubtful, each counted with its reason."""
+"""What happened to an input's cells: left out, joined or doubtful, each counted with its reason."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -66,7 +66,7 @@ class Manifest:
 
     @property
     def intake(self) -> Intake:
-        """What became of the input's objects."""
+        """What happened to the input's objects."""
         return Intake(Counter(self.dropped), Counter(self.joined), Counter(self.doubtful))
 
 

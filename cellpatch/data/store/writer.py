@@ -73,8 +73,8 @@ class CellRows:
 class StoreWriter:
     """Streams crops and their rows to a folder, with at most one shard in memory.
 
-    `intake` counts, per reason, what a source leaves out, joins or doubts. `contradictions` is what becomes of crops
-    that are equal to the last pixel and have two classes: refused, all of them left out, or kept and counted.
+    `intake` counts, per reason, what a source leaves out, joins or doubts. `contradictions` is how to treat crops
+    that are equal to the last pixel and have two classes: rejected, all of them left out, or kept and counted.
     `shard_rows` is the crops in a shard (None: as many as SHARD_BYTES). Raises ValueError on crops of another shape, an
     unknown class or a repeated cell_id.
     """
