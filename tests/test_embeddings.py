@@ -13,7 +13,7 @@ from conftest import start_python
 from filelock import FileLock
 from torch import nn
 
-from cellpatch.cli import features
+from cellpatch.cli import embeddings
 from cellpatch.data.augment import DeviceAugment
 from cellpatch.data.store.reader import CellStore
 from cellpatch.models.cnn import CNN
@@ -243,12 +243,12 @@ def test_what_a_killed_process_left_is_listed_and_cleared(
     left = entry.parent.with_name(f".{entry.parent.name}.123.tmp")
     left.mkdir()
     (left / "features.npy").write_bytes(bytes(1000))
-    features.main([str(tmp_path / "e")])
+    embeddings.main([str(tmp_path / "e")])
     assert f"{left.name}  (unfinished)" in capsys.readouterr().out
     with FileLock(tmp_path / "e" / f".{entry.parent.name.rpartition('-')[2]}.lock"):
-        features.main([str(tmp_path / "e"), "--clear-all"])
+        embeddings.main([str(tmp_path / "e"), "--clear-all"])
     assert f"skipped {left.name}: in use by another process" in capsys.readouterr().out
-    features.main([str(tmp_path / "e"), "--clear-all"])
+    embeddings.main([str(tmp_path / "e"), "--clear-all"])
     assert not left.exists()
 
 
@@ -259,7 +259,7 @@ def test_half_an_entry_is_listed_and_made_anew(
     whole = np.array(_features(store, tmp_path / "e"))
     [entry] = (tmp_path / "e").glob("*/features.npy")
     entry.unlink()
-    features.main([str(tmp_path / "e")])
+    embeddings.main([str(tmp_path / "e")])
     assert entry.parent.name in capsys.readouterr().out
     feature_entries.open_entry.cache_clear()
     np.testing.assert_array_equal(_features(store, tmp_path / "e"), whole)
@@ -284,7 +284,7 @@ def test_a_name_given_twice_and_a_link(tmp_path: Path, capsys: pytest.CaptureFix
     link.parent.mkdir()
     (real / "key.json").touch()
     link.symlink_to(real)
-    features.main([str(link.parent), "--clear", link.name, link.name])
+    embeddings.main([str(link.parent), "--clear", link.name, link.name])
     assert capsys.readouterr().out.count("deleted") == 1
     assert not link.is_symlink()
     assert (real / "key.json").exists(), "what a link points to is not ours"
@@ -294,7 +294,7 @@ def test_other_folders_are_never_cleared(tmp_path: Path) -> None:
     run = tmp_path / "cnn-scratch-cells-256-s0-0123456789ab"
     run.mkdir()
     (run / "record.json").touch()
-    features.main([str(tmp_path), "--clear-all"])
+    embeddings.main([str(tmp_path), "--clear-all"])
     assert (run / "record.json").exists()
 
 
@@ -305,10 +305,10 @@ def test_list_and_clear(store_of: Callable[..., Path], tmp_path: Path, capsys: p
     listed, _ = start_python("-m", "cellpatch.embeddings", str(tmp_path / "e")).communicate(timeout=300)
     names = [line.split()[-1] for line in listed.splitlines()[:2]]
     assert "2 entries" in listed
-    features.main([str(tmp_path / "e"), "--clear", names[0]])
+    embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
     assert f"deleted {names[0]}" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="has no"):
-        features.main([str(tmp_path / "e"), "--clear", names[0]])
-    features.main([str(tmp_path / "e"), "--clear-all"])
+        embeddings.main([str(tmp_path / "e"), "--clear", names[0]])
+    embeddings.main([str(tmp_path / "e"), "--clear-all"])
     assert "0 entries" in capsys.readouterr().out
     assert not list((tmp_path / "e").glob("[!.]*"))

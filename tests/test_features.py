@@ -9,7 +9,7 @@ import pytest
 from conftest import config_of
 from stored import read_record
 
-from cellpatch.cli import separability as separability_command
+from cellpatch.cli import features as features_command
 from cellpatch.inference import separability
 from cellpatch.runs.verify import verify
 from cellpatch.sweeps.train import train
@@ -78,7 +78,7 @@ def test_the_card_of_a_run(
     small = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[4]", "optics.via_px=16"]
     train(config_of(tmp_path, folder_of_squares(150, 15), *small, "trainer.max_epochs=1", "flag_limit=8"))
     [file] = (tmp_path / "runs").glob("*/record.json")
-    separability_command.main([str(file.parent)])
+    features_command.main([str(file.parent)])
     output = capsys.readouterr().out
     found = read_record(file.parent)["features"]
     assert f"predicts the specimen of {100 * found['specimen_accuracy']:.1f} % of the cells (chance" in output
@@ -87,5 +87,5 @@ def test_the_card_of_a_run(
     assert verify(tmp_path / "runs") == [], "the run is as it was written"
     shutil.rmtree(tmp_path / "stores")
     with pytest.raises(SystemExit, match="1"):
-        separability_command.main([str(file.parent)])
+        features_command.main([str(file.parent)])
     assert "holds its cells: the command that trained it prepares one" in capsys.readouterr().err

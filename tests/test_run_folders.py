@@ -8,7 +8,7 @@ from conftest import ROOT
 from stored import read_record, replace_record
 
 from cellpatch.analysis.results import pack, read_results
-from cellpatch.cli import diff, export, latency, predict, runs, separability
+from cellpatch.cli import diff, export, features, latency, predict, runs
 from cellpatch.cli.pack import main as pack_command
 from cellpatch.runs.differences import differences, format_differences
 from cellpatch.runs.folders import named_runs, require_one_run, require_runs
@@ -72,10 +72,10 @@ def test_commands_of_several_runs_go_on_after_what_they_cannot_read(
         asked.append(run.name)
         raise ValueError(f"{run.name} has no card")
 
-    monkeypatch.setattr(separability, "feature_card", refuse)
+    monkeypatch.setattr(features, "feature_card", refuse)
     monkeypatch.setattr(latency, "_measure_apart", refuse)
     monkeypatch.setattr(export, "export", refuse)
-    for command in (separability.main, latency.main, export.main):
+    for command in (features.main, latency.main, export.main):
         for paths in ([runs_dir], _all(runs_dir)):
             with pytest.raises(SystemExit, match="1"):
                 command([str(path) for path in paths])

@@ -23,8 +23,8 @@ VERBS = {
     "predict": ("predict:main", "classify new cells with a run"),
     "export": ("export:main", "write a run as ONNX, for QuPath too"),
     "latency": ("latency:main", "measure how long runs take for a cell, and add it to their records"),
-    "features": ("separability:main", "measure what features of runs know of specimen and class"),
-    "embeddings": ("features:main", "list or delete the features that probes keep on disk"),
+    "features": ("features:main", "measure what features of runs know of specimen and class"),
+    "embeddings": ("embeddings:main", "list or delete the features that probes keep on disk"),
 }
 
 
