@@ -251,7 +251,7 @@ def test_npz(tmp_path: Path, grey: bool) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda a: a.pop("val_labels"), "lacks val_labels"),
+        (lambda a: a.pop("val_labels"), "does not contain val_labels"),
         (lambda a: a.update(train_labels=np.zeros((30, 14), np.uint8)), "one class a cell"),
         (lambda a: a.update(train_images=a["train_images"].astype(np.float32)), "must be uint8"),
         (
