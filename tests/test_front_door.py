@@ -63,7 +63,7 @@ def test_verbs_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_verb_names_a_close_one() -> None:
-    with pytest.raises(SystemExit, match="error: prediction is no verb of cellpatch: do you mean cellpatch predict"):
+    with pytest.raises(SystemExit, match="error: unknown verb prediction; did you mean cellpatch predict"):
         main(["prediction"])
     with pytest.raises(SystemExit, match="cellpatch --help lists the verbs"):
         main(["xyz"])

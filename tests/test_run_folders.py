@@ -41,7 +41,7 @@ def test_what_is_no_run_is_skipped_by_name(runs_dir: Path, caplog: pytest.LogCap
     assert [run.name for run in found] == sorted(run.name for run in WRITTEN.iterdir())
     skipped = {record.getMessage() for record in caplog.records}
     assert skipped == {
-        f"skipped {runs_dir / name}: it is no run and holds none"
+        f"skipped {runs_dir / name}: not a run, and no runs in it"
         for name in (".hydra", ".0123456789ab.lock", "notes.txt", "old", ".cnn-1.77.tmp")
     }
     assert named_runs([runs_dir]) == found

@@ -1,6 +1,6 @@
 """Measure what runs' features know: cellpatch features RUNS ... [--weights FILE].
 
-RUNS are runs and folders of runs; what is no run is skipped. Each run's card is written into its record. A run that
+RUNS are runs and folders of runs; anything else is skipped. Each run's card is written into its record. A run that
 allows none is reported; the rest continues, and the exit status is 1.
 """
 

@@ -1,7 +1,7 @@
 """Time stored runs: cellpatch latency RUNS ... [--engines eager,compiled,onnx] [--threads N] [--seconds S].
 
 Each run is timed in a process of its own, and its card is written into its record, so that accuracy and cost join by
-run, and sent to W&B where the run logged there. RUNS are runs and folders of runs; what is no run is skipped. A run
+run, and sent to W&B where the run logged there. RUNS are runs and folders of runs; anything else is skipped. A run
 that cannot be timed, and an engine that cannot run here, is reported; the rest continues, and the exit status is 1.
 Nothing else should run beside it.
 """

@@ -23,7 +23,7 @@ VERBS = {
     "predict": ("predict:main", "classify new cells with a run"),
     "export": ("export:main", "write a run as ONNX, for QuPath too"),
     "latency": ("latency:main", "measure how long runs take for a cell, and add it to their records"),
-    "features": ("features:main", "measure what features of runs know of specimen and class"),
+    "features": ("features:main", "measure how well features predict the specimen (batch effect) and separate classes"),
     "embeddings": ("embeddings:main", "list or delete the features that probes keep on disk"),
 }
 
@@ -69,5 +69,5 @@ def _unknown(verb: str) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(verb, VERBS, 1)
-    hint = f"do you mean cellpatch {close[0]}?" if close else "cellpatch --help lists the verbs"
-    return f"error: {verb} is no verb of cellpatch: {hint}"
+    hint = f"did you mean cellpatch {close[0]}?" if close else "cellpatch --help lists the verbs"
+    return f"error: unknown verb {verb}; {hint}"

@@ -83,7 +83,7 @@ def _report_of(job: PredictionJob, command: str) -> PredictionReport:
     """What this command did with a job; interrupted if the job has no report of it."""
     report = read_report(job)
     if report is None or report.command != command:
-        return PredictionReport("interrupted", messages=["the same command goes on where it was"])
+        return PredictionReport("interrupted", messages=["the same command resumes it"])
     return report
 
 

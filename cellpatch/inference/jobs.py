@@ -102,7 +102,7 @@ class PredictionReport:
         ]
 
 
-_BEGUN = PredictionReport("interrupted", messages=["the same command goes on where it was"])
+_BEGUN = PredictionReport("interrupted", messages=["the same command resumes it"])
 
 
 def do_job(job: PredictionJob) -> PredictionReport:

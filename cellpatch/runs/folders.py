@@ -28,7 +28,7 @@ def named_runs(paths: Iterable[Path]) -> list[Path]:
         found = _runs_at(path)
         runs |= dict.fromkeys(found)
         if not found:
-            log.warning("skipped %s: it is no run and holds none", path)
+            log.warning("skipped %s: not a run, and no runs in it", path)
     return list(runs)
 
 

@@ -22,7 +22,7 @@ State = Literal[
 class Outcome:
     """The outcome of a job's run, and messages about it; of a dry run, estimated seconds and MiB where known.
 
-    `run` is the job's overrides where its run has no name yet. `traceback` says of a failed job where its lies.
+    `run` is the job's overrides where its run has no name yet. `traceback` is the file of a failed job's traceback.
     """
 
     run: str
