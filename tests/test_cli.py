@@ -308,5 +308,5 @@ def test_help_names_every_choice_and_key_and_is_quick_to_come() -> None:
     for file in (ROOT / "conf").glob("[!h]*/*.yaml"):
         assert re.search(rf"\b{file.stem}\b", output), file
     for key in ("flag_limit", "seed", "runs_dir", "retry_failed", "dry_run"):
-        assert f"\n  {key}: " in output
+        assert re.search(rf"^  {key} {{2,}}\w", output, re.M), key
     assert "torch" not in {line.rpartition("|")[2].strip() for line in imported.splitlines()}

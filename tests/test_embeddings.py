@@ -100,7 +100,9 @@ def test_a_full_cache_says_so_and_leaves_nothing(store_of: Callable[..., Path], 
         _features(store, tmp_path / "e", limit_gib=1e-7)
     assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
     _features(store, tmp_path / "e")
-    with pytest.raises(ValueError, match=r"holds 1.01e-06 GiB .*: more than .*; raise it, or clear some: python -m"):
+    with pytest.raises(
+        ValueError, match=r"holds 1.01e-06 GiB .*: more than .*; raise it, or clear some: cellpatch embeddings"
+    ):
         _features(store, tmp_path / "e", limit_gib=1e-6, dtype="float16")
 
 

@@ -29,6 +29,7 @@ def test_the_readme_is_short() -> None:
 
 def test_the_table_of_contents_leads_to_every_heading() -> None:
     [contents] = re.findall(r"^\*\*Contents\*\*.*?(?=\n\n)", README, re.M | re.S)
+    contents = " ".join(contents.split())
     without_code = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
     headings = re.findall(r"^## (.+)$", without_code, re.M)
     assert re.findall(r"\[([^]]+)\]\(#[\w-]+\)", contents) == headings

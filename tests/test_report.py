@@ -128,7 +128,7 @@ def test_a_lone_model_is_ahead_of_none_and_one_limit_is_not_every_limit() -> Non
 
 def test_a_lead_of_one_seed_and_few_specimens_are_told() -> None:
     stated = recommend(group_by_seed(simulated(limits=(4096,), seeds=(0,), specimens=12)))
-    assert "Behind it by one seed only, which another seed may reverse: " in stated[0]
+    assert "Lower, but trained with one seed, and another seed may change this: " in stated[0]
     assert "ahead of every other" not in stated[0]
     assert stated[1].startswith(
         "Between customvit and dinov2_s, linear_probe, 224 px these runs, of one seed each, show no"
@@ -193,7 +193,7 @@ def test_cells_and_worst_errors_are_shown_where_the_crops_are(
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") > 10
     assert re.search(r"(red|green|blue) predicted as (red|green|blue), \d+ %", page)
-    assert "The cells are real. Their licence: not stated." in page
+    assert "The cells are not marked as synthetic. Their licence: not stated." in page
     assert "Not shown" in page
     train(config_of(tmp_path / "rendered", root, *small, "trainer.max_epochs=1", "data.synthetic=true"))
     report.build([tmp_path / "rendered" / "runs"], tmp_path / "rendered.html")

@@ -18,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         folders = require_runs(options.runs)
+        if len(folders) == 1 and len(options.runs) == 2:
+            raise ValueError(f"two runs are compared, but both names are the same run: {folders[0]}")
         if len(folders) != 2:
             found = ", ".join(map(str, folders[:3])) + (", ..." if len(folders) > 3 else "")
             raise ValueError(f"two runs are compared, but got {len(folders)} ({found}): name two run folders")

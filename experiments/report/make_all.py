@@ -80,7 +80,7 @@ def check_names(kinds: Sequence[str], names: Sequence[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog=Path(sys.argv[0]).name,
+        prog="cellpatch figures",
         usage="cellpatch figures|tables RUNS [RUNS ...] [NAME ...]",
         description="Make all figures or tables that runs allow, or those that are named.",
         epilog="Names: "

@@ -79,7 +79,7 @@ def _best(groups: Sequence[SeedGroup]) -> str:
         return f"{text} It is ahead of every other model there."
     text += f" No significant difference from it: {'; '.join(close)}." if close else ""
     return text + (
-        f" Behind it by one seed only, which another seed may reverse: {'; '.join(single)}." if single else ""
+        f" Lower, but trained with one seed, and another seed may change this: {'; '.join(single)}." if single else ""
     )
 
 

@@ -131,7 +131,11 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], folder: Path) -> St
     drawings = list(_figures(key, data, groups, missing))
     galleries, why = _galleries(groups)
     facts = groups[0].runs[0].record.data
-    kind = "synthetic: no result on them is a result about patients" if facts.source.synthetic else "real"
+    kind = (
+        "synthetic: no result on them is a result about patients"
+        if facts.source.synthetic
+        else "not marked as synthetic"
+    )
     return StudyView(
         key=key,
         data=data,

@@ -11,7 +11,8 @@ _DECIMALS = 3  # of a pixel: points that agree in them are at one place
 NEAR_UM = 1.0  # no two cells' centres are nearer to each other; our choice
 _ENOUGH = 20  # points of an image before their extent says something
 MICROMETRES = (
-    "cells of images whose points fit the image's size in micrometres: are they given in pixels? x and y must be"
+    "cells of images whose points fit the image's size in micrometres: are they given in pixels? Micrometres belong in "
+    "x_um and y_um"
 )
 
 
