@@ -77,7 +77,7 @@ def read_points_table(file: Path, required: Sequence[str], name: str) -> pd.Data
     if missing:
         raise ValueError(
             f"{file}: has no column {missing}; needed are {list(required)}, found {list(table.columns[:-1])}: rename "
-            "them in the header (QuPath's Image, Classification, Centroid X, and x_um, y_um in micrometres are read too)"
+            "them in the header (QuPath's Image, Classification, Centroid X are read too, and x_um, y_um)"
         )
     check_filled(table, required)
     return table
