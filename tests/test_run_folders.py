@@ -92,6 +92,25 @@ def test_a_file_is_of_one_export(runs_dir: Path) -> None:
         export._files([runs_dir, Path("out.onnx")])
 
 
+def test_an_export_replaces_nothing_unasked(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(run: Path, file: Path, *_: object) -> str:
+        file.write_text("new")
+        return "written"
+
+    monkeypatch.setattr(export, "export", write)
+    run, file = str(named_runs([runs_dir])[0]), tmp_path / "out.onnx"
+    export.main([run, str(file)])
+    file.write_text("mine")
+    with pytest.raises(SystemExit, match="1"):
+        export.main([run, str(file)])
+    assert f"{file} exists and is not replaced" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    export.main([run, str(file), "--overwrite"])
+    assert file.read_text() == "new"
+
+
 def test_a_prediction_asks_for_one_run(runs_dir: Path) -> None:
     with pytest.raises(SystemExit, match="runs holds 4 runs and one is needed: name one of"):
         predict.main([str(runs_dir), "cells"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from cellpatch.inference.export import export
 from cellpatch.runs.folders import require_runs
 
-_USAGE = "cellpatch export [-h] RUNS [RUNS ...] [OUT.onnx] [--qupath] [--weights FILE]"
+_USAGE = "cellpatch export [-h] RUNS [RUNS ...] [OUT.onnx] [--qupath] [--weights FILE] [--overwrite]"
 _HELP = "runs, or folders of runs; after one run, what to write, ending in .onnx (default: RUN.onnx, here)"
 
 
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUNS", help=_HELP)
     parser.add_argument("--qupath", action="store_true", help="for QuPath's OpenCV DNN object classifier")
     parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     options = parser.parse_args(arguments)
     try:
         files = _files(options.runs)
@@ -47,6 +48,8 @@ def _files(paths: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _write(run: Path, file: Path, options: argparse.Namespace) -> str:
+    if file.exists() and not options.overwrite:
+        raise ValueError(f"{file} exists and is not replaced: choose another file, or replace it with --overwrite")
     if not options.qupath:
         return export(run, file, options.weights)
     from cellpatch.inference.qupath import export_qupath
