@@ -1,6 +1,6 @@
 """The Python interface: `import cellpatch` offers what is public here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +16,16 @@ from cellpatch.runs.table import runs_table
 
 if TYPE_CHECKING:
     from cellpatch.inference.restore import RestoredRun
-
-_BATCH = 256
+    from cellpatch.models.network import Network
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A finished run.
 
-    Its network is restored at the first call of `predict` or `features`, on the CPU; that takes some seconds and raises
-    ValueError if published weights are absent or others than the run's. `weights_file` is where these are, if they have
-    moved since training.
+    Its network is restored at the first call of `predict` or `features`, on a GPU if there is one. That takes some
+    seconds and raises ValueError if published weights are absent or others than the run's. `weights_file` is where
+    these are, if they have moved since training.
     """
 
     folder: Path
@@ -54,18 +53,23 @@ class Run:
         """
         from cellpatch.inference.restore import predict_probabilities
 
-        self._check(crops)
-        parts = [predict_probabilities(self._restored.network, batch) for batch in _batches(crops)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+        return self._in_batches(predict_probabilities, crops)
 
     def features(self, crops: UInt8[np.ndarray, "n side side 3"]) -> Float[np.ndarray, "n features"]:
         """Features of crops, what the backbone gives to the head; raises ValueError for crops of another side."""
         from cellpatch.inference.restore import predict_features
 
+        return self._in_batches(predict_features, crops)
+
+    def _in_batches(self, work: Callable[["Network", np.ndarray], np.ndarray], crops: np.ndarray) -> np.ndarray:
+        from cellpatch.runtime.device import inference_batch_size, resolve_device
+
         self._check(crops)
-        network = self._restored.network
-        parts = [predict_features(network, batch) for batch in _batches(crops)]
-        return np.concatenate(parts) if parts else np.zeros((0, network.backbone.num_features), np.float32)
+        device = resolve_device("auto")
+        network = self._restored.network.to(device)
+        size = inference_batch_size(network.backbone.input_px, device)
+        # No crops are a batch too: its result has the right shape.
+        return np.concatenate([work(network, crops[start : start + size]) for start in range(0, len(crops) or 1, size)])
 
     def _check(self, crops: np.ndarray) -> None:
         side = self._restored.geometry.side_px
@@ -77,10 +81,6 @@ class Run:
         from cellpatch.inference.restore import restore
 
         return restore(self.folder, self.weights_file)
-
-
-def _batches(crops: np.ndarray) -> list[np.ndarray]:
-    return [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]
 
 
 def load_run(folder: str | Path, weights_file: str | Path | None = None) -> Run:

@@ -1,6 +1,8 @@
 """What is installed works without the checkout: from an empty folder to figures, report, predictions and ONNX."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -92,6 +94,22 @@ def test_from_an_empty_folder_to_a_report(installed: Installed) -> None:
     assert files == {
         *("cnn.onnx", "crops", "figures", "predictions.csv", "report.html", "runs", "stores", "table.csv", "tables")
     }
+
+
+def test_the_quickstart_of_readme_runs_as_it_stands(installed: Installed) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Quickstart")[1].split("\n## ")[0]
+    lines = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.M | re.S)).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if line]
+    assert [command[1] for command in commands] == ["example", "train", "runs", "figures", "report"]
+    folder = installed.folder.parent / "quickstart"
+    folder.mkdir()
+    outputs = [Installed(installed.binaries, folder)(*command) for command in commands]
+    printed = next(line for line in outputs[0].splitlines() if line.startswith("cellpatch train "))
+    assert shlex.split(printed) == commands[1]
+    assert "1 runs in runs" in outputs[2]
+    assert "SYNTHETIC" in outputs[0]
+    assert (folder / "figures" / "figure3.png").exists()
+    assert (folder / "report.html").exists()
 
 
 def _save_crops(installed: Installed, run: Path) -> None:

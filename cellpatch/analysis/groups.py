@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -122,7 +122,7 @@ def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
 
 def _of_one_seed(runs: Sequence[RunResult]) -> str:
     """Why two runs of one place in a grid cannot be averaged, and how to choose."""
-    first, second = next((a, b) for a, b in pairwise(runs) if a.coordinates.seed == b.coordinates.seed)
+    first, second = next((a, b) for a, b in combinations(runs, 2) if a.coordinates.seed == b.coordinates.seed)
     found = hidden_differences(first.record, second.record)
     if not found:
         return f"{first.run} and {second.run} are the same run: name it once, or move one elsewhere"

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cellpatch.cli.each_run import for_each_run
 from cellpatch.inference.export import export
 from cellpatch.runs.folders import require_runs
 
@@ -23,17 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         files = _files(options.runs)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    complete = True
-    for run, file in files.items():
-        try:
-            written = _write(run, file, options)
-        except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            complete = False
-            continue
-        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, {written}")
-    if not complete:
-        sys.exit(1)
+    for_each_run(files, lambda run: _write(run, files[run], options))
 
 
 def _files(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -47,14 +38,19 @@ def _files(paths: Sequence[Path]) -> dict[Path, Path]:
     return {runs[0]: last}
 
 
-def _write(run: Path, file: Path, options: argparse.Namespace) -> str:
+def _write(run: Path, file: Path, options: argparse.Namespace) -> bool:
     if file.exists() and not options.overwrite:
         raise ValueError(f"{file} exists and is not replaced: choose another file, or replace it with --overwrite")
-    if not options.qupath:
-        return export(run, file, options.weights)
+    write = _write_for_qupath if options.qupath else export
+    words = write(run, file, options.weights)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, {words}")
+    return True
+
+
+def _write_for_qupath(run: Path, file: Path, weights: Path | None) -> str:
     from cellpatch.inference.qupath import export_qupath
 
-    written = export_qupath(run, file, options.weights)
+    written = export_qupath(run, file, weights)
     return (
         f"and {written.classifier} for classifiers/object_classifiers of a QuPath project; OpenCV's probabilities "
         f"differ from the run's by at most {written.difference:.1e} (QuPath itself was not tried)"

@@ -72,15 +72,15 @@ def own_keys(file: Path) -> Iterator[tuple[str, str]]:
         yield ".".join(names), match[4] or ""
 
 
-def explain(conf: Path) -> str:
+def describe_groups(conf: Path) -> str:
     """Lines for people: each group's choices with what they are, and each key with what explains it."""
     parts = []
     for group in GROUPS:
         files = sorted((conf / group).glob("*.yaml"))
-        lines = [explained(f"{group}={file.stem}", title(file)) for file in files]
+        lines = [format_entry(f"{group}={file.stem}", title(file)) for file in files]
         for key in keys(conf, group):
             few = f" ({', '.join(key.choices)})" if 0 < len(key.choices) <= MANY else ""
-            lines.append(explained(key.name, f"{key.comment}{few}"))
+            lines.append(format_entry(key.name, f"{key.comment}{few}"))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -92,7 +92,7 @@ def title(file: Path) -> str:
     return re.split(r"[.:;] |[.?]?$", first, maxsplit=1)[0]
 
 
-def explained(name: str, text: str) -> str:
+def format_entry(name: str, text: str) -> str:
     """A line for people, or several: a name, and what explains it."""
     start = f"  {name}".ljust(_INDENT) + "  "
     indent = " " * len(start.rjust(_INDENT + 2))

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from cellpatch.cli.each_run import for_each_run, runs_of
 from cellpatch.inference.latency import ENGINES, fastest_batch, measure_run
 from cellpatch.runs.cards import LatencyCard
-from cellpatch.runs.folders import require_runs
 from cellpatch.runs.locks import run_lock
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.wandb_log import WandbSettings, log_latency
@@ -51,22 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not set(engines) <= set(ENGINES) or not 0 < options.seconds < math.inf:
         got = f"{engines} and {options.seconds}"
         sys.exit(f"error: --engines must be of {list(ENGINES)} and --seconds finite and > 0, but got {got}")
-    try:
-        folders = require_runs(options.runs)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    complete = True
-    for folder in folders:
-        try:
-            card = _measure_apart(folder, engines, options)
-        except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            complete = False
-            continue
-        print(format_latency_card(folder.name, card))
-        complete = complete and not card.not_timed
-    if not complete:
-        sys.exit(1)
+    for_each_run(runs_of(options.runs), lambda run: _time(run, engines, options))
+
+
+def _time(folder: Path, engines: Sequence[str], options: argparse.Namespace) -> bool:
+    """Time a run and print its card; whether every engine was timed."""
+    card = _measure_apart(folder, engines, options)
+    print(format_latency_card(folder.name, card))
+    return not card.not_timed
 
 
 def _measure_apart(folder: Path, engines: Sequence[str], options: argparse.Namespace) -> LatencyCard:

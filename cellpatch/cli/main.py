@@ -12,8 +12,8 @@ VERBS = {
     "prepare": ("prepare:main", "read your cells and store their crops, ahead of training"),
     "train": ("train:main", "train one model, or with -m a grid; the same as python train.py"),
     "runs": ("runs:main", "show finished runs as a table"),
-    "watch": ("runs:watch_main", "show which runs are training, interrupted, failed or done, while they are"),
-    "verify": ("runs:verify_main", "check the files and the numbers of stored runs"),
+    "watch": ("watch:main", "show which runs are training, interrupted, failed or done"),
+    "verify": ("verify:main", "check the files and the numbers of stored runs"),
     "diff": ("diff:main", "name the settings, data and code in which two runs differ"),
     "figures": ("experiments:figures", "draw the figures that runs allow"),
     "tables": ("experiments:tables", "write the tables that runs allow, as CSV, Markdown and LaTeX"),
@@ -29,7 +29,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb with the arguments behind it; ends with status 2 for an unknown one."""
+    """Run a verb with the arguments behind it; ends with status 1 for an unknown one."""
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     if verb in ("-h", "--help"):
         print(usage())

@@ -7,12 +7,12 @@ from typing import TypeVar
 
 from omegaconf import DictConfig
 
-from cellpatch.cli.keys import explain, explained, own_keys, title
+from cellpatch.cli.keys import describe_groups, format_entry, own_keys, title
 
 Result = TypeVar("Result")
 INTERRUPTED = (
-    "interrupted: the same command skips what is done and starts an unfinished training again; "
-    "with trainer.resume=true a training continues from its last validation, if it had that setting before"
+    "interrupted: the same command skips what is done and starts an unfinished training again; with "
+    "trainer.resume=true it continues from its last validation (if it was started with that setting)"
 )
 _USAGE = """\
 usage: cellpatch train [-m] [GROUP=NAME ...] [KEY=VALUE ...]        (python train.py is the same)
@@ -51,10 +51,11 @@ def exit_on_value_error(work: Callable[[DictConfig], Result], config: DictConfig
 def usage(conf: Path) -> str:
     """The text of --help, from the YAML files in `conf`: Hydra's own takes a second and leaves out comments."""
     return _USAGE.format(
-        top="\n".join(explained(name, comment) for name, comment in own_keys(conf / "config.yaml")),
-        groups=explain(conf),
+        top="\n".join(format_entry(name, comment) for name, comment in own_keys(conf / "config.yaml")),
+        groups=describe_groups(conf),
         experiments="\n".join(
-            explained(f"experiment={file.stem}", title(file)) for file in sorted((conf / "experiment").glob("*.yaml"))
+            format_entry(f"experiment={file.stem}", title(file))
+            for file in sorted((conf / "experiment").glob("*.yaml"))
         ),
         launchers="|".join(sorted(file.stem for file in (conf / "hydra" / "launcher").glob("*.yaml"))),
     )

@@ -1,4 +1,4 @@
-"""What Hydra refuses, in plain words: which key or value, what is allowed, what was probably meant."""
+"""Hydra's errors in plain words: which key or value, what is allowed, what was probably meant."""
 
 import difflib
 import re
@@ -69,7 +69,7 @@ def in_words(hint: Any) -> str:
 
 
 def explain(error: Exception, overrides: Sequence[str], program: str = "") -> str:
-    """What to change in a command whose config Hydra cannot make; Hydra's own words for what we do not know.
+    """What to change in a command that Hydra rejects; Hydra's own message where there is no better one.
 
     `program` is what stands before the overrides, if they were typed as a command: it is repeated, with better quotes.
     """

@@ -1,8 +1,6 @@
-"""What a run prints before and after its training."""
+"""What a finished run prints."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -10,39 +8,6 @@ from rich.table import Table
 from cellpatch.metrics.classification import Scores
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.runs.record import ConditionScores
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What is trained, on which cells, and where it will lie.
-
-    `source`, `model` and `budget` are words: where the cells come from, the network, how long the training lasts.
-    `cells` are by part and class, `specimens` by part.
-    """
-
-    folder: Path
-    source: str
-    cells: Mapping[str, Mapping[str, int]]
-    specimens: Mapping[str, int]
-    model: str
-    budget: str
-
-
-def print_plan(plan: TrainingPlan) -> None:
-    """One screen before a training."""
-    table = Table(title=plan.folder.name, title_justify="left")
-    table.add_column("class")
-    for part in plan.cells:
-        table.add_column(part, justify="right")
-    for label in next(iter(plan.cells.values())):
-        table.add_row(label, *(str(counts[label]) for counts in plan.cells.values()))
-    table.add_section()
-    table.add_row("all cells", *(str(sum(counts.values())) for counts in plan.cells.values()))
-    table.add_row("specimens", *(str(plan.specimens[part]) for part in plan.cells))
-    console = Console()
-    console.print(table, markup=False)
-    lines = [f"cells: {plan.source}", f"model: {plan.model}", f"training: {plan.budget}", f"stored in {plan.folder}"]
-    console.print("\n".join(lines), markup=False, soft_wrap=True, highlight=False)
 
 
 def print_table(name: str, scores: Scores, n_train: Mapping[str, int]) -> None:

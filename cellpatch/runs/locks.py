@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from cellpatch.runs.folders import RECORD
 from cellpatch.runtime.atomic_io import atomic_directory, atomic_write, file_lock
 
 
@@ -53,7 +54,7 @@ class RunFiles:
 
 def find_run(runs_dir: Path, run_id: str) -> Path | None:
     """The folder of the finished run of an identity, or None."""
-    folders = (folder for folder in runs_dir.glob(f"[!.]*-{run_id}") if (folder / "record.json").exists())
+    folders = (folder for folder in runs_dir.glob(f"[!.]*-{run_id}") if (folder / RECORD).exists())
     return next(folders, None)
 
 

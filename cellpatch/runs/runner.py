@@ -11,18 +11,16 @@ from filelock import Timeout
 from pydantic import JsonValue
 
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
-from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import CellStore
 from cellpatch.data.store_names import report_other_names
 from cellpatch.metrics.classification import fit_temperature
-from cellpatch.models.backbone import count_parameters
 from cellpatch.models.predictor import FitResult
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
 from cellpatch.pretraining.facts import PretrainingFacts
 from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.probes import Probe
-from cellpatch.runs.console import TrainingPlan, print_best_validation, print_conditions, print_plan, print_table
+from cellpatch.runs.console import print_best_validation, print_conditions, print_table
 from cellpatch.runs.dry_run import plan_run
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.experiment_code import code_differences, current_code
@@ -31,6 +29,7 @@ from cellpatch.runs.identity import identities, run_name
 from cellpatch.runs.locks import ConcurrentFailureError, RunFiles, claim_run
 from cellpatch.runs.outcome import Outcome, State
 from cellpatch.runs.pretrained import pretrain, pretraining_fingerprint
+from cellpatch.runs.preview import print_preview
 from cellpatch.runs.provenance import git_state, hardware, versions
 from cellpatch.runs.record import ConditionScores, metrics_row
 from cellpatch.runs.restore import restore_predict_fn
@@ -48,7 +47,6 @@ from cellpatch.runs.wandb_log import log_conditions, log_review, wandb_logger
 from cellpatch.runs.weights import write_weights
 from cellpatch.runtime.memory import collect_garbage, tune_malloc
 from cellpatch.runtime.version import __version__
-from cellpatch.training.budget import plan_budget
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +163,7 @@ def _train(job: _Job, folder: Path) -> None:
     dataset = open_dataset(job.store, experiment.data.split, experiment.flag_limit, experiment.seed)
     costs = experiment.data.costs
     costs.codes(dataset.classes)  # a class that does not exist is an error before any training
-    print_plan(_plan(job, dataset))
+    print_preview(experiment, dataset, experiment.runs_dir / job.files.run)
     with wandb_logger(experiment.logger, folder, name, experiment.settings.config, group=job.grid) as logger:
         fit, pretraining = _fit(job, dataset, folder, logger)
         trained = time.perf_counter()
@@ -196,37 +194,6 @@ def _train(job: _Job, folder: Path) -> None:
     if pretraining is not None:
         facts["pretraining"] = asdict(pretraining)
     write_record(folder, facts | {"seconds": seconds})
-
-
-def _plan(job: _Job, dataset: CellDataset) -> TrainingPlan:
-    """What a job is about to do."""
-    experiment, manifest, audit = job.experiment, job.store.manifest, dataset.split.audit
-    backbone = experiment.model.on_meta()
-    network = f"{count_parameters(backbone) / 1e6:.3g} M parameters, input {backbone.input_px} px"
-    return TrainingPlan(
-        folder=experiment.runs_dir / job.files.run,
-        source=f"{manifest.cells} of {len(manifest.classes)} classes{_counts(manifest.intake)}, in {job.store.root}",
-        cells=audit.cells,
-        specimens=audit.specimens,
-        model=f"{experiment.model.name} by {experiment.settings.adapt.label}, {network}",
-        budget=_budget(experiment, len(dataset.split.train)),
-    )
-
-
-def _counts(intake: Intake) -> str:
-    totals = {name.replace("_", " "): count for name, count in intake.totals().items()}
-    return "".join(f"; {count} {name}" for name, count in totals.items() if count)
-
-
-def _budget(experiment: Experiment, n_train: int) -> str:
-    adaptation = experiment.adaptation
-    if isinstance(adaptation, Probe):
-        return "a probe on features of the frozen backbone"
-    budget = plan_budget(adaptation, experiment.trainer, n_train)
-    return (
-        f"{budget.updates} updates of {adaptation.batch_size} cells ({budget.epochs:.3g} passes), validated "
-        f"{budget.rounds} times; ends after {adaptation.patience} validations without a better one"
-    )
 
 
 def _fit(job: _Job, dataset: CellDataset, folder: Path, logger: Any) -> tuple[FitResult, PretrainingFacts | None]:

@@ -18,6 +18,7 @@ from cellpatch.data.store.reader import CellStore
 from cellpatch.metrics.classification import Costs
 from cellpatch.optics.conditions import Condition
 from cellpatch.runs.cards import FeatureCard, LatencyCard
+from cellpatch.runs.folders import RECORD
 from cellpatch.runs.record import ConditionScores, Record, metrics_row, parse_record, seal, unseal
 from cellpatch.runtime.atomic_io import atomic_write, sha256_of
 from cellpatch.runtime.json_types import Json
@@ -57,11 +58,11 @@ class StoredRun:
     @classmethod
     def open(cls, folder: Path) -> "StoredRun":
         """Read a run's record; raises ValueError if it is missing, unreadable, changed, or states what it cannot."""
-        where = f"{folder}: record.json"
+        where = f"{folder}: {RECORD}"
         try:
-            text = (folder / "record.json").read_text(encoding="utf-8")
+            text = (folder / RECORD).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            runs = sorted(file.parent for file in folder.glob("*/record.json"))
+            runs = sorted(file.parent for file in folder.glob(f"*/{RECORD}"))
             hint = f"; it holds runs, such as {runs[0]}" if runs else ""
             raise ValueError(f"{where} cannot be read ({error}){hint}") from error
         stored = unseal(text, where)
@@ -149,8 +150,8 @@ class StoredRun:
 
     def _replace(self, **facts: Any) -> "StoredRun":
         stored = self.stored | facts
-        record = parse_record(stored, f"{self.folder}: record.json")
-        with atomic_write(self.folder / "record.json") as temporary:
+        record = parse_record(stored, f"{self.folder}: {RECORD}")
+        with atomic_write(self.folder / RECORD) as temporary:
             temporary.write_text(seal(stored), encoding="utf-8")
         return StoredRun(self.folder, record, stored)
 
@@ -190,7 +191,7 @@ def write_predictions(
 def write_record(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write record.json into a run's folder: the facts, and checksums of the run's other files."""
     files = {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
-    (folder / "record.json").write_text(seal({**facts, "files": files}), encoding="utf-8")
+    (folder / RECORD).write_text(seal({**facts, "files": files}), encoding="utf-8")
 
 
 def require_store(record: Record) -> CellStore:

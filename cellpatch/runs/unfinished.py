@@ -9,6 +9,9 @@ from cellpatch.runs.locks import RunFiles, run_lock_path
 from cellpatch.runtime.atomic_io import is_locked
 
 log = logging.getLogger(__name__)
+_TO_RESUME = (
+    "; with trainer.resume=true a training keeps one after each validation, and the same command continues from it"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def report_unfinished(found: Unfinished, resume: bool) -> None:
     """Log what was found and whether training continues from it; `resume` is trainer.resume."""
     if found.checkpoint is None:
         where = "it kept no checkpoint and starts again"
-        log.warning("found an unfinished training of %s: %s%s", found.run, where, "" if resume else _HOW)
+        log.warning("found an unfinished training of %s: %s%s", found.run, where, "" if resume else _TO_RESUME)
         return
     update = _updates_done(found.checkpoint)
     if resume:
@@ -46,9 +49,6 @@ def report_unfinished(found: Unfinished, resume: bool) -> None:
     )
 
 
-_HOW = "; with trainer.resume=true a training keeps one after each validation, and the same command continues from it"
-
-
 def _updates_done(checkpoint: Path) -> str:
     import torch  # seconds, which commands that only read runs do without
 
@@ -57,5 +57,5 @@ def _updates_done(checkpoint: Path) -> str:
     try:
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         return str(stored["global_step"])
-    except CHECKPOINT_READ_ERRORS:  # training says what is wrong with it
+    except CHECKPOINT_READ_ERRORS:  # training reports what is wrong with it
         return "unknown (its checkpoint cannot be read)"

@@ -58,10 +58,10 @@ def run_job(work: Work, config: DictConfig) -> None:
     in_turn = str(hydra.launcher._target_).endswith(".BasicLauncher")  # one process: do others first, this one later
     log.info("%s", describe_position(hydra.job.num, _count_jobs(file.parent), _process.trained if in_turn else ()))
     started = time.perf_counter()
-    _do(work, config, file, wait=not in_turn)
-    if _read(file).state == "trained":
+    state = _do(work, config, file, wait=not in_turn).state
+    if state == "trained":
         _process.trained.append(time.perf_counter() - started)
-    if in_turn and _read(file).state == "locked":
+    if in_turn and state == "locked":
         _process.deferred.append((file, HydraConfig.instance().cfg, config))
 
 
@@ -77,7 +77,8 @@ def _count_jobs(folder: Path) -> int:
     return len((folder / _JOBS).read_text(encoding="utf-8").splitlines())
 
 
-def _do(work: Work, config: DictConfig, file: Path, wait: bool) -> None:
+def _do(work: Work, config: DictConfig, file: Path, wait: bool) -> Outcome:
+    """Do a job and write its outcome."""
     overrides = " ".join(HydraConfig.get().overrides.task)
     _write(file, Outcome(overrides, "interrupted"))
     try:
@@ -95,6 +96,7 @@ def _do(work: Work, config: DictConfig, file: Path, wait: bool) -> None:
     if outcome.state == "failed":
         collect_garbage()  # a failed job's GPU memory would fail the next one
     _write(file, outcome)
+    return outcome
 
 
 def _failed(overrides: str, messages: list[str], file: Path) -> Outcome:

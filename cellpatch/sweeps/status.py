@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from cellpatch.runs.folders import finished_runs
+from cellpatch.runs.folders import RECORD, finished_runs
 from cellpatch.runs.locks import run_lock_path
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import is_locked
@@ -35,7 +35,7 @@ def run_states(runs_dir: Path) -> pd.DataFrame:
     rows += [(job, "waiting", 0.0, None) for job in pending_jobs(runs_dir)]
     for folder in finished:
         score = StoredRun.open(folder).record.metrics[0].scores.macro_f1
-        rows.append((folder.name, "done", _minutes_since(folder / "record.json"), score))
+        rows.append((folder.name, "done", _minutes_since(folder / RECORD), score))
     table = pd.DataFrame(rows, columns=["run", "state", "minutes", "macro_f1"])
     table["state"] = pd.Categorical(table["state"], STATES)
     return table.dropna(subset="minutes").sort_values(["state", "minutes"], ignore_index=True)

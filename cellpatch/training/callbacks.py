@@ -1,5 +1,6 @@
-"""What a training keeps: its best validation, and a checkpoint to resume from. Lightning's epochs are rounds here."""
+"""What a training keeps and logs: its best validation, a checkpoint, a line a round. Lightning's epochs are rounds."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from cellpatch.models.backbone import trained_state
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.progress import format_seconds
+from cellpatch.training.budget import Budget
+
+log = logging.getLogger(__name__)
 
 _STATE = ("score", "kept", "tensors", "scores", "history", "resumed")
 
@@ -121,3 +126,35 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         trainer.should_stop = checkpoint["stopped"]
+
+
+class RoundLine(pl.Callback):
+    """One log line a round where there is no progress bar: in a file, a pipe, a cluster's log."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._started, self._first = 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self._started, self._first = time.perf_counter(), trainer.global_step
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
+            return
+        values = trainer.callback_metrics
+        shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
+        done = progress_of(trainer, self._budget.epoch_batches)
+        epochs = f"{round(done['epochs'], 1):g}/{round(self._budget.epochs, 1):g}"
+        updates = f"{done['update']:g}/{module.planned_updates}"
+        left = format_seconds(self._seconds_left(done["update"], module.planned_updates))
+        log.info("epoch %s, update %s  %s  %s left", epochs, updates, "  ".join(shown), left)
+
+    def _seconds_left(self, done: float, planned: int) -> float:
+        """By the updates since this process began, validations included."""
+        per_update = (time.perf_counter() - self._started) / max(1, done - self._first)
+        return per_update * (planned - done)
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        done, patience = trainer.global_step, module.fine_tuning.patience
+        if done < module.planned_updates and trainer.is_global_zero:
+            log.info("ended at update %d: %d validations without a better one (adapt.patience)", done, patience)

@@ -3,7 +3,6 @@
 import logging
 import pickle
 import sys
-import time
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,46 +33,11 @@ from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, RandomOptics
 from cellpatch.optics.scaling import scaled_paths
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
-from cellpatch.runtime.progress import format_seconds
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import Budget, plan_budget
-from cellpatch.training.callbacks import BestWeights, LastCheckpoint, UpdateLimit, progress_of
+from cellpatch.training.callbacks import BestWeights, LastCheckpoint, RoundLine, UpdateLimit
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.trainer_settings import TrainerSettings
-
-log = logging.getLogger(__name__)
-
-
-class RoundLine(pl.Callback):
-    """One log line a round where there is no progress bar: in a file, a pipe, a cluster's log."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._started, self._first = 0.0, 0
-
-    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
-        self._started, self._first = time.perf_counter(), trainer.global_step
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
-            return
-        values = trainer.callback_metrics
-        shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
-        done = progress_of(trainer, self._budget.epoch_batches)
-        epochs = f"{round(done['epochs'], 1):g}/{round(self._budget.epochs, 1):g}"
-        updates = f"{done['update']:g}/{module.planned_updates}"
-        left = format_seconds(self._seconds_left(done["update"], module.planned_updates))
-        log.info("epoch %s, update %s  %s  %s left", epochs, updates, "  ".join(shown), left)
-
-    def _seconds_left(self, done: float, planned: int) -> float:
-        """By the updates since this process began, validations included."""
-        per_update = (time.perf_counter() - self._started) / max(1, done - self._first)
-        return per_update * (planned - done)
-
-    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
-        done, patience = trainer.global_step, module.fine_tuning.patience
-        if done < module.planned_updates and trainer.is_global_zero:
-            log.info("ended at update %d: %d validations without a better one (adapt.patience)", done, patience)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,6 @@
 Opens from disk without a network. Cells are shown where the crops are on this machine; all else needs the runs alone.
 """
 
-import base64
-import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,31 +14,24 @@ from pathlib import Path
 from urllib.parse import quote
 
 import make_all
-import numpy as np
-from jaxtyping import Int, UInt8
+from galleries import Gallery, galleries_of
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 from recommend import recommend
 
-from cellpatch.analysis.curves import leader, learning_curves
-from cellpatch.analysis.groups import SeedGroup, at_one_limit, data_sets, group_by_seed
-from cellpatch.analysis.labels import by_label
+from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.results import RunResult, read_results
 from cellpatch.cli.figures import figure_main
-from cellpatch.data.store.reader import CellStore
 from cellpatch.figures.captions import sample_size_caption
-from cellpatch.figures.gallery import pick_across_specimens
 from cellpatch.figures.plotting import COLUMN_MM
 from cellpatch.figures.svg import to_svg
-from cellpatch.optics.conditions import CLEAN
+from cellpatch.runs.folders import RECORD
 from cellpatch.runs.record import GitState
-from cellpatch.runs.stored_run import Predictions, StoredRun, require_store
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.version import __version__
 
 ORDER = ("models_table", "compare_table", "scaling_table", "blur_table", "latency_table")  # of tables; others follow
-WORST, EACH = 24, 6  # cells shown: the surest errors, and of each class
+_SYNTHETIC = "synthetic: no result on them is a result about patients"
 
 
 @dataclass(frozen=True)
@@ -61,22 +52,6 @@ class TableView:
     note: str
     columns: list[str]
     rows: list[list[str]]
-
-
-@dataclass(frozen=True)
-class CellView:
-    """A crop on the page: base64 of its PNG file, and what it is."""
-
-    png: str
-    words: str
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Cells beside each other."""
-
-    caption: str
-    cells: list[CellView]
 
 
 @dataclass(frozen=True)
@@ -129,13 +104,9 @@ def build(runs: Sequence[Path], file: Path = Path("report.html")) -> list[Path]:
 def _study(key: str, data: str, groups: Sequence[SeedGroup], folder: Path) -> StudyView:
     missing: list[str] = []
     drawings = list(_figures(key, data, groups, missing))
-    galleries, why = _galleries(groups)
+    galleries, why = galleries_of(groups)
     facts = groups[0].runs[0].record.data
-    kind = (
-        "synthetic: no result on them is a result about patients"
-        if facts.source.synthetic
-        else "not marked as synthetic"
-    )
+    kind = _SYNTHETIC if facts.source.synthetic else "not marked as synthetic"
     return StudyView(
         key=key,
         data=data,
@@ -195,64 +166,7 @@ def _link(run: RunResult, folder: Path) -> str | None:
     """From the page's folder to a run's record, so that both may move together; None for a packed run."""
     if run.folder is None:
         return None
-    return quote(Path(os.path.relpath(run.folder, folder), "record.json").as_posix())
-
-
-def _galleries(groups: Sequence[SeedGroup]) -> tuple[list[Gallery], str]:
-    """Cells of each class and the surest errors of the best run, or why they cannot be shown."""
-    at_limit = at_one_limit(groups)
-    best, _ = leader(by_label(learning_curves(groups), groups), at_limit[0].coordinates.flag_limit)
-    run = by_label(at_limit, groups)[best].runs[0]
-    if run.folder is None:
-        return (
-            [],
-            "Packed runs contain no cells. Make the report from the runs directory on a machine that has the crops.",
-        )
-    try:
-        store = require_store(run.record)
-    except ValueError as error:
-        return [], f"The crops are not on this machine, so no cell is shown: {error}."
-    predictions = StoredRun.open(run.folder).predictions[CLEAN]
-    return [*_classes(store, predictions, run), _worst_errors(store, predictions, run)], ""
-
-
-def _classes(store: CellStore, predictions: Predictions, run: RunResult) -> Iterator[Gallery]:
-    """Test cells of each class that has any."""
-    for code, name in enumerate(run.record.classes):
-        of_class = np.flatnonzero(predictions.labels == code)
-        shown = of_class[pick_across_specimens(predictions.rows["specimen"].iloc[of_class], EACH)]
-        if len(shown):
-            n = f"{len(shown)} of {len(of_class)} test cells"
-            caption = f"{name}: {n}, drawn at random, of different specimens first."
-            yield Gallery(caption, _cells(store, predictions, shown, [name] * len(shown)))
-
-
-def _worst_errors(store: CellStore, predictions: Predictions, run: RunResult) -> Gallery:
-    """The wrong predictions with the highest probability."""
-    classes, labels = run.record.classes, predictions.labels
-    predicted, confidence = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST]
-    words = [f"{classes[labels[i]]} predicted as {classes[predicted[i]]}, {100 * confidence[i]:.0f} %" for i in worst]
-    caption = f"Worst errors of {run.run}, most confident first: {len(worst)} of {len(wrong)}."
-    return Gallery(caption, _cells(store, predictions, worst, words))
-
-
-def _cells(
-    store: CellStore, predictions: Predictions, shown: Int[np.ndarray, " shown"], words: Sequence[str]
-) -> list[CellView]:
-    """The predicted cells at these positions, without the margin of their crops."""
-    row_of = {name: row for row, name in enumerate(store.cells["cell_id"])}
-    rows = np.array([row_of[name] for name in predictions.rows["cell_id"].to_numpy()[shown]], int)
-    margin, side = store.geometry.margin_px, store.geometry.crop_px
-    crops = store.crops(rows)[:, margin : margin + side, margin : margin + side]
-    return [CellView(_png(crop), text) for crop, text in zip(crops, words, strict=True)]
-
-
-def _png(crop: UInt8[np.ndarray, "h w 3"]) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(crop).save(stream, "png")
-    return base64.b64encode(stream.getvalue()).decode()
+    return quote(Path(os.path.relpath(run.folder, folder), RECORD).as_posix())
 
 
 if __name__ == "__main__":

@@ -38,10 +38,7 @@ from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 _CHUNK = 256  # points cut together
 _AHEAD = 8  # chunks a worker, cut while a shard is written
 _WORTH_PROCESSES = 2**27  # bytes of images; less is decoded before processes have started
-_NO_SPECIMEN = (
-    "cells whose image counts as a specimen: name the patients in a column specimen, by data.specimen_pattern or by "
-    "data.specimens"
-)
+_NO_SPECIMEN = "cells whose image counts as a specimen (a column specimen or data.specimen_pattern names patients)"
 
 _last_read = LastRead()  # for all sources of this process: each job of a grid makes its own
 

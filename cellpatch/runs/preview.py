@@ -1,0 +1,64 @@
+"""One screen before a training: what is trained, on which cells, how long, and where it will be stored."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cellpatch.data.dataset import CellDataset
+from cellpatch.data.splitter import SplitAudit
+from cellpatch.models.backbone import count_parameters
+from cellpatch.probing.probes import Probe
+from cellpatch.runs.experiment import Experiment
+from cellpatch.training.budget import plan_budget
+
+
+def print_preview(experiment: Experiment, dataset: CellDataset, folder: Path) -> None:
+    """Print the screen; `folder` is the run's."""
+    console = Console()
+    console.print(_cells_table(folder.name, dataset.split.audit), markup=False)
+    lines = [
+        f"cells: {_source(dataset)}",
+        f"model: {_network(experiment)}",
+        f"training: {_budget(experiment, len(dataset.split.train))}",
+        f"stored in {folder}",
+    ]
+    console.print("\n".join(lines), markup=False, soft_wrap=True, highlight=False)
+
+
+def _cells_table(title: str, audit: SplitAudit) -> Table:
+    """Cells by class and part, and specimens by part."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    for part in audit.cells:
+        table.add_column(part, justify="right")
+    for label in audit.cells["train"]:
+        table.add_row(label, *(str(counts[label]) for counts in audit.cells.values()))
+    table.add_section()
+    table.add_row("all cells", *(str(sum(counts.values())) for counts in audit.cells.values()))
+    table.add_row("specimens", *(str(audit.specimens[part]) for part in audit.cells))
+    return table
+
+
+def _source(dataset: CellDataset) -> str:
+    manifest = dataset.store.manifest
+    totals = manifest.intake.totals().items()
+    doubts = "".join(f"; {count} {name.replace('_', ' ')}" for name, count in totals if count)
+    return f"{manifest.cells} of {len(manifest.classes)} classes{doubts}, in {dataset.store.root}"
+
+
+def _network(experiment: Experiment) -> str:
+    backbone = experiment.model.on_meta()
+    size = f"{count_parameters(backbone) / 1e6:.3g} M parameters, input {backbone.input_px} px"
+    return f"{experiment.model.name} by {experiment.settings.adapt.label}, {size}"
+
+
+def _budget(experiment: Experiment, n_train: int) -> str:
+    adaptation = experiment.adaptation
+    if isinstance(adaptation, Probe):
+        return "a probe on features of the frozen backbone"
+    budget = plan_budget(adaptation, experiment.trainer, n_train)
+    return (
+        f"{budget.updates} updates of {adaptation.batch_size} cells ({budget.epochs:.3g} passes), validated "
+        f"{budget.rounds} times; ends after {adaptation.patience} validations without a better one"
+    )
