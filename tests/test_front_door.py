@@ -136,3 +136,26 @@ def test_the_time_left_is_in_words() -> None:
     assert [format_seconds(s) for s in (0, 89.4, 91, 5399, 5401, 36000)] == [
         *("0 s", "89 s", "2 min", "90 min", "1.5 h", "10.0 h")
     ]
+
+
+COMPLETED = {
+    "cellpatch pre": "prepare predict",
+    "cellpatch train model=cust": "model=customvit",
+    "cellpatch train -m flag": "flag_limit=",
+    "cellpatch prepare data=end": "data=endonuke",
+    "cellpatch figures ru": "",
+}
+
+
+def test_a_shell_completes_verbs_and_settings(tmp_path: Path) -> None:
+    """A real bash, with the line of docs/grids.md."""
+    [line] = re.findall(r"^eval .*", (ROOT / "docs" / "grids.md").read_text(), re.M)
+    script = [f'export PATH="{Path(sys.executable).parent}:$PATH"', line]
+    for typed in COMPLETED:
+        script += [f'COMP_LINE="{typed}"; COMP_POINT={len(typed)}; read -ra COMP_WORDS <<< "$COMP_LINE"']
+        script += ["COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 )); COMPREPLY=(); hydra_bash_completion"]
+        script += ['echo "${COMPREPLY[*]}"']
+    result = subprocess.run(
+        ["bash", "-c", "\n".join(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.splitlines() == list(COMPLETED.values()), result.stderr

@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from cellpatch.cli.completion import FLAGS, complete
 from cellpatch.runtime.version import __version__
 
 # By the order of work: what a verb is called, the function that does it, and what it is for.
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(usage())
     elif verb == "--version":
         print(f"cellpatch {__version__}")
+    elif verb in FLAGS:
+        complete([verb, *rest], VERBS, verb_function("train"))
     elif verb in VERBS:
         sys.argv = [f"cellpatch {verb}", *rest]
         verb_function(verb)()
