@@ -159,13 +159,13 @@ def test_a_project_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_command_writes_it_once(tmp_path: Path) -> None:
-    process = start_python("-m", "cellpatch.example", str(tmp_path / "practice"), "--seed", "7")
+    process = start_python("-m", "cellpatch", "example", str(tmp_path / "practice"), "--seed", "7")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "16 SYNTHETIC images of 8 patients" in out
     assert out.splitlines()[-1] == train_command(str(tmp_path / "practice"))
     assert "Seed: 7." in (tmp_path / "practice" / "README.txt").read_text()
-    process = start_python("-m", "cellpatch.example", str(tmp_path / "practice"))
+    process = start_python("-m", "cellpatch", "example", str(tmp_path / "practice"))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert err.strip().endswith("has files: nothing is written there; name a new or an empty folder")

@@ -127,7 +127,7 @@ def _of_one_seed(runs: Sequence[RunResult]) -> str:
     if not found:
         return f"{first.run} and {second.run} are the same run: name it once, or move one elsewhere"
     return (
-        f"runs that differ in more than {', '.join(GRID_KEYS)} are no one grid, "
+        f"runs that differ in more than {', '.join(GRID_KEYS)} cannot be averaged, "
         f"but {_how_they_differ(first, second, found)}"
     )
 
