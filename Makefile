@@ -4,6 +4,7 @@
 # make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, all tests
 # make test-wheel  the wheel in an empty folder: a tiny grid, figures, report, predictions, ONNX (some minutes)
+# make test-commands  every command of README and docs/ in a shell (half an hour)
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
 # make figures tables paper  all figures and tables that stored runs allow: make figures RUNS=runs; paper makes both
@@ -17,7 +18,7 @@ ENTITY ?=
 QUICK := runs/quick
 FIGURES := $(basename $(notdir $(wildcard experiments/figures/*.py experiments/tables/*.py)))
 
-.PHONY: help run test test-wheel test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
+.PHONY: help run test test-wheel test-commands test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -75,6 +76,9 @@ test: check
 
 test-wheel: .venv/installed
 	$(BIN)/python -m pytest -n 0 -m wheel tests/test_wheel.py
+
+test-commands: .venv/installed
+	$(BIN)/python -m pytest -n 0 -m commands tests/test_documented_commands.py
 
 test-cluster: .venv/installed
 	tests/cluster/install.sh $(BIN)/python

@@ -99,7 +99,7 @@ def read_runs(folder: str | Path = "runs") -> pd.DataFrame:
         raise ValueError(f"{folder}: no such folder")
     table = runs_table(folder)
     if table.empty:
-        raise ValueError(f"{folder}: holds no finished run")
+        raise ValueError(f"{folder}: has no finished run")
     return table
 
 

@@ -67,7 +67,7 @@ def test_crops_of_another_side_are_refused(squares: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=str(tmp_path)):
         cellpatch.load_run(tmp_path)
-    with pytest.raises(ValueError, match="holds no finished run"):
+    with pytest.raises(ValueError, match="has no finished run"):
         cellpatch.read_runs(tmp_path)
     with pytest.raises(ValueError, match="nothing: no such folder"):
         cellpatch.read_runs(tmp_path / "nothing")

@@ -41,7 +41,7 @@ def _starting_with(*starts: str) -> list[str]:
     return [command for command in COMMANDS if command.startswith(starts)]
 
 
-def _words(command: str) -> list[str]:
+def words_of(command: str) -> list[str]:
     """A command's words as a shell splits them, with something in place of what a reader fills in."""
     filled = re.sub(rf"\b({'|'.join(_PLACES)})\b", lambda found: _PLACES[found[1]], command)
     return [word for word in shlex.split(filled) if word != "..."]
@@ -78,7 +78,7 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize("command", TRAINING)
 def test_its_settings_compose_and_are_of_the_right_types(command: str) -> None:
-    words = _words(command)
+    words = words_of(command)
     start = next(i for i, word in enumerate(words) if word in ("train.py", "train", "prepare"))
     settings = [word for word in prepare_overrides(words[start + 1 :]) if word not in ("-m", "--multirun")]
     if any(word.startswith("hydra/launcher=") for word in settings):  # a plugin that need not be installed here
@@ -98,7 +98,7 @@ VERBS = [command for command in _starting_with("cellpatch ") if command not in T
 
 @pytest.mark.parametrize("command", VERBS)
 def test_its_verb_exists_and_takes_its_arguments(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    verb, *arguments = _words(command)[1:]
+    verb, *arguments = words_of(command)[1:]
     if verb in ("VERB", "--version", "--help") or _OF_THE_READER in command:
         return
     assert verb in main.VERBS
@@ -126,7 +126,7 @@ def test_its_targets_exist(command: str) -> None:
 
 @pytest.mark.parametrize("command", _starting_with("python experiments", "python benchmarks", "python -m pytest"))
 def test_its_files_exist(command: str) -> None:
-    files = [word for word in _words(command) if word.endswith(".py")]
+    files = [word for word in words_of(command) if word.endswith(".py")]
     assert files
     assert [name for name in files if not (ROOT / name).exists()] == []
     [chosen] = re.findall(r'-k "?(\w+)', command) or [None]

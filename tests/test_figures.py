@@ -133,7 +133,7 @@ def test_missing_runs_are_gaps_that_the_caption_names() -> None:
 
 
 def test_every_curve_has_its_gaps() -> None:
-    """A limit, a sigma or a side that one lacks is no line across it, and the caption names it."""
+    """A limit, a sigma or a side that one lacks is not a line across it, and the caption names it."""
     lacks = [run for run in RESULTS if (run.coordinates.model, run.coordinates.flag_limit) != ("customvit", 512)]
     drawing = figure_classes.draw("simulated", group_by_seed(lacks))
     assert "No runs at 512: customvit." in drawing.caption
@@ -348,7 +348,7 @@ def test_seeds_pair_where_they_can() -> None:
 
 
 def test_no_runs_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no finished run"):
+    with pytest.raises(ValueError, match="has no finished run"):
         read_results(tmp_path)
 
 

@@ -78,7 +78,7 @@ def test_a_twin_of_another_specimen_shares_a_group(twin: str) -> None:
     crops = [*map(_crop, range(20)), TWINS[twin](7)]
     specimens = [f"p{i}" for i in range(20)]
     assert _groups(crops, [*specimens, "q"]) == [0 if i in (7, 20) else -1 for i in range(21)]
-    assert set(_groups(crops, [*specimens, "p7"])) == {-1}, "twice in one specimen is no leak"
+    assert set(_groups(crops, [*specimens, "p7"])) == {-1}, "twice in one specimen is not a leak"
 
 
 def test_what_is_equal_to_the_last_pixel_is_counted_elsewhere() -> None:

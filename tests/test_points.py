@@ -423,7 +423,7 @@ def _edit(column: str, row: int, value: Any) -> Callable[[pd.DataFrame], pd.Data
         (lambda t: t, {"layout": "xml"}, r"data.layout must be one of .* but got 'xml'"),
         (lambda t: t, {"specimen_pattern": "case(.)"}, r"points.csv, row 2: .* finds no specimen in tile0.png"),
         (lambda t: t, {"specimen_pattern": "tile."}, r"needs a group in parentheses"),
-        (lambda t: t, {"specimen_pattern": "("}, r"is no regular expression"),
+        (lambda t: t, {"specimen_pattern": "("}, r"is not a regular expression"),
         (lambda t: t, {"image_um_per_px": 0.0}, r"must be > 0, but got 0.0"),
         (lambda t: t, {"points": "none.csv"}, r"no file none.csv"),
         (lambda t: t, {"root": Path("/nowhere")}, r"data.root must be a folder, but got /nowhere"),

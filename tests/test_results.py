@@ -81,7 +81,7 @@ def test_other_files_and_altered_records_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"results.parquet must be a folder of runs or a file of"):
         read_results(file)
     pack([], file)
-    with pytest.raises(ValueError, match="holds no finished run"):
+    with pytest.raises(ValueError, match="has no finished run"):
         read_results(file)
     pack([_result("one")], file)
     table = pq.read_table(file)

@@ -51,9 +51,9 @@ def test_what_is_no_run_is_skipped_by_name(runs_dir: Path, caplog: pytest.LogCap
 def test_a_path_without_anything_is_a_mistake(runs_dir: Path) -> None:
     with pytest.raises(ValueError, match="nowhere must be a run or a folder of runs, but nothing is there"):
         named_runs([runs_dir, runs_dir / "nowhere"])
-    with pytest.raises(ValueError, match=r"old holds no finished run: train some first"):
+    with pytest.raises(ValueError, match=r"old has no finished run: train some first"):
         require_runs([runs_dir / "old"])
-    with pytest.raises(ValueError, match=rf"holds no finished run; {runs_dir} holds some"):
+    with pytest.raises(ValueError, match=rf"has no finished run; {runs_dir} has some"):
         require_runs([runs_dir.parent])
     with pytest.raises(ValueError, match=r"runs holds 4 runs and one is needed: name one of .*cnn-.*, \.\.\."):
         require_one_run(runs_dir)

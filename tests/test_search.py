@@ -30,7 +30,7 @@ def test_a_gain_is_of_equal_seeds_and_better_only_beyond_the_seeds_spread() -> N
     # Student's t with two degrees of freedom: 4.3027; the standard deviation of 0.10, 0.11, 0.10 is 0.0057735
     assert table.loc["sure", "half"] == pytest.approx(4.302653 * 0.00577350 / 3**0.5, rel=1e-4)
     assert table["better"].to_dict() == {"by chance": False, "sure": True}
-    assert table.loc["by chance", "gain"] > table.loc["sure", "gain"], "the higher mean alone is no reason"
+    assert table.loc["by chance", "gain"] > table.loc["sure", "gain"], "the higher mean alone is not a reason"
 
 
 def test_one_seed_is_never_better() -> None:

@@ -288,7 +288,7 @@ def test_truncated_files(tmp_path: Path, suffix: str, kept: float) -> None:
     save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
     content = file.read_bytes()
     file.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
-    with pytest.raises(ValueError, match=rf"w{suffix}: (is no readable|holds more than tensors)"):
+    with pytest.raises(ValueError, match=rf"w{suffix}: (is not a readable|holds more than tensors)"):
         _weights(file).load(_vit(64, 64))
 
 
@@ -312,7 +312,7 @@ def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is git's pointer to a large file"),
         (b"<!DOCTYPE html><html>quota exceeded</html>", "is a page of a web site"),
-        (b"", "is no readable checkpoint"),
+        (b"", "is not a readable checkpoint"),
     ],
 )
 def test_what_was_fetched_instead_of_the_file_is_told(tmp_path: Path, content: bytes, message: str) -> None:
@@ -375,7 +375,7 @@ def test_damaged_checkpoints_end_in_our_error(tmp_path: Path) -> None:
             read_tensors(tmp_path / "w.pth")
     for kept in range(len(whole)):
         (tmp_path / "w.pth").write_bytes(whole[:kept])
-        with pytest.raises(ValueError, match="is no readable checkpoint|holds more than tensors"):
+        with pytest.raises(ValueError, match="is not a readable checkpoint|holds more than tensors"):
             read_tensors(tmp_path / "w.pth")
 
 

@@ -75,7 +75,7 @@ def read_results(*paths: Path) -> list[RunResult]:
         with ThreadPoolExecutor() as threads:
             results += threads.map(_read_run, require_runs(others))
     if not results:
-        raise ValueError(f"{', '.join(map(str, paths))} holds no finished run: train some first, e.g. make run")
+        raise ValueError(f"{', '.join(map(str, paths))} has no finished run: train some first, e.g. make run")
     return results
 
 

@@ -61,7 +61,7 @@ def predict_slides(jobs: Sequence[PredictionJob], folder: Path, launcher: str, s
 
 
 def _escaped(path: Path) -> str:
-    """A path as OmegaConf takes it: `${` in it is no interpolation."""
+    """A path as OmegaConf takes it: `${` in it is not an interpolation."""
     return str(path).replace("${", "\\${")
 
 

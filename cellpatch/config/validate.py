@@ -176,7 +176,7 @@ def _unknown(key: str, allowed: Sequence[str]) -> str:
 
 
 def _check_arguments(node_path: str, target: type[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as pydantic accepts them for the signature, in strict mode: true is no number, 1.0 no whole one."""
+    """Arguments as pydantic accepts them for the signature, in strict mode: true is not a number, 1.0 no integer."""
     parameters = inspect.signature(target).parameters
     allowed = [name for name in parameters if name != "self"]
     unknown = [key for key in arguments if key not in allowed]

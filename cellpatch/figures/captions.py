@@ -22,7 +22,7 @@ def synthetic_prefix(groups: Sequence[SeedGroup]) -> str:
 
 
 def specimen_unit_note(groups: Sequence[SeedGroup]) -> str:
-    """What a specimen is where it is no patient or slide, by the layout of the data; else nothing."""
+    """What a specimen is where it is not a patient or slide, by the layout of the data; else nothing."""
     return _TILE_UNITS.get(groups[0].runs[0].record.data.source.layout or "", "")
 
 

@@ -43,7 +43,7 @@ def mixed_code_column(groups: Sequence[SeedGroup]) -> dict[str, list[str]]:
 def format_ci(value: float, low: float, high: float, digits: int = 3, sign: str = "") -> str:
     """A value with the ends of its interval, if there is one; `sign="+"` always writes signs.
 
-    Equal ends are no interval: all draws were equal, without information about other specimens.
+    Equal ends are not an interval: all draws were equal, without information about other specimens.
     """
     text, *ends = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
     return f"{text} ({' to '.join(ends)})" if low < high else text

@@ -69,7 +69,7 @@ class NewCells:
     """Cells in the order of their source.
 
     `table` has the user's columns, `names` what the user called those that were renamed. `files` is each cell's image,
-    `where` its file and row. `xy` are pixels of the image, None for crops. `left_out` gives rows that are no cells
+    `where` its file and row. `xy` are pixels of the image, None for crops. `left_out` gives rows that are not cells
     their reason, `intake` counts objects that have no row. `document` is a GeoJSON source, `feature` each row's index
     among its features.
     """

@@ -35,7 +35,7 @@ def restore(folder: Path, weights_file: Path | None = None) -> RestoredRun:
     """Restore a stored run; `weights_file` is where its published weights are, if they have moved since training.
 
     Raises ValueError if they are absent or others than the run's, if a file of the run is not as its record states, or
-    if the record names what is no component of cellpatch.
+    if the record names a component that cellpatch does not have.
     """
     stored = StoredRun.open(folder)
     record = stored.record

@@ -157,7 +157,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """Named tensors of a safetensors file or a torch checkpoint; runs no code from the file.
 
     Unwraps a checkpoint that keeps them one level down, under `model`, `state_dict` or `teacher`. Raises ValueError
-    if the file does not open, is truncated, is no checkpoint, or is a pickle with code.
+    if the file does not open, is truncated, is not a checkpoint, or is a pickle with code.
     """
     try:
         with file.open("rb") as stream:
@@ -172,14 +172,14 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         try:
             return load_file(file)
         except SafetensorError as error:
-            raise ValueError(f"is no readable safetensors file ({error})") from error
+            raise ValueError(f"is not a readable safetensors file ({error})") from error
     try:
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError("holds more than tensors (a pickle can run code) or is no checkpoint: refused") from error
+        raise ValueError("holds more than tensors (a pickle can run code) or is not a checkpoint: refused") from error
     except CHECKPOINT_READ_ERRORS as error:
         raise ValueError(
-            f"is no readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})"
+            f"is not a readable checkpoint ({str(error).splitlines()[0] if str(error) else 'empty'})"
         ) from error
     for key in ("model", "state_dict", "teacher"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):

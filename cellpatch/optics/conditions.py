@@ -69,7 +69,7 @@ class OpticsSettings:
     `unit` of sigma is px40 (pixels of the 40x40 input) or um. `via_px` is a side that every crop is resized to first,
     as the study's 40 px; null goes straight to the input. `train` is null, or the lowest and highest of the sigmas that
     each training cell's blur is drawn from, of the kinds `train_kind`. Raises ValueError for an unknown kind, or a
-    sigma that is no number from 0 to 4096.
+    sigma that is not a number from 0 to 4096.
     """
 
     kind: str | list[str]

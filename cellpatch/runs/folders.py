@@ -1,4 +1,4 @@
-"""The runs that somebody names: run folders, folders of runs, and beside them what is no run."""
+"""The runs that somebody names: run folders, folders of runs, and what is not a run."""
 
 import logging
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 def finished_runs(runs_dir: Path) -> list[Path]:
-    """The folders with a record, by name; raises ValueError if `runs_dir` is no folder."""
+    """The folders with a record, by name; raises ValueError if `runs_dir` is not a folder."""
     if not runs_dir.is_dir():
         raise ValueError(f"runs_dir must be a folder, but got {runs_dir}")
     return sorted(file.parent for file in runs_dir.glob(f"[!.]*/{RECORD}"))
@@ -18,8 +18,8 @@ def finished_runs(runs_dir: Path) -> list[Path]:
 def named_runs(paths: Iterable[Path]) -> list[Path]:
     """The run folders among `paths`, and those in the folders of runs among them, each once.
 
-    What is no run is logged and skipped: a file, a folder of something else, what an interrupted training left. Raises
-    ValueError for a path where nothing is.
+    What is not a run is logged and skipped: a file, another folder, the rest of an interrupted training. Raises
+    ValueError for a path that does not exist.
     """
     runs: dict[Path, None] = {}
     for path in paths:
@@ -38,13 +38,13 @@ def require_runs(paths: Iterable[Path]) -> list[Path]:
     runs = named_runs(paths)
     if not runs:
         inside = sorted({file.parent.parent for path in paths for file in path.glob(f"*/*/{RECORD}")})
-        hint = f"; {inside[0]} holds some" if inside else ": train some first, e.g. make run"
-        raise ValueError(f"{', '.join(map(str, paths))} holds no finished run{hint}")
+        hint = f"; {inside[0]} has some" if inside else ": train some first, e.g. make run"
+        raise ValueError(f"{', '.join(map(str, paths))} has no finished run{hint}")
     return runs
 
 
 def require_one_run(path: Path) -> Path:
-    """The run at `path`, or the only one in a folder of runs; raises ValueError if it holds none, or several."""
+    """The run at `path`, or the only one in a folder of runs; raises ValueError if it has none or several."""
     runs = require_runs([path])
     if len(runs) > 1:
         names = ", ".join(str(run) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")

@@ -20,7 +20,7 @@ _TOLERANCE = 1e-6  # relative: another machine adds in another order
 def run_folders(*paths: Path) -> list[Path]:
     """The folders named as finished runs are, or with a record: among the paths and in the folders among them.
 
-    Raises ValueError if a path is no folder.
+    Raises ValueError if a path is not a folder.
     """
     folders: list[Path] = []
     for path in paths:
@@ -40,7 +40,7 @@ def _is_named_as_run(folder: Path) -> bool:
 
 
 def verify(*paths: Path) -> list[str]:
-    """Problems of runs and of folders of runs, a line each; raises ValueError if one is no folder."""
+    """Problems of runs and of folders of runs, a line each; raises ValueError if one is not a folder."""
     problems = []
     for folder in run_folders(*paths):
         try:

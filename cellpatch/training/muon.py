@@ -70,7 +70,7 @@ def orthogonalise(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows 
 def hidden_matrices(network: nn.Module, image_channels: int = 3) -> set[str]:
     """Names of the weights that Muon is made for: of linear layers and convolutions between hidden layers.
 
-    Not those that read the image, not depthwise ones, whose kernels are no map between channels, and not the head.
+    Not those that read the image, not depthwise ones, whose kernels do not map between channels, and not the head.
     """
     hidden = [(name, each) for name, each in network.named_modules() if name != "head"]
     linear = {f"{name}.weight" for name, each in hidden if isinstance(each, nn.Linear)}

@@ -13,8 +13,8 @@ _POLYGONS = ("Polygon", "Rectangle", "Spline")
 def read_shapes(file: Path, name: str, intake: Intake) -> list[Shape]:
     """The annotations of a file in its order; the group is the class. Measurements are counted as left out.
 
-    ASAP does not state whether a polygon is a cell or a region. Raises ValueError if the file is no ASAP file, or that
-    names the annotation on malformed coordinates.
+    ASAP does not state whether a polygon is a cell or a region. Raises ValueError if the file is not an ASAP file, or
+    on malformed coordinates, and names the annotation.
     """
     import defusedxml
     from defusedxml.ElementTree import parse

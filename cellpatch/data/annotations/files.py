@@ -16,7 +16,7 @@ from cellpatch.data.store.intake import Intake
 
 def annotation_files(root: Path, points: str) -> list[Path]:
     """The annotation files: one path, or a glob below root; raises ValueError if there is none."""
-    points = os.path.expanduser(points)  # noqa: PTH111 (a glob is no path yet)
+    points = os.path.expanduser(points)  # noqa: PTH111 (a glob is not a path yet)
     if Path(points).is_file():
         file, top = Path(os.path.abspath(points)), Path(os.path.abspath(root))  # noqa: PTH100 (links are kept)
         return [root / file.relative_to(top) if file.is_relative_to(top) else Path(points)]

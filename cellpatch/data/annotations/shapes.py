@@ -65,7 +65,7 @@ Ring = Float[np.ndarray, "_ 2"]
 
 
 def as_ring(points: Any) -> Ring:
-    """Corners [n, 2] of a polygon; raises ValueError if they are no list of finite x, y."""
+    """Corners [n, 2] of a polygon; raises ValueError if they are not a list of finite x, y."""
     ring: Ring = np.array([list(point)[:2] for point in points], np.float64)
     if ring.ndim != 2 or len(ring) < 1 or not np.isfinite(ring).all():
         raise ValueError("corners must be pairs of finite numbers")

@@ -14,7 +14,7 @@ _ISOTROPIC = 0.01
 
 
 def to_um(length: float, unit: str | None) -> float | None:
-    """A length in micrometres; None if the unit is no length (pixel) or unknown. No unit is OME's, micrometres."""
+    """A length in micrometres; None if the unit is not a length (pixel) or unknown. No unit is OME's, micrometres."""
     plain = "\u00b5m" if unit is None else unit.strip().replace("\u03bc", "\u00b5").replace("\u212b", "\u00c5")
     factor = _UM.get(plain, _UM.get(plain.lower()))
     return None if factor is None else length * factor

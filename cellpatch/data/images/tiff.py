@@ -18,8 +18,8 @@ _MUCH_SMALLER = 0.25  # of the largest image's pixels: a label, a macro, a thumb
 class TiffReader:
     """The full-resolution level of a TIFF, decoded tile by tile if it has tiles.
 
-    Raises ValueError if the file is no TIFF, holds several images of which none is chosen, or not one 8-bit grey, RGB
-    or RGBA plane.
+    Raises ValueError if the file is not a TIFF, has several images of which none is chosen, or is not one 8-bit plane
+    of grey, RGB or RGBA.
     """
 
     def __init__(self, file: Path, options: ImageOptions = PLAIN) -> None:

@@ -82,7 +82,7 @@ def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"data.specimen_pattern {pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"data.specimen_pattern {pattern!r} is not a regular expression: {error}") from error
     if not regex.groups:
         raise ValueError(f"data.specimen_pattern {pattern!r} needs a group in parentheses: the specimen")
     return regex

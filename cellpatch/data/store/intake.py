@@ -13,7 +13,7 @@ Contradictions = Literal["refuse", "drop", "keep"]  # of two classes of one cell
 class Intake:
     """Counts by reason, filled while an input is read; a store's manifest keeps them.
 
-    `left_out`: objects that are no cells of the store. `joined`: cells whose class name was changed to another
+    `left_out`: objects that are not cells of the store. `joined`: cells whose class name was changed to another
     spelling. `doubtful`: cells that are in the store as they were given and that somebody should look at.
     """
 

@@ -82,7 +82,7 @@ class Field:
 def write_example(folder: Path, seed: int) -> ExampleCounts:
     """Write the project; `folder` must be new or empty. It is complete or absent, and the same for the same seed.
 
-    Raises ValueError on a negative seed, a folder that has files, a path that is no folder, and the current folder.
+    Raises ValueError on a negative seed, a folder that has files, a path that is not a folder, and the current folder.
     """
     if seed < 0:
         raise ValueError(f"Expected argument `seed` to be >= 0, but got {seed}")
