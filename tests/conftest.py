@@ -1,16 +1,18 @@
 """Small worlds to test in: folders of synthetic squares, stores, and the real data where it is at hand."""
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from PIL import Image
 
@@ -151,3 +153,33 @@ def paired_sweeper() -> type[Any]:
     from hydra_plugins import cellpatch_sweeper
 
     return importlib.reload(cellpatch_sweeper).PairedSweeper  # type: ignore[no-any-return]
+
+
+Invoke = Callable[[Callable[[list[str]], None], list[str], Path], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Invoke]:
+    """Call the main function of a command in a folder: what it printed and its status, as of a process of its own."""
+    root = logging.getLogger()
+    before = root.handlers, root.level
+
+    def call(main: Callable[[list[str]], None], arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+        GlobalHydra.instance().clear()
+        root.handlers = []
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", sys.argv[:1])  # Hydra's commands change it
+        capfd.readouterr()
+        status: int | str | None = 0
+        try:
+            main(arguments)
+        except SystemExit as end:
+            status = end.code
+        out, err = capfd.readouterr()
+        message = f"{status}\n" if isinstance(status, str) else ""
+        return subprocess.CompletedProcess(arguments, 1 if message else int(status or 0), out, err + message)
+
+    monkeypatch.setenv("COLUMNS", "120")
+    yield call
+    GlobalHydra.instance().clear()
+    root.handlers, root.level = before

@@ -1,4 +1,4 @@
-"""The commands as users give them, in processes of their own."""
+"""The commands as users give them: in processes of their own where that matters, else in this one, which is quicker."""
 
 import os
 import re
@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, start_python
+from conftest import ROOT, Invoke, start_python
 from PIL import Image
+
+from cellpatch.cli.train import main
 
 SMALL = ["model.recipe.lr=0.01", "trainer.max_epochs=1", "trainer.accelerator=cpu", "adapt.batch_size=32"]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", *SMALL]
@@ -22,7 +24,7 @@ def _places(tmp_path: Path) -> list[str]:
     return [f"runs_dir={tmp_path / 'runs'}", f"data.loading.store_dir={tmp_path / 'stores'}"]
 
 
-def _run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _process(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *arguments, *_places(tmp_path)],
@@ -34,10 +36,20 @@ def _run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_grid_twice_with_wandb_offline(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`train.py` with arguments in this process."""
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py")])
+    return lambda *arguments: invoke(main, [*arguments, *_places(tmp_path)], tmp_path)
+
+
+def test_a_grid_twice_with_wandb_offline(tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]) -> None:
     root = folder_of_squares(20, 5)
     command = ["-m", "data=folder", f"data.root={root}", *SMALL_CNN, "flag_limit=4,8"]
-    first = _run(tmp_path, *command)
+    first = _process(tmp_path, *command)
     assert first.returncode == 0, first.stderr
     assert "leaked" not in first.stderr, "nanobind grumbles about what gc.freeze still holds"
     found = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs").glob("cnn*"))
@@ -62,7 +74,7 @@ def test_a_grid_twice_with_wandb_offline(tmp_path: Path, folder_of_squares: Call
             )
         )
     assert "macro-F1" in first.stdout
-    second = _run(tmp_path, *command)
+    second = run(*command)
     assert second.returncode == 0, second.stderr
     assert second.stderr.count("exists: not trained again") == 2
     assert "epoch" not in second.stderr
@@ -107,17 +119,19 @@ def test_two_processes_share_one_run(tmp_path: Path, folder_of_squares: Callable
         (["data=folder", "data.root=/nowhere"], "error: data.root must be a folder, but got /nowhere"),
     ],
 )
-def test_mistakes_end_in_a_message_and_a_status(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = _run(tmp_path, *arguments, "logger=none")
+def test_mistakes_end_in_a_message_and_a_status(tmp_path: Path, run: Run, arguments: list[str], message: str) -> None:
+    done = run(*arguments, "logger=none")
     assert done.returncode != 0
     assert message in done.stderr
     assert not list((tmp_path / "runs").glob("[!.]*"))
     assert not (tmp_path / "stores").exists()
 
 
-def test_a_grid_with_a_mistake_goes_on_and_fails(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+def test_a_grid_with_a_mistake_goes_on_and_fails(
+    tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]
+) -> None:
     root = folder_of_squares(20, 5)
-    done = _run(tmp_path, "-m", "data=folder", f"data.root={root}", *SMALL_CNN, "logger=none", "flag_limit=0,4")
+    done = run("-m", "data=folder", f"data.root={root}", *SMALL_CNN, "logger=none", "flag_limit=0,4")
     assert done.returncode != 0
     assert "failed: flag_limit must be >= 1, but got 0" in done.stderr
     assert "2 jobs: 1 failed, 1 trained" in done.stdout
@@ -126,7 +140,7 @@ def test_a_grid_with_a_mistake_goes_on_and_fails(tmp_path: Path, folder_of_squar
 
 
 def test_one_mistake_in_a_grid_is_printed_once(tmp_path: Path) -> None:
-    done = _run(tmp_path, "-m", "data=folder", "data.root=/nowhere", "model=cnn,nin", "seed=0,1", "logger=none")
+    done = _process(tmp_path, "-m", "data=folder", "data.root=/nowhere", "model=cnn,nin", "seed=0,1", "logger=none")
     assert done.returncode == 1
     output = done.stdout + done.stderr
     assert output.count("data.root must be a folder, but got /nowhere") == 1
@@ -135,10 +149,12 @@ def test_one_mistake_in_a_grid_is_printed_once(tmp_path: Path) -> None:
     assert "4 jobs: 4 failed" in done.stdout
 
 
-def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+def test_what_failed_is_tried_again_on_request_alone(
+    tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]
+) -> None:
     command = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
     command += ["adapt.lr=0.01,1e30"]
-    first = _run(tmp_path, *command)
+    first = run(*command)
     assert first.returncode == 1
     assert "2 jobs: 1 failed, 1 trained" in first.stdout
     assert "training diverged" in first.stdout
@@ -151,7 +167,7 @@ def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_s
         check=True,
     )
     assert f"failed: {failure.stem}: ValueError: " in listed.stdout
-    again = _run(tmp_path, *command)
+    again = run(*command)
     assert again.returncode == 1
     assert "2 jobs: 1 exists, 1 skipped (failed before)" in again.stdout
     assert f"retry_failed=true retries failed runs; {tmp_path / 'runs'}/.failed has the last traceback" in again.stdout
@@ -159,7 +175,7 @@ def test_what_failed_is_tried_again_on_request_alone(tmp_path: Path, folder_of_s
     assert f"    its traceback: {stack}" in first.stdout
     assert stack.read_text().splitlines()[-1] == failure.read_text().splitlines()[-1]
     assert "epoch" not in again.stderr
-    tried = _run(tmp_path, *command, "retry_failed=true")
+    tried = run(*command, "retry_failed=true")
     assert "2 jobs: 1 exists, 1 failed" in tried.stdout
     assert "training diverged" in tried.stdout
 
@@ -205,7 +221,7 @@ def test_a_killed_grid_goes_on(tmp_path: Path, folder_of_squares: Callable[..., 
             break
     process.communicate()
     assert list((tmp_path / "runs").glob(".cnn*.tmp"))
-    done = _run(tmp_path, *arguments)
+    done = _process(tmp_path, *arguments)
     assert done.returncode == 0
     assert not list((tmp_path / "runs").glob(".cnn*.tmp"))
     assert "2 jobs: 2 trained" in done.stdout
@@ -260,28 +276,30 @@ def test_paths_are_taken_from_where_the_command_is_given(
     assert {path.name for path in tmp_path.iterdir()} == {root.name, "my runs", "my stores"}
 
 
-def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]) -> None:
     command = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
-    unknown = _run(tmp_path, *command, "flag_limit=4,8", "dry_run=true")
+    unknown = run(*command, "flag_limit=4,8", "dry_run=true")
     assert unknown.returncode == 0, unknown.stderr
     assert unknown.stdout.count("its cells are not prepared yet") == 2
     assert "their run time is unknown" in unknown.stdout
     assert not (tmp_path / "stores").exists()
-    assert _run(tmp_path, *command, "flag_limit=4").returncode == 0
+    assert run(*command, "flag_limit=4").returncode == 0
     before = sorted(file for file in tmp_path.rglob("*") if ".hydra" not in file.parts)
-    done = _run(tmp_path, *command, "flag_limit=4,8", "optics.sigma=0,0.8", "dry_run=true")
+    done = run(*command, "flag_limit=4,8", "optics.sigma=0,0.8", "dry_run=true")
     assert "4 jobs: 1 exists, 1 to evaluate, 2 to train" in done.stdout
     assert "for 2 of 2 to train, by earlier runs of the same model" in done.stdout
     assert re.search(r"to train: cnn-scratch-folder-8-s0-\w+, about [\d.]+ min, [\d.]+ MiB", done.stdout)
     assert sorted(file for file in tmp_path.rglob("*") if ".hydra" not in file.parts) == before
-    alone = _run(tmp_path, *command[1:], "flag_limit=4", "dry_run=true")
+    alone = run(*command[1:], "flag_limit=4", "dry_run=true")
     assert "exists: cnn-scratch-folder-4-s0" in alone.stdout
 
 
-def test_models_without_weights_are_left_out_and_said(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+def test_models_without_weights_are_left_out_and_said(
+    tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]
+) -> None:
     arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", "logger=none", "trainer.max_epochs=1"]
     missing = ["model=efficientnet_lite0", "model.backbone.input_px=48", "model.weights.file=null,/nowhere.safetensors"]
-    done = _run(tmp_path, *arguments, *missing)
+    done = run(*arguments, *missing)
     assert done.returncode == 0, done.stderr
     assert "2 jobs: 1 trained, 1 unavailable" in done.stdout
     assert "there is no file /nowhere.safetensors" in done.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, SQUARE_CENTRES, image_of_squares, run_of_squares
+from conftest import ROOT, SQUARE_CENTRES, Invoke, image_of_squares, run_of_squares
 from test_deploy import SMALL
 
 from cellpatch.cli import predict as command
@@ -52,16 +52,20 @@ def cohort(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _command(run: Path, cohort: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+def _arguments(run: Path, cohort: Path, *more: str) -> list[str]:
     sources = sorted(map(str, (cohort / "cohort").rglob("*.geojson")))
     fixed = ["--um-per-px", "0.5", "--slide", "slides", "--out-dir", "predicted"]
-    line = [sys.executable, "-m", "cellpatch.predict", os.path.relpath(run, cohort), *sources, *fixed, *more]
+    return [os.path.relpath(run, cohort), *sources, *fixed, *more]
+
+
+def _process(run: Path, cohort: Path) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "cellpatch.predict", *_arguments(run, cohort)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(line, cwd=cohort, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_each_source_is_a_job_and_done_once(run: Path, cohort: Path) -> None:
-    done = _command(run, cohort)
+def test_each_source_is_a_job_and_done_once(run: Path, cohort: Path, invoke: Invoke) -> None:
+    done = _process(run, cohort)
     assert done.returncode == 0, done.stderr
     assert "2 sources: 2 predicted" in done.stdout, done.stdout
     outs = sorted((cohort / "predicted").rglob("*.geojson"))
@@ -80,17 +84,17 @@ def test_each_source_is_a_job_and_done_once(run: Path, cohort: Path) -> None:
     annotation = cohort / "cohort" / "patient=2" / "patient=2.geojson"
     document = json.loads(annotation.read_text())
     annotation.write_text(json.dumps(document | {"features": document["features"][:4]}))
-    again = _command(run, cohort)
+    again = invoke(command.main, _arguments(run, cohort), cohort)
     assert "2 sources: 1 exists, 1 predicted" in again.stdout, again.stdout + again.stderr
     assert [out.stat().st_mtime_ns == before[out] for out in outs] == [True, False]
     assert list(pd.read_csv(cohort / "predicted" / "summary.csv")["cells"]) == [6, 4]
     outs[0].unlink()
-    assert "1 exists, 1 predicted" in _command(run, cohort).stdout
+    assert "1 exists, 1 predicted" in invoke(command.main, _arguments(run, cohort), cohort).stdout
 
 
-def test_a_source_fails_alone(run: Path, cohort: Path) -> None:
+def test_a_source_fails_alone(run: Path, cohort: Path, invoke: Invoke) -> None:
     (cohort / "slides" / "patient=2.png").write_bytes(b"no image")
-    done = _command(run, cohort, "--format", ".csv")
+    done = invoke(command.main, _arguments(run, cohort, "--format", ".csv"), cohort)
     assert done.returncode == 1
     assert "2 sources: 1 failed, 1 predicted" in done.stdout, done.stdout + done.stderr
     summary = pd.read_csv(cohort / "predicted" / "summary.csv")
@@ -100,21 +104,19 @@ def test_a_source_fails_alone(run: Path, cohort: Path) -> None:
 
 
 def test_what_a_launcher_did_not_do_is_not_called_done(
-    run: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, cohort: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "2 sources: 2 predicted" in _command(run, cohort).stdout
-    monkeypatch.chdir(cohort)
-    monkeypatch.setattr(sys, "argv", ["predict"])
+    assert "2 sources: 2 predicted" in invoke(command.main, _arguments(run, cohort), cohort).stdout
 
     def die() -> None:
         sys.exit(1)
 
-    monkeypatch.setattr(predict_slides, "_main", die)
-    sources = sorted(map(str, (cohort / "cohort").rglob("*.geojson")))
-    with pytest.raises(SystemExit, match="1"):
-        command.main([str(run), *sources, "--um-per-px", "0.5", "--slide", "slides", "--out-dir", "predicted"])
-    assert "2 sources: 2 interrupted" in capsys.readouterr().out
-    assert "2 sources: 2 exists" in _command(run, cohort).stdout
+    with monkeypatch.context() as patched:
+        patched.setattr(predict_slides, "_main", die)
+        done = invoke(command.main, _arguments(run, cohort), cohort)
+    assert done.returncode == 1
+    assert "2 sources: 2 interrupted" in done.stdout
+    assert "2 sources: 2 exists" in invoke(command.main, _arguments(run, cohort), cohort).stdout
 
 
 @pytest.mark.parametrize("change", ["column", "image"])
@@ -192,7 +194,7 @@ def test_any_error_is_of_one_source(run: Path, cohort: Path, monkeypatch: pytest
     assert (report.state, report.messages) == ("failed", ["RuntimeError: CUDA out of memory"])
 
 
-def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path) -> None:
+def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path, invoke: Invoke) -> None:
     source = cohort / "cohort" / "patient (1)" / "patient (1).geojson"
     for i in range(40):
         shutil.copy(source, source.with_name(f"patient (1)-{i}.geojson"))
@@ -207,7 +209,7 @@ def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path) -
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = _command(run, cohort)
+    done = invoke(command.main, _arguments(run, cohort), cohort)
     assert done.returncode == 0, done.stderr
     summary = pd.read_csv(cohort / "predicted" / "summary.csv")
     assert len(summary) == 42
@@ -272,7 +274,7 @@ def test_a_launcher_s_setting_is_one_value_of_a_known_key(setting: str) -> None:
         check_launcher_settings("joblib", prepare_overrides([setting]))
 
 
-def test_folders_of_any_name_are_written_to(run: Path, cohort: Path) -> None:
-    done = _command(run, cohort, "--out-dir", "o (1), a=b [c] ${d} é")
+def test_folders_of_any_name_are_written_to(run: Path, cohort: Path, invoke: Invoke) -> None:
+    done = invoke(command.main, _arguments(run, cohort, "--out-dir", "o (1), a=b [c] ${d} é"), cohort)
     assert "2 sources: 2 predicted" in done.stdout, done.stdout + done.stderr
     assert (cohort / "o (1), a=b [c] ${d} é" / "summary.csv").exists()

@@ -8,7 +8,7 @@ from statistics import median
 from cellpatch.data.dataset import find_prepared, open_dataset
 from cellpatch.data.store.reader import CellStore
 from cellpatch.runs.experiment import Experiment
-from cellpatch.runs.folders import finished_runs
+from cellpatch.runs.folders import RECORD, finished_runs
 from cellpatch.runs.identity import identities, run_name
 from cellpatch.runs.locks import RunFiles
 from cellpatch.runs.outcome import Outcome
@@ -78,17 +78,18 @@ def _kind(settings: Settings) -> tuple[str, str, int]:
     return settings.model.name, settings.adapt.name, settings.model.backbone.input_px
 
 
-@lru_cache(maxsize=4)  # every job of a grid asks, and a dry run writes no run
 def _earlier(runs_dir: Path) -> list[_Cost]:
     if not runs_dir.is_dir():
         return []
-    costs = []
-    for folder in finished_runs(runs_dir):
-        record = StoredRun.open(folder).record
-        beside = record.seconds.evaluate + (record.seconds.embed or 0.0)
-        if record.pretraining is not None and not record.pretraining.reused:
-            beside += record.pretraining.cost.all_seconds
-        size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) / 2**20
-        train = record.seconds.train
-        costs.append(_Cost(_kind(record.settings), train, beside, record.epochs, record.n_train, size))
-    return costs
+    return [_cost(folder, (folder / RECORD).stat().st_mtime_ns) for folder in finished_runs(runs_dir)]
+
+
+@lru_cache(maxsize=4096)  # every job of a grid asks
+def _cost(folder: Path, written_ns: int) -> _Cost:
+    """The cost of a run whose record was `written_ns`."""
+    record = StoredRun.open(folder).record
+    beside = record.seconds.evaluate + (record.seconds.embed or 0.0)
+    if record.pretraining is not None and not record.pretraining.reused:
+        beside += record.pretraining.cost.all_seconds
+    size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) / 2**20
+    return _Cost(_kind(record.settings), record.seconds.train, beside, record.epochs, record.n_train, size)
