@@ -1,6 +1,7 @@
 # make run     a small, complete study on the embedded synthetic cells (under 8 minutes on two cores)
 # make bench   speed against the usual ways of doing the same (half an hour; let nothing run beside it)
-# make coverage  how often intervals cover the true value in simulated studies; some minutes: tables/coverage.md
+# make coverage  how often intervals cover the true value in simulated studies (a quarter of an hour): tables/coverage.md;
+#                with RUNS=runs, in studies with the test specimens and classes of these runs
 # make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, all tests
 # make test-wheel  the wheel in an empty folder: a tiny grid, figures, report, predictions, ONNX (some minutes)
@@ -56,7 +57,7 @@ dashboard: .venv/installed
 	$(BIN)/python experiments/report/dashboard.py $(ENTITY)
 
 coverage: .venv/installed
-	$(BIN)/python experiments/studies/coverage.py
+	$(BIN)/python experiments/studies/coverage.py $(if $(filter command line,$(origin RUNS)),$(RUNS))
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/docs

@@ -16,6 +16,7 @@ from cellpatch.data.synthetic.example import write_example
 
 _UM_PER_PX = 0.25
 _HALF_PX = 20  # of a crop of 10 um
+_MARGIN_PX = 13  # around it, which a run of the quickstart takes
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def _save_image(file: Path, image: _Annotated) -> None:
 def _points(root: Path, images: list[_Annotated]) -> None:
     rows = []
     for image in images:
-        Image.fromarray(image.pixels).save(root / f"{image.name}.png")
-        rows.append(image.cells.assign(image=f"{image.name}.png", specimen=image.patient))
+        _save_image(root / f"{image.name}.tif", image)
+        rows.append(image.cells.assign(image=f"{image.name}.tif", specimen=image.patient))
     pd.concat(rows).to_csv(root / "points.csv", index=False)
 
 
@@ -72,10 +73,9 @@ def _geojson(root: Path, images: list[_Annotated]) -> None:
     for image in images:
         _save_image(root / f"{image.name}.tif", image)
         shutil.copy(practice / image.patient / f"{image.name}.geojson", root)
-    names = [f"{image.name}.geojson" for image in images]
-    pd.DataFrame({"source": names, "specimen": [image.patient for image in images]}).to_csv(
-        root.parent / "patients.csv", index=False
-    )
+    names = [f"{image.name}.tif" for image in images]
+    patients = pd.DataFrame({"image": names, "specimen": [image.patient for image in images]})
+    patients.to_csv(root.parent / "patients.csv", index=False)
 
 
 def _labelme(root: Path, images: list[_Annotated]) -> None:
@@ -122,11 +122,11 @@ def _viewer(root: Path, images: list[_Annotated]) -> None:
         (root / image.name / "annotation.csv").write_bytes("\r\n".join(rows).encode("cp932"))
 
 
-def _crops(images: list[_Annotated]) -> Iterator[tuple[_Annotated, str, np.ndarray]]:
+def _crops(images: list[_Annotated], half: int = _HALF_PX) -> Iterator[tuple[_Annotated, str, np.ndarray]]:
     for image in images:
         for x, y, name in image.cells.to_numpy():
-            left, top = round(x) - _HALF_PX, round(y) - _HALF_PX
-            yield image, name, image.pixels[top : top + 2 * _HALF_PX, left : left + 2 * _HALF_PX]
+            left, top = round(x) - half, round(y) - half
+            yield image, name, image.pixels[top : top + 2 * half, left : left + 2 * half]
 
 
 def _classes(root: Path, images: list[_Annotated]) -> None:
@@ -173,7 +173,10 @@ def _slides(root: Path, images: list[_Annotated]) -> None:
     cells = pd.concat(rows)
     cells.to_csv(root / "cells.csv", index=False)
     cells.assign(image="slides/" + cells["image"]).to_parquet(beside / "cells.parquet", index=False)
-    _save_image(beside / "a.svs", images[0])
+    aperio = f"Aperio Image Library v12\r\n512x512 [0,0 512x512] (256x256)|AppMag = 40|MPP = {_UM_PER_PX}"
+    tifffile.imwrite(
+        beside / "a.svs", images[0].pixels, photometric="rgb", tile=(256, 256), description=aperio, metadata=None
+    )
     shutil.copy(root / f"{images[0].name}.geojson", beside / "a.geojson")
-    for i, (_, _, crop) in zip(range(3), _crops(images), strict=False):
+    for i, (_, _, crop) in zip(range(3), _crops(images, _HALF_PX + _MARGIN_PX), strict=False):
         Image.fromarray(crop).save(beside / "new_cells" / f"{i}.png")

@@ -248,7 +248,7 @@ def test_runs_that_differ_in_something_hidden_are_not_averaged() -> None:
     with pytest.raises(ValueError, match="runs that differ in more than data, model") as caught:
         group_by_seed([RESULTS[0], other])
     assert "\n  adapt.lr: not stated | 0.001\n" in str(caught.value)
-    assert "Keep one value of adapt.lr: name the folders of the runs to read" in str(caught.value)
+    assert "Keep one value of adapt.lr: choose runs by --where KEY=VALUE" in str(caught.value)
     with pytest.raises(ValueError, match="on other test cells have no common mean"):
         group_by_seed([RESULTS[0], simulated(specimens=9)[1]])
     with pytest.raises(ValueError, match="runs on simulated have different test cells"):
@@ -343,7 +343,8 @@ def test_seeds_pair_where_they_can() -> None:
     apart, unpaired = difference(one, other), difference(one, elsewhere)
     assert apart.mean == pytest.approx(unpaired.mean) == pytest.approx(one.mean - other.mean)
     assert unpaired.seeds == (0, 1, 2)
-    only = dataclasses.replace(other, values=other.values[:1], draws=other.draws[:, :1], seeds=(1,))
+    first = {"values": other.values[:1], "draws": other.draws[:, :1], "without": other.without[:, :1]}
+    only = dataclasses.replace(other, **first, seeds=(1,))
     assert difference(one, only).mean == pytest.approx(one.values[1] - other.values[0])
 
 

@@ -1,13 +1,15 @@
 """One contract for every file in conf/model."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import ROOT
+from conftest import ROOT, config_of
 from small_models import fine_tuning, with_arguments
 from torch import nn
 from torch.utils.data import DataLoader
@@ -24,6 +26,7 @@ from cellpatch.models.timm import TimmBackbone
 from cellpatch.optics.operator import OpticalPath
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.preflight import _checked_backbone
+from cellpatch.sweeps.train import train
 from cellpatch.training.adaptation import AllLayers, FineTuning, LastLayer, Lora
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 
@@ -86,13 +89,15 @@ def test_names_and_recipe(model: ModelSpec) -> None:
         assert set(_recipe(model.name)) == stain | {"lora_targets"}
         assert model.weights.licence
         assert model.weights.terms
+    elif model.has_features:
+        assert set(_recipe(model.name)) == stain
     else:
         assert set(_recipe(model.name)) == stain | {"lr", "weight_decay", "warmup"}
         assert model.input_px == 40
 
 
 def test_a_model_brings_its_way_of_adapting(model: ModelSpec) -> None:
-    expected = "linear_probe" if model.pretrained else "scratch"
+    expected = "linear_probe" if model.has_features else "scratch"
     assert _assemble(model.name).settings.adapt.name == expected
     assert compose_config([f"model={model.name}", "adapt=knn"]).adapt.name == "knn"
 
@@ -103,6 +108,24 @@ def test_features_are_finite_of_the_promised_size(backbone: Backbone) -> None:
         features = backbone.eval()(torch.rand(b, 3, side, side))
         assert features.shape == (b, backbone.num_features)
         assert torch.isfinite(features).all()
+
+
+def test_colour_is_numpy_s_mean_and_deviation_of_optical_density() -> None:
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 40, 40)).astype(np.uint8))
+    features = _assemble("colour").model.create()(crops / 255).numpy()
+    density = -np.log10((crops.numpy() + 1.0) / 256)
+    np.testing.assert_allclose(features[:, :3], density.mean(axis=(2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(features[:, 3:], density.std(axis=(2, 3)), rtol=1e-4)
+
+
+def test_colour_has_nothing_to_train(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
+    fixed = ["model=colour", "flag_limit=4", "adapt=ft_all", "adapt.lr=0.01", "adapt.weight_decay=0", "adapt.warmup=0"]
+    with pytest.raises(ValueError, match=r"adapt=ft_all trains weights, but model=colour has none: use adapt=linear"):
+        train(config_of(tmp_path, folder_of_squares(), *fixed))
+    with pytest.raises(ValueError, match=r"adapt.teacher must have published weights, but colour has none"):
+        assemble(compose_config(["model=cnn", "adapt=distil", "adapt.teacher=colour"]))
+    outcome = train(config_of(tmp_path, folder_of_squares(), *fixed[:2]))
+    assert outcome.state == "trained"
 
 
 @pytest.mark.parametrize("name", [name for name, pretrained in models().items() if not pretrained])
@@ -127,7 +150,13 @@ def test_a_map_of_five_is_left_at_forty_pixels(name: str) -> None:
     assert channels == backbone.num_features
 
 
+def _skip_without_parameters(backbone_class: type[Backbone]) -> None:
+    if backbone_class.fixed:
+        pytest.skip("has no parameters")
+
+
 def test_every_parameter_gets_a_gradient(backbone: Backbone) -> None:
+    _skip_without_parameters(type(backbone))
     backbone.train()(torch.rand(4, 3, backbone.input_px, backbone.input_px)).square().sum().backward()
     silent = [name for name, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert silent == []
@@ -142,6 +171,7 @@ def test_evaluation_is_deterministic_and_per_cell(backbone: Backbone) -> None:
 
 
 def test_layers_are_all_parameters_from_input_to_output(model: ModelSpec, backbone: Backbone) -> None:
+    _skip_without_parameters(type(backbone))
     names = [name for layer in backbone.layers() for name in layer]
     assert sorted(names) == sorted(name for name, _ in backbone.named_parameters())
     assert any(backbone.get_parameter(name).ndim > 1 for name in backbone.layers()[-1])
@@ -175,6 +205,7 @@ def test_lora_s_settings_reach_its_layers() -> None:
 
 
 def test_a_fit_moves_what_is_trained_and_nothing_else(model: ModelSpec, tmp_path: Path) -> None:
+    _skip_without_parameters(model.backbone_class)
     crops = torch.randint(0, 256, (6, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = (crops, torch.tensor([0, 1, 2, 0, 1, 2]), torch.arange(6))
     for name, schedule in _adaptations(model).items():

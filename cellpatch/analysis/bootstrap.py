@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import stdtrit
 
 from cellpatch.metrics.scores import ClassCounts
 
@@ -57,56 +57,67 @@ def interval(values: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[
     return float(low), float(high)
 
 
-def bca_interval(
-    value: float, draws: Float[np.ndarray, " draws"], without: Float[np.ndarray, " specimens"], level: float = 0.95
-) -> tuple[float, float]:
-    """The bias-corrected and accelerated interval (Efron, 1987) of a value with bootstrap draws.
-
-    `without` is the value without each specimen in turn. Draws that do not vary give an interval of no width.
-    """
-    below = np.mean(draws < value) + np.mean(draws == value) / 2
-    if np.ptp(draws) == 0 or not 0 < below < 1:
-        return float(draws.min()), float(draws.max())
-    deviations = without.mean() - without
-    spread = float((deviations**2).sum() ** 1.5)
-    acceleration = float((deviations**3).sum()) / (6 * spread) if spread > 0 else 0.0
-    z = ndtri(below) + ndtri([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(draws, ndtr(ndtri(below) + z / (1 - acceleration * z)))
-    return float(low), float(high)
-
-
 def leave_one_out(counts: Int[np.ndarray, "*runs specimens 3 classes"]) -> ClassCounts:
     """The summed counts without each specimen in turn."""
     return counts.sum(axis=-3, keepdims=True) - counts
 
 
+def specimen_variance(draws: Float[np.ndarray, " draws"], specimens: int) -> float:
+    """The variance of a score over specimens, from its bootstrap draws.
+
+    Draws of n specimens vary by (n - 1) / n of it, as a variance that is divided by n does. NaN for one specimen.
+    """
+    if specimens < 2:
+        return float("nan")
+    return float(draws.var(ddof=1)) * specimens / (specimens - 1)
+
+
+def specimen_dof(without: Float[np.ndarray, " specimens"]) -> float:
+    """Degrees of freedom of `specimen_variance`, from 1 to n - 1; `without` is the score without each specimen in turn.
+
+    A sample variance has the variance (kurtosis - (n - 3) / (n - 1)) / n of its square (O'Neill, Am. Stat. 68, 2014),
+    chi square with f degrees of freedom 2 / f. Where few specimens decide the score, as with a class that lies in a
+    few, the kurtosis is large and the degrees of freedom are few.
+    """
+    n = len(without)
+    if n < 2:
+        return float("nan")
+    squares = np.square(without - without.mean())
+    if not squares.any():
+        return n - 1.0
+    kurtosis = float(np.square(squares).mean() / squares.mean() ** 2)
+    return float(np.clip(2 * n / (kurtosis - (n - 3) / (n - 1)), 1, n - 1))
+
+
 def interval_of_mean(
-    values: Float[np.ndarray, " seeds"], draws: Float[np.ndarray, " draws"], level: float = 0.95
+    values: Float[np.ndarray, " seeds"],
+    draws: Float[np.ndarray, " draws"],
+    without: Float[np.ndarray, " specimens"],
+    level: float = 0.95,
 ) -> tuple[float, float]:
     """The interval of the mean over the populations of seeds and specimens, from a value of each seed.
 
-    `draws` are bootstrap draws over specimens of the mean of these seeds. A single seed gives the percentile interval
-    over specimens: its spread over seeds is unknown.
+    `draws` are bootstrap draws over specimens of the mean of these seeds, `without` is it without each specimen in
+    turn. The interval of a single seed is over specimens alone: its spread over seeds is unknown. NaN without draws.
     """
     n = len(values)
-    if n < 2:
-        return interval(draws, level)
-    specimen_variance, seed_variance = draws.var(ddof=1), values.var(ddof=1) / n
-    if seed_variance == 0:
-        return interval(draws, level)
-    half = satterthwaite_half_width(specimen_variance, seed_variance, n - 1, level)
-    return float(values.mean() - half), float(values.mean() + half)
+    parts = [(specimen_variance(draws, len(without)), specimen_dof(without))]
+    if n > 1:
+        parts.append((float(values.var(ddof=1)) / n, n - 1.0))
+    half, mean = satterthwaite_half_width(parts, level), float(values.mean())
+    return mean - half, mean + half
 
 
-def satterthwaite_half_width(
-    specimen_variance: float, seed_variance: float, seed_dof: int, level: float = 0.95
-) -> float:
-    """Half the width of an interval from two variances that add up (Satterthwaite, 1946).
+def satterthwaite_half_width(parts: Sequence[tuple[float, float]], level: float = 0.95) -> float:
+    """Half the width of an interval from variances that add up, each with its degrees of freedom > 0.
 
-    `seed_dof` are the degrees of freedom of the variance over seeds, > 0; the variance over specimens has many.
+    Satterthwaite, Biometrics Bulletin 2 (1946).
     """
-    total = specimen_variance + seed_variance
-    return float(stdtrit(seed_dof * (total / seed_variance) ** 2, (1 + level) / 2) * np.sqrt(total))
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return 0.0
+    dof = total**2 / sum(variance**2 / dof for variance, dof in parts)
+    return float(stdtrit(dof, (1 + level) / 2) * np.sqrt(total))
 
 
 def student_half_width(values: Float[np.ndarray, " seeds"], level: float = 0.95) -> float:
@@ -114,6 +125,12 @@ def student_half_width(values: Float[np.ndarray, " seeds"], level: float = 0.95)
     if len(values) < 2:
         return float("nan")
     return float(stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def heavy_tails(dof: float, draws: int, stream: int) -> Float[np.ndarray, " draws"]:
+    """Factors that turn normal draws into Student's t; equal for equal `dof` and `stream`, so draws stay paired."""
+    rng = np.random.default_rng([stream, 3, round(1000 * dof)])
+    return np.asarray(np.sqrt(dof / rng.chisquare(dof, draws)))
 
 
 def seed_noise(

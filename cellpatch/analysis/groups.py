@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellpatch.analysis.bootstrap import bootstrap_weights, weighted_counts
+from cellpatch.analysis.bootstrap import bootstrap_weights, leave_one_out, weighted_counts
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.results import RunResult
 from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1, macro_f1_of, widespread_classes
@@ -95,8 +95,8 @@ class SeedGroup:
 
     def estimate(self, condition: Condition, score: Score) -> Estimate:
         """A score under a condition, of each seed."""
-        values, draws = zip(*(_score_run(run, condition, score) for run in self.runs), strict=True)
-        return Estimate(np.array(values), np.stack(draws, axis=1), self.seeds, (0.0, 1.0))
+        values, draws, without = zip(*(_score_run(run, condition, score) for run in self.runs), strict=True)
+        return Estimate(np.array(values), np.stack(draws, 1), np.stack(without, 1), self.seeds, (0.0, 1.0))
 
 
 def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
@@ -144,8 +144,8 @@ def _how_they_differ(first: RunResult, second: RunResult, found: Sequence[Differ
     settings = ", ".join(each.key for each in found if each.part == "settings")
     return (
         f"{first.run} | {second.run} differ:{listed or ' in their test cells'}\n"
-        f"Keep one value{f' of {settings}' if settings else ''}: name the folders of the runs to read instead of the "
-        "folder that holds them, or move the others elsewhere (runs_dir=OTHER keeps new ones apart). "
+        f"Keep one value{f' of {settings}' if settings else ''}: choose runs by --where KEY=VALUE, or by naming their "
+        "folders, or move the others elsewhere (runs_dir=OTHER keeps new ones apart). "
         "cellpatch diff RUN RUN lists all differences."
     )
 
@@ -207,12 +207,23 @@ def redrawn(group: SeedGroup) -> float:
     return _draws_of(group.runs[0]).redrawn
 
 
-@lru_cache(maxsize=8192)  # 16 kB each; a paper's figures and tables ask for the same scores up to a hundred times
-def _score_run(run: RunResult, condition: Condition, score: Score) -> tuple[float, Float[np.ndarray, " draws"]]:
+class _Scored(NamedTuple):
+    """A score of a run, its draws over specimens, and the score without each specimen in turn."""
+
+    value: float
+    draws: Float[np.ndarray, " draws"]
+    without: Float[np.ndarray, " specimens"]
+
+
+@lru_cache(maxsize=8192)  # 17 kB each; a paper's figures and tables ask for the same scores up to a hundred times
+def _score_run(run: RunResult, condition: Condition, score: Score) -> _Scored:
     counts = class_counts(run.confusions[condition])
     drawn = _draws_of(run)
-    draws = np.full(DRAWS, np.nan) if drawn.why_none else score(weighted_counts(counts, drawn.weights))
-    return float(score(counts.sum(axis=0))), draws
+    if drawn.why_none:
+        draws, without = np.full(DRAWS, np.nan), np.full(len(counts), np.nan)
+    else:
+        draws, without = score(weighted_counts(counts, drawn.weights)), score(leave_one_out(counts))
+    return _Scored(float(score(counts.sum(axis=0))), draws, without)
 
 
 class _Draws(NamedTuple):

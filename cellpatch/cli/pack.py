@@ -5,15 +5,17 @@ import sys
 from pathlib import Path
 
 from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.selection import add_options, selection_of
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="cellpatch pack", description="Pack runs into one small file.")
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs, or runs")
     parser.add_argument("file", type=Path, help="what to write, ending in .parquet")
+    add_options(parser)
     options = parser.parse_args()
     try:
-        results = read_results(*options.runs)
+        results = selection_of(options).choose(read_results(*options.runs))
         pack(results, options.file)
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -112,7 +112,10 @@ def _teacher(method: Distillation, weights_dir: str | None) -> ModelSpec:
         raise ValueError(f"adapt.teacher must be one of {', '.join(allowed)}, but got {method.teacher!r}")
     checked = check_model(method.teacher, method.teacher_px, weights_dir)
     node = checked.values["model"]
-    return _model(node, checked.components.get("model.backbone"), checked.build("model.weights"))
+    teacher = _model(node, checked.components.get("model.backbone"), checked.build("model.weights"))
+    if not teacher.pretrained:
+        raise ValueError(f"adapt.teacher must have published weights, but {method.teacher} has none")
+    return teacher
 
 
 def _trainer(node: Mapping[str, Any]) -> TrainerSettings:

@@ -11,6 +11,7 @@ NAMES: dict[str, dict[str, str]] = {  # path of a node in the config: import pat
         "cellpatch.models.customvit.CustomViT": "customvit",
         "cellpatch.models.timm.TimmBackbone": "timm",
         "cellpatch.models.ctranspath.CTransPath": "ctranspath",
+        "cellpatch.models.colour.ColourStatistics": "colour",
     },
     "model.weights": {"cellpatch.models.weights.Weights": "published"},
     "data": {

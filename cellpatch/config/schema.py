@@ -65,6 +65,6 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def models() -> dict[str, bool]:
-    """The models of conf/model in the order of their names, and whether each brings published weights."""
+    """The models of conf/model in the order of their names, and whether each has its features before any training."""
     files = sorted((CONF / "model").glob("*.yaml"))
     return {file.stem: "weights" in OmegaConf.load(file) for file in files}

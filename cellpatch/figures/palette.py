@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
+from cellpatch.analysis.baselines import COLOUR
 from cellpatch.config.schema import models
 from cellpatch.runs.coordinates import CurveCoordinates
 
@@ -59,8 +60,8 @@ def _styles() -> dict[str, Style]:
 def assign_styles(pretrained: dict[str, bool]) -> dict[str, Style]:
     """A look for each model, by whether it is pretrained."""
     own = sorted(name for name in pretrained if not pretrained[name] and name not in STUDY)
-    published = [name for name in pretrained if pretrained[name]]
-    looks = {}
+    published = [name for name in pretrained if pretrained[name] and name != COLOUR]
+    looks = {COLOUR: Style("0.35", "+")}
     for names, colours in (([*STUDY, *own], _SCRATCH), (published, _PRETRAINED)):
         for index, name in enumerate(names):
             marker = _MARKERS[(index + index // len(colours)) % len(_MARKERS)]  # a colour's next model has another one

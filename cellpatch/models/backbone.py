@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ class Backbone(nn.Module):
     so its batch norms keep their statistics.
     """
 
+    fixed: ClassVar[bool] = False  # computes its features without weights
     input_px: int
     num_features: int
 
@@ -174,7 +175,7 @@ def count_macs(backbone: Backbone) -> int:
     """
     was_training = backbone.training
     backbone.eval()
-    device = next(backbone.parameters()).device
+    device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         backbone(torch.zeros(1, 3, backbone.input_px, backbone.input_px, device=device))
     backbone.train(was_training)

@@ -29,6 +29,11 @@ class ModelSpec:
     def pretrained(self) -> bool:
         return self.weights is not None
 
+    @property
+    def has_features(self) -> bool:
+        """Whether its features mean something before any training."""
+        return self.pretrained or self.backbone_class.fixed
+
     def create(self) -> Backbone:
         """The backbone with random values."""
         return self.backbone_class(**self.arguments)

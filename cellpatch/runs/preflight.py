@@ -19,15 +19,17 @@ def check_pair(experiment: Experiment) -> None:
     """Raise ValueError for an adaptation that does not fit the model or its layers."""
     model, adaptation = experiment.model, experiment.adaptation
     adapt = experiment.settings.adapt.name
-    if adaptation.pretrained and not model.pretrained:
+    if adaptation.pretrained and not model.has_features:
         raise ValueError(
             f"adapt={adapt} needs a pretrained model, but model={model.name} has no weights: use adapt=scratch"
         )
-    if model.pretrained and not adaptation.pretrained:
+    if model.has_features and not adaptation.pretrained:
         raise ValueError(
-            f"adapt={adapt} starts from random values, but model={model.name} is pretrained: leave adapt out "
+            f"adapt={adapt} starts from random values, but model={model.name} has features already: leave adapt out "
             "(linear_probe), or use another"
         )
+    if model.backbone_class.fixed and isinstance(adaptation, FineTuning):
+        raise ValueError(f"adapt={adapt} trains weights, but model={model.name} has none: use adapt=linear_probe")
     if experiment.teacher is not None:
         _check_teacher(experiment.teacher)
     _check_layers(_Pair(f"{model.key} {adaptation}", model, adaptation))

@@ -2,31 +2,32 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, redrawn
 from cellpatch.figures.captions import specimen_unit_note
+from cellpatch.metrics.scores import WIDESPREAD, class_f1
 from cellpatch.metrics.validations import count_best_validations
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runtime.resources import resource_dir
 
-FEW = 20  # test specimens below which intervals cover the true value in less than 92 of 100 studies (coverage.csv)
-SCATTERED = 5  # test specimens of a class below which intervals are less sure
+FEW = 20  # test specimens below which the page states how often intervals cover the true value
+UNLEARNT = 0.1  # F1 of a class
 RARE = 50  # test cells of a class below which it is named
 
 
 def caveats(groups: Sequence[SeedGroup]) -> list[str]:
     """Sentences about the runs of one data set."""
     sentences = []
-    specimens = groups[0].n_specimens
     if groups[0].no_interval:
         sentences.append(f"No number on this page has an interval: {groups[0].no_interval}.")
-    elif specimens < FEW:
-        sentences.append(
-            f"With {specimens} test specimens the intervals are too narrow. With three seeds they cover the true value "
-            f"in 92 to 95 % of simulated studies from {FEW} specimens on."
-        )
+    else:
+        sentences += _coverage(groups[0])
     if min(len(group.seeds) for group in groups) == 1:
         sentences.append("Some models were trained with one seed: their intervals do not cover the spread over seeds.")
     sentences += _best_validations(groups)
     sentences += _scarce_test_classes(groups)
+    sentences += _unlearnt_classes(groups)
     sentences += _near_copies(groups)
     if groups[0].runs[0].record.divides_specimens:
         sentences.append(
@@ -43,6 +44,48 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
             "scores may be too good. Other patients may differ more than the intervals suggest."
         )
     return sentences
+
+
+def _coverage(group: SeedGroup) -> list[str]:
+    """How often intervals cover the true value, where test specimens are few or a class lies in few of them.
+
+    From simulated studies of the nearest smaller design: coverage.csv, which `make coverage` writes.
+    """
+    table = pd.read_csv(resource_dir("experiments") / "studies" / "coverage.csv")
+    covers = table.set_index(["specimens", "interval"])["covers"]
+    sentences = []
+    if group.n_specimens < FEW:
+        simulated = max((n for n in (5, 10) if n <= group.n_specimens), default=5)
+        share = covers[str(simulated), "macro-F1, three seeds"]
+        sentences.append(
+            f"The test set has {group.n_specimens} specimens. With {simulated}, 95 % intervals of macro-F1 cover the "
+            f"true value in {100 * share:.0f} % of simulated studies with three seeds."
+        )
+    present = {name: n for name, n in group.specimens_by_class.items() if n}
+    scarcest = min(present, key=lambda name: present[name])
+    if present[scarcest] < WIDESPREAD:
+        simulated = max((n for n in (2, 5) if n <= present[scarcest]), default=2)
+        of_class, of_all = (
+            covers[f"57, a class in {simulated}", name]
+            for name in ("F1 of the class in the fewest specimens, three seeds", "macro-F1, three seeds")
+        )
+        sentences.append(
+            f"{scarcest} lies in {present[scarcest]} test specimens. With a class in {simulated} of 57, 95 % intervals "
+            f"cover its true F1 in {100 * of_class:.0f} % and the true macro-F1 in {100 * of_all:.0f} % of simulated "
+            "studies."
+        )
+    return sentences
+
+
+def _unlearnt_classes(groups: Sequence[SeedGroup]) -> list[str]:
+    """Classes that no model learns at the limit that most models have."""
+    compared = at_one_limit(groups)
+    sentences = []
+    for code, (name, specimens) in enumerate(groups[0].specimens_by_class.items()):
+        best = max(group.estimate(CLEAN, class_f1(code)).mean for group in compared) if specimens else UNLEARNT
+        if best < UNLEARNT:
+            sentences.append(f"{name} (F1 at most {best:.2f})")
+    return [f"No model learns these classes: {', '.join(sentences)}."] if sentences else []
 
 
 def _best_validations(groups: Sequence[SeedGroup]) -> list[str]:
@@ -93,11 +136,11 @@ def _scarce_test_classes(groups: Sequence[SeedGroup]) -> list[str]:
     rare = [
         f"{name} ({n} cells in {specimens} specimen{'s' if specimens > 1 else ''})"
         for name, n, specimens in facts
-        if 0 < n < RARE or 0 < specimens < SCATTERED
+        if 0 < n < RARE or 0 < specimens < WIDESPREAD
     ]
     if rare:
         sentences.append(
-            f"Classes with fewer than {RARE} test cells, or in fewer than {SCATTERED} specimens, weigh as much in "
+            f"Classes with fewer than {RARE} test cells, or in fewer than {WIDESPREAD} specimens, weigh as much in "
             f"macro-F1 as all others, and make its intervals less reliable: {', '.join(rare)}."
         )
     return sentences

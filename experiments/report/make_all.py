@@ -10,6 +10,7 @@ Each is also a script of its own. Ends with status 1 if nothing could be made.
 import argparse
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -17,6 +18,7 @@ from types import ModuleType
 
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.results import read_results
+from cellpatch.analysis.selection import add_options, selection_of
 from cellpatch.figures.plotting import draw_one, save
 from cellpatch.figures.tables import write_tables
 
@@ -33,7 +35,11 @@ def load(file: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     sys.modules[file.stem] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[file.stem]
+        raise
     return module
 
 
@@ -53,16 +59,26 @@ def scripts(kind: str, names: Sequence[str] = ()) -> dict[str, ModuleType]:
 
 def make(
     by_data: Mapping[str, Sequence[SeedGroup]], kind: str, names: Sequence[str] = ()
-) -> Iterator[tuple[str, list[Path] | ValueError]]:
+) -> Iterator[tuple[str, list[Path] | Exception]]:
     """Each script's name with the files that it wrote, or with why it could not."""
-    for (name, script), data in product(scripts(kind, names).items(), by_data):
+    for name, data in product([name for name in script_files(kind) if name in names or not names], by_data):
         try:
+            script = load(script_files(kind)[name])
             if kind == "figures":
                 yield name, save(draw_one(script.draw, data, by_data))
             else:
                 yield name, write_tables(script.tables(by_data[data]), data)
-        except ValueError as error:
+        except Exception as error:  # a reader's own script may fail in any way; the others are made
             yield f"{name} of {data}", error
+
+
+def explain(error: Exception) -> str:
+    """Why a script made nothing: what the runs lack, or the line where the script itself failed."""
+    if isinstance(error, ValueError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"the script failed: {type(error).__name__}: {error}{place}"
 
 
 def names_among(words: Sequence[str]) -> list[str]:
@@ -90,6 +106,7 @@ def main() -> None:
     parser.add_argument("kind", choices=[*KINDS, "all"], help=argparse.SUPPRESS)
     parser.add_argument("runs", metavar="RUNS", nargs="+", help="folders of runs, runs, or packed runs")
     parser.add_argument("names", metavar="NAME", nargs="*", help="such as figure3; all if none is given")
+    add_options(parser)
     options = parser.parse_args()
     words = [*options.runs, *options.names]
     files: list[Path] = []
@@ -98,11 +115,12 @@ def main() -> None:
         kinds = KINDS if options.kind == "all" else (options.kind,)
         names = names_among(words)
         check_names(kinds, names)
-        by_data = data_sets(group_by_seed(read_results(*(Path(word) for word in words if word not in names))))
+        results = read_results(*(Path(word) for word in words if word not in names))
+        by_data = data_sets(group_by_seed(selection_of(options).choose(results)))
         for kind in kinds:
             for name, made in make(by_data, kind, names):
-                if isinstance(made, ValueError):
-                    missing.append(f"not made: {name}: {made}")
+                if isinstance(made, Exception):
+                    missing.append(f"not made: {name}: {explain(made)}")
                 else:
                     files += made
     except ValueError as error:

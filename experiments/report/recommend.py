@@ -1,193 +1,201 @@
 """What a reader takes away: which model from how many annotations on, in sentences that carry their evidence."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
 from caveats import caveats
+from verdicts import PRETRAINED, SCRATCH, Segment, Verdict, change_of_lead, leading_score, segments, verdicts
 
-from cellpatch.analysis.comparison import compare_with_best
-from cellpatch.analysis.curves import (
-    LearningCurve,
-    crossing_limit,
-    format_limit_range,
-    leader,
-    learning_curves,
-    shared_limits,
-    split_by_adaptation,
-)
+from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.estimates import Estimate, difference
-from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of, under_blur
+from cellpatch.analysis.groups import SeedGroup, at_one_limit
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.latency_cards import milliseconds
 from cellpatch.figures.tables import format_ci
-from cellpatch.metrics.scores import macro_f1
-from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.metrics.scores import WIDESPREAD, macro_f1
+from cellpatch.optics.conditions import CLEAN
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A curve that is compared, and its label."""
-
-    label: str
-    curve: LearningCurve
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two curves that the recommendation is about."""
-
-    scratch: Candidate
-    pretrained: Candidate
-
-    @property
-    def limits(self) -> list[int]:
-        """The limits that both have, rising."""
-        return shared_limits(self.scratch.curve, self.pretrained.curve)
-
-    def leads(self) -> dict[int, Estimate]:
-        """Macro-F1 of the model from scratch less that of the pretrained one, by limit."""
-        scratch, pretrained = (each.curve.estimates(self.limits, macro_f1) for each in (self.scratch, self.pretrained))
-        return {limit: difference(a, b) for limit, a, b in zip(self.limits, scratch, pretrained, strict=True)}
+_NAMED = 6  # models of a set that a sentence names
 
 
 def recommend(groups: Sequence[SeedGroup]) -> list[str]:
     """Sentences about the runs of one data set, the most important first."""
-    scratch, pretrained = split_by_adaptation(by_label(learning_curves(groups), groups))
-    sentences = [_best(groups)]
-    pair = _pair(scratch, pretrained) if scratch and pretrained else None
-    if pair:
-        sentences.append(_choice(pair))
-    elif scratch and pretrained:
-        sentences.append("Models from scratch and pretrained ones have no common flag_limit, so they are not compared.")
-    return [*sentences, *_cost(groups, pair), *_focus(groups), *caveats(groups)]
+    found, blurred = verdicts(groups)
+    most = at_one_limit(groups)[0].coordinates.flag_limit
+    compared = next(verdict for verdict in found if verdict.limit == most)
+    return [
+        *_choices(found),
+        *_change(found),
+        _best(compared, groups),
+        *_classes(groups),
+        *_baseline(compared, groups),
+        *_cost(groups, compared),
+        *([_focus(blurred, groups)] if blurred else [_no_focus(groups)]),
+        *caveats(groups),
+    ]
 
 
-def _best(groups: Sequence[SeedGroup]) -> str:
-    """The best where most models were run, and which others are not behind it by more than chance in all pairs."""
-    compared = at_one_limit(groups)
-    limit = compared[0].coordinates.flag_limit
-    scores = {label: group.estimate(CLEAN, macro_f1) for label, group in by_label(compared, groups).items()}
-    best = max(scores, key=lambda label: scores[label].mean)
-    text = f"At {limit} annotations per class {best} has the highest macro-F1, {_format(scores[best])}."
-    if len(compared) == 1:
+def _choices(found: Sequence[Verdict]) -> list[str]:
+    """What to use at which limits. Limits where few of the models were run decide nothing."""
+    most = max(len(verdict.scores) for verdict in found)
+    compared = [verdict for verdict in found if len(verdict.scores) > max(1, most // 2)]
+    sentences = [_choice(segment, compared) for segment in segments(compared)]
+    few = [verdict for verdict in found if verdict not in compared]
+    if compared and few:
+        limits = ", ".join(str(verdict.limit) for verdict in few)
+        sentences.append(f"At {limits} only some of the {most} models were run, so no model is recommended there.")
+    return sentences
+
+
+def _choice(segment: Segment, found: Sequence[Verdict]) -> str:
+    """Which model to use at the limits of a segment, and why."""
+    where, last = _where(segment, found), segment.verdicts[-1]
+    if last.why_open:
+        return f"{where} nothing is significant: {last.why_open}. {last.leader} has the highest score."
+    if segment.choice is None:
+        return f"{where} no model is significantly better than {_baselines(last)}: none is recommended."
+    if segment.is_alone:
+        return f"{where} use {segment.choice}: it is significantly better than every other model."
+    why = f"the cheapest (in {last.costs.unit})" if last.costs.by_label else "the best"
+    among = f"{why} of the {len(last.useful)} models that do not differ significantly from the best"
+    if segment.kind is None:
+        open_kind = f"undecided between {SCRATCH} and {PRETRAINED}. There " if len(last.kinds) == 2 else ""
+        return f"{where} {open_kind}use {segment.choice}, {among}."
+    other = "pretrained model" if segment.kind == SCRATCH else "model trained from scratch"
+    return f"{where} use {segment.choice}, {among}. Every {other} is significantly worse there."
+
+
+def _baselines(verdict: Verdict) -> str:
+    return " and ".join(baseline.label for baseline in verdict.baselines)
+
+
+def _where(segment: Segment, found: Sequence[Verdict]) -> str:
+    """The limits of a segment in words."""
+    first, last = segment.limits[0], segment.limits[-1]
+    limits = [verdict.limit for verdict in found]
+    if len(limits) > 1 and segment.limits == limits:
+        return f"At every limit ({first} to {last} annotations per class)"
+    if first == last:
+        return f"At {first} annotations per class"
+    if first == limits[0]:
+        return f"Up to {last} annotations per class"
+    if last == limits[-1]:
+        return f"From {first} annotations per class on"
+    return f"From {first} to {last} annotations per class"
+
+
+def _change(found: Sequence[Verdict]) -> list[str]:
+    """Where the lead changes from one kind to the other."""
+    change = change_of_lead(found)
+    if change is None:
+        return []
+    kind, crossing = change
+    limits = [verdict.limit for verdict in found if len(verdict.kinds) == 2]
+    ends = format_limit_range(limits, crossing.low, crossing.high)
+    return [f"From about {_round(crossing.limit)} annotations per class on the best model {kind} leads ({ends})."]
+
+
+def _best(verdict: Verdict, groups: Sequence[SeedGroup]) -> str:
+    """The best at a limit, and which others are not behind it by more than chance."""
+    leader = verdict.leader
+    text = f"At {verdict.limit} annotations per class {leader} has the highest {leading_score(groups).words}, "
+    text += f"{_format(verdict.scores[leader])}."
+    if len(verdict.scores) == 1:
         return f"{text} No other model was run there."
-    table = compare_with_best(groups)
-    behind = table["low_of_all"] > 0
-    close, single = (table.loc[rows, "model"].tolist() for rows in (~behind, behind & (table["seeds"] == 1)))
-    if not close and not single:
-        return f"{text} It is ahead of every other model there."
-    text += f" No significant difference from it: {'; '.join(close)}." if close else ""
-    return text + (
-        f" Lower, but trained with one seed, and another seed may change this: {'; '.join(single)}." if single else ""
-    )
+    return text + _not_different(verdict)
 
 
-def _pair(scratch: Mapping[str, LearningCurve], pretrained: Mapping[str, LearningCurve]) -> Pair | None:
-    """The best from scratch and the best pretrained at the largest limit that both kinds have, if there is one."""
-    limits = [{limit for curve in curves.values() for limit in curve.limits} for curves in (scratch, pretrained)]
-    shared = set.intersection(*limits)
-    if not shared:
-        return None
-    first, second = (leader(curves, max(shared))[0] for curves in (scratch, pretrained))
-    return Pair(Candidate(first, scratch[first]), Candidate(second, pretrained[second]))
+def _not_different(verdict: Verdict) -> str:
+    close = [label for label in verdict.members if label != verdict.leader]
+    if verdict.why_open:
+        return f" No difference is significant: {verdict.why_open}."
+    if not close:
+        return " It is significantly better than every other model."
+    if not verdict.behind:
+        return " No model differs significantly from it."
+    return f" Not significantly different: {_list(close)}. Significantly worse: {_list(verdict.behind)}."
 
 
-def _choice(pair: Pair) -> str:
-    """Which of the two below and above which limit: where intervals are sure of it."""
-    scratch, pretrained = pair.scratch.label, pair.pretrained.label
-    limits, leads = pair.limits, pair.leads()
-    evidence = "; ".join(f"at {limit} {format_ci(*lead.summary(), sign='+')}" for limit, lead in leads.items())
-    evidence = f" {scratch} less {pretrained} in macro-F1: {evidence}."
-    signs = [_sign(lead) for lead in leads.values()]
-    if all(sign > 0 for sign in signs):
-        return f"Train {scratch} on your own annotations: it is ahead of {pretrained} {_where(pair)}.{evidence}"
-    if all(sign < 0 for sign in signs):
-        return f"Use {pretrained}: it is ahead of {scratch} {_where(pair)}.{evidence}"
-    if len(limits) > 1 and signs[-1]:
-        return _change_of_leader(pair, signs) + evidence
-    which = "every" if any(signs) else "any"
-    seeds = "" if max(len(lead.seeds) for lead in leads.values()) > 1 else ", of one seed each,"
-    text = f"Between {scratch} and {pretrained} these runs{seeds} show no significant difference at {which} limit."
-    return text + evidence
+def _classes(groups: Sequence[SeedGroup]) -> list[str]:
+    """Over which classes scores are, if not all, and what the score over all is."""
+    score = leading_score(groups)
+    if not score.left_out:
+        return []
+    compared = by_label(at_one_limit(groups), groups)
+    plain = {label: group.estimate(CLEAN, macro_f1) for label, group in compared.items()}
+    leader = max(plain, key=lambda label: plain[label].mean)
+    return [
+        f"Widespread macro-F1 is over the classes in at least {WIDESPREAD} test specimens, without "
+        f"{_list(score.left_out)}: intervals of rarer classes are unreliable. Over all classes {leader} has the "
+        f"highest macro-F1, {_format(plain[leader])}."
+    ]
 
 
-def _change_of_leader(pair: Pair, signs: Sequence[int]) -> str:
-    """From which limit on the one ahead at the largest limit is so; `signs` are of leads by rising limit."""
-    limits = pair.limits
-    scratch_ahead = signs[-1] > 0
-    first, last = (pair.pretrained, pair.scratch) if scratch_ahead else (pair.scratch, pair.pretrained)
-    if signs[0] == -signs[-1]:
-        crossing = crossing_limit(last.curve, first.curve, macro_f1)
-        ends = format_limit_range(limits, crossing.low, crossing.high)
-        text = f"Below about {_round(crossing.limit)} annotations per class use {first.label}, above use {last.label}"
-        return f"{text} (crossing at {crossing.limit:.0f}, {ends})."
-    sure_from = limits[max(i for i, sign in enumerate(signs) if sign != signs[-1]) + 1]
-    verb = "Train" if scratch_ahead else "Use"
-    text = f"{verb} {last.label} from {sure_from} annotations per class on: there it is ahead of {first.label}"
-    return f"{text}; below, these runs show no significant difference."
+def _baseline(verdict: Verdict, groups: Sequence[SeedGroup]) -> list[str]:
+    """What the baselines score, and which models do not beat them."""
+    sentences = []
+    for baseline in verdict.baselines:
+        kind = "model" if baseline.label in by_label(at_one_limit(groups), groups) else "rule"
+        text = f"The {kind} '{baseline.label}' is a baseline: {_format(baseline.score)}."
+        lacking = [label for label in verdict.scores if not verdict.beats(label, baseline)]
+        if lacking and not verdict.why_open:
+            text += f" Not significantly better: {_list(lacking)}."
+        elif not verdict.why_open:
+            text += " Every model is significantly better."
+        sentences.append(text)
+    if len(verdict.baselines) == 1:
+        sentences.append("The baseline on colour was not run: the same command with model=colour adds it in seconds.")
+    return sentences
 
 
-def _where(pair: Pair) -> str:
-    limits = pair.limits
-    if len(limits) > 1 and len(limits) == len({*pair.scratch.curve.limits, *pair.pretrained.curve.limits}):
-        return "at every limit"
-    return f"at {_and(limits)}, the only common limit{'s' * (len(limits) > 1)}"
-
-
-def _sign(lead: Estimate) -> int:
-    """Of a lead that is sure: its interval does not contain zero, and it is of more than one seed."""
-    low, high = lead.interval()
-    return int(np.sign(lead.mean)) if low * high > 0 and len(lead.seeds) > 1 else 0
-
-
-def _and(limits: Sequence[int]) -> str:
-    return " and ".join(", ".join(map(str, limits)).rsplit(", ", 1))
-
-
-def _cost(groups: Sequence[SeedGroup], pair: Pair | None) -> list[str]:
-    """Milliseconds of the two that are compared; of the cheapest and the dearest if these have no cards."""
-    candidates = (pair.scratch, pair.pretrained) if pair else ()
-    which = ""
+def _cost(groups: Sequence[SeedGroup], verdict: Verdict) -> list[str]:
+    """Milliseconds of the cheapest and the dearest model."""
     try:
-        costs, machine = milliseconds({each.label: each.curve.groups[-1] for each in candidates}, groups)
-        if len(costs) < 2:
-            costs, machine = milliseconds(by_label(at_one_limit(groups), groups), groups)
-            which = "cheapest and dearest of those timed; "
+        costs, machine = milliseconds(verdict.groups, groups)
     except ValueError as error:
         return [f"Milliseconds are not compared: {error}."]
     if len(costs) < 2:
         return []
     ends = [pick(costs, key=lambda label: costs[label].median) for pick in (min, max)]
+    how = f"(one cell at a time, medians and quartiles, eager, {machine})"
+    if costs[ends[0]].median == costs[ends[1]].median:
+        return [f"A cell costs {costs[ends[0]].median:.3g} ms with every model {how}."]
     times = " and ".join("{:.3g} ms ({:.3g} to {:.3g})".format(*costs[label]) + f" with {label}" for label in ends)
-    return [f"A cell costs {times} ({which}one cell at a time, medians and quartiles, eager, {machine})."]
+    return [f"A cell costs {times}, the cheapest and the dearest of those timed {how}."]
 
 
-def _focus(groups: Sequence[SeedGroup]) -> list[str]:
+def _no_focus(groups: Sequence[SeedGroup]) -> str:
+    if any(len(group.conditions()) > 1 for group in groups):
+        return "Models were evaluated under different blur, so they are not compared out of focus."
+    return (
+        "No run was evaluated under blur, so slides out of focus were not tested: optics=blur evaluates finished runs."
+    )
+
+
+def _focus(verdict: Verdict, groups: Sequence[SeedGroup]) -> str:
     """Who is best out of focus, and whose score changes least and most."""
-    try:
-        blurred = under_blur(groups, "post")
-    except ValueError as error:
-        return [f"Slides out of focus are not compared: {error}."]
-    chosen = by_label(at_one_limit(blurred), groups)
-    shared = set.intersection(*({c for c in g.conditions() if c.kind == "post"} for g in chosen.values()))
-    if not shared:
-        return ["Models were evaluated under different sigmas, so losses out of focus are not compared."]
-    strongest: Condition = max(shared, key=lambda condition: condition.sigma)
-    scores = {label: group.estimate(strongest, macro_f1) for label, group in chosen.items()}
-    changes = {label: difference(scores[label], group.estimate(CLEAN, macro_f1)) for label, group in chosen.items()}
-    best = max(scores, key=lambda label: scores[label].mean)
-    text = f"Out of focus (sigma {strongest.sigma:g} after the resize, flag_limit {limit_of(chosen)})"
-    text = f"{text} {best} has the highest macro-F1, {_format(scores[best])}."
+    scores, score = verdict.scores, leading_score(groups)
+    changes = {
+        label: difference(blurred, verdict.groups[label].estimate(CLEAN, score.score))
+        for label, blurred in scores.items()
+    }
+    leader = verdict.leader
+    text = f"Out of focus (sigma {verdict.condition.sigma:g} after the resize, flag_limit {verdict.limit})"
+    text = f"{text} {leader} has the highest {score.words}, {_format(scores[leader])}."
+    text += _not_different(verdict) if len(scores) > 1 else ""
     ends = [pick(changes, key=lambda label: changes[label].mean) for pick in (max, min)]
     words = [f"by {_format(changes[label], sign='+')} in {label}{_of_one_seed(changes[label])}" for label in ends]
     if len(changes) == 1:
-        return [f"{text} Against sharp cells it changes {words[0]}."]
-    return [f"{text} Against sharp cells it changes {words[0]} at best, and {words[1]} at worst."]
+        return f"{text} Against sharp cells it changes {words[0]}."
+    return f"{text} Against sharp cells it changes {words[0]} at best, and {words[1]} at worst."
 
 
 def _of_one_seed(score: Estimate) -> str:
     return ", of one seed" if len(score.seeds) == 1 else ""
+
+
+def _list(labels: Sequence[str]) -> str:
+    more = f"; and {len(labels) - _NAMED} more" if len(labels) > _NAMED + 1 else ""
+    return "; ".join(labels[:_NAMED] if more else labels) + more
 
 
 def _format(estimate: Estimate, sign: str = "") -> str:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from recommend import recommend
 
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
-from cellpatch.analysis.results import RunResult, read_results
+from cellpatch.analysis.results import RunResult
 from cellpatch.cli.figures import figure_main
 from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.plotting import COLUMN_MM
@@ -81,9 +81,8 @@ class StudyView:
     runs: list[RunView]
 
 
-def build(runs: Sequence[Path], file: Path = Path("report.html")) -> list[Path]:
-    """Write the page of runs, folders of runs, or packed runs; gives its path."""
-    results = read_results(*runs)
+def build(results: Sequence[RunResult], file: Path = Path("report.html")) -> list[Path]:
+    """Write the page of runs; gives its path."""
     by_data = data_sets(group_by_seed(results))
     studies = [_study(f"data{i}", data, groups, file.parent) for i, (data, groups) in enumerate(by_data.items())]
     template = Environment(
@@ -126,11 +125,11 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], folder: Path) -> St
 
 def _figures(key: str, data: str, groups: Sequence[SeedGroup], missing: list[str]) -> Iterator[FigureView]:
     """Every figure that the runs allow; why the others are not shown is added to `missing`."""
-    for name, script in make_all.scripts("figures").items():
+    for name, file in make_all.script_files("figures").items():
         try:
-            drawing = script.draw(data, groups)
-        except ValueError as error:
-            missing.append(f"{name}: {error}")
+            drawing = make_all.load(file).draw(data, groups)
+        except Exception as error:  # a reader's own script may fail in any way
+            missing.append(f"{name}: {make_all.explain(error)}")
             continue
         svg = Markup(to_svg(drawing.figure, f"{key}-{name}-svg", drawing.caption))  # noqa: S704  (made by ElementTree)
         column = drawing.figure.get_figwidth() * 25.4 < 1.2 * COLUMN_MM
@@ -139,12 +138,12 @@ def _figures(key: str, data: str, groups: Sequence[SeedGroup], missing: list[str
 
 def _tables(groups: Sequence[SeedGroup], missing: list[str]) -> Iterator[TableView]:
     """Every table that the runs allow; why the others are not shown is added to `missing`."""
-    scripts = make_all.scripts("tables")
-    for name in sorted(scripts, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+    files = make_all.script_files("tables")
+    for name in sorted(files, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
         try:
-            tables = scripts[name].tables(groups)
-        except ValueError as error:
-            missing += [f"{caption}: {error}" for caption in scripts[name].CAPTIONS]
+            tables = make_all.load(files[name]).tables(groups)
+        except Exception as error:  # a reader's own script may fail in any way
+            missing.append(f"{name}: {make_all.explain(error)}")
             continue
         for table in tables:
             if not table.shown.empty:

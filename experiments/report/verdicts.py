@@ -1,0 +1,238 @@
+"""What the runs of a data set decide: at each flag_limit, out of focus, and where the lead changes.
+
+All decisions of a page hold together: the sets of models that may be best are of one `best_sets`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellpatch.analysis.baselines import COLOUR, Baseline, largest_class
+from cellpatch.analysis.best_set import BestSet, best_sets
+from cellpatch.analysis.bootstrap import interval
+from cellpatch.analysis.costs import training_cost
+from cellpatch.analysis.curves import Crossing
+from cellpatch.analysis.estimates import Estimate, difference
+from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of, under_blur
+from cellpatch.analysis.labels import by_label
+from cellpatch.analysis.latency_cards import milliseconds
+from cellpatch.analysis.scaling import overtakes_at
+from cellpatch.metrics.scores import WIDESPREAD, Score, macro_f1, macro_f1_of
+from cellpatch.optics.conditions import CLEAN, Condition
+
+SCRATCH, PRETRAINED = "trained from scratch", "pretrained"
+
+
+@dataclass(frozen=True)
+class LeadingScore:
+    """Macro-F1 over the classes that lie in enough test specimens, or over all; `words` name it."""
+
+    score: Score
+    words: str
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What each model costs, if all state it, and the unit; else nothing."""
+
+    by_label: Mapping[str, float]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The models of one flag_limit under one condition: their scores, and which may be the best.
+
+    `baselines` are what each must beat: the largest class always, and a probe on colour if it was run.
+    """
+
+    limit: int
+    condition: Condition
+    groups: Mapping[str, SeedGroup]
+    scores: Mapping[str, Estimate]
+    best: BestSet
+    baselines: tuple[Baseline, ...]
+    costs: Costs
+
+    @property
+    def leader(self) -> str:
+        return max(self.scores, key=lambda label: self.scores[label].mean)
+
+    @property
+    def members(self) -> list[str]:
+        """The models that do not differ significantly from the best, by falling score."""
+        return [label for label in self.best.members if label in self.scores]
+
+    @property
+    def behind(self) -> list[str]:
+        """The models that are significantly worse than the best."""
+        falling = sorted(self.scores, key=lambda label: -self.scores[label].mean)
+        return [label for label in falling if label not in self.members]
+
+    @property
+    def useful(self) -> list[str]:
+        """The members that are significantly better than every baseline."""
+        return [label for label in self.members if all(self.beats(label, each) for each in self.baselines)]
+
+    def beats(self, label: str, baseline: Baseline) -> bool:
+        """Whether a model is significantly better than a baseline."""
+        return (label, baseline.label) in self.best.ahead
+
+    @property
+    def why_open(self) -> str:
+        """Why nothing can be significant; empty if something can."""
+        if all(len(score.seeds) == 1 for score in self.scores.values()):
+            return "every model has one seed"
+        return next(iter(self.groups.values())).no_interval
+
+    def kind(self, label: str) -> str:
+        """How a model came by its weights."""
+        return SCRATCH if self.groups[label].coordinates.own_weights else PRETRAINED
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of all models that were run here."""
+        return {self.kind(label) for label in self.scores}
+
+    @property
+    def decided_kind(self) -> str | None:
+        """The kind of all members, if there are two kinds and one is left."""
+        kinds = {self.kind(label) for label in self.members}
+        return kinds.pop() if len(kinds) == 1 and len(self.kinds) == 2 else None
+
+
+def leading_score(groups: Sequence[SeedGroup]) -> LeadingScore:
+    """Macro-F1 over widespread classes, where two or more are so and others are not; else over all."""
+    present = {name: n for name, n in groups[0].specimens_by_class.items() if n}
+    left_out = tuple(name for name, n in present.items() if n < WIDESPREAD)
+    if not left_out or len(present) - len(left_out) < 2:
+        return LeadingScore(macro_f1, "macro-F1")
+    classes = groups[0].runs[0].record.classes
+    codes = tuple(code for code, name in enumerate(classes) if present.get(name, 0) >= WIDESPREAD)
+    return LeadingScore(macro_f1_of(codes), "widespread macro-F1", left_out)
+
+
+def verdicts(groups: Sequence[SeedGroup]) -> tuple[list[Verdict], Verdict | None]:
+    """The verdict at each flag_limit, rising, and the one under the strongest blur that all models share, if any."""
+    limits = sorted({group.coordinates.flag_limit for group in groups})
+    at_limits = [[group for group in groups if group.coordinates.flag_limit == limit] for limit in limits]
+    cases = [(by_label(each, groups), CLEAN) for each in at_limits]
+    blurred = _strongest_blur(groups)
+    cases += [blurred] if blurred else []
+    score = leading_score(groups).score
+    rule = largest_class(groups, score)
+    found = []
+    scores = [{name: group.estimate(condition, score) for name, group in of.items()} for of, condition in cases]
+    sets = best_sets([each | {rule.label: rule.score} for each in scores])
+    for (of, condition), each, best in zip(cases, scores, sets, strict=True):
+        colour = [name for name, group in of.items() if group.coordinates.model == COLOUR]
+        models = {name: group for name, group in of.items() if name not in colour}
+        own = {name: each[name] for name in models}
+        baselines = (rule, *(Baseline(name, each[name]) for name in colour))
+        found.append(Verdict(limit_of(of), condition, models, own, best, baselines, costs_of(models, groups)))
+    return found[: len(limits)], found[-1] if blurred else None
+
+
+def _strongest_blur(groups: Sequence[SeedGroup]) -> tuple[dict[str, SeedGroup], Condition] | None:
+    """Models and condition of blur after the resize; None if they share none."""
+    try:
+        chosen = by_label(at_one_limit(under_blur(groups, "post")), groups)
+    except ValueError:
+        return None
+    shared = set.intersection(*({c for c in group.conditions() if c.kind == "post"} for group in chosen.values()))
+    return (chosen, max(shared, key=lambda condition: condition.sigma)) if shared else None
+
+
+def costs_of(chosen: Mapping[str, SeedGroup], groups: Sequence[SeedGroup]) -> Costs:
+    """Milliseconds of a cell if all have cards of one machine, else core seconds of training if all state them."""
+    try:
+        costs, _ = milliseconds(chosen, groups)
+    except ValueError:
+        costs = {}
+    if len(costs) == len(chosen):
+        return Costs({label: each.median for label, each in costs.items()}, "milliseconds per cell")
+    seconds = {label: training_cost(group, groups).core_seconds for label, group in chosen.items()}
+    known = {label: each for label, each in seconds.items() if each is not None}
+    return Costs(known if len(known) == len(chosen) else {}, "core seconds of training")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring limits with the same decision, and the model to use there.
+
+    `kind` is how the best models came by their weights, None if that is open. `choice` is the cheapest model that may
+    be the best and beats the baseline at each of its limits; None if there is none.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    kind: str | None
+    choice: str | None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the choice is significantly better than every other model."""
+        return all(verdict.members == [self.choice] for verdict in self.verdicts)
+
+    @property
+    def limits(self) -> list[int]:
+        return [verdict.limit for verdict in self.verdicts]
+
+
+def segments(found: Sequence[Verdict]) -> list[Segment]:
+    """Neighbouring limits joined while they decide the same and share a choice, or have none."""
+    parts: list[list[Verdict]] = []
+    for verdict in found:
+        last = parts[-1] if parts else []
+        if (
+            last
+            and _decision(last[-1]) == _decision(verdict)
+            and bool(choice_of([*last, verdict])) == bool(choice_of(last))
+        ):
+            last.append(verdict)
+        else:
+            parts.append([verdict])
+    return [Segment(tuple(each), each[0].decided_kind, choice_of(each)) for each in parts]
+
+
+def _decision(verdict: Verdict) -> tuple[str | None, str | None]:
+    """Which kind is best, and which model, if one is."""
+    return verdict.decided_kind, verdict.members[0] if len(verdict.members) == 1 else None
+
+
+def choice_of(found: Sequence[Verdict]) -> str | None:
+    """The cheapest of the models that are useful at each limit; without costs, the best at the largest."""
+    costs = found[-1].costs.by_label
+    shared = [label for label in found[-1].useful if all(label in each.useful for each in found)]
+    if not shared:
+        return None
+    return min(shared, key=lambda label: costs[label]) if costs else shared[0]
+
+
+def change_of_lead(found: Sequence[Verdict]) -> tuple[str, Crossing] | None:
+    """The kind that leads at the largest limit, and from where on its best model stays ahead of the other kind's.
+
+    None unless both kinds were run at two limits and each is the decided one at some limit.
+    """
+    both = [verdict for verdict in found if len(verdict.kinds) == 2]
+    decided = [verdict.decided_kind for verdict in both if verdict.decided_kind]
+    if len(set(decided)) < 2:
+        return None
+    last = decided[-1]
+    leads = [difference(*(_leader_of(verdict, kind) for kind in (last, _other(last)))) for verdict in both]
+    limits = [verdict.limit for verdict in both]
+    draws = np.stack([lead.bootstrap_samples() for lead in leads], axis=1)
+    place = float(overtakes_at(limits, np.array([lead.mean for lead in leads])))
+    return last, Crossing(place, *interval(overtakes_at(limits, draws)))
+
+
+def _other(kind: str) -> str:
+    return PRETRAINED if kind == SCRATCH else SCRATCH
+
+
+def _leader_of(verdict: Verdict, kind: str) -> Estimate:
+    """The best score of a kind."""
+    return max(
+        (score for label, score in verdict.scores.items() if verdict.kind(label) == kind), key=lambda score: score.mean
+    )
