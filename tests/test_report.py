@@ -4,30 +4,37 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import claims
 import compare_table
+import numpy as np
+import pandas as pd
 import pytest
 import report
 from conftest import ROOT, config_of
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from recommend import recommend
 from simulated import CLASSES, SKILLS, restated, simulated
 
 from cellpatch.analysis.curves import format_limit_range
-from cellpatch.analysis.groups import group_by_seed
+from cellpatch.analysis.groups import SeedGroup, group_by_seed
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.figures.tables import write_tables
 from cellpatch.optics.conditions import Condition
 from cellpatch.sweeps.train import train
 
 
+def _sentences(groups: Sequence[SeedGroup]) -> list[str]:
+    return recommend(groups).sentences
+
+
 def _recommend(**changes: Any) -> list[str]:
-    return recommend(group_by_seed(simulated(**changes)))
+    return _sentences(group_by_seed(simulated(**changes)))
 
 
 def test_the_text_says_what_to_use_where_and_where_the_lead_changes() -> None:
@@ -36,7 +43,7 @@ def test_the_text_says_what_to_use_where_and_where_the_lead_changes() -> None:
         "Up to 512 annotations per class use dinov2_s, linear_probe, 56 px, the cheapest (in milliseconds per cell) of "
         "the 2 models that do not differ significantly from the best. Every model trained from scratch is "
         "significantly worse there.",
-        "At 1024 annotations per class undecided between trained from scratch and pretrained. There use customvit, the "
+        "At 1024 annotations per class models trained from scratch and pretrained ones share the lead: use customvit, the "
         "cheapest (in milliseconds per cell) of the 3 models that do not differ significantly from the best.",
         "At 4096 annotations per class use customvit: it is significantly better than every other model.",
     ]
@@ -85,7 +92,9 @@ def test_a_lead_that_ends_in_a_draw_is_stated_up_to_where_it_ends() -> None:
     assert stated[0] == (
         "Up to 4096 annotations per class use uni, linear_probe: it is significantly better than every other model."
     )
-    assert stated[1].startswith("At 16384 annotations per class undecided between trained from scratch and pretrained.")
+    assert stated[1].startswith(
+        "At 16384 annotations per class models trained from scratch and pretrained ones share the lead: use customvit,"
+    )
     assert not any("leads (" in text for text in stated), "no crossing is claimed"
 
 
@@ -96,7 +105,9 @@ def test_what_holds_at_every_limit_is_one_sentence() -> None:
     assert _recommend(skills=both)[0] == f"{start}use customvit: {better}"
     assert _recommend(skills=both | {CUSTOMVIT: (0.7, 0.1, 0.1)})[0] == f"{start}use uni, linear_probe: {better}"
     undecided = _recommend(skills=both | {CUSTOMVIT: (0.3, 0.15, 0.05)})[0]
-    assert undecided.startswith(f"{start}undecided between trained from scratch and pretrained. There use customvit, ")
+    assert undecided.startswith(
+        f"{start}models trained from scratch and pretrained ones share the lead: use customvit, "
+    )
 
 
 def test_a_model_that_is_no_better_than_the_largest_class_is_not_recommended() -> None:
@@ -128,7 +139,7 @@ def test_limits_where_few_models_were_run_decide_nothing() -> None:
     runs = [
         run for run in simulated() if run.coordinates.flag_limit != 512 or run.coordinates.model == "efficientnet_lite0"
     ]
-    stated = recommend(group_by_seed(runs))
+    stated = _sentences(group_by_seed(runs))
     assert "At 512 only some of the 5 models were run, so no model is recommended there." in stated
     assert stated[0].startswith("At 256 annotations per class use dinov2_s") or stated[0].startswith("Up to 256")
 
@@ -138,7 +149,7 @@ def test_a_class_in_few_specimens_does_not_decide() -> None:
     for run in results:
         for counts in run.confusions.values():
             counts[3:, 2] = 0
-    stated = recommend(group_by_seed(results))
+    stated = _sentences(group_by_seed(results))
     assert any("has the highest widespread macro-F1" in text for text in stated)
     assert any(
         text.startswith(
@@ -157,7 +168,7 @@ def test_classes_that_no_model_learns_are_named() -> None:
         for counts in run.confusions.values():
             counts[:, 2, 0] += counts[:, 2, 2]
             counts[:, 2, 2] = 0
-    stated = recommend(group_by_seed(results))
+    stated = _sentences(group_by_seed(results))
     assert f"No model learns these classes: {CLASSES[2]} (F1 at most 0.00)." in stated
 
 
@@ -186,7 +197,7 @@ def test_classes_without_a_test_cell_are_named() -> None:
     for run in results:
         for counts in run.confusions.values():
             counts[:, 2] = 0
-    stated = recommend(group_by_seed(results))
+    stated = _sentences(group_by_seed(results))
     assert f"Classes without a test cell, which were not tested: {CLASSES[2]}." in stated
 
 
@@ -196,7 +207,7 @@ def test_what_the_runs_cannot_say_is_said() -> None:
         for condition in list(run.confusions)[1:]:
             del run.confusions[condition]
     results = [restated(run, latency=None) for run in results]
-    text = " ".join(recommend(group_by_seed(results)))
+    text = " ".join(_sentences(group_by_seed(results)))
     assert "No run was evaluated under blur, so slides out of focus were not tested" in text
     assert "with one seed: their intervals do not cover the spread over seeds" in text
     assert "Classes with fewer than 50 test cells, or in fewer than 10 specimens, weigh as much in macro-F1" in text
@@ -232,7 +243,7 @@ def test_losses_out_of_focus_are_at_the_same_sigma() -> None:
         if run.coordinates.model != "cnn":
             for kind in ("pre", "post"):
                 del run.confusions[Condition(kind, 3.2)]
-    [stated] = [text for text in recommend(group_by_seed(results)) if text.startswith("Out of focus")]
+    [stated] = [text for text in _sentences(group_by_seed(results)) if text.startswith("Out of focus")]
     assert stated.startswith("Out of focus (sigma 1.6 after the resize, flag_limit 4096)")
 
 
@@ -290,8 +301,9 @@ def test_the_command_writes_one_page_and_names_it(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "experiments" / "report" / "report.py"), "runs.parquet"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["report.html"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "runs.parquet"]
+    files = done.stdout.split()
+    assert files[:3] == ["report.html", "report.md", "report.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*files, "runs.parquet"])
 
 
 @pytest.fixture(scope="module")
@@ -309,8 +321,9 @@ def browser() -> Iterator[Browser]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     pack([*simulated(), *simulated(limits=(256,), data="<b>other</b>")], folder / "runs.parquet")
-    [file] = report.build(read_results(folder / "runs.parquet"), folder / "report.html")
-    return file
+    files = report.build(read_results(folder / "runs.parquet"), folder / "report.html")
+    assert all(file.exists() for file in files)
+    return files[0]
 
 
 @pytest.fixture
@@ -335,7 +348,7 @@ def test_names_stay_text(page: Page) -> None:
 
 
 def test_a_table_sorts_by_number_and_by_word(page: Page) -> None:
-    table = page.locator("table.sortable").first
+    table = page.locator("table.sortable").nth(1)
     values = table.locator("tbody td:nth-child(7)")
     before = values.all_inner_texts()
     button = table.get_by_role("button", name="macro-F1")
@@ -383,16 +396,32 @@ def test_a_narrow_window_scrolls_tables_and_not_the_page(page: Page) -> None:
     assert page.locator(".wide").first.evaluate("box => box.scrollWidth > box.clientWidth")
 
 
-def test_it_prints(page: Page, tmp_path: Path) -> None:
-    page.pdf(path=tmp_path / "report.pdf", format="A4")
-    assert (tmp_path / "report.pdf").stat().st_size > 50_000
+def test_it_prints_on_few_pages(page: Page, tmp_path: Path) -> None:
+    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    printed = (tmp_path / "report.pdf").read_bytes()
+    assert len(printed) > 50_000
+    assert len(re.findall(rb"/Type\s*/Page[^s]", printed)) <= 16, "two data sets"
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 700, "height": 1000})
     assert page.evaluate("document.documentElement.scrollWidth") <= 700, "no table leaves the paper"
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0, "a list of runs is on paper too"
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("details[open]").count() == 0
+    assert page.locator("details.long").first.is_hidden(), "a long table is a file"
+
+
+def test_the_first_screen_is_markdown_and_a_slide_too(written: Path) -> None:
+    text = written.with_suffix(".md").read_text(encoding="utf-8")
+    assert "## simulated\n\n### Which model, from how many annotations on?\n\n* Up to 512 annotations" in text
+    assert "## \\<b\\>other\\</b\\>" in text
+    assert text.count("| annotations per class | best model |") == 2
+    for name in ("report-simulated.png", "report-_b_other_b_.png"):
+        with Image.open(written.with_name(name)) as slide:
+            assert slide.size == (1599, 900) or slide.size == (1600, 900)
+            assert (np.asarray(slide.convert("L")) < 128).mean() > 0.005
+
+
+def test_a_long_table_is_a_file_beside_the_page(written: Path) -> None:
+    leads = pd.read_csv(written.with_name("report-leads-simulated.csv"))
+    assert len(leads) > report.LONG
+    assert "report-leads-simulated.csv" in written.read_text(encoding="utf-8")
 
 
 def test_a_keyboard_gets_past_the_marks_of_a_figure(page: Page) -> None:

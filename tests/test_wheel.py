@@ -90,9 +90,9 @@ def test_from_an_empty_folder_to_a_report(installed: Installed) -> None:
     _save_crops(installed, run)
     installed("cellpatch", "predict", str(run), "crops", "--out", "predictions.csv")
     assert len((installed.folder / "predictions.csv").read_text().splitlines()) == 4
-    files = {path.name for path in installed.folder.iterdir()}
+    files = {path.name for path in installed.folder.iterdir() if not path.name.startswith("report-")}
     assert files == {
-        *("cnn.onnx", "crops", "figures", "predictions.csv", "report.html", "runs", "stores", "table.csv", "tables")
+        *("cnn.onnx", "crops", "figures", "predictions.csv", "report.html", "report.md", "report.png", "runs", "stores", "table.csv", "tables")
     }
 
 

@@ -1,9 +1,21 @@
 """What a reader takes away: which model from how many annotations on, in sentences that carry their evidence."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import pandas as pd
 from caveats import caveats
-from verdicts import PRETRAINED, SCRATCH, Segment, Verdict, change_of_lead, leading_score, segments, verdicts
+from verdicts import (
+    PRETRAINED,
+    SCRATCH,
+    Segment,
+    Verdict,
+    change_of_lead,
+    choice_of,
+    leading_score,
+    segments,
+    verdicts,
+)
 
 from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.estimates import Estimate, difference
@@ -14,52 +26,100 @@ from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import WIDESPREAD, macro_f1
 from cellpatch.optics.conditions import CLEAN
 
-_NAMED = 6  # models of a set that a sentence names
+_NAMED = 4  # models of a set that a sentence names
 
 
-def recommend(groups: Sequence[SeedGroup]) -> list[str]:
-    """Sentences about the runs of one data set, the most important first."""
+@dataclass(frozen=True)
+class Answer:
+    """A question that a reader of the page has, and sentences that answer it."""
+
+    question: str
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The first screen of a data set: answers, the most important first, and the decision at each limit."""
+
+    answers: list[Answer]
+    by_limit: pd.DataFrame
+
+    @property
+    def sentences(self) -> list[str]:
+        return [sentence for answer in self.answers for sentence in answer.sentences]
+
+
+def recommend(groups: Sequence[SeedGroup]) -> Recommendation:
+    """What the runs of one data set say."""
     found, blurred = verdicts(groups)
     most = at_one_limit(groups)[0].coordinates.flag_limit
     compared = next(verdict for verdict in found if verdict.limit == most)
-    return [
-        *_choices(found),
-        *_change(found),
-        _best(compared, groups),
-        *_classes(groups),
-        *_baseline(compared, groups),
-        *_cost(groups, compared),
-        *([_focus(blurred, groups)] if blurred else [_no_focus(groups)]),
-        *caveats(groups),
+    focus = [_focus(blurred, groups)] if blurred else [_no_focus(groups)]
+    sure = [_best(compared, groups), *_classes(groups), *_baseline(compared, groups)]
+    answers = [
+        Answer("Which model, from how many annotations on?", [*_choices(found), *_change(found)]),
+        Answer("How sure is this?", sure),
+        Answer("What does it cost?", _cost(groups, compared)),
+        Answer("What if slides are out of focus?", focus),
+        Answer("What limits these results?", [_untested(groups), *caveats(groups)]),
     ]
+    return Recommendation([answer for answer in answers if answer.sentences], _by_limit(found))
+
+
+def _by_limit(found: Sequence[Verdict]) -> pd.DataFrame:
+    """A row a limit: the best model, those that do not differ significantly from it, and the recommended one."""
+    rows = []
+    for verdict in found:
+        close = [label for label in verdict.members if label != verdict.leader]
+        choice = None if verdict.why_open else choice_of([verdict])
+        row = {"annotations per class": str(verdict.limit), "best model": verdict.leader}
+        row["its score"] = _format(verdict.scores[verdict.leader])
+        row["not significantly different"] = "all" if close and not verdict.behind else _list(close) or "none"
+        row["models"] = str(len(verdict.scores))
+        rows.append(row | {"use": choice or "-"})
+    return pd.DataFrame(rows)
+
+
+def _untested(groups: Sequence[SeedGroup]) -> str:
+    """What no run of the data set can show."""
+    limits = sorted({group.coordinates.flag_limit for group in groups})
+    sigmas = sorted({condition.sigma for group in groups for condition in group.conditions()})
+    blur = f", blur beyond sigma {sigmas[-1]:g}" if sigmas[-1] else ""
+    return (
+        f"Not tested: other laboratories, scanners and stains, another split, more than {limits[-1]} annotations per "
+        f"class{blur}."
+    )
 
 
 def _choices(found: Sequence[Verdict]) -> list[str]:
     """What to use at which limits. Limits where few of the models were run decide nothing."""
     most = max(len(verdict.scores) for verdict in found)
     compared = [verdict for verdict in found if len(verdict.scores) > max(1, most // 2)]
-    sentences = [_choice(segment, compared) for segment in segments(compared)]
+    limits = [verdict.limit for verdict in found]
+    sentences = [_choice(segment, limits) for segment in segments(compared)]
     few = [verdict for verdict in found if verdict not in compared]
     if compared and few:
-        limits = ", ".join(str(verdict.limit) for verdict in few)
-        sentences.append(f"At {limits} only some of the {most} models were run, so no model is recommended there.")
+        where = ", ".join(str(verdict.limit) for verdict in few)
+        sentences.append(f"At {where} only some of the {most} models were run, so no model is recommended there.")
     return sentences
 
 
-def _choice(segment: Segment, found: Sequence[Verdict]) -> str:
+def _choice(segment: Segment, limits: Sequence[int]) -> str:
     """Which model to use at the limits of a segment, and why."""
-    where, last = _where(segment, found), segment.verdicts[-1]
+    where, last = _where(segment.limits, limits), segment.verdicts[-1]
     if last.why_open:
         return f"{where} nothing is significant: {last.why_open}. {last.leader} has the highest score."
     if segment.choice is None:
         return f"{where} no model is significantly better than {_baselines(last)}: none is recommended."
     if segment.is_alone:
         return f"{where} use {segment.choice}: it is significantly better than every other model."
-    why = f"the cheapest (in {last.costs.unit})" if last.costs.by_label else "the best"
+    timed = set(last.useful) <= set(last.costs.by_label)
+    why = f"the cheapest (in {last.costs.unit})" if timed else "the highest-scoring"
     among = f"{why} of the {len(last.useful)} models that do not differ significantly from the best"
     if segment.kind is None:
-        open_kind = f"undecided between {SCRATCH} and {PRETRAINED}. There " if len(last.kinds) == 2 else ""
-        return f"{where} {open_kind}use {segment.choice}, {among}."
+        if len(last.kinds) == 1:
+            return f"{where} use {segment.choice}, {among}."
+        return f"{where} models {SCRATCH} and {PRETRAINED} ones share the lead: use {segment.choice}, {among}."
     other = "pretrained model" if segment.kind == SCRATCH else "model trained from scratch"
     return f"{where} use {segment.choice}, {among}. Every {other} is significantly worse there."
 
@@ -68,14 +128,14 @@ def _baselines(verdict: Verdict) -> str:
     return " and ".join(baseline.label for baseline in verdict.baselines)
 
 
-def _where(segment: Segment, found: Sequence[Verdict]) -> str:
-    """The limits of a segment in words."""
-    first, last = segment.limits[0], segment.limits[-1]
-    limits = [verdict.limit for verdict in found]
-    if len(limits) > 1 and segment.limits == limits:
+def _where(chosen: Sequence[int], limits: Sequence[int]) -> str:
+    """Limits among all that were run, in words."""
+    first, last = chosen[0], chosen[-1]
+    within = [limit for limit in limits if first <= limit <= last]
+    if len(chosen) < len(within) or first == last:
+        return f"At {' and '.join(', '.join(map(str, chosen)).rsplit(', ', 1))} annotations per class"
+    if within == list(limits):
         return f"At every limit ({first} to {last} annotations per class)"
-    if first == last:
-        return f"At {first} annotations per class"
     if first == limits[0]:
         return f"Up to {last} annotations per class"
     if last == limits[-1]:
@@ -112,7 +172,8 @@ def _not_different(verdict: Verdict) -> str:
         return " It is significantly better than every other model."
     if not verdict.behind:
         return " No model differs significantly from it."
-    return f" Not significantly different: {_list(close)}. Significantly worse: {_list(verdict.behind)}."
+    worse = _list(verdict.behind) if len(verdict.behind) <= _NAMED else f"{len(verdict.behind)} models"
+    return f" Not significantly different: {_list(close)}. Significantly worse: {worse}."
 
 
 def _classes(groups: Sequence[SeedGroup]) -> list[str]:

@@ -1,8 +1,10 @@
 """One page to send to a colleague: the recommendation, its evidence, every figure and table, cells, sources.
 
-    cellpatch report runs          # writes report.html; or: make report RUNS=runs
+    cellpatch report runs          # writes report.html, .md, .png; or: make report RUNS=runs
 
-Opens from disk without a network. Cells are shown where the crops are on this machine; all else needs the runs alone.
+The page opens from disk without a network. Cells are shown where the crops are on this machine; all else needs the runs
+alone. Tables with more than LONG rows are files beside it too, because paper leaves them out. The first screen is
+written as Markdown and as a picture in the size of a slide as well.
 """
 
 import os
@@ -14,15 +16,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import make_all
+from first_screen import Screen, draw_slides, write_markdown
 from galleries import Gallery, galleries_of
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from recommend import recommend
+from recommend import Answer, recommend
 
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.results import RunResult
 from cellpatch.cli.figures import figure_main
-from cellpatch.figures.captions import sample_size_caption
+from cellpatch.figures.captions import file_name, sample_size_caption
 from cellpatch.figures.plotting import COLUMN_MM
 from cellpatch.figures.svg import to_svg
 from cellpatch.runs.folders import RECORD
@@ -30,6 +33,7 @@ from cellpatch.runs.record import GitState
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.version import __version__
 
+LONG = 30  # rows of a table
 ORDER = ("models_table", "compare_table", "scaling_table", "blur_table", "latency_table")  # of tables; others follow
 _SYNTHETIC = "synthetic: no result on them is a result about patients"
 
@@ -52,6 +56,7 @@ class TableView:
     note: str
     columns: list[str]
     rows: list[list[str]]
+    file: str  # beside the page, of a long table
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class StudyView:
 
     key: str
     data: str
-    sentences: list[str]
+    answers: list[Answer]
+    by_limit: TableView
     origin: str
     intake: list[str]  # what became of the input's objects
     drawings: list[FigureView]
@@ -82,44 +88,45 @@ class StudyView:
 
 
 def build(results: Sequence[RunResult], file: Path = Path("report.html")) -> list[Path]:
-    """Write the page of runs; gives its path."""
+    """Write the page of runs, its first screen as .md and .png, and its long tables as .csv; gives all paths."""
     by_data = data_sets(group_by_seed(results))
-    studies = [_study(f"data{i}", data, groups, file.parent) for i, (data, groups) in enumerate(by_data.items())]
+    files: list[Path] = []
+    studies = [_study(f"data{i}", data, groups, file, files) for i, (data, groups) in enumerate(by_data.items())]
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template("report.html.jinja")
-    page = template.render(
-        studies=studies,
-        title=f"Which model for these cells? {', '.join(by_data)}",
-        made=date.today().isoformat(),
-        version=__version__,
-        n_runs=str(len(results)),
-    )
+    title = f"Which model for these cells? {', '.join(by_data)}"
+    made = f"Made {date.today().isoformat()} with cellpatch {__version__} of {len(results)} runs."
+    page = template.render(studies=studies, title=title, made=made, long=LONG)
     with atomic_write(file) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    return [file]
+    first = {study.data: Screen(study.answers, study.by_limit.columns, study.by_limit.rows) for study in studies}
+    return [file, *write_markdown(first, made, file.with_suffix(".md")), *draw_slides(first, made, file), *files]
 
 
-def _study(key: str, data: str, groups: Sequence[SeedGroup], folder: Path) -> StudyView:
+def _study(key: str, data: str, groups: Sequence[SeedGroup], file: Path, files: list[Path]) -> StudyView:
     missing: list[str] = []
     drawings = list(_figures(key, data, groups, missing))
     galleries, why = galleries_of(groups)
     facts = groups[0].runs[0].record.data
     kind = _SYNTHETIC if facts.source.synthetic else "not marked as synthetic"
+    said = recommend(groups)
+    rows = said.by_limit.to_numpy().tolist()
     return StudyView(
         key=key,
         data=data,
-        sentences=recommend(groups),
+        answers=said.answers,
+        by_limit=TableView("The decision at each limit", "", list(said.by_limit.columns), rows, ""),
         origin=f"The cells are {kind}. Their licence: {facts.source.licence or 'not stated'}.",
         intake=[] if facts.intake is None else facts.intake.sentences(),
         drawings=drawings,
-        tables=list(_tables(groups, missing)),
+        tables=list(_tables(data, groups, missing, file, files)),
         tables_of=sample_size_caption(groups),
         galleries=galleries,
         no_cells=why,
         missing=missing,
         commits=_commits([run for group in groups for run in group.runs]),
-        runs=[RunView(run.run, _link(run, folder)) for group in groups for run in group.runs],
+        runs=[RunView(run.run, _link(run, file.parent)) for group in groups for run in group.runs],
     )
 
 
@@ -136,19 +143,32 @@ def _figures(key: str, data: str, groups: Sequence[SeedGroup], missing: list[str
         yield FigureView(name, svg, drawing.caption, column)
 
 
-def _tables(groups: Sequence[SeedGroup], missing: list[str]) -> Iterator[TableView]:
-    """Every table that the runs allow; why the others are not shown is added to `missing`."""
-    files = make_all.script_files("tables")
-    for name in sorted(files, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+def _tables(
+    data: str, groups: Sequence[SeedGroup], missing: list[str], page: Path, files: list[Path]
+) -> Iterator[TableView]:
+    """Every table that the runs allow; why the others are not shown is added to `missing`.
+
+    Long tables are written beside the page; their paths are added to `files`.
+    """
+    found = make_all.script_files("tables")
+    for name in sorted(found, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
         try:
-            tables = make_all.load(files[name]).tables(groups)
+            tables = make_all.load(found[name]).tables(groups)
         except Exception as error:  # a reader's own script may fail in any way
             missing.append(f"{name}: {make_all.explain(error)}")
             continue
         for table in tables:
-            if not table.shown.empty:
-                rows = table.shown.astype(str).to_numpy().tolist()
-                yield TableView(table.caption, table.note, list(table.shown.columns), rows)
+            if table.shown.empty:
+                continue
+            beside = ""
+            if len(table.shown) > LONG:
+                file = page.with_name(f"{page.stem}-{file_name(table.stem, data)}.csv")
+                with atomic_write(file) as temporary:
+                    table.numbers.to_csv(temporary, index=False)
+                files.append(file)
+                beside = file.name
+            rows = table.shown.astype(str).to_numpy().tolist()
+            yield TableView(table.caption, table.note, list(table.shown.columns), rows, beside)
 
 
 def _commits(runs: Sequence[RunResult]) -> str:

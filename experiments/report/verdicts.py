@@ -35,7 +35,7 @@ class LeadingScore:
 
 @dataclass(frozen=True)
 class Costs:
-    """What each model costs, if all state it, and the unit; else nothing."""
+    """What models cost, of those that state it, and the unit."""
 
     by_label: Mapping[str, float]
     unit: str
@@ -146,16 +146,15 @@ def _strongest_blur(groups: Sequence[SeedGroup]) -> tuple[dict[str, SeedGroup], 
 
 
 def costs_of(chosen: Mapping[str, SeedGroup], groups: Sequence[SeedGroup]) -> Costs:
-    """Milliseconds of a cell if all have cards of one machine, else core seconds of training if all state them."""
+    """Milliseconds of a cell if a model has a card and all cards are of one machine, else core seconds of training."""
     try:
         costs, _ = milliseconds(chosen, groups)
     except ValueError:
         costs = {}
-    if len(costs) == len(chosen):
+    if costs:
         return Costs({label: each.median for label, each in costs.items()}, "milliseconds per cell")
     seconds = {label: training_cost(group, groups).core_seconds for label, group in chosen.items()}
-    known = {label: each for label, each in seconds.items() if each is not None}
-    return Costs(known if len(known) == len(chosen) else {}, "core seconds of training")
+    return Costs({label: each for label, each in seconds.items() if each is not None}, "core seconds of training")
 
 
 @dataclass(frozen=True)
@@ -202,12 +201,12 @@ def _decision(verdict: Verdict) -> tuple[str | None, str | None]:
 
 
 def choice_of(found: Sequence[Verdict]) -> str | None:
-    """The cheapest of the models that are useful at each limit; without costs, the best at the largest."""
-    costs = found[-1].costs.by_label
+    """The cheapest of the models that are useful at each limit; the best at the largest if not all state their cost."""
     shared = [label for label in found[-1].useful if all(label in each.useful for each in found)]
     if not shared:
         return None
-    return min(shared, key=lambda label: costs[label]) if costs else shared[0]
+    costs = found[-1].costs.by_label
+    return min(shared, key=lambda label: costs[label]) if set(shared) <= set(costs) else shared[0]
 
 
 def change_of_lead(found: Sequence[Verdict]) -> tuple[str, Crossing] | None:
