@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import sys
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -27,6 +27,8 @@ import make_all
 import matplotlib.image
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from PIL import Image
 from simulated import CLASSES, OTHER_WAY, SKILLS, restated, simulated, with_config
@@ -42,6 +44,7 @@ from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.figures.captions import axis_label, mixed_code_caption, prior_caption
+from cellpatch.figures.families import families, spread
 from cellpatch.figures.palette import STUDY, assign_styles, group_style, model_style
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
@@ -161,9 +164,8 @@ def test_every_curve_has_its_gaps() -> None:
 def test_one_thing_has_one_name_in_all_figures() -> None:
     lone = [run for run in RESULTS if run.coordinates.input_px != 224 or run.coordinates.flag_limit == 256]
     for figure in (figure3, figure_blur):
-        names = [
-            text.get_text() for text in figure.draw("simulated", group_by_seed(lone)).figure.legends[0].get_texts()
-        ]
+        axes = figure.draw("simulated", group_by_seed(lone)).figure.axes
+        names = {f"{ax.get_title(loc='left')}, {text.get_text()}" for ax in axes for text in ax.texts}
         assert "dinov2_s, linear_probe, 56 px" in names, figure.__name__
 
 
@@ -468,11 +470,8 @@ def test_a_model_blurred_for_some_seeds_is_drawn_by_those_and_others_are_named()
                 del run.confusions[condition]
     for figure in (figure4, figure5, figure_blur):
         drawing = figure.draw("d", group_by_seed(results))
-        output = " ".join(
-            text.get_text()
-            for text in [*drawing.figure.axes[0].get_yticklabels(), *drawing.figure.legends[0].get_texts()]
-        )
-        assert "cnn" in output, figure.__name__
+        texts = [text.get_text() for ax in drawing.figure.axes for text in [*ax.get_yticklabels(), *ax.texts]]
+        assert any("cnn" in text for text in texts), figure.__name__
         assert "1 or 3 seeds" in drawing.caption
         assert re.search(r"Not evaluated [a-z ]+: efficientnet_lite0, knn\.", drawing.caption), drawing.caption
 
@@ -488,9 +487,39 @@ def test_one_test_specimen_gives_no_interval() -> None:
 def test_a_figure_grows_with_its_legend() -> None:
     def height(n: int) -> float:
         skills = {(model, "scratch", 40): (0.1, 0.2, 0.1) for model in list(models())[:n]}
-        return figure2.draw("d", group_by_seed(simulated(limits=(256,), skills=skills))).figure.get_figheight()
+        groups = group_by_seed(simulated(limits=(256,), skills=skills))
+        return FIGURES["figure_specimens"].draw("d", groups).figure.get_figheight()
 
     assert height(12) > height(3) + 0.3
+
+
+def test_curves_are_split_into_panels_that_can_be_read() -> None:
+    ways = [("dinov2_s", way, side) for way in ("linear_probe", "knn", "ft_all", "lora") for side in (56, 224)]
+    ways += [("efficientnet_lite0", "knn", 64), ("efficientnet_lite0", "lora", 64)]
+    skills = {(model, "scratch", 40): (0.1, 0.2, 0.1) for model in list(models())[:12]} | dict.fromkeys(
+        ways, (0.2, 0.2, 0.1)
+    )
+    groups = group_by_seed(simulated(limits=(256,), skills=skills))
+    found = families({label: group.coordinates for label, group in by_label(groups, groups).items()})
+    assert [(family.title, len(family.members)) for family in found] == [
+        ("trained from scratch", 10),
+        ("trained from scratch", 2),
+        ("dinov2_s", 8),
+        ("efficientnet_lite0, 64 px", 2),
+    ]
+    looks = {(m.style.color, m.style.marker, m.style.fillstyle) for m in found[2].members.values()}
+    assert len(looks) == 8, "each way and side has its own"
+    assert {member.short for member in found[3].members.values()} == {"knn", "lora"}
+
+
+@settings(max_examples=50, deadline=None)
+@given(wanted=st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_labels_stay_apart_and_near_their_curves(wanted: list[float]) -> None:
+    places = spread(sorted(wanted), 0.05)
+    assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(places))
+    assert max(abs(place - at) for place, at in zip(places, sorted(wanted), strict=True)) <= 0.05 * len(wanted)
+    alone = [0.1 * i for i in range(len(wanted))]
+    assert spread(alone, 0.05) == pytest.approx(alone), "none moves without need"
 
 
 def test_rounding_is_drawn_as_no_loss() -> None:

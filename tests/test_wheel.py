@@ -92,7 +92,19 @@ def test_from_an_empty_folder_to_a_report(installed: Installed) -> None:
     assert len((installed.folder / "predictions.csv").read_text().splitlines()) == 4
     files = {path.name for path in installed.folder.iterdir() if not path.name.startswith("report-")}
     assert files == {
-        *("cnn.onnx", "crops", "figures", "predictions.csv", "report.html", "report.md", "report.png", "runs", "stores", "table.csv", "tables")
+        *(
+            "cnn.onnx",
+            "crops",
+            "figures",
+            "predictions.csv",
+            "report.html",
+            "report.md",
+            "report.png",
+            "runs",
+            "stores",
+            "table.csv",
+            "tables",
+        )
     }
 
 

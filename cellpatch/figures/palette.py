@@ -78,3 +78,13 @@ def group_style(coordinates: CurveCoordinates) -> Style:
     if coordinates.input_px != (SCRATCH_PX if coordinates.own_weights else PRETRAINED_PX):
         return replace(style, fillstyle="none")
     return replace(style, fillstyle="bottom") if "trained on" in coordinates.optics else style
+
+
+# Ways of adapting one model, where a panel shows a single one.
+_WAYS = ("linear_probe", "knn", "prototypes", "ft_last", "ft_all", "lora")
+
+
+def way_style(coordinates: CurveCoordinates) -> Style:
+    """Colour and marker of a way of adapting; hollow as for `group_style`."""
+    index = _WAYS.index(coordinates.method) if coordinates.method in _WAYS else len(_WAYS)
+    return replace(group_style(coordinates), color=_SCRATCH[index], marker=_MARKERS[index])

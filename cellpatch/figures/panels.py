@@ -1,6 +1,7 @@
-"""Panels of curves over all sigmas of blur, a curve a model: what figures of blur share."""
+"""Panels of curves over all sigmas of blur: what figures of blur share."""
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,44 +10,69 @@ from matplotlib.figure import Figure
 from cellpatch.analysis.degradation import blur_axis
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.figures.captions import group_by_value
-from cellpatch.figures.plotting import PAGE_MM, add_title_and_legend, draw_curve, new_figure
+from cellpatch.figures.families import End, Family, families, label_ends
+from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, add_title, draw_curve, new_figure
 from cellpatch.figures.tables import format_ci
 
 BlurCurve = dict[float, tuple[float, float, float]]  # by sigma, a value and the ends of its interval, NaN if none
 
 
 def draw_blur_panels(
-    data: str, chosen: Mapping[str, SeedGroup], panels: Mapping[str, Callable[[SeedGroup], BlurCurve]], score: str
+    data: str,
+    chosen: Mapping[str, SeedGroup],
+    panels: Mapping[str, Callable[[SeedGroup], BlurCurve]],
+    score: str,
+    sharey: Literal["all", "col"] = "all",
 ) -> tuple[Figure, str]:
     """Curves against log2(1 + sigma), and for the caption which sigmas a model lacks.
 
-    `panels` maps titles to functions that give a group's curve; `score` names what the curves show.
+    A row for each of `panels`, which maps titles to functions that give a group's curve; a column for each family of
+    models. `score` names what the curves show. `sharey` is "col" where a family may need an axis of its own.
     """
-    figure, axes = new_figure(PAGE_MM, 85, columns=len(panels), sharey=True)
+    columns = families({label: group.coordinates for label, group in chosen.items()})
+    width = PAGE_MM if len(columns) > 1 else 1.3 * COLUMN_MM
+    figure, axes = new_figure(width, 58 * len(panels), rows=len(panels), columns=len(columns), sharey=sharey)
+    add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
     missing: dict[str, set[float]] = {label: set() for label in chosen}
-    for ax, (title, curve_of) in zip(axes, panels.items(), strict=True):
+    ends = []
+    for row, (title, curve_of) in enumerate(panels.items()):
         curves = {label: curve_of(group) for label, group in chosen.items()}
-        _draw_panel(ax, curves, chosen, score)
-        sigmas = set().union(*curves.values())
+        sigmas = sorted(set().union(*curves.values()))
         for label, curve in curves.items():
-            missing[label] |= sigmas - set(curve)
-        ax.set_title(title)
-    axes[0].set_ylabel(f"{score}, test")
-    add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}")
+            missing[label] |= set(sigmas) - set(curve)
+        for column, family in enumerate(columns):
+            ax = axes[row * len(columns) + column]
+            ends.append((ax, _draw_panel(ax, family, curves, chosen, sigmas, score)))
+            if not row:
+                ax.set_title(family.title)
+            if row == len(panels) - 1:
+                ax.set_xlabel("sigma, px of the 40x40 input")
+        axes[row * len(columns)].set_ylabel(f"{score}, test\n{title}")
+    for ax, of_axes in ends:
+        label_ends(ax, of_axes)
     lists = {label: ", ".join(f"{sigma:g}" for sigma in sorted(sigmas)) for label, sigmas in missing.items()}
     words = "".join(
         f" Not evaluated at sigma {which}: {names}." for which, names in group_by_value(lists).items() if which
     )
-    return figure, words
+    return figure, f" Sigmas are spaced as log2(1 + sigma).{words}"
 
 
-def _draw_panel(ax: Axes, curves: Mapping[str, BlurCurve], chosen: Mapping[str, SeedGroup], score: str) -> None:
-    sigmas = sorted(set().union(*curves.values()))
-    for i, (label, curve) in enumerate(curves.items()):
-        y = [curve.get(sigma, (np.nan,) * 3) for sigma in sigmas]
-        texts = [f"sigma {sigma:g}, {score} {format_ci(*ends)}" for sigma, ends in zip(sigmas, y, strict=True)]
-        shift = 0.02 * (i - (len(curves) - 1) / 2)  # beside each other, so that intervals are seen
-        x = (blur_axis(sigmas) + shift).tolist()
-        draw_curve(ax, x, y, label, texts, chosen[label].coordinates)
-    ax.set_xticks(blur_axis(sigmas), [f"{sigma:g}" for sigma in sigmas])
-    ax.set_xlabel("sigma, px of the 40x40 input, on log2(1 + sigma)")
+def _draw_panel(
+    ax: Axes,
+    family: Family,
+    curves: Mapping[str, BlurCurve],
+    chosen: Mapping[str, SeedGroup],
+    sigmas: list[float],
+    score: str,
+) -> list[End]:
+    """Draw the curves of a family; gives the last point of each."""
+    ends = []
+    x = blur_axis(sigmas)
+    for label, member in family.members.items():
+        y = [curves[label].get(sigma, (np.nan,) * 3) for sigma in sigmas]
+        texts = [f"sigma {sigma:g}, {score} {format_ci(*at)}" for sigma, at in zip(sigmas, y, strict=True)]
+        draw_curve(ax, x.tolist(), y, label, texts, chosen[label].coordinates, member.style)
+        last = max(i for i, sigma in enumerate(sigmas) if sigma in curves[label])
+        ends.append(End(float(x[last]), y[last][0], member.short, member.style.color))
+    ax.set_xticks(x, [f"{sigma:g}" for sigma in sigmas], fontsize=7)
+    return ends

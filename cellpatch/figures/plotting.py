@@ -21,7 +21,7 @@ from matplotlib.ticker import LogFormatter, StrMethodFormatter
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.figures.captions import file_name
-from cellpatch.figures.palette import LINESTYLES, group_style
+from cellpatch.figures.palette import LINESTYLES, Style, group_style
 from cellpatch.figures.tables import format_ci
 from cellpatch.runs.coordinates import CurveCoordinates
 from cellpatch.runtime.atomic_io import atomic_write
@@ -86,9 +86,14 @@ def new_figure(
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
 
 
+def add_title(figure: Figure, title: str) -> None:
+    """Add a title at the left."""
+    figure.suptitle(title, fontsize=8, x=0.01, ha="left")
+
+
 def add_title_and_legend(figure: Figure, title: str) -> None:
     """Add a title at the left and one legend of all axes below; the figure grows by its rows beyond the first."""
-    figure.suptitle(title, fontsize=8, x=0.01, ha="left")
+    add_title(figure, title)
     entries = {
         label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
@@ -144,14 +149,18 @@ def draw_curve(
     label: str,
     texts: Sequence[str],
     coordinates: CurveCoordinates,
+    style: Style | None = None,
 ) -> None:
-    """Values with their low and high ends over rising x, each with a tooltip; a faint line spans NaN."""
-    style, linestyle = group_style(coordinates), LINESTYLES[coordinates.method]
+    """Values with their low and high ends over rising x, each with a tooltip; a lighter line spans NaN.
+
+    The look is that of the group if `style` is None.
+    """
+    style, linestyle = style or group_style(coordinates), LINESTYLES[coordinates.method]
     values, low, high = np.array(y, float).reshape(-1, 3).T
     ax.plot(x, values, linestyle=linestyle, color=style.color, linewidth=1.2)
     known = np.isfinite(values)
     if not known.all():
-        ax.plot(np.array(x)[known], values[known], linestyle=linestyle, color=style.color, linewidth=0.5, alpha=0.5)
+        ax.plot(np.array(x)[known], values[known], linestyle=linestyle, color=style.color, linewidth=1.0, alpha=0.6)
     ax.vlines(x, low, high, color=style.color, linewidth=0.8, alpha=0.6)
     marker: dict[str, Any] = style.marker_properties()
     for position, value, text in zip(x, values, texts, strict=True):

@@ -8,14 +8,28 @@ from the card of any run of that model, adapt and input side.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+from matplotlib.axes import Axes
+
+from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.latency_cards import NO_LATENCY_CARDS, milliseconds, pareto
+from cellpatch.analysis.latency_cards import NO_LATENCY_CARDS, Milliseconds, milliseconds, pareto
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
-from cellpatch.figures.palette import group_style
-from cellpatch.figures.plotting import Drawing, add_title_and_legend, draw_point, log_axis, new_figure, styled
+from cellpatch.figures.families import End, Member, families, label_ends
+from cellpatch.figures.plotting import (
+    COLUMN_MM,
+    PAGE_MM,
+    Drawing,
+    add_title,
+    add_tooltip,
+    log_axis,
+    new_figure,
+    styled,
+)
+from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 
@@ -27,20 +41,23 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     costs, machine = milliseconds(chosen, groups)
     if not costs:
         raise ValueError(NO_LATENCY_CARDS)
-    figure, [ax] = new_figure(height_mm=80)
+    panels = families({label: chosen[label].coordinates for label in costs})
+    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 75, columns=len(panels), sharey=True)
+    add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
     scores = {label: chosen[label].estimate(CLEAN, macro_f1) for label in costs}
-    for label, (ms, low, high) in costs.items():
-        coordinates = chosen[label].coordinates
-        ax.hlines([scores[label].mean], low, high, color=group_style(coordinates).color, linewidth=0.8, alpha=0.6)
-        text = f"{label}: {ms:.3g} ms ({low:.3g} to {high:.3g}) a cell, macro-F1"
-        draw_point(ax, ms, scores[label], coordinates, text, label)
     front = pareto({label: (cost.median, scores[label].mean) for label, cost in costs.items()})
     corners = [(costs[label].median, scores[label].mean) for label in front]
-    ax.step(*zip(*corners, strict=True), where="post", color="0.7", linewidth=1, zorder=0)
-    log_axis(ax)
-    ax.set_xlabel("ms per cell, one at a time")
-    ax.set_ylabel("macro-F1, test")
-    add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}")
+    for ax, family in zip(axes, panels, strict=True):
+        for label, member in family.members.items():
+            _draw_model(ax, label, member, costs[label], scores[label])
+        ax.step(*zip(*corners, strict=True), where="post", color="0.7", linewidth=1, zorder=0)
+        log_axis(ax)
+        ax.set_title(family.title)
+    axes[0].set_ylabel("macro-F1, test")
+    figure.supxlabel("ms per cell, one at a time", fontsize=8)
+    for ax, family in zip(axes, panels, strict=True):
+        of = family.members.items()
+        label_ends(ax, [End(costs[k].median, scores[k].mean, m.short, m.style.color) for k, m in of])
     drawn = {label: chosen[label] for label in costs}
     missing = missing_groups_caption("No card of latency", drawn, groups)
     caption = f"Macro-F1 against milliseconds per cell (eager, batch 1, medians and quartiles on {machine}), {data}; "
@@ -49,6 +66,17 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         figure,
         f"{caption}grey: the Pareto front. {sample_size_caption(list(drawn.values()), groups)}{missing}",
     )
+
+
+def _draw_model(ax: Axes, label: str, member: Member, cost: Milliseconds, score: Estimate) -> None:
+    """A mark with its interval and its quartiles."""
+    value, low, high = score.summary()
+    marker: dict[str, Any] = member.style.marker_properties()
+    ax.hlines([value], cost.low, cost.high, color=member.style.color, linewidth=0.8, alpha=0.6)
+    ax.vlines([cost.median], low, high, color=member.style.color, linewidth=0.8, alpha=0.6)
+    [point] = ax.plot([cost.median], [value], linestyle="", markersize=5, **marker)
+    words = f"{cost.median:.3g} ms ({cost.low:.3g} to {cost.high:.3g}) a cell, macro-F1 {format_ci(value, low, high)}"
+    add_tooltip(point, f"{label}: {words}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
     cellpatch figures runs figure3          # or: make figure3 RUNS=runs
 
-Left: models trained from scratch, those that were pretrained on the study's own crops included. Right: models with
-published weights, beside the best of the left at the largest limit (grey).
+First models trained from scratch, those that were pretrained on the study's own crops included; then models with
+published weights, beside the best of the first at the largest limit (grey), at the limits that they were run at.
 A triangle on the axis marks from where on that one stays ahead of a pretrained curve (up) or falls behind it (down),
-linear in log2 between limits. Points of one limit stand beside each other, in the order of the legend.
-A dagger stands beside points with runs that kept their first or last validation.
+linear in log2 between limits. A dagger stands beside points with runs that kept their first or last validation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,18 +26,18 @@ from cellpatch.analysis.curves import (
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
-from cellpatch.figures.captions import missing_runs_caption, sample_size_caption
-from cellpatch.figures.palette import model_style
+from cellpatch.figures.captions import missing_runs_caption, sample_size_caption, synthetic_prefix
+from cellpatch.figures.families import End, Family, Member, families, label_ends
 from cellpatch.figures.plotting import (
     COLUMN_MM,
     PAGE_MM,
     Drawing,
-    add_title_and_legend,
+    add_title,
     add_tooltip,
     draw_curve,
-    limit_axis,
     new_figure,
     styled,
+    turn_ticks,
 )
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
@@ -52,28 +51,40 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     curves = by_label(learning_curves(groups), groups)
     limits = sorted({limit for curve in curves.values() for limit in curve.limits})
     scratch, pretrained = split_by_adaptation(curves)
-    panels = [panel for panel in (scratch, pretrained) if panel]
-    figure, axes = new_figure(PAGE_MM if len(panels) == 2 else COLUMN_MM, 90, columns=len(panels), sharey=True)
+    panels = families({label: curve.coordinates for label, curve in curves.items()})
+    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 78, columns=len(panels), sharey=True)
+    add_title(figure, f"{synthetic_prefix(groups).upper()}{data}")
     counts = {limit: max(g.n_train for g in groups if g.coordinates.flag_limit == limit) for limit in limits}
-    for ax, panel in zip(axes, panels, strict=True):
-        for i, (label, curve) in enumerate(panel.items()):
-            shift = 2 ** (0.05 * (i - (len(panel) - 1) / 2))  # beside each other, so that intervals are seen
-            _draw(ax, curve, limits, label, shift)
-        limit_axis(ax, counts)
-        ax.set_title(side_title(panel))
+    ends = []
+    for ax, family in zip(axes, panels, strict=True):
+        there = sorted({limit for label in family.members for limit in curves[label].limits})
+        ends.append([_draw(ax, curves[label], there, label, member) for label, member in family.members.items()])
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(there, [str(limit) for limit in there], fontsize=7)
+        turn_ticks(ax, len(there) > 4)
+        ax.minorticks_off()
+        ax.set_title(family.title)
     axes[0].set_ylabel("macro-F1, test")
-    marks = _mark_crossings(axes[1], scratch, pretrained) if len(panels) == 2 else ""
-    add_title_and_legend(figure, data)
+    figure.supxlabel("annotations per class at most (flag_limit)", fontsize=8)
+    marks = ""
+    if scratch and pretrained:
+        rival = _Rival(scratch)
+        words = [text for ax, family in zip(axes, panels, strict=True) for text in rival.mark(ax, family, pretrained)]
+        marks = rival.caption(pretrained, words)
+    for ax, of_axes in zip(axes, ends, strict=True):
+        label_ends(ax, of_axes)
     run = {(label, limit) for label, curve in curves.items() for limit in curve.limits}
     missing = missing_runs_caption(list(curves), limits, run)
-    caption = f"Macro-F1 against flag_limit, {data}; points of one limit are drawn side by side. "
+    cells = ", ".join(f"{counts[limit]} at {limit}" for limit in limits)
+    caption = f"Macro-F1 against flag_limit, {data}. Training cells in all: {cells}. "
     caption += sample_size_caption(groups)
     if any(group.best_validations for group in groups):
         caption += f" {DAGGER} marks points with such runs."
     return Drawing("figure3", figure, caption + marks + missing)
 
 
-def _draw(ax: Axes, curve: LearningCurve, limits: Sequence[int], label: str, shift: float) -> None:
+def _draw(ax: Axes, curve: LearningCurve, limits: Sequence[int], label: str, member: Member) -> End:
+    """Draw a curve; gives its last point."""
     y, texts = [], []
     for limit in limits:
         if limit not in curve.limits:
@@ -87,41 +98,58 @@ def _draw(ax: Axes, curve: LearningCurve, limits: Sequence[int], label: str, shi
         kept = curve.groups[curve.limits.index(limit)].best_validations
         texts[-1] += "".join(f"; {n} of {seeds} kept the {which} validation" for which, n in sorted(kept.items()))
         if kept:
-            color, at = model_style(curve.coordinates.model).color, (limit * shift, y[-1][0])
-            ax.annotate(DAGGER, at, (4, -9), textcoords="offset points", color=color, fontsize=9)
-    draw_curve(ax, [limit * shift for limit in limits], y, label, texts, curve.coordinates)
+            at = (limit, y[-1][0])
+            ax.annotate(DAGGER, at, (4, -9), textcoords="offset points", color=member.style.color, fontsize=9)
+    draw_curve(ax, list(limits), y, label, texts, curve.coordinates, member.style)
+    return End(curve.limits[-1], y[list(limits).index(curve.limits[-1])][0], member.short, member.style.color)
 
 
-def _mark_crossings(ax: Axes, scratch: Mapping[str, LearningCurve], pretrained: Mapping[str, LearningCurve]) -> str:
-    """Draw the best curve from scratch and mark where it stays ahead; gives the caption's words."""
-    top = max(limit for curve in scratch.values() for limit in curve.limits)
-    name, _ = leader(scratch, top)
-    best, side = scratch[name], side_title(scratch).removeprefix("trained ")
-    means = [estimate.mean for estimate in best.estimates(best.limits, macro_f1)]
-    ax.plot(best.limits, means, color="0.6", linewidth=2.5, zorder=0)
-    compared = {label: curve for label, curve in pretrained.items() if len(shared_limits(best, curve)) > 1}
-    words = [text for label, curve in compared.items() if (text := _mark_crossing(ax, (name, best), (label, curve)))]
-    if words:
-        return f" {name} (grey), the best {side} at {top}, " + "; ".join(words) + "."
-    none = (
-        "it crosses no curve between common limits" if compared else "no other curve has two limits in common with it"
-    )
-    return f" Grey: {name}, the best {side} at {top}; {none}."
+class _Rival:
+    """The best curve from scratch at the largest limit, which pretrained ones are compared with."""
 
+    def __init__(self, scratch: Mapping[str, LearningCurve]) -> None:
+        self.top = max(limit for curve in scratch.values() for limit in curve.limits)
+        self.name, _ = leader(scratch, self.top)
+        self.curve, self.side = scratch[self.name], side_title(scratch).removeprefix("trained ")
 
-def _mark_crossing(ax: Axes, best: tuple[str, LearningCurve], pretrained: tuple[str, LearningCurve]) -> str:
-    """Mark where labelled curves cross between limits that both have; gives the words, empty if they do not."""
-    (name, grey), (label, curve) = best, pretrained
-    ahead, crossing = crossing_of_leader(grey, curve, macro_f1)
-    if not 0 < crossing.limit < np.inf:
-        return ""
-    limits = format_limit_range(shared_limits(grey, curve), crossing.low, crossing.high)
-    ends = "" if np.isnan(crossing.low) else f" ({limits})"
-    marker, color = "^" if ahead else "v", model_style(curve.coordinates.model).color
-    [mark] = ax.plot([crossing.limit], [0.02], marker, color=color, transform=ax.get_xaxis_transform())
-    text = f"{'stays ahead of' if ahead else 'is behind'} {label} from {crossing.limit:.0f}{ends} on"
-    add_tooltip(mark, f"{name} {text}")
-    return text
+    def comparable(self, pretrained: Mapping[str, LearningCurve]) -> list[str]:
+        """The labels of curves that share two limits with it."""
+        return [label for label, curve in pretrained.items() if len(shared_limits(self.curve, curve)) > 1]
+
+    def mark(self, ax: Axes, family: Family, pretrained: Mapping[str, LearningCurve]) -> list[str]:
+        """Draw it in a pretrained family's panel and mark where curves cross; gives words for the caption."""
+        labels = [label for label in family.members if label in pretrained]
+        if not labels:
+            return []
+        means = [estimate.mean for estimate in self.curve.estimates(self.curve.limits, macro_f1)]
+        ax.plot(self.curve.limits, means, color="0.6", linewidth=2.5, zorder=0)
+        found = []
+        for label in self.comparable({label: pretrained[label] for label in labels}):
+            text = self._mark_crossing(ax, label, pretrained[label], family.members[label])
+            found += [text] if text else []
+        return found
+
+    def _mark_crossing(self, ax: Axes, label: str, curve: LearningCurve, member: Member) -> str:
+        """Mark where the curve crosses it between limits that both have; gives the words, empty if it does not."""
+        ahead, crossing = crossing_of_leader(self.curve, curve, macro_f1)
+        if not 0 < crossing.limit < np.inf:
+            return ""
+        limits = format_limit_range(shared_limits(self.curve, curve), crossing.low, crossing.high)
+        ends = "" if np.isnan(crossing.low) else f" ({limits})"
+        place, marker = ([crossing.limit], [0.02]), "^" if ahead else "v"
+        [mark] = ax.plot(*place, marker, color=member.style.color, transform=ax.get_xaxis_transform())
+        text = f"{'stays ahead of' if ahead else 'is behind'} {label} from {crossing.limit:.0f}{ends} on"
+        add_tooltip(mark, f"{self.name} {text}")
+        return text
+
+    def caption(self, pretrained: Mapping[str, LearningCurve], words: Sequence[str]) -> str:
+        """What the caption says of it."""
+        if words:
+            return f" {self.name} (grey), the best {self.side} at {self.top}, " + "; ".join(words) + "."
+        none = "no other curve has two limits in common with it"
+        if self.comparable(pretrained):
+            none = "it crosses no curve between common limits"
+        return f" Grey: {self.name}, the best {self.side} at {self.top}; {none}."
 
 
 if __name__ == "__main__":

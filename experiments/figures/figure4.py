@@ -49,6 +49,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         ax.plot([], [], marker, color="0.3", markerfacecolor="0.3" if name == "clean" else "white", label=name)
     ax.set_yticks(range(len(order)), [row_label(label, chosen) for label in order])
     ax.set_ylim(-0.5, len(order) - 0.5)
+    ax.grid(visible=False, axis="y")  # no line below an interval
     ax.set_xlabel("macro-F1, test")
     add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}, sigma {sigma:g} px of 40")
     caption = (

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgba
 
 from cellpatch.analysis.degradation import slope
 from cellpatch.analysis.estimates import Estimate, combine
@@ -39,14 +40,15 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         for kind, shift in (("post", 0.2), ("pre", -0.2)):
             estimate = rates[label][kind]
             value, low, high = estimate.summary()
-            face = colour if kind == "post" else "white"
-            [bar] = ax.barh([row + shift], [value], 0.34, color=face, edgecolor=colour, linewidth=0.8)
-            ax.hlines([row + shift], low, high, color="0.45" if colour == "#000000" else "0.2", linewidth=0.8)
+            face = to_rgba(colour, 0.4) if kind == "post" else "white"  # light, so that both ends of intervals show
+            [bar] = ax.barh([row + shift], [value], 0.34, color=[face], edgecolor=colour, linewidth=0.8)
+            ax.hlines([row + shift], low, high, color="black", linewidth=0.8)
             add_tooltip(bar, f"{label}, {kind}: {format_ci(value, low, high)} per doubling of 1 + sigma")
     ax.fill([], [], color="0.3", label="post")
     ax.fill([], [], facecolor="white", edgecolor="0.3", label="pre")
     ax.set_yticks(range(len(order)), [row_label(label, chosen) for label in order])
     ax.set_ylim(-0.5, len(order) - 0.5)
+    ax.grid(visible=False, axis="y")
     if np.ptp(ax.get_xlim()) < FLAT:
         ax.set_xlim(-FLAT, FLAT)
     ax.locator_params(axis="x", nbins=4, min_n_ticks=3)  # tick labels have up to six characters

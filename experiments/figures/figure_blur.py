@@ -21,7 +21,7 @@ TITLES = {"post": "after the resize (post)", "pre": "before the resize (pre)"}
 
 @styled
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
-    """Macro-F1 against log2(1 + sigma), a panel each for post and pre."""
+    """Macro-F1 against log2(1 + sigma), a row each for post and pre."""
     chosen = by_label(at_one_limit(under_blur(groups, "pre", "post")), groups)
     panels = {title: partial(_curve, kind) for kind, title in TITLES.items()}
     figure, gaps = draw_blur_panels(data, chosen, panels, "macro-F1")

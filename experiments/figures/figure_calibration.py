@@ -28,10 +28,10 @@ ERRORS: dict[str, Callable[[Scores], float]] = {
 
 @styled
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
-    """Calibration error against log2(1 + sigma), a panel each for probabilities as they are and scaled."""
+    """Calibration error against log2(1 + sigma), a row each for probabilities as they are and scaled."""
     chosen = by_label(at_one_limit(under_blur(groups, "post")), groups)
     panels = {title: partial(_errors, error) for title, error in ERRORS.items()}
-    figure, gaps = draw_blur_panels(data, chosen, panels, "expected calibration error")
+    figure, gaps = draw_blur_panels(data, chosen, panels, "calibration error", sharey="col")
     caption = f"Calibration error under blur after the resize, {data}, means over seeds. "
     intervals = "95 % intervals over seeds alone, none of a single one"
     n = sample_size_caption(list(chosen.values()), groups, intervals)

@@ -16,13 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
 from cellpatch.analysis.bootstrap import interval
-from cellpatch.analysis.curves import LearningCurve, learning_curves, side_title, split_by_adaptation, within_classes
+from cellpatch.analysis.curves import LearningCurve, learning_curves, within_classes
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.scaling import MAX_EXTRAPOLATION, fit_power_law, limit_for, why_no_power_law
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import group_by_value, sample_size_caption
-from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, Drawing, add_title_and_legend, draw_curve, new_figure, styled
+from cellpatch.figures.families import End, Member, families, label_ends
+from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, Drawing, add_title, draw_curve, new_figure, styled
 from cellpatch.metrics.scores import macro_f1
 
 TARGETS = 7
@@ -47,38 +48,47 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     curves = {label: curve for label, curve in whole.items() if len(curve.limits) > 1}
     if not curves:
         raise ValueError("a plan needs two flag_limits of a model at least")
-    panels = [panel for panel in split_by_adaptation(curves) if panel]
-    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else COLUMN_MM, 85, columns=len(panels), sharey=True)
-    refusals = {}
-    for label, curve in curves.items():
-        made = plan(curve)
-        if made.refusal:
-            refusals[label] = made.refusal
-        _draw_plan(next(ax for ax, panel in zip(axes, panels, strict=True) if label in panel), label, curve, made)
-    for ax, panel in zip(axes, panels, strict=True):
-        ax.set_title(side_title(panel))
-        ax.set_xlabel("target macro-F1, test")
+    panels = families({label: curve.coordinates for label, curve in curves.items()})
+    width = PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM
+    figure, axes = new_figure(width, 75, columns=len(panels), sharex=True, sharey=True)
+    add_title(figure, data)
+    plans = {label: plan(curve) for label, curve in curves.items()}
+    refusals = {label: made.refusal for label, made in plans.items() if made.refusal}
+    top = MAX_EXTRAPOLATION * max(curve.limits[-1] for curve in curves.values())
+    for ax, family in zip(axes, panels, strict=True):
+        for label, member in family.members.items():
+            _draw_plan(ax, label, member, curves[label], plans[label], top)
+        ax.set_title(family.title)
     axes[0].set_yscale("log", base=2)
     axes[0].yaxis.set_major_formatter(ScalarFormatter())
-    axes[0].set_ylabel("flag_limit: most annotations per class")
-    add_title_and_legend(figure, data)
+    axes[0].set_ylabel("annotations per class")
+    figure.supxlabel("target macro-F1, test", fontsize=8)
+    for ax, family in zip(axes, panels, strict=True):
+        planned = [(plans[label], member) for label, member in family.members.items() if plans[label].targets]
+        label_ends(ax, [End(of.targets[-1], of.limits[-1][0], m.short, m.style.color) for of, m in planned])
     why = "".join(
         f" No power law beyond the largest limit ({why}): {labels}." for why, labels in group_by_value(refusals).items()
     )
-    open_end = (
-        f" Lines to the top, {MAX_EXTRAPOLATION:g} times a model's largest limit, are intervals without a known end."
-    )
+    open_end = " Bars are 95 % intervals at the last target; an arrow up means that no end is known."
     caption = f"Annotations required for a target score, {data}. {sample_size_caption(groups)}{open_end}{why}"
     return Drawing("figure_planner", figure, caption)
 
 
-def _draw_plan(ax: Axes, label: str, curve: LearningCurve, made: Plan) -> None:
+def _draw_plan(ax: Axes, label: str, member: Member, curve: LearningCurve, made: Plan, top: float) -> None:
+    """The line of a curve, and the interval of its last target: up to `top`, with an arrow, if it has no end."""
     texts = [
         f"{target:.3f} takes {value:.0f} a class{_ends(curve.limits[0], low, high)}"
         for target, (value, low, high) in zip(made.targets, made.limits, strict=True)
     ]
-    y = [(value, low, min(high, MAX_EXTRAPOLATION * curve.limits[-1])) for value, low, high in made.limits]
-    draw_curve(ax, made.targets, y, label, texts, curve.coordinates)
+    y = [(value, np.nan, np.nan) for value, _, _ in made.limits]
+    draw_curve(ax, made.targets, y, label, texts, curve.coordinates, member.style)
+    if not made.limits:
+        return
+    _, low, high = made.limits[-1]
+    at, color = made.targets[-1], member.style.color
+    ax.vlines([at], low, min(high, top), color=color, linewidth=0.8, alpha=0.6)
+    if high > top:
+        ax.plot([at], [top], "^", color=color, markersize=3, alpha=0.6)
 
 
 def _ends(first: float, low: float, high: float) -> str:
