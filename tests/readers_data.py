@@ -33,7 +33,19 @@ def write_all(folder: Path) -> None:
     """Write `practice` and a folder of each other form into `folder`."""
     write_example(folder / "practice", seed=0)
     annotated = list(_read(folder / "practice"))
-    for form in (_points, _geojson, _labelme, _coco, _asap, _viewer, _classes, _crop_table, _arrays, _slides):
+    for form in (
+        _points,
+        _geojson,
+        _by_patient,
+        _labelme,
+        _coco,
+        _asap,
+        _viewer,
+        _classes,
+        _crop_table,
+        _arrays,
+        _slides,
+    ):
         root = folder / form.__name__.strip("_")
         root.mkdir()
         form(root, annotated)
@@ -76,6 +88,13 @@ def _geojson(root: Path, images: list[_Annotated]) -> None:
     names = [f"{image.name}.tif" for image in images]
     patients = pd.DataFrame({"image": names, "specimen": [image.patient for image in images]})
     patients.to_csv(root.parent / "patients.csv", index=False)
+
+
+def _by_patient(root: Path, images: list[_Annotated]) -> None:
+    for image in images:
+        (root / image.patient).mkdir(exist_ok=True)
+        _save_image(root / image.patient / f"{image.name}.tif", image)
+        shutil.copy(root.parent / "practice" / image.patient / f"{image.name}.geojson", root)
 
 
 def _labelme(root: Path, images: list[_Annotated]) -> None:

@@ -46,6 +46,7 @@ PLACES = {
     r"\*\.json": ("labelme", ""),
     r"\*\.xml": ("asap", ""),
     r"\*\*/\*\.geojson": ("practice", ""),
+    r"\*\.geojson.*patient": ("by_patient", ""),
     r"\*\.geojson": ("geojson", ""),
     r"data=folder": ("classes", ""),
     r"data=table": ("", "crop_table/cells.csv"),
@@ -66,7 +67,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").mkdir()
-    (folder / ".venv" / "bin").symlink_to(Path(sys.prefix) / "bin")
+    for path in Path(sys.prefix).iterdir():
+        if path.name != "installed":
+            (folder / ".venv" / path.name).symlink_to(path)
     (folder / ".venv" / "installed").touch()  # else make would install the copy into the environment
     readers_data.write_all(folder)
     [train] = [command for command in commands_of(ROOT / "README.md") if "data.root=practice" in command]
@@ -124,6 +127,9 @@ def _filled(command: str, folder: Path) -> str:
         shutil.rmtree(folder / "practice")
     if re.fullmatch(r"make \w*(table|figure)\w*", command):
         command += " RUNS=experiments/results/endonuke.parquet"  # a name in a sentence of that page
+    if re.search(r"--(models|limit|sigma) ", command):
+        command = command.replace(" runs ", " experiments/results/endonuke.parquet ")
+    command = re.sub(r"(--where adapt\.lr)=\S+", r"\1=0.003", command)  # that of the quickstart
     return command.replace(" ...", " model=cnn flag_limit=8")
 
 
