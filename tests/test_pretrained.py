@@ -219,7 +219,9 @@ def test_errors_come_before_any_work(
 
 def test_a_scratch_adaptation_of_published_weights_is_refused(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     scratch = ["adapt=scratch", "adapt.lr=0.1", "adapt.weight_decay=0", "adapt.warmup=0"]
-    with pytest.raises(ValueError, match="starts from random values, but model=efficientnet_lite0 is pretrained"):
+    with pytest.raises(
+        ValueError, match="starts from random values, but model=efficientnet_lite0 has features already"
+    ):
         train(_config(tmp_path, folder_of_squares(6, 3), *scratch))
 
 

@@ -577,7 +577,7 @@ def test_small_networks_stand_together_and_their_cost_beside_them() -> None:
     assert set(own) == {"customvit", "customvit, mim", "customvit, distil dinov2_s"}
     assert side_title({"customvit": own["customvit"]}) == "trained from scratch"
     drawing = figure3.draw("simulated", groups)
-    assert [ax.get_title("left") for ax in drawing.figure.axes] == ["without published weights", "pretrained"]
+    assert [ax.get_title("left") for ax in drawing.figure.axes] == ["without published weights", "dinov2_s"]
     assert "customvit, distil dinov2_s (grey), the best without published weights at 4096" in drawing.caption
     styles = {LINESTYLES[method] for method in ("scratch", "mim", "distil")}
     assert len(styles) == 3

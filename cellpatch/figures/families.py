@@ -1,10 +1,11 @@
 """Small multiples: curves in panels of at most MOST, each with direct labels in place of a legend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from cellpatch.figures.palette import Style, group_style, way_style
 from cellpatch.runs.coordinates import CurveCoordinates
@@ -72,31 +73,29 @@ class End(NamedTuple):
     color: str
 
 
-def label_ends(ax: Axes, ends: Sequence[End]) -> None:
-    """Write each label at the right of the axes, at the height of its curve's end or as near as others leave room.
+def label_ends(figure: Figure, panels: Iterable[tuple[Axes, Sequence[End]]]) -> None:
+    """Write each label at the right of its axes, at the height of its curve's end or as near as others leave room.
 
     Call it when the limits of the axes are final.
     """
-    figure = ax.get_figure(root=True)
-    assert figure is not None
     figure.draw_without_rendering()  # the layout gives the axes their height
-    height_pt = ax.get_window_extent().height * 72 / figure.dpi
-    gap = _LABEL_PT * _GAP / height_pt
-    to_axes = ax.transData + ax.transAxes.inverted()
-    rising = sorted(ends, key=lambda end: end.y)
-    wanted = [float(to_axes.transform((end.x, end.y))[1]) for end in rising]
-    for end, at in zip(rising, spread(wanted, gap), strict=True):
-        ax.annotate(
-            end.text,
-            (end.x, end.y),
-            xytext=(1.04, at),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=_LABEL_PT,
-            color=end.color,
-            annotation_clip=False,
-            arrowprops={"color": end.color, **_CONNECTOR},
-        )
+    for ax, ends in panels:
+        height_pt = ax.get_window_extent().height * 72 / figure.dpi
+        to_axes = ax.transData + ax.transAxes.inverted()
+        rising = sorted(ends, key=lambda end: end.y)
+        wanted = [float(to_axes.transform((end.x, end.y))[1]) for end in rising]
+        for end, at in zip(rising, spread(wanted, _LABEL_PT * _GAP / height_pt), strict=True):
+            ax.annotate(
+                end.text,
+                (end.x, end.y),
+                xytext=(1.04, at),
+                textcoords="axes fraction",
+                va="center",
+                fontsize=_LABEL_PT,
+                color=end.color,
+                annotation_clip=False,
+                arrowprops={"color": end.color, **_CONNECTOR},
+            )
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:

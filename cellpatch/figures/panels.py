@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cellpatch.analysis.baselines import Baseline
 from cellpatch.analysis.degradation import blur_axis
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.figures.captions import group_by_value
 from cellpatch.figures.families import End, Family, families, label_ends
-from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, add_title, draw_curve, new_figure
+from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, add_title, draw_baseline, draw_curve, new_figure
 from cellpatch.figures.tables import format_ci
 
 BlurCurve = dict[float, tuple[float, float, float]]  # by sigma, a value and the ends of its interval, NaN if none
@@ -23,11 +24,13 @@ def draw_blur_panels(
     panels: Mapping[str, Callable[[SeedGroup], BlurCurve]],
     score: str,
     sharey: Literal["all", "col"] = "all",
+    baseline: Baseline | None = None,
 ) -> tuple[Figure, str]:
     """Curves against log2(1 + sigma), and for the caption which sigmas a model lacks.
 
     A row for each of `panels`, which maps titles to functions that give a group's curve; a column for each family of
     models. `score` names what the curves show. `sharey` is "col" where a family may need an axis of its own.
+    A `baseline` is a dotted line.
     """
     columns = families({label: group.coordinates for label, group in chosen.items()})
     width = PAGE_MM if len(columns) > 1 else 1.3 * COLUMN_MM
@@ -48,8 +51,9 @@ def draw_blur_panels(
             if row == len(panels) - 1:
                 ax.set_xlabel("sigma, px of the 40x40 input")
         axes[row * len(columns)].set_ylabel(f"{score}, test\n{title}")
-    for ax, of_axes in ends:
-        label_ends(ax, of_axes)
+    if baseline is not None:
+        draw_baseline(axes, baseline)
+    label_ends(figure, ends)
     lists = {label: ", ".join(f"{sigma:g}" for sigma in sorted(sigmas)) for label, sigmas in missing.items()}
     words = "".join(
         f" Not evaluated at sigma {which}: {names}." for which, names in group_by_value(lists).items() if which

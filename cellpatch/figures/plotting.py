@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
+from cellpatch.analysis.baselines import Baseline
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.figures.captions import file_name
@@ -192,6 +193,17 @@ def limit_axis(ax: Axes, counts: Mapping[int, int]) -> None:
     turn_ticks(ax, len(counts) > 5)
     ax.minorticks_off()
     ax.set_xlabel("flag_limit: most annotations per class (cells in all)")
+
+
+def draw_baseline(axes: Sequence[Axes], baseline: Baseline) -> None:
+    """A dotted line across all axes at the score of a rule, with its name and score in the first."""
+    score = baseline.score.mean
+    for ax in axes:
+        ax.axhline(score, color="0.4", linestyle=":", linewidth=1, zorder=0)
+    place = axes[0].get_yaxis_transform()
+    axes[0].annotate(
+        f"{baseline.label} {score:.2f}", (0.02, score), (0, 2), place, "offset points", fontsize=6, color="0.3"
+    )
 
 
 def turn_ticks(ax: Axes, many: bool) -> None:

@@ -55,9 +55,11 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         ax.set_title(family.title)
     axes[0].set_ylabel("macro-F1, test")
     figure.supxlabel("ms per cell, one at a time", fontsize=8)
-    for ax, family in zip(axes, panels, strict=True):
-        of = family.members.items()
-        label_ends(ax, [End(costs[k].median, scores[k].mean, m.short, m.style.color) for k, m in of])
+    ends = [
+        [End(costs[label].median, scores[label].mean, m.short, m.style.color) for label, m in family.members.items()]
+        for family in panels
+    ]
+    label_ends(figure, zip(axes, ends, strict=True))
     drawn = {label: chosen[label] for label in costs}
     missing = missing_groups_caption("No card of latency", drawn, groups)
     caption = f"Macro-F1 against milliseconds per cell (eager, batch 1, medians and quartiles on {machine}), {data}; "

@@ -5,7 +5,8 @@
 First models trained from scratch, those that were pretrained on the study's own crops included; then models with
 published weights, beside the best of the first at the largest limit (grey), at the limits that they were run at.
 A triangle on the axis marks from where on that one stays ahead of a pretrained curve (up) or falls behind it (down),
-linear in log2 between limits. A dagger stands beside points with runs that kept their first or last validation.
+linear in log2 between limits. Dotted: always naming the largest class. A dagger stands beside points with runs that
+kept their first or last validation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from cellpatch.analysis.baselines import largest_class
 from cellpatch.analysis.curves import (
     LearningCurve,
     crossing_of_leader,
@@ -34,6 +36,7 @@ from cellpatch.figures.plotting import (
     Drawing,
     add_title,
     add_tooltip,
+    draw_baseline,
     draw_curve,
     new_figure,
     styled,
@@ -65,18 +68,19 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         ax.minorticks_off()
         ax.set_title(family.title)
     axes[0].set_ylabel("macro-F1, test")
+    draw_baseline(axes, largest_class(groups, macro_f1))
     figure.supxlabel("annotations per class at most (flag_limit)", fontsize=8)
     marks = ""
     if scratch and pretrained:
         rival = _Rival(scratch)
         words = [text for ax, family in zip(axes, panels, strict=True) for text in rival.mark(ax, family, pretrained)]
         marks = rival.caption(pretrained, words)
-    for ax, of_axes in zip(axes, ends, strict=True):
-        label_ends(ax, of_axes)
+    label_ends(figure, zip(axes, ends, strict=True))
     run = {(label, limit) for label, curve in curves.items() for limit in curve.limits}
     missing = missing_runs_caption(list(curves), limits, run)
     cells = ", ".join(f"{counts[limit]} at {limit}" for limit in limits)
-    caption = f"Macro-F1 against flag_limit, {data}. Training cells in all: {cells}. "
+    caption = f"Macro-F1 against flag_limit, {data}; dotted: always naming the largest class. "
+    caption += f"Training cells in all: {cells}. "
     caption += sample_size_caption(groups)
     if any(group.best_validations for group in groups):
         caption += f" {DAGGER} marks points with such runs."

@@ -2,7 +2,7 @@
 
     cellpatch figures runs figure_cost          # or: make figure_cost RUNS=runs
 
-Left: models trained from scratch. Right: pretrained ones. A line joins the limits of a model, the smallest first. Core
+First models trained from scratch, then pretrained ones. A line joins the limits of a model, the smallest first. Core
 hours are wall hours of the fit times threads, medians over seeds; of a probe, with the one pass over the cells that
 made its features, which all probes of a model and input side share.
 """
@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 
 from cellpatch.analysis.costs import machines, training_cost
-from cellpatch.analysis.curves import LearningCurve, learning_curves, split_by_adaptation
+from cellpatch.analysis.curves import LearningCurve, learning_curves
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import cost_caption, group_by_value, sample_size_caption
+from cellpatch.figures.families import End, Member, families, label_ends
 from cellpatch.figures.plotting import (
     COLUMN_MM,
     PAGE_MM,
     Drawing,
-    add_title_and_legend,
+    add_title,
     draw_curve,
     log_axis,
     new_figure,
@@ -42,18 +43,20 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     drawn = [group for group in groups if group.coordinates in hours]
     whole = by_label(learning_curves(groups), groups)
     curves = {label: _among(curve, hours) for label, curve in whole.items()}
-    panels = [panel for panel in split_by_adaptation({k: v for k, v in curves.items() if v.groups}) if panel]
+    known = {label: curve for label, curve in curves.items() if curve.groups}
+    panels = families({label: curve.coordinates for label, curve in known.items()})
     shared = {"sharex": True, "sharey": True}  # one scale of cost, so that the panels compare
-    figure, axes = new_figure(PAGE_MM if len(panels) == 2 else COLUMN_MM, 90, columns=len(panels), **shared)
-    for ax, panel in zip(axes, panels, strict=True):
-        for label, curve in panel.items():
-            _draw(ax, label, curve, [hours[group.coordinates] for group in curve.groups])
-        scratch = all(curve.coordinates.from_scratch for curve in panel.values())
-        ax.set_title("trained from scratch" if scratch else "pretrained")
+    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 78, columns=len(panels), **shared)
+    add_title(figure, data)
+    ends = []
+    for ax, family in zip(axes, panels, strict=True):
+        of_curves = {label: [hours[group.coordinates] for group in known[label].groups] for label in family.members}
+        ends.append([_draw(ax, k, known[k], of_curves[k], member) for k, member in family.members.items()])
+        ax.set_title(family.title)
         log_axis(ax)
-        ax.set_xlabel("core hours of a training")
     axes[0].set_ylabel("macro-F1, test")
-    add_title_and_legend(figure, data)
+    figure.supxlabel("core hours of a training", fontsize=8)
+    label_ends(figure, zip(axes, ends, strict=True))
     limits = ", ".join(map(str, sorted({group.coordinates.flag_limit for group in drawn})))
     caption = f"Macro-F1 against core hours, {data}; a line joins the points of a model at flag_limit {limits}. "
     caption += f"{cost_caption(machines([run for group in drawn for run in group.runs]))} "
@@ -78,13 +81,15 @@ def _unknown(whole: Mapping[str, LearningCurve], curves: Mapping[str, LearningCu
     )
 
 
-def _draw(ax: Axes, label: str, curve: LearningCurve, hours: Sequence[float]) -> None:
+def _draw(ax: Axes, label: str, curve: LearningCurve, hours: Sequence[float], member: Member) -> End:
+    """Draw a curve; gives its last point."""
     y = [estimate.summary() for estimate in curve.estimates(curve.limits, macro_f1)]
     texts = [
         f"macro-F1 {format_ci(*ends)} at {limit} for {spent:.3g} core hours"
         for ends, limit, spent in zip(y, curve.limits, hours, strict=True)
     ]
-    draw_curve(ax, hours, y, label, texts, curve.coordinates)
+    draw_curve(ax, hours, y, label, texts, curve.coordinates, member.style)
+    return End(hours[-1], y[-1][0], member.short, member.style.color)
 
 
 if __name__ == "__main__":

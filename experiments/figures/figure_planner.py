@@ -63,9 +63,9 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     axes[0].yaxis.set_major_formatter(ScalarFormatter())
     axes[0].set_ylabel("annotations per class")
     figure.supxlabel("target macro-F1, test", fontsize=8)
-    for ax, family in zip(axes, panels, strict=True):
-        planned = [(plans[label], member) for label, member in family.members.items() if plans[label].targets]
-        label_ends(ax, [End(of.targets[-1], of.limits[-1][0], m.short, m.style.color) for of, m in planned])
+    planned = [[(plans[k], member) for k, member in of.members.items() if plans[k].targets] for of in panels]
+    ends = [[End(of.targets[-1], of.limits[-1][0], m.short, m.style.color) for of, m in each] for each in planned]
+    label_ends(figure, zip(axes, ends, strict=True))
     why = "".join(
         f" No power law beyond the largest limit ({why}): {labels}." for why, labels in group_by_value(refusals).items()
     )
