@@ -105,7 +105,7 @@ def test_the_table_and_the_figure_name_what_is_not_known() -> None:
     assert drawing.caption.endswith(
         " Core hours are not known at 256, 512: dinov2_s, linear_probe, 56 px; efficientnet_lite0, knn."
     )
-    assert [ax.get_title(loc="left") for ax in drawing.figure.axes] == ["trained from scratch", "pretrained"]
+    assert [ax.get_title(loc="left") for ax in drawing.figure.axes] == ["trained from scratch", "dinov2_s, 224 px"]
     drawn = np.concatenate([line.get_xdata() for ax in drawing.figure.axes for line in ax.lines])
     assert {round(float(x) * 3600) for x in drawn} == {80, 408}
     nothing = group_by_seed(_trained(hardware=None))
