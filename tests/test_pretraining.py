@@ -575,7 +575,7 @@ def test_small_networks_stand_together_and_their_cost_beside_them() -> None:
     own, pretrained = split_by_adaptation(by_label(learning_curves(groups), groups))
     assert list(pretrained) == ["dinov2_s, linear_probe"]
     assert set(own) == {"customvit", "customvit, mim", "customvit, distil dinov2_s"}
-    assert side_title({"customvit": own["customvit"]}) == "trained from scratch"
+    assert side_title([own["customvit"].coordinates]) == "trained from scratch"
     drawing = figure3.draw("simulated", groups)
     assert [ax.get_title("left") for ax in drawing.figure.axes] == ["without published weights", "dinov2_s"]
     assert "customvit, distil dinov2_s (grey), the best without published weights at 4096" in drawing.caption

@@ -135,6 +135,25 @@ def test_a_probe_on_colour_is_a_baseline_not_a_model() -> None:
     )
 
 
+def test_colour_alone_is_a_model_like_any() -> None:
+    stated = _recommend(skills={("colour", "linear_probe", 40): (0.3, 0.1, 0.1)})
+    assert any(text.startswith("At 4096 annotations per class colour, linear_probe has the highest") for text in stated)
+
+
+def test_networks_pretrained_on_own_crops_are_not_called_trained_from_scratch() -> None:
+    skills = {
+        ("customvit", "mim", 40): (0.1, 0.1, 0.1),
+        ("cnn", "scratch", 40): (0.1, 0.1, 0.1),
+        PROBE: (0.5, 0.1, 0.1),
+    }
+    stated = _recommend(skills=skills)
+    assert "Every pretrained model is significantly worse there." in stated[0]
+    turned = _recommend(skills=skills | {PROBE: (0.0, 0.01, 0.1)})
+    assert any("significantly better than every other model" in text for text in turned)
+    level = _recommend(skills=skills | {PROBE: (0.1, 0.1, 0.1)})
+    assert "models without published weights and pretrained ones share the lead" in level[0]
+
+
 def test_limits_where_few_models_were_run_decide_nothing() -> None:
     runs = [
         run for run in simulated() if run.coordinates.flag_limit != 512 or run.coordinates.model == "efficientnet_lite0"

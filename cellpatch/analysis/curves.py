@@ -1,6 +1,6 @@
 """Learning curves: the groups of a model over flag_limit, and where two of them cross."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,9 +63,9 @@ def split_by_adaptation(
     return scratch, pretrained
 
 
-def side_title(curves: Mapping[str, LearningCurve]) -> str:
+def side_title(curves: Iterable[CurveCoordinates]) -> str:
     """What the curves of one side of `split_by_adaptation` have in common, as a heading."""
-    coordinates = [curve.coordinates for curve in curves.values()]
+    coordinates = list(curves)
     if all(at.from_scratch for at in coordinates):
         return "trained from scratch"
     return "without published weights" if all(at.own_weights for at in coordinates) else "pretrained"
@@ -112,10 +112,14 @@ def crossing_limit(ahead: LearningCurve, behind: LearningCurve, score: Score) ->
             f"a crossing needs two limits on the same test cells, but got {ahead.coordinates}, {behind.coordinates}"
         )
     pairs = zip(ahead.estimates(shared, score), behind.estimates(shared, score), strict=True)
-    leads = [difference(a, b) for a, b in pairs]
+    return crossing_of(shared, [difference(a, b) for a, b in pairs])
+
+
+def crossing_of(limits: Sequence[int], leads: Sequence[Estimate]) -> Crossing:
+    """The limit from which on a lead stays above 0, from the lead at each limit, rising."""
     draws = np.stack([lead.bootstrap_samples() for lead in leads], axis=1)
-    low, high = interval(overtakes_at(shared, draws))
-    return Crossing(float(overtakes_at(shared, np.array([lead.mean for lead in leads]))), low, high)
+    low, high = interval(overtakes_at(limits, draws))
+    return Crossing(float(overtakes_at(limits, np.array([lead.mean for lead in leads]))), low, high)
 
 
 def leader(curves: Mapping[str, LearningCurve], limit: int) -> tuple[str, Estimate]:

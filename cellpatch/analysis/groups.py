@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +12,14 @@ from jaxtyping import Float, Int
 from cellpatch.analysis.bootstrap import bootstrap_weights, leave_one_out, weighted_counts
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.unlike_runs import why_not_averaged, why_other_cells
 from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1, macro_f1_of, widespread_classes
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.optics.conditions import CLEAN, Condition
-from cellpatch.runs.coordinates import GRID_KEYS, GroupCoordinates
-from cellpatch.runs.differences import Difference, hidden_differences
+from cellpatch.runs.coordinates import GroupCoordinates
 from cellpatch.runs.record import TrainingCode
 
 DRAWS = 2000
-_SHOWN = 8  # differences in an error
 STUDY_LIMIT = 4096  # of the study's figures 2, 4 and 5
 GROUP_KEYS = [field.name for field in fields(GroupCoordinates)]
 SCORES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1}
@@ -111,43 +109,13 @@ def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
     groups = []
     for coordinates, runs in by_coordinates.items():
         if len({run.coordinates.seed for run in runs}) < len(runs):
-            raise ValueError(_of_one_seed(runs))
+            raise ValueError(why_not_averaged(runs))
         by_test_set = {run.test_set_key: run for run in runs}
         if len(by_test_set) > 1:
             first, second, *_ = by_test_set.values()
-            raise ValueError(f"runs on other test cells have no common mean, but {_of_other_cells(first, second)}")
+            raise ValueError(f"runs on other test cells have no common mean, but {why_other_cells(first, second)}")
         groups.append(SeedGroup(coordinates, tuple(runs)))
     return groups
-
-
-def _of_one_seed(runs: Sequence[RunResult]) -> str:
-    """Why two runs of one place in a grid cannot be averaged, and how to choose."""
-    first, second = next((a, b) for a, b in combinations(runs, 2) if a.coordinates.seed == b.coordinates.seed)
-    found = hidden_differences(first.record, second.record)
-    if not found:
-        return f"{first.run} and {second.run} are the same run: name it once, or move one elsewhere"
-    return (
-        f"runs that differ in more than {', '.join(GRID_KEYS)} cannot be averaged, "
-        f"but {_how_they_differ(first, second, found)}"
-    )
-
-
-def _of_other_cells(first: RunResult, second: RunResult) -> str:
-    """Between two runs of other test cells, what makes them so, and how to choose."""
-    found = hidden_differences(first.record, second.record)
-    of_data = [each for each in found if each.part == "data" or each.key.startswith("data.")]
-    return _how_they_differ(first, second, of_data)
-
-
-def _how_they_differ(first: RunResult, second: RunResult, found: Sequence[Difference]) -> str:
-    listed = "".join(f"\n  {each}" for each in found[:_SHOWN]) + ("\n  ..." if len(found) > _SHOWN else "")
-    settings = ", ".join(each.key for each in found if each.part == "settings")
-    return (
-        f"{first.run} | {second.run} differ:{listed or ' in their test cells'}\n"
-        f"Keep one value{f' of {settings}' if settings else ''}: choose runs by --where KEY=VALUE, or by naming their "
-        "folders, or move the others elsewhere (runs_dir=OTHER keeps new ones apart). "
-        "cellpatch diff RUN RUN lists all differences."
-    )
 
 
 def data_sets(groups: Sequence[SeedGroup]) -> dict[str, list[SeedGroup]]:
@@ -159,7 +127,7 @@ def data_sets(groups: Sequence[SeedGroup]) -> dict[str, list[SeedGroup]]:
         by_test_set = {group.runs[0].test_set_key: group.runs[0] for group in of_data}
         if len(by_test_set) > 1:
             first, second, *_ = by_test_set.values()
-            raise ValueError(f"runs on {data} have different test cells: {_of_other_cells(first, second)}")
+            raise ValueError(f"runs on {data} have different test cells: {why_other_cells(first, second)}")
     return by_data
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.results import RunResult, read_results
-from cellpatch.analysis.selection import add_options, selection_of
+from cellpatch.cli.selection import add_options, selection_of
 from cellpatch.figures.plotting import Draw, draw_one, save
 from cellpatch.figures.tables import ShownTable, write_tables
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from cellpatch.analysis.results import pack, read_results
-from cellpatch.analysis.selection import add_options, selection_of
+from cellpatch.cli.selection import add_options, selection_of
 
 
 def main() -> None:

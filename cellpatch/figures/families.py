@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cellpatch.analysis.curves import side_title
 from cellpatch.figures.palette import Style, group_style, way_style
 from cellpatch.runs.coordinates import CurveCoordinates
 
@@ -38,7 +39,7 @@ def families(curves: Mapping[str, CurveCoordinates]) -> list[Family]:
     """
     own = [label for label, at in curves.items() if at.own_weights]
     pretrained = [label for label in curves if label not in own]
-    title = "trained from scratch" if all(curves[label].from_scratch for label in own) else "without published weights"
+    title = side_title(curves[label] for label in own)
     found = [_of_many(title, part, curves) for part in _parts(own)]
     if len(pretrained) <= MOST and len({curves[label].model for label in pretrained}) > 2:
         return [*found, *([_of_many("pretrained", pretrained, curves)] if pretrained else [])]

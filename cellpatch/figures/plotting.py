@@ -186,15 +186,6 @@ def draw_point(
         ax.annotate(short, (x, value), xytext=(4, 2), textcoords="offset points", fontsize=5, color="0.3")
 
 
-def limit_axis(ax: Axes, counts: Mapping[int, int]) -> None:
-    """Flag limits on a log axis, below each the number of training cells."""
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(list(counts), [f"{limit}\n({cells})" for limit, cells in counts.items()])
-    turn_ticks(ax, len(counts) > 5)
-    ax.minorticks_off()
-    ax.set_xlabel("flag_limit: most annotations per class (cells in all)")
-
-
 def draw_baseline(axes: Sequence[Axes], baseline: Baseline) -> None:
     """A dotted line across all axes at the score of a rule, with its name and score in the first."""
     score = baseline.score.mean

@@ -43,7 +43,7 @@ def _errors(error: Callable[[Scores], float], group: SeedGroup) -> BlurCurve:
     by_sigma: dict[float, list[float]] = {}
     for run in group.runs:
         for row in run.record.metrics:
-            if row.condition.is_clean or row.condition.kind == "post":
+            if row.condition in run.confusions and (row.condition.is_clean or row.condition.kind == "post"):
                 by_sigma.setdefault(row.condition.sigma, []).append(error(row.scores))
     return {sigma: mean_over_seeds(by_sigma[sigma]) for sigma in sorted(by_sigma)}
 

@@ -55,11 +55,12 @@ def _coverage(group: SeedGroup) -> list[str]:
     covers = table.set_index(["specimens", "interval"])["covers"]
     sentences = []
     if group.n_specimens < FEW:
-        simulated = max((n for n in (5, 10) if n <= group.n_specimens), default=5)
+        simulated = 10 if group.n_specimens >= 10 else 5
         share = covers[str(simulated), "macro-F1, three seeds"]
+        fewer = "; fewer were not simulated" if group.n_specimens < simulated else ""
         sentences.append(
             f"The test set has {group.n_specimens} specimens. With {simulated}, 95 % intervals of macro-F1 cover the "
-            f"true value in {100 * share:.0f} % of simulated studies with three seeds."
+            f"true value in {100 * share:.0f} % of simulated studies with three seeds{fewer}."
         )
     present = {name: n for name, n in group.specimens_by_class.items() if n}
     scarcest = min(present, key=lambda name: present[name])

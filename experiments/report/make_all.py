@@ -18,7 +18,7 @@ from types import ModuleType
 
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.results import read_results
-from cellpatch.analysis.selection import add_options, selection_of
+from cellpatch.cli.selection import add_options, selection_of
 from cellpatch.figures.plotting import draw_one, save
 from cellpatch.figures.tables import write_tables
 
@@ -48,19 +48,14 @@ def script_files(kind: str) -> dict[str, Path]:
     return {file.stem: file for file in sorted((EXPERIMENTS / kind).glob("*.py"))}
 
 
-def scripts(kind: str, names: Sequence[str] = ()) -> dict[str, ModuleType]:
-    """The scripts of a folder of KINDS by name; only those of `names` if there are any.
-
-    A figure has `draw(data, groups) -> Drawing`. A table has `tables(groups) -> list[ShownTable]` and their CAPTIONS.
-    Both raise ValueError where the runs do not allow them.
-    """
-    return {name: load(file) for name, file in script_files(kind).items() if name in names or not names}
-
-
 def make(
     by_data: Mapping[str, Sequence[SeedGroup]], kind: str, names: Sequence[str] = ()
 ) -> Iterator[tuple[str, list[Path] | Exception]]:
-    """Each script's name with the files that it wrote, or with why it could not."""
+    """Each script's name with the files that it wrote, or with why it could not; only those of `names`, if any.
+
+    A figure has `draw(data, groups) -> Drawing`, a table `tables(groups) -> list[ShownTable]`. Both raise ValueError
+    where the runs do not allow them.
+    """
     for name, data in product([name for name in script_files(kind) if name in names or not names], by_data):
         try:
             script = load(script_files(kind)[name])

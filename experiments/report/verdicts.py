@@ -6,22 +6,18 @@ All decisions of a page hold together: the sets of models that may be best are o
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cellpatch.analysis.baselines import COLOUR, Baseline, largest_class
 from cellpatch.analysis.best_set import BestSet, best_sets
-from cellpatch.analysis.bootstrap import interval
 from cellpatch.analysis.costs import training_cost
-from cellpatch.analysis.curves import Crossing
+from cellpatch.analysis.curves import Crossing, crossing_of, side_title
 from cellpatch.analysis.estimates import Estimate, difference
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of, under_blur
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.latency_cards import milliseconds
-from cellpatch.analysis.scaling import overtakes_at
 from cellpatch.metrics.scores import WIDESPREAD, Score, macro_f1, macro_f1_of
 from cellpatch.optics.conditions import CLEAN, Condition
 
-SCRATCH, PRETRAINED = "trained from scratch", "pretrained"
+OWN, PRETRAINED = "own", "pretrained"  # kinds of models: without and with published weights
 
 
 @dataclass(frozen=True)
@@ -88,8 +84,15 @@ class Verdict:
         return next(iter(self.groups.values())).no_interval
 
     def kind(self, label: str) -> str:
-        """How a model came by its weights."""
-        return SCRATCH if self.groups[label].coordinates.own_weights else PRETRAINED
+        """OWN or PRETRAINED."""
+        return OWN if self.groups[label].coordinates.own_weights else PRETRAINED
+
+    def words(self, kind: str) -> str:
+        """What a model of a kind is called."""
+        if kind == PRETRAINED:
+            return "pretrained model"
+        own = [group.coordinates for label, group in self.groups.items() if self.kind(label) == OWN]
+        return f"model {side_title(own)}"
 
     @property
     def kinds(self) -> set[str]:
@@ -127,8 +130,8 @@ def verdicts(groups: Sequence[SeedGroup]) -> tuple[list[Verdict], Verdict | None
     scores = [{name: group.estimate(condition, score) for name, group in of.items()} for of, condition in cases]
     sets = best_sets([each | {rule.label: rule.score} for each in scores])
     for (of, condition), each, best in zip(cases, scores, sets, strict=True):
-        colour = [name for name, group in of.items() if group.coordinates.model == COLOUR]
-        models = {name: group for name, group in of.items() if name not in colour}
+        models = {name: group for name, group in of.items() if group.coordinates.model != COLOUR} or of
+        colour = [name for name in of if name not in models]
         own = {name: each[name] for name in models}
         baselines = (rule, *(Baseline(name, each[name]) for name in colour))
         found.append(Verdict(limit_of(of), condition, models, own, best, baselines, costs_of(models, groups)))
@@ -220,14 +223,11 @@ def change_of_lead(found: Sequence[Verdict]) -> tuple[str, Crossing] | None:
         return None
     last = decided[-1]
     leads = [difference(*(_leader_of(verdict, kind) for kind in (last, _other(last)))) for verdict in both]
-    limits = [verdict.limit for verdict in both]
-    draws = np.stack([lead.bootstrap_samples() for lead in leads], axis=1)
-    place = float(overtakes_at(limits, np.array([lead.mean for lead in leads])))
-    return last, Crossing(place, *interval(overtakes_at(limits, draws)))
+    return last, crossing_of([verdict.limit for verdict in both], leads)
 
 
 def _other(kind: str) -> str:
-    return PRETRAINED if kind == SCRATCH else SCRATCH
+    return PRETRAINED if kind == OWN else OWN
 
 
 def _leader_of(verdict: Verdict, kind: str) -> Estimate:

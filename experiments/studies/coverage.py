@@ -33,6 +33,7 @@ from simulated_study import (
 
 from cellpatch.analysis.best_set import best_set
 from cellpatch.analysis.bootstrap import interval
+from cellpatch.analysis.curves import crossing_of
 from cellpatch.analysis.degradation import slope
 from cellpatch.analysis.estimates import Estimate, combine, difference
 from cellpatch.analysis.groups import at_one_limit, data_sets, group_by_seed
@@ -119,8 +120,8 @@ class _Crossing:
         drawn = answers(rng, self.design, self.skill[:, :, None] + rng.normal(0, OF_SEEDS, shape))
         scores = estimates(drawn.reshape(-1, *drawn.shape[2:]), macro_f1, DRAWS, study)
         leads = [difference(a, b) for a, b in zip(scores[: len(LIMITS)], scores[len(LIMITS) :], strict=True)]
-        draws = np.stack([lead.bootstrap_samples() for lead in leads], axis=1)
-        yield "crossing of two curves", interval(overtakes_at(LIMITS, draws)), self.true
+        found = crossing_of(LIMITS, leads)
+        yield "crossing of two curves", (found.low, found.high), self.true
 
 
 class _Slopes:

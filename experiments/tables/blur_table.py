@@ -22,19 +22,17 @@ from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, mixed_code_column
 from cellpatch.runs.coordinates import GroupCoordinates
 
-CAPTIONS = ("Under blur", "Up to which sigma a lead lasts")
 NOTE = "Ends: the sigma from which the leader on sharp cells is no longer ahead; never: it is ahead at every sigma."
 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """Both tables; raises ValueError if no run was evaluated under blur."""
     blurred = under_blur(groups)
-    of_scores, of_leads = CAPTIONS
     summary, leads = _with_mixed_code(summarise_blur(blurred), blurred), blur_leads(blurred, groups)
     sizes = sample_size_caption(blurred, groups)
     return [
-        ShownTable("blur", of_scores, shown_scores(summary), summary, (sizes,)),
-        ShownTable("leads", of_leads, shown_leads(leads), leads, (sizes, NOTE), NOTE),
+        ShownTable("blur", "Under blur", shown_scores(summary), summary, (sizes,)),
+        ShownTable("leads", "Up to which sigma a lead lasts", shown_leads(leads), leads, (sizes, NOTE), NOTE),
     ]
 
 

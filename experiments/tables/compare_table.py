@@ -21,7 +21,6 @@ from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption, widespread_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, format_score, mixed_code_column
 
-CAPTIONS = ("Behind the best, on the same cells",)
 NOTE = (
     "A model is significantly behind if `behind at least` is above 0. That accounts for all comparisons, and for the "
     "choice of the best on the same cells."
@@ -31,10 +30,11 @@ NOTE = (
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """The table; raises ValueError if fewer than two models share the flag_limit."""
     table = _with_mixed_code(compare_with_best(groups), groups)
-    [caption] = CAPTIONS
     classes = widespread_caption(groups)
     notes = (sample_size_caption(groups), NOTE, classes)
-    return [ShownTable("compare", caption, shown(table), table, notes, f"{NOTE} {classes}")]
+    return [
+        ShownTable("compare", "Behind the best, on the same cells", shown(table), table, notes, f"{NOTE} {classes}")
+    ]
 
 
 def _with_mixed_code(table: pd.DataFrame, groups: Sequence[SeedGroup]) -> pd.DataFrame:

@@ -20,7 +20,6 @@ from cellpatch.figures.tables import ShownTable
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 
-CAPTIONS = ("Updates and core seconds of each training",)
 KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of a row
 
 
@@ -29,9 +28,17 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     table = summarise(groups)
     if table[["updates", "core_seconds"]].isna().all(axis=None):
         raise ValueError("no record states updates, or seconds and threads of a training on a CPU")
-    [caption] = CAPTIONS
     note = cost_caption(machines([run for group in groups for run in group.runs]))
-    return [ShownTable("cost", caption, shown(table), table, (note, sample_size_caption(groups)), note)]
+    return [
+        ShownTable(
+            "cost",
+            "Updates and core seconds of each training",
+            shown(table),
+            table,
+            (note, sample_size_caption(groups)),
+            note,
+        )
+    ]
 
 
 def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:

@@ -23,15 +23,17 @@ from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.cards import LatencyCard
 from cellpatch.runs.coordinates import GRID_KEYS
 
-CAPTIONS = ("Milliseconds a cell",)
 NOTE = "Macro-F1 is of the run that was timed alone, without an interval; milliseconds are medians and quartiles."
 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """The table; raises ValueError as `summarise`."""
     table = summarise([run for group in groups for run in group.runs])
-    [caption] = CAPTIONS
-    return [ShownTable("latency", caption, shown(table), table, (f"{NOTE} {sample_size_caption(groups)}",), NOTE)]
+    return [
+        ShownTable(
+            "latency", "Milliseconds a cell", shown(table), table, (f"{NOTE} {sample_size_caption(groups)}",), NOTE
+        )
+    ]
 
 
 def summarise(results: Sequence[RunResult]) -> pd.DataFrame:

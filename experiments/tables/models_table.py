@@ -23,7 +23,6 @@ from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.coordinates import learns_all_weights
 
-CAPTIONS = ("Macro-F1 of each model at each limit",)
 PRETRAIN = "pretrain_seconds"
 KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of a row
 
@@ -35,8 +34,9 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     own = summary["adapt"].map(learns_all_weights)
     if 0 < own.sum() < len(own):
         notes += mean_crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
-    [caption] = CAPTIONS
-    return [ShownTable("models", caption, shown(summary), summary, tuple(notes), classes)]
+    return [
+        ShownTable("models", "Macro-F1 of each model at each limit", shown(summary), summary, tuple(notes), classes)
+    ]
 
 
 def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:

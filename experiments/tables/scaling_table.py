@@ -30,20 +30,30 @@ from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.tables import ShownTable, format_ci
 from cellpatch.metrics.scores import macro_f1
 
-CAPTIONS = ("Which model stays ahead, and from which limit", "Power laws of macro-F1 and flag_limit")
 PARAMETERS = ("floor", "gain", "exponent")
 NOTE = "From: the flag_limit from which it stays ahead; always: at every common limit; never: at none."
 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """The crossings if there are pairs of models, and the fits."""
-    of_crossings, of_fits = CAPTIONS
     sizes = sample_size_caption(groups)
     fits, pairs = power_laws(groups), crossings(groups)
-    table_of_fits = ShownTable("scaling", of_fits, shown_power_laws(fits), fits, (sizes,))
+    table_of_fits = ShownTable(
+        "scaling", "Power laws of macro-F1 and flag_limit", shown_power_laws(fits), fits, (sizes,)
+    )
     if pairs.empty:
         return [table_of_fits]
-    return [ShownTable("crossings", of_crossings, shown_crossings(pairs), pairs, (sizes, NOTE), NOTE), table_of_fits]
+    return [
+        ShownTable(
+            "crossings",
+            "Which model stays ahead, and from which limit",
+            shown_crossings(pairs),
+            pairs,
+            (sizes, NOTE),
+            NOTE,
+        ),
+        table_of_fits,
+    ]
 
 
 def power_laws(groups: Sequence[SeedGroup]) -> pd.DataFrame:
