@@ -61,8 +61,8 @@ def test_the_text_says_what_to_use_where_and_where_the_lead_changes() -> None:
     )
     assert stated[6] == "The baseline on colour was not run: the same command with model=colour adds it in seconds."
     assert stated[7] == (
-        "A cell costs 2.5 ms (2.22 to 2.86) with cnn and 150 ms (133 to 171) with dinov2_s, linear_probe, 224 px, the "
-        "cheapest and the dearest of those timed (one cell at a time, medians and quartiles, eager, simulated, 1 thread)."
+        "A cell costs 2.5 ms (2.22 to 2.86) with cnn and 1 other and 150 ms (133 to 171) with dinov2_s, linear_probe, 224 px, "
+        "the cheapest and the dearest of those timed (one cell at a time, medians and quartiles, eager, simulated, 1 thread)."
     )
     assert re.match(
         r"Out of focus \(sigma 3.2 .*\) dinov2_s, linear_probe, \d+ px has the highest macro-F1, 0.\d+ \(.*\)\. "

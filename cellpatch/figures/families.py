@@ -1,7 +1,7 @@
 """Small multiples: curves in panels of at most MOST, each with direct labels in place of a legend."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ class Family:
 def families(curves: Mapping[str, CurveCoordinates]) -> list[Family]:
     """Curves without published weights first, then pretrained ones: together if they are few, else a panel a model.
 
-    In the panel of a single model, colours and markers are of the ways of adapting it.
+    Markers of pretrained curves are of the ways of adapting; in the panel of a single model, colours are so too.
     """
     own = [label for label, at in curves.items() if at.own_weights]
     pretrained = [label for label in curves if label not in own]
@@ -54,7 +54,12 @@ def _parts(labels: Sequence[str]) -> list[Sequence[str]]:
 
 
 def _of_many(title: str, labels: Sequence[str], curves: Mapping[str, CurveCoordinates]) -> Family:
-    return Family(title, {label: Member(label, group_style(curves[label])) for label in labels})
+    members = {}
+    for label in labels:
+        style = group_style(curves[label])
+        marker = style.marker if curves[label].own_weights else way_style(curves[label]).marker
+        members[label] = Member(label, replace(style, marker=marker))
+    return Family(title, members)
 
 
 def _of_one(model: str, labels: Sequence[str], curves: Mapping[str, CurveCoordinates]) -> Family:

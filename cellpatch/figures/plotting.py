@@ -21,7 +21,7 @@ from matplotlib.ticker import LogFormatter, StrMethodFormatter
 from cellpatch.analysis.baselines import Baseline
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.figures.captions import file_name
+from cellpatch.figures.captions import file_name, synthetic_prefix
 from cellpatch.figures.palette import LINESTYLES, Style, group_style
 from cellpatch.figures.tables import format_ci
 from cellpatch.runs.coordinates import CurveCoordinates
@@ -220,6 +220,8 @@ Draw = Callable[[str, Sequence[SeedGroup]], Drawing]
 
 
 def draw_one(draw: Draw, data: str, by_data: Mapping[str, Sequence[SeedGroup]]) -> Drawing:
-    """The drawing of one data set, named after it if there are several."""
+    """The drawing of one data set, named after it if there are several; its title says if the cells are synthetic."""
     drawing = draw(data, by_data[data])
+    if prefix := synthetic_prefix(by_data[data]):
+        add_title(drawing.figure, f"{prefix.upper()}{drawing.figure.get_suptitle()}")
     return drawing if len(by_data) == 1 else replace(drawing, name=file_name(drawing.name, data))

@@ -42,7 +42,8 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     if not costs:
         raise ValueError(NO_LATENCY_CARDS)
     panels = families({label: chosen[label].coordinates for label in costs})
-    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 75, columns=len(panels), sharey=True)
+    shared = {"sharex": True, "sharey": True}  # one scale of cost, so that the panels compare
+    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 75, columns=len(panels), **shared)
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
     scores = {label: chosen[label].estimate(CLEAN, macro_f1) for label in costs}
     front = pareto({label: (cost.median, scores[label].mean) for label, cost in costs.items()})

@@ -28,7 +28,7 @@ from cellpatch.analysis.curves import (
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
-from cellpatch.figures.captions import missing_runs_caption, sample_size_caption, synthetic_prefix
+from cellpatch.figures.captions import missing_runs_caption, sample_size_caption
 from cellpatch.figures.families import End, Family, Member, families, label_ends
 from cellpatch.figures.plotting import (
     COLUMN_MM,
@@ -56,7 +56,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     scratch, pretrained = split_by_adaptation(curves)
     panels = families({label: curve.coordinates for label, curve in curves.items()})
     figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 78, columns=len(panels), sharey=True)
-    add_title(figure, f"{synthetic_prefix(groups).upper()}{data}")
+    add_title(figure, data)
     counts = {limit: max(g.n_train for g in groups if g.coordinates.flag_limit == limit) for limit in limits}
     ends = []
     for ax, family in zip(axes, panels, strict=True):

@@ -50,7 +50,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
             image = ax.imshow(under(crop, store, condition), interpolation="nearest")
             add_tooltip(image, f"{kind} {sigma:g}: Gaussian blur {ROWS[kind]}, sigma {sigma:g} px of {STUDY_PX}")
             ax.set_title(str(condition), fontsize=6, pad=2)
-    add_title_and_legend(figure, f"{synthetic_prefix(groups).upper()}{data}")
+    add_title_and_legend(figure, data)
     return Drawing("figure_blurred_cell", figure, caption(data, groups, store, row))
 
 

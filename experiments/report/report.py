@@ -26,7 +26,7 @@ from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.results import RunResult
 from cellpatch.cli.figures import figure_main
 from cellpatch.figures.captions import file_name, sample_size_caption
-from cellpatch.figures.plotting import COLUMN_MM
+from cellpatch.figures.plotting import COLUMN_MM, draw_one
 from cellpatch.figures.svg import to_svg
 from cellpatch.runs.folders import RECORD
 from cellpatch.runs.record import GitState
@@ -134,7 +134,7 @@ def _figures(key: str, data: str, groups: Sequence[SeedGroup], missing: list[str
     """Every figure that the runs allow; why the others are not shown is added to `missing`."""
     for name, file in make_all.script_files("figures").items():
         try:
-            drawing = make_all.load(file).draw(data, groups)
+            drawing = draw_one(make_all.load(file).draw, data, {data: groups})
         except Exception as error:  # a reader's own script may fail in any way
             missing.append(f"{name}: {make_all.explain(error)}")
             continue

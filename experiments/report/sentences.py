@@ -1,6 +1,6 @@
 """The sentences of the page: each states one thing that runs show, with its numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from verdicts import OWN, PRETRAINED, Segment, Verdict, change_of_lead, leading_score, segments
 
@@ -8,7 +8,7 @@ from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.estimates import Estimate, difference
 from cellpatch.analysis.groups import SeedGroup, at_one_limit
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.latency_cards import milliseconds
+from cellpatch.analysis.latency_cards import Milliseconds, milliseconds
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import WIDESPREAD, macro_f1
 from cellpatch.optics.conditions import CLEAN
@@ -161,8 +161,14 @@ def cost(groups: Sequence[SeedGroup], verdict: Verdict) -> list[str]:
     how = f"(one cell at a time, medians and quartiles, eager, {machine})"
     if costs[ends[0]].median == costs[ends[1]].median:
         return [f"A cell costs {costs[ends[0]].median:.3g} ms with every model {how}."]
-    times = " and ".join("{:.3g} ms ({:.3g} to {:.3g})".format(*costs[label]) + f" with {label}" for label in ends)
+    times = " and ".join("{:.3g} ms ({:.3g} to {:.3g})".format(*costs[label]) + _with(label, costs) for label in ends)
     return [f"A cell costs {times}, the cheapest and the dearest of those timed {how}."]
+
+
+def _with(label: str, costs: Mapping[str, Milliseconds]) -> str:
+    """The model, and how many others cost the same."""
+    same = sum(each.median == costs[label].median for each in costs.values()) - 1
+    return f" with {label}" + (f" and {same} other{'s' * (same > 1)}" if same else "")
 
 
 def no_focus(groups: Sequence[SeedGroup]) -> str:
