@@ -44,7 +44,7 @@ class Run:
             {"kind": row.condition.kind, "sigma": row.condition.sigma} | asdict(row.scores)
             for row in self.record.metrics
         ]
-        return pd.DataFrame(rows).drop(columns="confusion")
+        return pd.DataFrame(rows).drop(columns=["confusion", "reliability"])
 
     def predict(self, crops: UInt8[np.ndarray, "n side side 3"]) -> Float[np.ndarray, "n classes"]:
         """Probabilities of crops: RGB, of the side, margin and scale that `record.data.geometry` states.

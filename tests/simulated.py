@@ -47,6 +47,8 @@ def simulated(
                     confusions[condition] = _answers(rng, true, np.broadcast_to(right, true.shape))
                 stored = _record(_config(data, model, adapt, side, limit, seed), loss)
                 stored["metrics"] = _metrics(confusions)
+                if adapt == "scratch":
+                    stored["history"] = _history(stored["metrics"][0]["macro_f1"])
                 run = stored["run"]
                 names = tuple(f"specimen {i:02}" for i in range(specimens))
                 results.append(RunResult(run, parse_record(stored, run), names, confusions, stored))
@@ -98,6 +100,7 @@ def _metrics(confusions: dict[Condition, np.ndarray]) -> list[dict]:
         row |= {name: float(score) for name, score in scores.items()}
         row |= {"ece": 0.05 * (1 + condition.sigma), "ece_scaled": 0.03 * (1 + condition.sigma)}
         row |= dict.fromkeys(("mcc", "auroc", "nll", "brier", "nll_scaled", "brier_scaled"), 0.5)
+        row["reliability"] = _reliability(row["accuracy"], row["n_test"])
         row |= {"accuracy_at_0.8": 0.5, "accuracy_at_0.9": 0.5, "confusion": confusion.tolist()}
         per_class = {
             name: {"n_test": int(n), "precision": 0.5, "recall": 0.5, "f1": 0.5}
@@ -107,11 +110,28 @@ def _metrics(confusions: dict[Condition, np.ndarray]) -> list[dict]:
     return rows
 
 
+def _history(macro_f1: float) -> list[dict[str, float]]:
+    """Ten validations, of which the eighth is the best."""
+    updates = range(300, 3001, 300)
+    rows = [{"update": float(update), "val_macro_f1": macro_f1 * update / 2400} for update in updates if update <= 2400]
+    rows += [{"update": float(update), "val_macro_f1": macro_f1 * 0.95} for update in updates if update > 2400]
+    return [row | {"val_loss": 300 / row["update"], "train_loss": 200 / row["update"]} for row in rows]
+
+
+def _reliability(accuracy: float, n: int) -> list[dict[str, float]]:
+    """Two bins of confidence, which is 0.05 too high in both."""
+    half = n // 2
+    low, high = accuracy - 0.1, accuracy + 0.1 * half / (n - half)
+    bins = ((half, low), (n - half, high))
+    return [{"n": cells, "confidence": share + 0.05, "accuracy": share} for cells, share in bins]
+
+
 def _config(data: str, model: str, adapt: str, side: int, limit: int, seed: int) -> dict[str, Any]:
     optics = {"via_px": 40, "resize": "bilinear", "train": None, "unit": "px40", "train_kind": ["pre", "post"]}
+    shape = {"token_px": 8, "stem_width": 32, "dim": 128, "depth": 4, "heads": 4, "stem": "single"}
     return {
         "data": {"name": data, "split": {"test": 0.2}, "loading": {"store_dir": "nowhere"}},
-        "model": {"name": model, "backbone": {"input_px": side}},
+        "model": {"name": model, "backbone": {"input_px": side} | (shape if model == "customvit" else {})},
         "adapt": {"name": adapt},
         "optics": optics,
         "flag_limit": limit,
@@ -145,5 +165,7 @@ def _record(config: dict[str, Any], loss: float) -> dict[str, Any]:
         "seconds": {"train": mmac},
         "hardware": hardware,
         "latency": card | {"hardware": hardware},
-        "features": features | {"separability": {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}},
+        "features": features
+        | {"separability": {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}}
+        | {"map": {"x": [0.0, 1.0, 3.0], "y": [0.0, 2.0, 1.0], "classes": [0, 1, 1], "explained": [0.6, 0.3]}},
     }

@@ -16,23 +16,30 @@ import figure_blur
 import figure_blurred_cell
 import figure_calibration
 import figure_cells
+import figure_class_f1
 import figure_classes
 import figure_confusion
 import figure_counts
+import figure_customvit
+import figure_features
 import figure_input_side
 import figure_planner
+import figure_reliability
 import figure_separability
 import figure_specimens
+import figure_training
 import make_all
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from PIL import Image
 from simulated import CLASSES, OTHER_WAY, SKILLS, restated, simulated, with_config
 from skimage.color import deltaE_ciede2000, rgb2lab
+from torch import nn
 
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.estimates import difference, mean_over_seeds, paired
@@ -49,6 +56,7 @@ from cellpatch.figures.palette import STUDY, assign_styles, group_style, model_s
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
 from cellpatch.metrics.scores import macro_f1
+from cellpatch.models.customvit import CustomViT
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import CurveCoordinates
 from cellpatch.runtime.atomic_io import atomic_directory
@@ -83,9 +91,10 @@ def _crops(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_path: Path) -> None:
     drawing = FIGURES[name].draw("simulated", GROUPS)
     assert drawing.name == name
-    assert "simulated" in drawing.caption
-    assert "1835" in drawing.caption, "n"
-    assert "synthetic" in drawing.caption
+    if name != "figure_customvit":  # of the network, not of cells
+        assert "simulated" in drawing.caption
+        assert "1835" in drawing.caption, "n"
+        assert "synthetic" in drawing.caption
     files = save(drawing, tmp_path)
     assert [file.name for file in files] == [f"{name}.{kind}" for kind in ("png", "pdf", "txt")]
     drawn = matplotlib.image.imread(files[0])[..., :3]
@@ -392,9 +401,14 @@ def test_colours_are_told_apart_by_colour_blind_readers(who: str) -> None:
         linear = (np.array(SEEN_BY[who]) @ linear).clip(0, 1)
         return rgb2lab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
 
+    def apart(pair: tuple[str, str]) -> float:
+        return float(deltaE_ciede2000(*map(seen, pair)))
+
     together = [*combinations(STUDY, 2), *product(STUDY, ["dinov2_s", "efficientnet_lite0"])]
-    apart = {pair: float(deltaE_ciede2000(*map(seen, pair))) for pair in together}
-    assert min(apart.values()) > 11, min(apart, key=lambda pair: apart[pair])
+    assert min(map(apart, together)) > 11, min(together, key=apart)
+    looks = {name: model_style(name) for name in models()}
+    alike = [pair for pair in combinations(looks, 2) if looks[pair[0]].marker == looks[pair[1]].marker]
+    assert min(map(apart, alike)) > 17, min(alike, key=apart)
 
 
 def test_a_drawing_without_tips_is_a_page_s_too() -> None:
@@ -483,11 +497,11 @@ def test_one_test_specimen_gives_no_interval() -> None:
     assert all(re.fullmatch(r".* macro-F1 0\.\d{3} at \d+, 3 seeds", text) for text in tips if "macro-F1" in text)
 
 
-def test_a_figure_grows_with_its_legend() -> None:
+def test_a_figure_grows_with_its_panels() -> None:
     def height(n: int) -> float:
         skills = {(model, "scratch", 40): (0.1, 0.2, 0.1) for model in list(models())[:n]}
         groups = group_by_seed(simulated(limits=(256,), skills=skills))
-        return FIGURES["figure_specimens"].draw("d", groups).figure.get_figheight()
+        return FIGURES["figure_separability"].draw("d", groups).figure.get_figheight()
 
     assert height(12) > height(3) + 0.3
 
@@ -601,6 +615,8 @@ def test_runs_of_different_training_code_are_named() -> None:
         "figure_classes",
         "figure_input_side",
         "figure_confusion",
+        "figure_customvit",
+        "figure_training",
     }:
         caption = FIGURES[name].draw("simulated", group_by_seed(at_4096)).caption
         assert (
@@ -610,3 +626,95 @@ def test_runs_of_different_training_code_are_named() -> None:
     assert not any(group.mixed_code for group in group_by_seed(whole)), "runs without a number are one kind"
     assert mixed_code_caption(group_by_seed(whole)) == " These runs are not all of one training code."
     assert FIGURES["figure_confusion"].draw("simulated", groups).caption.endswith("; 3 seeds.")
+
+
+def test_the_drawing_of_customvit_has_the_shapes_of_the_network() -> None:
+    """Of every shape: what is written below each convolution is what the built network gives."""
+    for stem, token_px in (("single", 8), ("single", 5), ("staged", 8)):
+        sizes = {"input_px": 40, "token_px": token_px, "stem_width": 16, "dim": 48, "depth": 2, "heads": 3}
+        shape = figure_customvit.Shape(**sizes, stem=stem)
+        network = CustomViT(**sizes, drop_path=0.0, mean=[0.5] * 3, std=[0.2] * 3, stem=stem).eval()
+        given: list[tuple[nn.Conv2d, tuple[int, ...]]] = []
+
+        def note(module: nn.Conv2d, _: object, y: torch.Tensor, given: list = given) -> None:
+            given.append((module, tuple(y.shape)))
+
+        for module in network.stem.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(note)
+        network(torch.zeros(1, 3, 40, 40))
+        layers = figure_customvit.stem_layers(shape)
+        drawn = [layer for layer in layers for _ in range(2 if layer.words.startswith("2 x") else 1)]
+        assert [layer.output for layer in drawn] == [f"{h}x{w}x{channels}" for _, (_, channels, h, w) in given]
+        strides = [int(s[1]) if (s := re.search(r"stride (\d)", layer.words)) else 1 for layer in layers]
+        assert np.prod(strides) == np.prod([module.stride[0] for module, _ in given]) == token_px
+        assert [layer.words.split("\n")[0].removeprefix("2 x ") for layer in drawn] == [
+            f"conv {module.kernel_size[0]}x{module.kernel_size[0]}" for module, _ in given
+        ]
+
+
+def test_a_drawing_needs_a_customvit_that_states_its_shape() -> None:
+    others = [run for run in RESULTS if run.coordinates.model != "customvit"]
+    with pytest.raises(ValueError, match="no run of CustomViT"):
+        figure_customvit.draw("simulated", group_by_seed(others))
+    for value in (None, "8", 0, 10**9):
+        run = next(run for run in RESULTS if run.coordinates.model == "customvit")
+        backbone = run.stored["config"]["model"]["backbone"] | {"token_px": value}
+        with pytest.raises(ValueError, match="token_px must be whole numbers"):
+            figure_customvit.draw("simulated", group_by_seed([with_config(run, "model", backbone=backbone)]))
+
+
+def test_over_training_the_best_mean_is_marked() -> None:
+    group = next(group for group in GROUPS if group.coordinates.model == "customvit")
+    updates, scores = figure_training.over_training(group, "val_macro_f1", states_updates=True)
+    assert updates[scores.argmax()] == 2400
+    assert scores.max() == pytest.approx(np.mean([run.record.clean.macro_f1 for run in group.runs]))
+    drawing = figure_training.draw("simulated", GROUPS)
+    assert len(drawing.figure.axes) == 3, "one family, three measures"
+    tips = vars(drawing.figure)["_tips"].values()
+    assert all("best macro-F1 at update 2400 of 3000" in tip for tip in tips)
+    before = [
+        restated(run, history=[{k: v for k, v in row.items() if k != "update"} for row in run.stored["history"]])
+        for run in RESULTS
+        if "history" in run.stored
+    ]
+    tips = vars(figure_training.draw("simulated", group_by_seed(before)).figure)["_tips"].values()
+    assert all("best macro-F1 at validation 8 of 10" in tip for tip in tips), "versions that did not count updates"
+    with pytest.raises(ValueError, match="no record has a history"):
+        figure_training.draw("simulated", group_by_seed([run for run in RESULTS if "history" not in run.stored]))
+
+
+def test_bins_of_seeds_are_one_diagram() -> None:
+    group = next(group for group in GROUPS if group.coordinates.model == "cnn")
+    bins = figure_reliability.pooled(group, CLEAN)
+    assert sum(each.n for each in bins) == 3 * 1835
+    right = sum(run.record.clean.accuracy * 1835 for run in group.runs)
+    assert sum(each.n * each.accuracy for each in bins) == pytest.approx(right)
+    assert all(each.confidence == pytest.approx(each.accuracy + 0.05) for each in bins)
+    bare = [
+        restated(run, metrics=[{k: v for k, v in row.items() if k != "reliability"} for row in run.stored["metrics"]])
+        for run in RESULTS
+    ]
+    with pytest.raises(ValueError, match="no record has bins of confidence"):
+        figure_reliability.draw("simulated", group_by_seed(bare))
+
+
+def test_f1_of_all_models_is_written_once_each() -> None:
+    drawing = figure_class_f1.draw("simulated", GROUPS)
+    [ax] = drawing.figure.axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names[-1] == "always stroma"
+    assert len(ax.texts) == len(names) * len(CLASSES)
+    table = np.asarray(ax.images[0].get_array())
+    means = table[:-1].mean(axis=1)
+    assert (np.diff(means) <= 0).all(), "by falling macro-F1"
+    assert (table[-1] > 0).sum() == 1
+
+
+def test_a_map_needs_a_card_that_has_one() -> None:
+    bare = [restated(run, features={k: v for k, v in run.stored["features"].items() if k != "map"}) for run in RESULTS]
+    with pytest.raises(ValueError, match="no card of features has a map"):
+        figure_features.draw("simulated", group_by_seed(bare))
+    uneven = RESULTS[0].stored["features"]["map"] | {"x": [0.0]}
+    with pytest.raises(ValueError, match="as many x, y and classes"):
+        restated(RESULTS[0], features=RESULTS[0].stored["features"] | {"map": uneven})

@@ -368,7 +368,7 @@ def test_names_stay_text(page: Page) -> None:
 
 def test_a_table_sorts_by_number_and_by_word(page: Page) -> None:
     table = page.locator("table.sortable").nth(1)
-    values = table.locator("tbody td:nth-child(7)")
+    values = table.locator("tbody td:nth-child(8)")
     before = values.all_inner_texts()
     button = table.get_by_role("button", name="macro-F1")
     button.click()
@@ -376,6 +376,10 @@ def test_a_table_sorts_by_number_and_by_word(page: Page) -> None:
     assert table.locator("th[aria-sort]").get_attribute("aria-sort") == "ascending"
     button.press("Enter")
     assert values.all_inner_texts() == sorted(before, key=float, reverse=True)
+    table.get_by_role("button", name="seeds").click()
+    seeds = table.locator("tbody td:nth-child(7)").all_inner_texts()
+    assert seeds == sorted(seeds, key=lambda text: text == "-"), "words after numbers"
+    assert "-" in seeds
     table.get_by_role("button", name="model").click()
     models = table.locator("tbody td:nth-child(2)").all_inner_texts()
     assert models == sorted(models)

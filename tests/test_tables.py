@@ -6,6 +6,8 @@ from typing import Any
 
 import blur_table
 import compare_table
+import cost_table
+import counts_table
 import latency_table
 import make_all
 import models_table
@@ -14,7 +16,8 @@ import pandas as pd
 import pytest
 import recipes
 import scaling_table
-from simulated import OTHER_WAY, SKILLS, restated, simulated
+import settings_table
+from simulated import CLASSES, OTHER_WAY, SKILLS, restated, simulated, with_config
 
 from cellpatch.analysis.blur import blur_leads, summarise_blur
 from cellpatch.analysis.comparison import compare_with_best
@@ -96,12 +99,12 @@ def test_the_best_is_compared_with_each_other_model() -> None:
     assert set(table["best"]) == {"customvit"}
     assert list(table["behind"]) == sorted(table["behind"])
     scores = {label: group.estimate(CLEAN, macro_f1).mean for label, group in by_label(groups, groups).items()}
-    for model, row in table.iterrows():
+    for model, row in table.drop("always stroma").iterrows():
         assert row["behind"] == pytest.approx(scores["customvit"] - scores[model])
         assert 0 < row["low"] < row["behind"] < row["high"]
         assert 0 < row["at_least"] < row["high"]
     same = {(model, "scratch", 40): (0.2, 0.2, 0.1) for model in ("cnn", "resnet")}
-    [row] = compare_with_best(group_by_seed(simulated(limits=(256,), skills=same))).to_dict("records")
+    row, _ = compare_with_best(group_by_seed(simulated(limits=(256,), skills=same))).to_dict("records")
     assert row["low"] < 0 < row["high"]
     assert row["at_least"] < 0
     with pytest.raises(ValueError, match="two models at the same flag_limit"):
@@ -131,18 +134,16 @@ def test_tables_have_macro_f1_over_widespread_classes() -> None:
     assert note in table.notes
     assert table.note == note
     score = macro_f1_of((0, 1))
-    for row, group in zip(
-        table.numbers.to_dict("records"),
-        sorted(groups, key=lambda g: -g.estimate(CLEAN, macro_f1).mean),
-        strict=True,
-    ):
+    *rows, rule = table.numbers.to_dict("records")
+    assert rule["macro_f1_widespread"] == pytest.approx(rule["macro_f1"] * 3 / 2), "one of the two classes is found"
+    for row, group in zip(rows, sorted(groups, key=lambda g: -g.estimate(CLEAN, macro_f1).mean), strict=True):
         summary = [row[key] for key in ("macro_f1_widespread", "low_widespread", "high_widespread")]
         assert summary == pytest.approx(group.estimate(CLEAN, score).summary())
         assert row["macro_f1_widespread"] != row["macro_f1"]
     assert table.shown["widespread"].tolist() == [f"{x:.3f}" for x in table.numbers["macro_f1_widespread"]]
     [compared] = compare_table.tables(groups)
     assert note in compared.notes
-    [row] = compared.numbers.to_dict("records")
+    [row, _] = compared.numbers.to_dict("records")
     best, other = (group.estimate(CLEAN, score).mean for group in groups)
     assert abs(row["behind_widespread"]) == pytest.approx(abs(best - other))
     assert row["low_widespread"] < row["behind_widespread"] < row["high_widespread"]
@@ -150,6 +151,59 @@ def test_tables_have_macro_f1_over_widespread_classes() -> None:
     [table] = models_table.tables(_with_a_scarce_class(10))
     assert table.note == "Widespread: macro-F1 over the classes in at least 10 test specimens: all 3."
     np.testing.assert_allclose(table.numbers["macro_f1_widespread"], table.numbers["macro_f1"])
+
+
+def test_the_rule_is_a_row_of_tables_and_a_note_of_others() -> None:
+    counts = GROUPS[0].runs[0].confusions[CLEAN].sum(axis=(0, 2))
+    share = counts.max() / counts.sum()
+    rule = 2 * share / (1 + share) / len(counts)  # precision is the share, recall is 1; F1 of other classes is 0
+    [models] = models_table.tables(GROUPS)
+    rows = models.numbers.query("model == 'always stroma'")
+    assert rows["flag_limit"].tolist() == [256, 4096]
+    assert rows["macro_f1"].tolist() == pytest.approx([rule, rule])
+    assert (
+        models.shown.loc[rows.index, ["adapt", "input", "cells", "seeds"]].to_numpy().tolist()
+        == [["-", "-", 0, "-"]] * 2
+    )
+    assert models.numbers["model"].iloc[rows.index[0] + 1] != "always stroma", "it ends its limit"
+    [compared] = compare_table.tables(GROUPS)
+    last = compared.numbers.iloc[-1]
+    assert (last["model"], last["macro_f1"]) == ("always stroma", pytest.approx(rule))
+    leaders = by_label([group for group in GROUPS if group.coordinates.flag_limit == 4096], GROUPS)
+    assert last["behind"] == pytest.approx(leaders[last["best"]].estimate(CLEAN, macro_f1).mean - rule)
+    assert last["low"] < last["behind"] < last["high"]
+    assert compared.shown["behind at least"].iloc[-1] == ""
+    for script in (blur_table, scaling_table, cost_table):
+        words = f"Always stroma: macro-F1 {rule:.3f}, at any limit and under any blur."
+        assert any(words in table.notes for table in script.tables(GROUPS)), script
+
+
+def test_counts_are_those_of_records_and_predictions() -> None:
+    [table] = counts_table.tables(GROUPS)
+    of = table.numbers.set_index("class")
+    true = GROUPS[0].runs[0].confusions[CLEAN].sum(axis=(0, 2))
+    assert of.loc[list(CLASSES), "test"].tolist() == true.tolist()
+    assert of.loc["all", "test"] == true.sum() == 1835
+    assert of.loc[list(CLASSES), "training at 256"].tolist() == [256, 256, 256]
+    assert of.loc[list(CLASSES), "training at 4096"].tolist() == [4096, 4096, 400]
+    assert of.loc["all", "test specimens"] == 30
+
+
+def test_settings_are_apart_by_whether_models_share_them() -> None:
+    runs = [
+        with_config(run, "adapt", lr=0.003, component="x", batch_size=64 if run.coordinates.seed else 32)
+        for run in simulated(limits=(256,))
+        if run.coordinates.model in ("cnn", "customvit")
+    ]
+    runs = [with_config(run, "adapt", mixup=0.2) if run.coordinates.model == "cnn" else run for run in runs]
+    differing, shared = settings_table.tables(group_by_seed(runs))
+    assert differing.numbers.to_dict("list") == {"model": ["cnn", "customvit"], "adapt.mixup": ["0.2", ""]}
+    settings = dict(shared.numbers.itertuples(index=False, name=None))
+    assert settings["adapt.lr"] == "0.003"
+    assert settings["adapt.batch_size"] == "32 or 64"
+    assert settings["input_px"] == "40"
+    assert settings["optics.resize"] == "bilinear"
+    assert not {"adapt.name", "adapt.component", "optics.kind"} & settings.keys()
 
 
 def test_no_widespread_class_is_no_number() -> None:

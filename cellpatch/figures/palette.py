@@ -17,6 +17,9 @@ STUDY = ["cnn", "convnext", "customvit", "densenet", "efficientnet", "nin", "res
 _SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#661100"]
 _PRETRAINED = ["#AA4499", "#DDCC77", "#332288", "#882255", "#117733", "#CC6677", "#44AA99", "#999933", "#6699CC"]
 _MARKERS = "osD^vP*X"
+# The marker of each colour in _PRETRAINED: of those that were searched, these keep the colours of equal markers
+# furthest apart for protanopes and deuteranopes (a test measures it).
+_PRETRAINED_MARKERS = (2, 2, 4, 3, 6, 4, 6, 0, 4)
 LINESTYLES: dict[str, Dashes] = {
     "scratch": "-",
     "mim": (0, (5, 1, 1, 1)),
@@ -62,10 +65,12 @@ def assign_styles(pretrained: dict[str, bool]) -> dict[str, Style]:
     own = sorted(name for name in pretrained if not pretrained[name] and name not in STUDY)
     published = [name for name in pretrained if pretrained[name] and name != COLOUR]
     looks = {COLOUR: Style("0.35", "+")}
-    for names, colours in (([*STUDY, *own], _SCRATCH), (published, _PRETRAINED)):
-        for index, name in enumerate(names):
-            marker = _MARKERS[(index + index // len(colours)) % len(_MARKERS)]  # a colour's next model has another one
-            looks[name] = Style(colours[index % len(colours)], marker)
+    for index, name in enumerate([*STUDY, *own]):
+        looks[name] = numbered_style(index)
+    for index, name in enumerate(published):
+        turn, place = divmod(index, len(_PRETRAINED))
+        marker = _MARKERS[(_PRETRAINED_MARKERS[place] + 3 * turn) % len(_MARKERS)]
+        looks[name] = Style(_PRETRAINED[place], marker)
     return looks
 
 
@@ -88,3 +93,9 @@ def way_style(coordinates: CurveCoordinates) -> Style:
     """Colour and marker of a way of adapting; hollow as for `group_style`."""
     index = _WAYS.index(coordinates.method) if coordinates.method in _WAYS else len(_WAYS)
     return replace(group_style(coordinates), color=_SCRATCH[index], marker=_MARKERS[index])
+
+
+def numbered_style(code: int) -> Style:
+    """Colour and marker of what has this number among others of its kind, such as classes; up to 64 differ."""
+    turn, place = divmod(code, len(_SCRATCH))
+    return Style(_SCRATCH[place], _MARKERS[(place + turn) % len(_MARKERS)])

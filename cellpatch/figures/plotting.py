@@ -186,15 +186,23 @@ def draw_point(
         ax.annotate(short, (x, value), xytext=(4, 2), textcoords="offset points", fontsize=5, color="0.3")
 
 
-def draw_baseline(axes: Sequence[Axes], baseline: Baseline) -> None:
-    """A dotted line across all axes at the score of a rule, with its name and score in the first."""
+def draw_baseline(axes: Sequence[Axes], baseline: Baseline, upright: bool = False) -> None:
+    """A dotted line across all axes at the score of a rule, with its name and score in the first.
+
+    It is `upright` where scores are along x.
+    """
     score = baseline.score.mean
+    words = f"{baseline.label} {score:.2f}"
+    if upright:
+        for ax in axes:
+            ax.axvline(score, color="0.4", linestyle=":", linewidth=1, zorder=0)
+        place = axes[0].get_xaxis_transform()
+        axes[0].annotate(words, (score, 0), (3, 3), place, "offset points", fontsize=6, color="0.3", rotation=90)
+        return
     for ax in axes:
         ax.axhline(score, color="0.4", linestyle=":", linewidth=1, zorder=0)
     place = axes[0].get_yaxis_transform()
-    axes[0].annotate(
-        f"{baseline.label} {score:.2f}", (0.02, score), (0, 2), place, "offset points", fontsize=6, color="0.3"
-    )
+    axes[0].annotate(words, (0.02, score), (0, 2), place, "offset points", fontsize=6, color="0.3")
 
 
 def turn_ticks(ax: Axes, many: bool) -> None:

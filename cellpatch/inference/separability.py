@@ -1,9 +1,10 @@
-"""What a run's features predict besides the class: the specimen, and how far classes lie apart."""
+"""What a run's features predict besides the class: the specimen, how far classes lie apart, and a map of them."""
 
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
+from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -12,12 +13,13 @@ from sklearn.preprocessing import StandardScaler
 
 from cellpatch.inference.restore import predict_features, restore
 from cellpatch.optics.conditions import CLEAN
-from cellpatch.runs.cards import FeatureCard
+from cellpatch.runs.cards import FeatureCard, FeatureMap
 from cellpatch.runs.stored_run import require_store
 
 FOLDS = 5
 NEIGHBOURS = 10
 PER_CLASS = 200  # cells that separability looks at
+ON_MAP = 400  # cells of the map, at most
 BATCH = 64
 
 
@@ -69,8 +71,25 @@ def separability(
     return {code: float((right[cells] / asked[cells]).mean()) for code, cells in of_class.items() if cells.any()}
 
 
+def feature_map(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> FeatureMap:
+    """Standardised features of up to ON_MAP cells, on their two principal components.
+
+    As many cells of each class, all of a class that has fewer. Needs three cells and two features.
+    """
+    rng = np.random.default_rng(0)
+    codes = np.unique(labels)
+    each = max(1, ON_MAP // len(codes))
+    of_class = [rng.permutation(np.flatnonzero(labels == code))[:each] for code in codes]
+    chosen = np.concatenate(of_class)
+    scaled = StandardScaler().fit_transform(features[chosen].astype(np.float64))
+    components = PCA(2, svd_solver="full").fit(scaled)
+    x, y = components.transform(scaled).T.round(3)
+    shares = components.explained_variance_ratio_.round(4)
+    return FeatureMap(x.tolist(), y.tolist(), labels[chosen].tolist(), shares.tolist())
+
+
 def feature_card(folder: Path, weights_file: Path | None = None) -> FeatureCard:
-    """Both, of a stored run's test cells; raises ValueError if the crops or the weights are unavailable."""
+    """All of it, of a stored run's test cells; raises ValueError if the crops or the weights are unavailable."""
     restored = restore(folder, weights_file)
     record, network = restored.stored.record, restored.network
     store = require_store(record)
@@ -88,4 +107,5 @@ def feature_card(folder: Path, weights_file: Path | None = None) -> FeatureCard:
         separability={record.classes[code]: share for code, share in shares.items()},
         separability_chance=1 / len(shares),
         n=len(cells),
+        map=feature_map(features, labels),
     )

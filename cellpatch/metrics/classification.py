@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
 ECE_BINS = 15  # equal-width bins of the highest probability, as in Guo et al., arXiv 1706.04599
@@ -64,6 +64,15 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class ReliabilityBin:
+    """Cells of one bin of confidence: how many, their mean confidence, the share whose predicted class is right."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Scores:
     """Scores under one condition.
 
@@ -71,7 +80,8 @@ class Scores:
     (one against the rest) are means over the classes that have a test cell; `auroc` is None with a single one. `ece`,
     `nll` and `brier` use the probabilities as they are, `..._scaled` those after temperature scaling. `accuracy_at_80`
     covers the 80 % of the cells with the highest confidence. `cost_weighted_error` is None unless costs name classes.
-    Rows of `confusion` are true classes, columns are predicted ones.
+    Rows of `confusion` are true classes, columns are predicted ones. `reliability` has the bins that `ece` sums over,
+    without empty ones; None in runs before 0.4.0.
     """
 
     n_test: int
@@ -91,6 +101,7 @@ class Scores:
     confusion: list[list[int]]
     per_class: dict[str, ClassScores]
     cost_weighted_error: float | None = None
+    reliability: list[ReliabilityBin] | None = None
 
 
 def score_predictions(
@@ -125,6 +136,7 @@ def score_predictions(
         accuracy_at_80=selective_accuracy(labels, probabilities, 0.8),
         accuracy_at_90=selective_accuracy(labels, probabilities, 0.9),
         cost_weighted_error=costs.error(labels, probabilities, classes) if costs and costs.classes else None,
+        reliability=reliability(labels, probabilities),
         confusion=confusion(labels, probabilities).tolist(),
         per_class={
             name: ClassScores(
@@ -210,11 +222,31 @@ def expected_calibration_error(
     in 32 bits. It puts a confidence on a bin's border into the bin that rounding in 32 bits gives. It takes all
     probabilities for logits if rounding lifted one of them above 1.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
-    bin_of_cell = np.minimum((confidence * bins).astype(int), bins - 1)
+    confidence, correct, bin_of_cell = _binned(labels, probabilities, bins)
     gaps = np.bincount(bin_of_cell, weights=confidence - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def reliability(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = ECE_BINS
+) -> list[ReliabilityBin]:
+    """The bins of `expected_calibration_error` that have cells, by rising confidence."""
+    confidence, correct, bin_of_cell = _binned(labels, probabilities, bins)
+    n = np.bincount(bin_of_cell, minlength=bins)
+    sums = [np.bincount(bin_of_cell, weights=values, minlength=bins) for values in (confidence, correct)]
+    return [ReliabilityBin(int(n[i]), float(sums[0][i] / n[i]), float(sums[1][i] / n[i])) for i in np.flatnonzero(n)]
+
+
+def _binned(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int
+) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Each cell's confidence, whether its predicted class is right, and its bin."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    return (
+        confidence,
+        probabilities.argmax(axis=1) == labels,
+        np.minimum((confidence * bins).astype(int), bins - 1),
+    )
 
 
 def confusion(

@@ -62,10 +62,28 @@ class LatencyCard:
 
 
 @dataclass(frozen=True)
+class FeatureMap:
+    """Features of some test cells on their two directions of largest variance: coordinates, and each cell's class.
+
+    `classes` are indices of the record's classes, `explained` the shares of variance of the two directions.
+    """
+
+    x: list[float]
+    y: list[float]
+    classes: list[int]
+    explained: list[float]
+
+    def __post_init__(self) -> None:
+        if not len(self.x) == len(self.y) == len(self.classes) > 0 or len(self.explained) != 2:
+            lengths = [len(values) for values in (self.x, self.y, self.classes, self.explained)]
+            raise ValueError(f"a map of features needs as many x, y and classes, and two shares, but got {lengths}")
+
+
+@dataclass(frozen=True)
 class FeatureCard:
     """How well features predict the specimen (batch effect), and how far classes lie apart; of `n` test cells.
 
-    Accuracies and shares are in [0, 1]; `..._chance` is what a guess reaches.
+    Accuracies and shares are in [0, 1]; `..._chance` is what a guess reaches. `map` is None in runs before 0.4.0.
     """
 
     specimen_accuracy: float
@@ -73,3 +91,4 @@ class FeatureCard:
     separability: dict[str, float]
     separability_chance: float
     n: int
+    map: FeatureMap | None = None

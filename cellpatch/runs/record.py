@@ -199,8 +199,9 @@ def _condition_scores(rows: Any) -> Any:
 def metrics_row(row: ConditionScores) -> Json:
     """A condition and its scores as one flat row of record.json."""
     scores = cast(Json, _SCORES.dump_python(row.scores, by_alias=True))
-    if scores["cost_weighted_error"] is None:
-        del scores["cost_weighted_error"]
+    for optional in ("cost_weighted_error", "reliability"):
+        if scores[optional] is None:
+            del scores[optional]
     mirrored: Json = {} if row.mirrored_cells is None else {"mirrored_cells": row.mirrored_cells}
     return {"kind": row.condition.kind, "sigma": row.condition.sigma, **scores, **mirrored}
 

@@ -89,6 +89,8 @@ def mismatched_metrics(run: StoredRun) -> list[str]:
         computed = metrics_row(ConditionScores(row.condition, again, row.mirrored_cells))
         stored: Json = metrics_row(row)
         at = f"{row.condition.kind} {row.condition.sigma:g}"
+        if row.scores.reliability is None:  # the version did not store it
+            del computed["reliability"]
         names += [f"{key} at {at}" for key in computed if not _alike(computed[key], stored.get(key))]
     return names
 

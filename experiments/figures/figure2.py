@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from cellpatch.analysis.baselines import largest_class
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of
 from cellpatch.analysis.labels import by_label
@@ -25,6 +26,7 @@ from cellpatch.figures.plotting import (
     Drawing,
     add_title,
     add_tooltip,
+    draw_baseline,
     log_axis,
     new_figure,
     styled,
@@ -55,6 +57,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         log_axis(ax)
         ax.set_title(family.title)
     axes[0].set_ylabel("macro-F1, test")
+    draw_baseline(axes, largest_class(groups, macro_f1))
     figure.supxlabel("ms per cell, one at a time", fontsize=8)
     ends = [
         [End(costs[label].median, scores[label].mean, m.short, m.style.color) for label, m in family.members.items()]
@@ -64,10 +67,11 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     drawn = {label: chosen[label] for label in costs}
     missing = missing_groups_caption("No card of latency", drawn, groups)
     caption = f"Macro-F1 against milliseconds per cell (eager, batch 1, medians and quartiles on {machine}), {data}; "
+    caption += "grey: the Pareto front, dotted: always naming the largest class. "
     return Drawing(
         "figure2",
         figure,
-        f"{caption}grey: the Pareto front. {sample_size_caption(list(drawn.values()), groups)}{missing}",
+        f"{caption}{sample_size_caption(list(drawn.values()), groups)}{missing}",
     )
 
 

@@ -10,12 +10,13 @@ was evaluated at both before and after the resize. The caption names the models 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cellpatch.analysis.baselines import largest_class
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of, under_blur
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, row_label, sample_size_caption
 from cellpatch.figures.palette import model_style
-from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, new_figure, styled
+from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, draw_baseline, new_figure, styled
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN, Condition
@@ -51,9 +52,11 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     ax.set_ylim(-0.5, len(order) - 0.5)
     ax.grid(visible=False, axis="y")  # no line below an interval
     ax.set_xlabel("macro-F1, test")
+    draw_baseline([ax], largest_class(groups, macro_f1), upright=True)
     add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}, sigma {sigma:g} px of 40")
     caption = (
-        f"Macro-F1 on clean cells and under Gaussian blur of sigma {sigma:g}, after (post) and before (pre) resizing"
+        f"Macro-F1 on clean cells and under Gaussian blur of sigma {sigma:g}, after (post) and before (pre) resizing; "
+        "dotted: always naming the largest class"
     )
     missing = missing_groups_caption("Not evaluated at that sigma", chosen, groups)
     return Drawing(

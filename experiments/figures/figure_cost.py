@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
+from cellpatch.analysis.baselines import largest_class
 from cellpatch.analysis.costs import machines, training_cost
 from cellpatch.analysis.curves import LearningCurve, learning_curves
 from cellpatch.analysis.groups import SeedGroup
@@ -23,6 +24,7 @@ from cellpatch.figures.plotting import (
     PAGE_MM,
     Drawing,
     add_title,
+    draw_baseline,
     draw_curve,
     log_axis,
     new_figure,
@@ -55,10 +57,12 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         ax.set_title(family.title)
         log_axis(ax)
     axes[0].set_ylabel("macro-F1, test")
+    draw_baseline(axes, largest_class(groups, macro_f1))
     figure.supxlabel("core hours of a training", fontsize=8)
     label_ends(figure, zip(axes, ends, strict=True))
     limits = ", ".join(map(str, sorted({group.coordinates.flag_limit for group in drawn})))
-    caption = f"Macro-F1 against core hours, {data}; a line joins the points of a model at flag_limit {limits}. "
+    caption = f"Macro-F1 against core hours, {data}; a line joins the points of a model at flag_limit {limits}; "
+    caption += "dotted: always naming the largest class. "
     caption += f"{cost_caption(machines([run for group in drawn for run in group.runs]))} "
     return Drawing("figure_cost", figure, caption + sample_size_caption(drawn, groups) + _unknown(whole, curves))
 

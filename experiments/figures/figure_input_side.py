@@ -3,23 +3,38 @@
     cellpatch train -m model=dinov2_s model.weights.file=FILE model.backbone.input_px=56,112,224 ...
     cellpatch figures runs figure_input_side          # or: make figure_input_side RUNS=runs
 
-Of pretrained models that were run at several sides, one curve a model, adapt and flag_limit.
+Of pretrained models that were run at several sides: a panel a model and adapt, a line a flag_limit.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from cellpatch.analysis.baselines import largest_class
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import group_by_value, sample_size_caption
-from cellpatch.figures.plotting import Drawing, add_title_and_legend, draw_curve, new_figure, styled
+from cellpatch.figures.families import End, label_ends
+from cellpatch.figures.palette import Style, numbered_style
+from cellpatch.figures.plotting import (
+    COLUMN_MM,
+    PAGE_MM,
+    Drawing,
+    add_title,
+    draw_baseline,
+    draw_curve,
+    new_figure,
+    styled,
+)
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.coordinates import GroupCoordinates
+
+ACROSS = 3
 
 
 @styled
@@ -28,27 +43,32 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     curves = _side_curves(groups)
     if not curves:
         raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 adds them")
-    figure, [ax] = new_figure(height_mm=85)
-    missing, ends = {}, []
-    for curve in curves:
-        sides = sorted({side for each in curves if each.label == curve.label for side in each.by_side})
-        y = [curve.summary(side) for side in sides]
-        texts = [
-            f"limit {curve.limit}, {side} px, macro-F1 {format_ci(*ci)}" for side, ci in zip(sides, y, strict=True)
-        ]
-        draw_curve(ax, sides, y, curve.label, texts, next(iter(curve.by_side.values())).coordinates)
-        missing[f"{curve.label} at {curve.limit}"] = ", ".join(f"{s} px" for s in sides if s not in curve.by_side)
-        last = max(curve.by_side)
-        ends.append((curve.summary(last)[0], last, curve.limit))
-    _write_limits(ax, ends)
-    sides = sorted({side for curve in curves for side in curve.by_side})
-    ax.set_xscale("log")
-    ax.set_xticks(sides, list(map(str, sides)))
-    ax.minorticks_off()
-    ax.set_xlabel("input side, px")
-    ax.set_ylabel("macro-F1, test")
-    add_title_and_legend(figure, f"{data}, a line a flag_limit")
-    caption = f"Macro-F1 against the side of the resized cells, {data}. "
+    labels = list(dict.fromkeys(curve.label for curve in curves))
+    columns = min(ACROSS, len(labels))
+    rows = ceil(len(labels) / columns)
+    width = PAGE_MM if columns > 1 else 1.3 * COLUMN_MM
+    figure, axes = new_figure(width, 18 + 50 * rows, rows, columns, sharey=True)
+    add_title(figure, f"{data}, a line a flag_limit")
+    missing: dict[str, str] = {}
+    ends = []
+    for ax, label in zip(axes, labels, strict=False):
+        of_label = [curve for curve in curves if curve.label == label]
+        sides = sorted({side for curve in of_label for side in curve.by_side})
+        limits = sorted(curve.limit for curve in of_label)
+        ends.append([_draw(ax, curve, sides, numbered_style(limits.index(curve.limit))) for curve in of_label])
+        for curve in of_label:
+            missing[f"{label} at {curve.limit}"] = ", ".join(f"{s} px" for s in sides if s not in curve.by_side)
+        ax.set_xscale("log")
+        ax.set_xticks(sides, list(map(str, sides)))
+        ax.minorticks_off()
+        ax.set_title(label.replace(", ", "\n", 1), fontsize=7)
+    for ax in axes[len(labels) :]:
+        ax.set_visible(False)
+    figure.supxlabel("input side, px", fontsize=8)
+    figure.supylabel("macro-F1, test", fontsize=8)
+    draw_baseline(axes[: len(labels)], largest_class(groups, macro_f1))
+    label_ends(figure, zip(axes, ends, strict=False))
+    caption = f"Macro-F1 against the side of the resized cells, {data}; dotted: always naming the largest class. "
     caption += sample_size_caption([group for curve in curves for group in curve.by_side.values()], groups)
     gaps = "".join(f" No runs with {which}: {names}." for which, names in group_by_value(missing).items() if which)
     return Drawing("figure_input_side", figure, caption + gaps)
@@ -84,13 +104,13 @@ def _side_curves(groups: Sequence[SeedGroup]) -> list[SideCurve]:
     ]
 
 
-def _write_limits(ax: Axes, ends: Sequence[tuple[float, int, int]]) -> None:
-    """Beside the last mark of each line (score, side, limit) its limit, none over another."""
-    low, high = ax.get_ylim()
-    heights = dict.fromkeys((side for _, side, _ in ends), -np.inf)
-    for score, side, limit in sorted(ends):
-        heights[side] = max(score, heights[side] + 0.04 * (high - low))
-        ax.annotate(str(limit), (side, heights[side]), xytext=(5, 0), textcoords="offset points", va="center", size=6)
+def _draw(ax: Axes, curve: SideCurve, sides: Sequence[int], style: Style) -> End:
+    """Draw a curve; gives its last point."""
+    y = [curve.summary(side) for side in sides]
+    texts = [f"limit {curve.limit}, {side} px, macro-F1 {format_ci(*ci)}" for side, ci in zip(sides, y, strict=True)]
+    draw_curve(ax, sides, y, curve.label, texts, next(iter(curve.by_side.values())).coordinates, style)
+    last = max(curve.by_side)
+    return End(last, curve.summary(last)[0], str(curve.limit), style.color)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ At the flag_limit that most models have; means over the seeds that have a card, 
 """
 
 from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
 
 from cellpatch.analysis.estimates import mean_over_seeds
 from cellpatch.analysis.feature_cards import feature_cards, feature_cards_caption, groups_with_feature_cards
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
-from cellpatch.figures.palette import group_style
-from cellpatch.figures.plotting import Drawing, add_title_and_legend, draw_point, new_figure, styled
+from cellpatch.figures.families import End, Member, families, label_ends
+from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, Drawing, add_title, add_tooltip, new_figure, styled
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
@@ -24,20 +27,21 @@ from cellpatch.optics.conditions import CLEAN
 
 @styled
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
-    """A point a model; the dotted line is what naming the largest specimen would reach."""
+    """A mark a model, a panel a family of them; the dotted line is what naming the largest specimen would reach."""
     chosen = groups_with_feature_cards(groups)
-    figure, [ax] = new_figure(height_mm=80)
-    for label, group in chosen.items():
-        accuracy, low, high = mean_over_seeds([card.specimen_accuracy for card in feature_cards(group)])
-        text = f"{label}: predicts the specimen of {format_ci(accuracy, low, high)} of the cells, macro-F1"
-        score = group.estimate(CLEAN, macro_f1)
-        ax.hlines([score.mean], low, high, color=group_style(group.coordinates).color, linewidth=0.8)
-        draw_point(ax, accuracy, score, group.coordinates, text, label)
+    panels = families({label: group.coordinates for label, group in chosen.items()})
+    shared = {"sharex": True, "sharey": True}  # so that the panels compare
+    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 75, columns=len(panels), **shared)
     chance = feature_cards(next(iter(chosen.values())))[0].specimen_chance
-    ax.axvline(chance, color="0.6", linestyle=":", linewidth=1)
-    ax.set_xlabel("share of test cells whose specimen features predict")
-    ax.set_ylabel("macro-F1, test")
-    add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}")
+    ends = []
+    for ax, family in zip(axes, panels, strict=True):
+        ends.append([_draw(ax, label, chosen[label], member) for label, member in family.members.items()])
+        ax.axvline(chance, color="0.6", linestyle=":", linewidth=1)
+        ax.set_title(family.title)
+    axes[0].set_ylabel("macro-F1, test")
+    figure.supxlabel("share of test cells whose specimen features predict", fontsize=8)
+    add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
+    label_ends(figure, zip(axes, ends, strict=True))
     caption = (
         f"Macro-F1 against how well features predict the specimen (dotted: the largest specimen's share), {data}. "
     )
@@ -47,6 +51,20 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         figure,
         f"{caption}{sample_size_caption(list(chosen.values()), groups)} {feature_cards_caption(chosen)}{missing}",
     )
+
+
+def _draw(ax: Axes, label: str, group: SeedGroup, member: Member) -> End:
+    """Draw a model; gives where it is."""
+    accuracy, low, high = mean_over_seeds([card.specimen_accuracy for card in feature_cards(group)])
+    value, lowest, highest = group.estimate(CLEAN, macro_f1).summary()
+    colour = member.style.color
+    marker: dict[str, Any] = member.style.marker_properties()
+    ax.hlines([value], low, high, color=colour, linewidth=0.8, alpha=0.6)
+    ax.vlines([accuracy], lowest, highest, color=colour, linewidth=0.8, alpha=0.6)
+    [point] = ax.plot([accuracy], [value], linestyle="", markersize=5, **marker)
+    predicts = f"predicts the specimen of {format_ci(accuracy, low, high)} of the cells"
+    add_tooltip(point, f"{label}: {predicts}, macro-F1 {format_ci(value, lowest, highest)}")
+    return End(accuracy, value, member.short, colour)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import pandas as pd
 from cellpatch.analysis.blur import BLUR_KEYS, blur_leads, summarise_blur
 from cellpatch.analysis.groups import SeedGroup, under_blur
 from cellpatch.cli.figures import main_of_table
-from cellpatch.figures.captions import sample_size_caption
+from cellpatch.figures.captions import baseline_caption, sample_size_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, mixed_code_column
 from cellpatch.runs.coordinates import GroupCoordinates
 
@@ -29,9 +29,9 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """Both tables; raises ValueError if no run was evaluated under blur."""
     blurred = under_blur(groups)
     summary, leads = _with_mixed_code(summarise_blur(blurred), blurred), blur_leads(blurred, groups)
-    sizes = sample_size_caption(blurred, groups)
+    sizes, rule = sample_size_caption(blurred, groups), baseline_caption(groups)
     return [
-        ShownTable("blur", "Under blur", shown_scores(summary), summary, (sizes,)),
+        ShownTable("blur", "Under blur", shown_scores(summary), summary, (sizes, rule)),
         ShownTable("leads", "Up to which sigma a lead lasts", shown_leads(leads), leads, (sizes, NOTE), NOTE),
     ]
 

@@ -6,7 +6,7 @@ At the flag_limit that most models have. The difference is on the same test cell
 specimens and seeds. The best model was chosen on the same cells, and there are many. "behind at least" accounts for
 both: a model is significantly behind only where that is above 0. In at most 5 % of studies any model that is as good
 as the best is called behind. Beside it, macro-F1 over the classes that lie in at least ten test specimens, and how far
-the model is behind by it.
+the model is behind by it. The last row is always naming the largest class.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, format_s
 
 NOTE = (
     "A model is significantly behind if `behind at least` is above 0. That accounts for all comparisons, and for the "
-    "choice of the best on the same cells."
+    "choice of the best on the same cells. The last row is a rule, not one of the compared models."
 )
 
 
@@ -41,7 +41,7 @@ def _with_mixed_code(table: pd.DataFrame, groups: Sequence[SeedGroup]) -> pd.Dat
     compared = by_label(at_one_limit(groups), groups)
     columns = mixed_code_column(list(compared.values()))
     by_model = {name: dict(zip(compared, words, strict=True)) for name, words in columns.items()}
-    return table.assign(**{name: table["model"].map(words) for name, words in by_model.items()})
+    return table.assign(**{name: table["model"].map(words).fillna("no") for name, words in by_model.items()})
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +53,10 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         f"behind {rows[0]['best']} at {rows[0]['flag_limit']}": [
             format_ci(row["behind"], row["low"], row["high"]) for row in rows
         ],
-        "behind at least": [f"{row['at_least']:.3f}" if row["at_least"] > 0 else "-" for row in rows],
+        "behind at least": [
+            *(f"{row['at_least']:.3f}" if row["at_least"] > 0 else "-" for row in rows[:-1]),
+            "",  # of the rule
+        ],
         "macro-F1, widespread": [format_score(row["macro_f1_widespread"]) for row in rows],
         "behind, widespread": [
             format_ci(row["behind_widespread"], row["low_widespread"], row["high_widespread"])

@@ -15,7 +15,7 @@ import pandas as pd
 from cellpatch.analysis.costs import machines, training_cost
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_table
-from cellpatch.figures.captions import cost_caption, sample_size_caption
+from cellpatch.figures.captions import baseline_caption, cost_caption, sample_size_caption
 from cellpatch.figures.tables import ShownTable
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
@@ -35,7 +35,7 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
             "Updates and core seconds of each training",
             shown(table),
             table,
-            (note, sample_size_caption(groups)),
+            (note, sample_size_caption(groups), baseline_caption(groups)),
             note,
         )
     ]

@@ -5,8 +5,8 @@
 Reads a runs directory or packed runs: intervals are 95 %, over specimens and seeds. `seconds` is the mean of the fit
 alone, without the one pass over the cells that probes share. `pretrain_seconds`, where there is pretraining without
 labels, is its mean: all limits of a seed share it. `widespread` is macro-F1 over the classes that lie in at least ten
-test specimens. Below the table: the classes that it leaves out, and between which limits a model from scratch
-overtakes a pretrained one in the mean.
+test specimens. The last row of each limit is always naming the largest class. Below the table: the classes that
+`widespread` leaves out, and between which limits a model from scratch overtakes a pretrained one in the mean.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from cellpatch.analysis.baselines import largest_class
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption, widespread_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_score, mixed_code_column
-from cellpatch.metrics.scores import macro_f1
+from cellpatch.metrics.scores import macro_f1, macro_f1_of, widespread_classes
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.coordinates import learns_all_weights
 
@@ -34,9 +35,8 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     own = summary["adapt"].map(learns_all_weights)
     if 0 < own.sum() < len(own):
         notes += mean_crossings(summary) or ["no model from scratch crosses a pretrained one between these limits"]
-    return [
-        ShownTable("models", "Macro-F1 of each model at each limit", shown(summary), summary, tuple(notes), classes)
-    ]
+    table = with_baseline(summary, groups)
+    return [ShownTable("models", "Macro-F1 of each model at each limit", shown(table), table, tuple(notes), classes)]
 
 
 def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
@@ -64,6 +64,23 @@ def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     if table[PRETRAIN].isna().all():
         table = table.drop(columns=PRETRAIN)
     return table.sort_values(["flag_limit", "macro_f1"], ascending=[True, False], ignore_index=True)
+
+
+def with_baseline(summary: pd.DataFrame, groups: Sequence[SeedGroup]) -> pd.DataFrame:
+    """The table with a row after those of each limit: always naming the largest class, which needs no training."""
+    rule = largest_class(groups, macro_f1)
+    score, low, high = rule.score.summary()
+    codes = widespread_classes(groups[0].runs[0].confusions[CLEAN].sum(axis=2))
+    of_widespread = largest_class(groups, macro_f1_of(codes)).score.summary()
+    row = {"model": rule.label, "adapt": "-", "input_px": pd.NA, "optics": "-", "n_train": 0, "seeds": pd.NA}
+    row |= {"macro_f1": score, "low": low, "high": high, "seconds": 0.0}
+    row |= dict(zip(("macro_f1_widespread", "low_widespread", "high_widespread"), of_widespread, strict=True))
+    row |= {MIXED_CODE: "no"} if MIXED_CODE in summary else {}
+    parts = []
+    for limit, of_limit in summary.astype({"input_px": "Int64", "seeds": "Int64"}).groupby("flag_limit", sort=True):
+        rule_row = pd.DataFrame([row | {"flag_limit": limit}]).astype({"input_px": "Int64", "seeds": "Int64"})
+        parts += [of_limit, rule_row.reindex(columns=of_limit.columns)]
+    return pd.concat(parts, ignore_index=True)
 
 
 def mean_crossings(summary: pd.DataFrame) -> list[str]:
@@ -95,10 +112,10 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
         "limit": summary["flag_limit"],
         "model": summary["model"],
         "adapt": summary["adapt"],
-        "input": summary["input_px"],
+        "input": ["-" if pd.isna(side) else str(side) for side in summary["input_px"]],
         "optics": summary["optics"],
         "cells": summary["n_train"],
-        "seeds": summary["seeds"],
+        "seeds": ["-" if pd.isna(seeds) else str(seeds) for seeds in summary["seeds"]],
         "macro-F1": [f"{value:.3f}" for value in summary["macro_f1"]],
         "95 %": [
             "-" if np.isnan(low) else f"{low:.3f} to {high:.3f}"

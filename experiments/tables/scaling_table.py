@@ -26,7 +26,7 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.scaling import fit_power_law, why_no_power_law
 from cellpatch.cli.figures import main_of_table
-from cellpatch.figures.captions import sample_size_caption
+from cellpatch.figures.captions import baseline_caption, sample_size_caption
 from cellpatch.figures.tables import ShownTable, format_ci
 from cellpatch.metrics.scores import macro_f1
 
@@ -38,9 +38,8 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """The crossings if there are pairs of models, and the fits."""
     sizes = sample_size_caption(groups)
     fits, pairs = power_laws(groups), crossings(groups)
-    table_of_fits = ShownTable(
-        "scaling", "Power laws of macro-F1 and flag_limit", shown_power_laws(fits), fits, (sizes,)
-    )
+    notes = (sizes, baseline_caption(groups))
+    table_of_fits = ShownTable("scaling", "Power laws of macro-F1 and flag_limit", shown_power_laws(fits), fits, notes)
     if pairs.empty:
         return [table_of_fits]
     return [

@@ -1,0 +1,78 @@
+"""Do features separate the classes? Test cells on the two directions in which each model's features differ most.
+
+    cellpatch features runs          # writes a card into each record; needs the crops
+    cellpatch figures runs figure_features          # or: make figure_features RUNS=runs
+
+Principal components of standardised features, of one seed, as many cells of each class. Directions of one model are
+not those of another. At the flag_limit that most models have.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+
+from cellpatch.analysis.feature_cards import feature_cards, feature_cards_caption, groups_with_feature_cards
+from cellpatch.analysis.groups import SeedGroup, limit_of
+from cellpatch.cli.figures import main_of_figure
+from cellpatch.figures.captions import axis_label, missing_groups_caption, sample_size_caption
+from cellpatch.figures.palette import numbered_style
+from cellpatch.figures.plotting import PAGE_MM, Drawing, add_title, add_tooltip, new_figure, styled
+from cellpatch.runs.cards import FeatureMap
+
+ACROSS = 3
+
+
+@styled
+def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
+    """A panel a model; each class has its colour and marker, and its name at its median."""
+    with_cards = groups_with_feature_cards(groups)
+    maps = {label: found for label, group in with_cards.items() if (found := _map(group)) is not None}
+    if not maps:
+        raise ValueError("no card of features has a map: cellpatch features RUNS of this version writes it")
+    chosen = {label: with_cards[label] for label in maps}
+    columns = min(ACROSS, len(maps))
+    rows = ceil(len(maps) / columns)
+    figure, axes = new_figure(PAGE_MM * max(2, columns) / ACROSS, 12 + 60 * rows, rows, columns)
+    for ax, (label, found) in zip(axes, maps.items(), strict=False):
+        _draw(ax, label, found, chosen[label].runs[0].record.classes)
+    for ax in axes[len(maps) :]:
+        ax.set_visible(False)
+    add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
+    cells = len(next(iter(maps.values())).x)
+    caption = (
+        f"Features of {cells} test cells on their first two principal components, as many of each class, or all of one "
+        f"that has fewer, {data}; percent of the variance beside the axes. Directions differ between models. "
+    )
+    sizes = sample_size_caption(list(chosen.values()), groups, intervals="the map is of one seed")
+    missing = missing_groups_caption("No map of features", chosen, groups)
+    return Drawing("figure_features", figure, f"{caption}{sizes} {feature_cards_caption(chosen)}{missing}")
+
+
+def _map(group: SeedGroup) -> FeatureMap | None:
+    return next((card.map for card in feature_cards(group) if card.map is not None), None)
+
+
+def _draw(ax: Axes, label: str, found: FeatureMap, classes: Sequence[str]) -> None:
+    """The cells of a map by class."""
+    x, y, codes = np.array(found.x), np.array(found.y), np.array(found.classes)
+    outline = [withStroke(linewidth=2, foreground="white")]
+    for code in np.unique(codes):
+        style, here = numbered_style(int(code)), codes == code
+        [cells] = ax.plot(x[here], y[here], style.marker, color=style.color, markersize=2.5, alpha=0.6, linestyle="")
+        add_tooltip(cells, f"{label}: {here.sum()} cells of {classes[code]}")
+        place = (float(np.median(x[here])), float(np.median(y[here])))
+        name = axis_label(classes[code])
+        ax.annotate(name, place, ha="center", fontsize=6, color=style.color, fontweight="bold", path_effects=outline)
+    ax.set_title(label.replace(", ", "\n", 1), fontsize=7)
+    first, second = (f"{100 * share:.0f} %" for share in found.explained)
+    ax.set_xlabel(first, fontsize=7)
+    ax.set_ylabel(second, fontsize=7)
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+if __name__ == "__main__":
+    main_of_figure(draw)
