@@ -127,8 +127,9 @@ def _filled(command: str, folder: Path) -> str:
         shutil.rmtree(folder / "practice")
     if re.fullmatch(r"make \w*(table|figure)\w*", command):
         command += " RUNS=experiments/results/endonuke.parquet"  # a name in a sentence of that page
-    if re.search(r"--(models|limit|sigma) ", command):
+    if re.search(r"--(models|limit|sigma|adapt) ", command):
         command = command.replace(" runs ", " experiments/results/endonuke.parquet ")
+        command = command.replace("--limit 4096", "--limit 1024")  # those runs are blurred at 1024 alone
     command = re.sub(r"(--where adapt\.lr)=\S+", r"\1=0.003", command)  # that of the quickstart
     return command.replace(" ...", " model=cnn flag_limit=8")
 
