@@ -98,6 +98,23 @@ def test_a_lead_that_ends_in_a_draw_is_stated_up_to_where_it_ends() -> None:
     assert not any("leads (" in text for text in stated), "no crossing is claimed"
 
 
+def test_the_table_of_decisions_names_the_models_of_the_sentences() -> None:
+    """From 1024 on customvit and densenet take turns: the sentence named one of them, the table another."""
+    names = ["customvit", "densenet", "resnet", "se_resnet", "cnn", "nin", "efficientnet", "convnext"]
+    skills = {(model, "scratch", 40): (0.05 + 0.02 * i, 0.5 - 0.02 * i, 0.1) for i, model in enumerate(names)}
+    ways = ("linear_probe", "ft_last", "ft_all")
+    skills |= {("uni", way, 224): (0.2 - 0.02 * i, 0.2, 0.08) for i, way in enumerate(ways)}
+    runs = simulated(limits=(256, 512, 1024, 2048, 4096), skills=skills, specimens=61)
+    lacking = [run for run in runs if run.coordinates.flag_limit < 4096 or run.coordinates.model in ("cnn", "uni")]
+    for results in (runs, lacking):
+        given = recommend(group_by_seed(results))
+        texts = [text.partition(" use ")[2] for text in given.answers[0].sentences if " use " in text]
+        used = list(dict.fromkeys(re.split(r"[:,] (?:it|the) ", text)[0] for text in texts))
+        in_table = list(dict.fromkeys(given.by_limit["use"]))
+        assert [name for name in in_table if name != "-"] == used
+    assert in_table[-1] == "-", "a limit at which few were run"
+
+
 def test_what_holds_at_every_limit_is_one_sentence() -> None:
     both = {CUSTOMVIT: (0.0, 0.1, 0.1), PROBE: (0.3, 0.15, 0.05)}
     start = "At every limit (256 to 4096 annotations per class) "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import sentences
 from caveats import caveats
-from verdicts import Verdict, choice_of, verdicts
+from verdicts import Verdict, choices_by_limit, verdicts
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit
 
@@ -50,15 +50,14 @@ def recommend(groups: Sequence[SeedGroup]) -> Recommendation:
 
 def _by_limit(found: Sequence[Verdict]) -> pd.DataFrame:
     """A row a limit: the best model, those that do not differ significantly from it, and the recommended one."""
-    rows = []
+    rows, choices = [], choices_by_limit(found)
     for verdict in found:
         close = [label for label in verdict.members if label != verdict.leader]
-        choice = None if verdict.why_open else choice_of([verdict])
         row = {"annotations per class": str(verdict.limit), "best model": verdict.leader}
         row["its score"] = sentences.format_score(verdict.scores[verdict.leader])
         row["not significantly different"] = (
             "all" if close and not verdict.behind else sentences.list_some(close) or "none"
         )
         row["models"] = str(len(verdict.scores))
-        rows.append(row | {"use": choice or "-"})
+        rows.append(row | {"use": choices.get(verdict.limit, "-")})
     return pd.DataFrame(rows)

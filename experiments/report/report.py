@@ -40,12 +40,12 @@ _SYNTHETIC = "synthetic: no result on them is a result about patients"
 
 @dataclass(frozen=True)
 class FigureView:
-    """A figure on the page; `column` is true for a narrow one."""
+    """A figure on the page; `look` is of its shape: `column` if it is narrow, `tall` if it is higher than wide."""
 
     name: str
     svg: Markup
     caption: str
-    column: bool
+    look: str
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,9 @@ def _figures(key: str, data: str, groups: Sequence[SeedGroup], missing: list[str
             missing.append(f"{name}: {make_all.explain(error)}")
             continue
         svg = Markup(to_svg(drawing.figure, f"{key}-{name}-svg", drawing.caption))  # noqa: S704  (made by ElementTree)
-        column = drawing.figure.get_figwidth() * 25.4 < 1.2 * COLUMN_MM
-        yield FigureView(name, svg, drawing.caption, column)
+        width, height = drawing.figure.get_size_inches()
+        looks = {"column": width * 25.4 < 1.2 * COLUMN_MM, "tall": height > width}
+        yield FigureView(name, svg, drawing.caption, " ".join(look for look, holds in looks.items() if holds))
 
 
 def _tables(

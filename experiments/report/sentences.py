@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from verdicts import OWN, PRETRAINED, Segment, Verdict, change_of_lead, leading_score, segments
+from verdicts import OWN, PRETRAINED, Segment, Verdict, change_of_lead, compared, leading_score, segments
 
 from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.estimates import Estimate, difference
@@ -29,12 +29,11 @@ def untested(groups: Sequence[SeedGroup]) -> str:
 
 def choices(found: Sequence[Verdict]) -> list[str]:
     """What to use at which limits. Limits where few of the models were run decide nothing."""
-    most = max(len(verdict.scores) for verdict in found)
-    compared = [verdict for verdict in found if len(verdict.scores) > max(1, most // 2)]
-    limits = [verdict.limit for verdict in found]
-    sentences = [_choice(segment, limits) for segment in segments(compared)]
-    few = [verdict for verdict in found if verdict not in compared]
-    if compared and few:
+    enough, limits = compared(found), [verdict.limit for verdict in found]
+    sentences = [_choice(segment, limits) for segment in segments(enough)]
+    few = [verdict for verdict in found if verdict not in enough]
+    if enough and few:
+        most = max(len(verdict.scores) for verdict in found)
         where = ", ".join(str(verdict.limit) for verdict in few)
         sentences.append(f"At {where} only some of the {most} models were run, so no model is recommended there.")
     return sentences

@@ -198,6 +198,22 @@ def segments(found: Sequence[Verdict]) -> list[Segment]:
     return [Segment(tuple(each), each[0].decided_kind, choice_of(each)) for each in parts]
 
 
+def compared(found: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts of limits where enough of the models were run: the others decide nothing."""
+    most = max(len(verdict.scores) for verdict in found)
+    return [verdict for verdict in found if len(verdict.scores) > max(1, most // 2)]
+
+
+def choices_by_limit(found: Sequence[Verdict]) -> dict[int, str]:
+    """The model to use at each limit, as its segment has it; a limit that decides nothing is left out."""
+    return {
+        verdict.limit: segment.choice
+        for segment in segments(compared(found))
+        for verdict in segment.verdicts
+        if segment.choice is not None and not verdict.why_open
+    }
+
+
 def _decision(verdict: Verdict) -> tuple[str | None, str | None]:
     """Which kind is best, and which model, if one is."""
     return verdict.decided_kind, verdict.members[0] if len(verdict.members) == 1 else None
