@@ -197,7 +197,7 @@ def focus(verdict: Verdict, groups: Sequence[SeedGroup]) -> str:
 
 
 def _of_one_seed(score: Estimate) -> str:
-    return ", of one seed" if len(score.seeds) == 1 else ""
+    return " (one seed)" if len(score.seeds) == 1 else ""
 
 
 def list_some(labels: Sequence[str]) -> str:
