@@ -255,7 +255,8 @@ def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -
         command = [sys.executable, "-m", "cellpatch.data.prepare", "data=folder", given, "hydra.job.chdir=true"]
         done = subprocess.run([*command, *_places(tmp_path)], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
-        assert "60 cells" in done.stdout
+        assert "60 cells, crops of 16 px without a margin, their scale is not stated" in done.stdout
+        assert "5 specimens: specimen0, specimen1, specimen2, specimen3, specimen4" in done.stdout
     assert len(list((tmp_path / "stores").glob("folder-*/manifest.json"))) == 1
 
 

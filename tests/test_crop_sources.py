@@ -1,5 +1,6 @@
 """Sources whose images are crops already: folder, table, npz."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,24 @@ def test_folders_that_cannot_be_read(tmp_path: Path, folder_of_squares: FolderMa
         _store(tmp_path, _folder(root))
     assert "loose.png: is not in a class folder" in str(caught.value)
     assert "flat.png: has no specimen according to CLASS/SPECIMEN/image" in str(caught.value)
+
+
+def test_folders_without_specimens_are_one_problem_whose_hint_helps(tmp_path: Path) -> None:
+    """A student's folders: CLASS/SPECIMEN_NUMBER.png. Each of 40 files was a line, none said what to type."""
+    for label in ("target_cell", "normal"):
+        (tmp_path / "cells" / label).mkdir(parents=True)
+        for i in range(6):
+            square = Image.fromarray(np.full((16, 16, 3), 20 * i + len(label), np.uint8))
+            square.save(tmp_path / "cells" / label / f"p{i % 3}_{i}_9.png")
+    with pytest.raises(ValueError, match="1 problem in the input") as caught:
+        _store(tmp_path, _folder(tmp_path / "cells"))
+    assert "and all other images have no specimen according to CLASS/SPECIMEN/image" in str(caught.value)
+    [pattern] = re.findall(r"'data.specimen_pattern=\"(.+)\"'$", str(caught.value))
+    store = _store(tmp_path, _folder(tmp_path / "cells", specimen_pattern=pattern))
+    assert sorted(set(store.cells["specimen"])) == ["p0", "p1", "p2"]
+    (tmp_path / "cells" / "normal" / "nameless.png").write_bytes((tmp_path / "cells/normal/p0_0_9.png").read_bytes())
+    with pytest.raises(ValueError, match="nameless.png: has no specimen according to"):
+        _store(tmp_path / "other", _folder(tmp_path / "cells", specimen_pattern=pattern))
 
 
 def test_processes_decode_as_one_does(

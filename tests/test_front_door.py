@@ -130,6 +130,12 @@ def test_a_training_begins_with_one_screen(
     assert "model: cnn by scratch, 0.00434 M parameters, input 16 px" in shown
     assert "training: 4 updates of 8 cells (2 passes), validated 2 times; ends after 15 validations" in shown
     assert f"stored in {run}" in shown
+    assert "12 test cells of 1 specimen are few, so models may differ by chance" in shown.replace("\n", " ")
+    assert "flag_limit: no class" not in shown
+    train(config_of(tmp_path, tmp_path / "cells", *small[:-1], "flag_limit=500", "adapt.updates=2"))
+    shown = capsys.readouterr().out
+    words = "flag_limit: no class has 500 training cells, so every limit from 12 on trains on the same cells"
+    assert words in shown
 
 
 def test_the_time_left_is_in_words() -> None:

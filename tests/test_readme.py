@@ -92,7 +92,7 @@ def test_every_override_is_understood() -> None:
     assert len(overrides) > 150
     parsed = OverridesParser.create().parse_overrides(overrides)
     patterns = {override.value() for override in parsed if override.key_or_group == "data.specimen_pattern"}
-    assert patterns == {r"(case\d+)", "^([^/]+)/", r"^(patient\d+)/"}
+    assert patterns == {r"(case\d+)", "^([^/]+)/", r"^(patient\d+)/", "([^/_]+)_[^/]*$"}
     groups = [
         o.input_line
         for o in parsed

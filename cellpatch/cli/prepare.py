@@ -10,6 +10,7 @@ from cellpatch.cli.hydra_main import command_folder, run_main
 from cellpatch.cli.usage import exit_on_value_error
 from cellpatch.config.schema import CONF, register
 
+NAMED = 8  # specimens that are printed by name
 _USAGE = """\
 usage: cellpatch prepare data=NAME [data.KEY=VALUE ...]
 
@@ -51,6 +52,9 @@ def prepare_store(config: DictConfig) -> None:
     print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}")
     for name, count in manifest.counts.items():
         print(f"  {name:30} {count}")
+    specimens = sorted(store.cells["specimen"].unique())
+    more = f" and {len(specimens) - NAMED} more" if len(specimens) > NAMED else ""
+    print(f"{len(specimens)} specimen{'s' * (len(specimens) != 1)}: {', '.join(specimens[:NAMED])}{more}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cellpatch.metrics.classification import Scores
+from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.metrics.validations import BestValidation
 from cellpatch.runs.record import ConditionScores
 
@@ -27,6 +28,14 @@ def print_table(name: str, scores: Scores, n_train: Mapping[str, int]) -> None:
         f"accuracy {scores.accuracy:.4f}  balanced accuracy {scores.balanced_accuracy:.4f}  "
         f"macro-F1 {scores.macro_f1:.4f}  ECE {scores.ece:.4f}"
     )
+
+
+def print_few_specimens(name: str, scores: Scores, specimens: int) -> None:
+    """Report that the test specimens are few; nothing if there are at least WIDESPREAD."""
+    if specimens < WIDESPREAD:
+        few = f"{scores.n_test} test cells of {specimens} specimen{'s' * (specimens != 1)} are few"
+        text = f"{name}: {few}, so models may differ by chance: cellpatch report RUNS gives intervals"
+        Console().print(text, markup=False, soft_wrap=True)
 
 
 def print_best_validation(name: str, best: BestValidation | None) -> None:

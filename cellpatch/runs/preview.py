@@ -21,6 +21,7 @@ def print_preview(experiment: Experiment, dataset: CellDataset, folder: Path) ->
         f"cells: {_source(dataset)}",
         f"model: {_network(experiment)}",
         f"training: {_budget(experiment, len(dataset.split.train))}",
+        *_unreached(experiment.flag_limit, dataset.split.audit),
         f"stored in {folder}",
     ]
     console.print("\n".join(lines), markup=False, soft_wrap=True, highlight=False)
@@ -38,6 +39,14 @@ def _cells_table(title: str, audit: SplitAudit) -> Table:
     table.add_row("all cells", *(str(sum(counts.values())) for counts in audit.cells.values()))
     table.add_row("specimens", *(str(audit.specimens[part]) for part in audit.cells))
     return table
+
+
+def _unreached(limit: int, audit: SplitAudit) -> list[str]:
+    """A line if no class has as many training cells as the limit allows."""
+    most = max(audit.cells["train"].values())
+    if most >= limit:
+        return []
+    return [f"flag_limit: no class has {limit} training cells, so every limit from {most} on trains on the same cells"]
 
 
 def _source(dataset: CellDataset) -> str:

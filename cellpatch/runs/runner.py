@@ -20,7 +20,7 @@ from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
 from cellpatch.pretraining.facts import PretrainingFacts
 from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.probes import Probe
-from cellpatch.runs.console import print_best_validation, print_conditions, print_table
+from cellpatch.runs.console import print_best_validation, print_conditions, print_few_specimens, print_table
 from cellpatch.runs.dry_run import plan_run
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.experiment_code import code_differences, current_code
@@ -179,6 +179,7 @@ def _train(job: _Job, folder: Path) -> None:
     audit = dataset.split.audit
     print_table(name, metrics[0].scores, audit.cells["train"])
     print_conditions(name, metrics[1:])
+    print_few_specimens(name, metrics[0].scores, audit.specimens["test"])
     print_best_validation(name, fit.facts.best_validation)
     for file, part, probabilities in (
         (PREDICTIONS, dataset.split.test, predicted),

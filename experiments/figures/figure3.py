@@ -129,7 +129,7 @@ class _Rival:
         if not labels:
             return []
         means = [estimate.mean for estimate in self.curve.estimates(self.curve.limits, macro_f1)]
-        ax.plot(self.curve.limits, means, color="0.6", linewidth=2.5, zorder=0)
+        ax.plot(self.curve.limits, means, color="0.6", linewidth=2.5, marker="o", markersize=4, zorder=0)
         found = []
         for label in self.comparable({label: pretrained[label] for label in labels}):
             text = self._mark_crossing(ax, label, pretrained[label], family.members[label])

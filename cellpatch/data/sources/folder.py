@@ -1,6 +1,7 @@
 """Source `folder`: class folders of crop images."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from cellpatch.runtime.json_types import Json
 _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 _PARTS |= dict.fromkeys(("val", "valid", "validation"), "validation")
 
+IN_NAME = """'data.specimen_pattern="([^/_]+)_[^/]*$"'"""  # what finds a specimen there, as typed in a shell
 _DEEPER = "images deeper than CLASS/SPECIMEN, whose specimen is the folder below the class"
 
 
@@ -86,6 +88,7 @@ class Folder(Source):
 
     def fill(self, folder: Path) -> None:
         problems, crops = ErrorCollector(), []
+        without_specimen: list[Path] = []
         intake = self._intake.copy()
         relative = list(relative_paths(self.root, self.files))
         split_by_folder = self._is_split(relative)
@@ -96,8 +99,7 @@ class Folder(Source):
             if not above:
                 problems.add(f"{file}: is not in a class folder")
             elif not specimen:
-                rule = self.specimen_pattern or "CLASS/SPECIMEN/image (or set data.specimen_pattern)"
-                problems.add(f"{file}: has no specimen according to {rule}")
+                without_specimen.append(file)
             elif is_missing(above[0]):
                 problems.add(f"{file}: the folder {above[0]!r} is not a class name; rename it")
             else:
@@ -108,10 +110,21 @@ class Folder(Source):
                 if specimen == path:
                     intake.doubtful["cells that count as a specimen each, for their path names none"] += 1
                 crops.append(CropFile(file, path, above[0], specimen, path, split))
+        self._add_without_specimen(without_specimen, problems)
         problems.raise_if_any()
         labels = join_names([crop.label for crop in crops], intake)
         crops = [replace(crop, label=label) for crop, label in zip(crops, labels, strict=True)]
         write_crop_files(folder, crops, sorted(set(labels)), self._parameters(), self.crop_format, intake)
+
+    def _add_without_specimen(self, files: Sequence[Path], problems: ErrorCollector) -> None:
+        """Add what to do about files without a specimen: one problem if no file has one."""
+        rule = self.specimen_pattern or "CLASS/SPECIMEN/image"
+        hint = "" if self.specimen_pattern else f". If a file's name begins with it, as in p07_12.png: {IN_NAME}"
+        if files and len(files) == len(self.files):
+            problems.add(f"{files[0]} and all other images have no specimen according to {rule}{hint}")
+            return
+        for file in files:
+            problems.add(f"{file}: has no specimen according to {rule}{hint}")
 
     def _is_split(self, paths: list[str]) -> bool:
         """Whether the first folders are the parts of a split; raises ValueError if only some of them are."""

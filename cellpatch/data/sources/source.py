@@ -92,5 +92,7 @@ def folder_of(root: str | Path, key: str) -> Path:
     """`root` as a Path; raises ValueError if it is not a folder."""
     path = Path(root).expanduser()
     if not path.is_dir():
-        raise ValueError(f"{key} must be a folder, but got {root}")
+        raise ValueError(
+            f"{key} must be a folder, but got {root}, which {'is a file' if path.exists() else 'does not exist'}"
+        )
     return path

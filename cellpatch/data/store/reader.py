@@ -42,6 +42,11 @@ class Geometry:
         """Side of the stored crop: with its margin."""
         return self.crop_px + 2 * self.margin_px
 
+    def __str__(self) -> str:
+        margin = f" and a margin of {self.margin_px} px" if self.margin_px else " without a margin"
+        scale = "their scale is not stated" if self.um_per_px is None else f"at {self.um_per_px:g} um per px"
+        return f"crops of {self.crop_px} px{margin}, {scale}"
+
     @property
     def field_um(self) -> float | None:
         """Side of what a model sees, in micrometres."""
