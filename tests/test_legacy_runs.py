@@ -139,7 +139,7 @@ def test_figures_and_tables_are_drawn_of_them_and_of_their_packed_form(tmp_path:
         caption = figure3.draw("folder", groups).caption
         assert "cnn" in caption or "synthetic test cells" in caption
         assert "ifferent training code" not in caption
-        assert len(models_table.tables(groups)[0].shown) == 3
+        assert len(models_table.tables(groups)[0].shown) == 3 + 1, "and the rule"
     with pytest.raises(ValueError, match="no run was evaluated under blur"):
         figure_blur.draw("folder", [group for group in groups if group.coordinates.adapt == "lora"])
 
