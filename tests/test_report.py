@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +375,19 @@ def page(browser: Browser, written: Path) -> Iterator[Page]:
     yield opened
     opened.close()
     assert troubles == [], "console, dialogs and network stay silent"
+
+
+def test_a_screen_reader_finds_its_way(page: Page) -> None:
+    """Landmarks, headings by level, names of tables and figures; arrows of sorting are not read."""
+    tree = page.locator("body").aria_snapshot()
+    assert tree.count("- main:") == 1
+    levels = [int(level) for level in re.findall(r"- heading .*\[level=(\d)\]", tree)]
+    assert levels[0] == 1
+    assert all(deeper - level <= 1 for level, deeper in pairwise(levels)), "no level is left out"
+    assert len(re.findall(r"- table \"?.+:", tree)) == page.locator("table:visible").count(), "each table has a name"
+    assert "\u2195" not in tree
+    images = page.locator("figure svg")
+    assert all(images.nth(i).get_attribute("aria-label") for i in range(images.count()))
 
 
 def test_names_stay_text(page: Page) -> None:
