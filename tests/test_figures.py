@@ -326,6 +326,9 @@ def test_the_blurred_cell_is_seen_as_a_network_sees_it() -> None:
         caption = figure_blurred_cell.draw("simulated", group_by_seed(runs)).caption
         assert caption.startswith(start)
         assert f"the crop of {side} px" in caption
+    largest = max(abs(each).max() for each in figure_blurred_cell.differences(crop, store))
+    assert f"they differ by at most {256 * largest:.1f} of 256 levels" in caption
+    assert largest > 0.002, "crops of 8 px are resized"
 
 
 def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

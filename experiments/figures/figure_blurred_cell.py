@@ -2,7 +2,8 @@
 
     cellpatch figures runs figure_blurred_cell          # or: make figure_blurred_cell RUNS=runs
 
-The sharpest of some cells of each class, from the store that the runs were trained on; needs the crops, no blurred run.
+The last row is the difference of pre and post, made larger. The cell is the sharpest of some of each class, from the
+store that the runs were trained on; needs the crops, no blurred run.
 """
 
 from collections.abc import Sequence
@@ -25,15 +26,16 @@ from cellpatch.runs.stored_run import require_store
 SIGMAS = (0.4, 0.8, 1.6, 3.2)  # of conf/optics/blur.yaml
 ROWS = {"pre": "before the resize (pre)", "post": "after the resize (post)"}
 OF_EACH_CLASS = 12  # cells of a class that are looked at
+LARGER = 8  # times, of the difference between pre and post
 
 
 @styled
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
-    """The stored crop and the clean input at the left; a row each for pre and post, sigma rising to the right."""
+    """The stored crop and the clean input at the left; rows of pre, post and their difference, sigma rising."""
     store = require_store(groups[0].runs[0].record)
     row = sharpest(store)
     crop, geometry = store.crops(np.array([row]))[0], store.geometry
-    figure, axes = new_figure(height_mm=47, rows=len(ROWS), columns=1 + len(SIGMAS))
+    figure, axes = new_figure(height_mm=68, rows=len(ROWS) + 1, columns=1 + len(SIGMAS))
     for ax in axes:
         ax.set_axis_off()
     stored, clean = axes[0], axes[1 + len(SIGMAS)]
@@ -50,8 +52,24 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
             image = ax.imshow(under(crop, store, condition), interpolation="nearest")
             add_tooltip(image, f"{kind} {sigma:g}: Gaussian blur {ROWS[kind]}, sigma {sigma:g} px of {STUDY_PX}")
             ax.set_title(str(condition), fontsize=6, pad=2)
+    apart = differences(crop, store)
+    for ax, sigma, difference in zip(axes[-len(SIGMAS) :], SIGMAS, apart, strict=True):
+        image = ax.imshow((0.5 + LARGER * difference).clip(0, 1), interpolation="nearest")
+        add_tooltip(
+            image, f"pre less post at sigma {sigma:g}, times {LARGER}; at most {256 * abs(difference).max():.1f}"
+        )
+        ax.set_title(f"{LARGER} (pre - post)", fontsize=6, pad=2)
     add_title_and_legend(figure, data)
-    return Drawing("figure_blurred_cell", figure, caption(data, groups, store, row))
+    words = f" Last row: {LARGER} times pre less post, grey where they are equal; they differ by at most "
+    words += f"{max(256 * abs(difference).max() for difference in apart):.1f} of 256 levels."
+    return Drawing("figure_blurred_cell", figure, caption(data, groups, store, row) + words)
+
+
+def differences(crop: UInt8[np.ndarray, "s s 3"], store: CellStore) -> list[Float[np.ndarray, "h h 3"]]:
+    """What a network sees under blur before the resize, less what it sees under blur after it, at each of SIGMAS."""
+    return [
+        under(crop, store, Condition("pre", sigma)) - under(crop, store, Condition("post", sigma)) for sigma in SIGMAS
+    ]
 
 
 def caption(data: str, groups: Sequence[SeedGroup], store: CellStore, row: int) -> str:
