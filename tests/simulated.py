@@ -167,5 +167,7 @@ def _record(config: dict[str, Any], loss: float) -> dict[str, Any]:
         "latency": card | {"hardware": hardware},
         "features": features
         | {"separability": {"stroma": 0.8 - loss, "epithelium": 0.7 - loss}}
-        | {"map": {"x": [0.0, 1.0, 3.0], "y": [0.0, 2.0, 1.0], "classes": [0, 1, 1], "explained": [0.6, 0.3]}},
+        | {
+            "map": {"points": {"stroma": [[0.0, 0.0]], "epithelium": [[1.0, 2.0], [3.0, 1.0]]}, "explained": [0.6, 0.3]}
+        },
     }

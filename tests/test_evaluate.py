@@ -14,17 +14,21 @@ from torchmetrics.functional.classification import (
     multiclass_matthews_corrcoef,
 )
 
-from cellpatch.metrics.classification import (
+from cellpatch.metrics.calibration import (
     ECE_BINS,
-    ClassScores,
-    Costs,
-    auroc,
     brier,
-    confusion,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
+    pool_bins,
+    reliability,
     scale,
+)
+from cellpatch.metrics.classification import (
+    ClassScores,
+    Costs,
+    auroc,
+    confusion,
     score_predictions,
     selective_accuracy,
 )
@@ -208,3 +212,18 @@ def test_macro_f1_over_widespread_classes_by_hand() -> None:
     assert in_table == {"macro_f1_widespread": pytest.approx((of_a + of_b) / 2), "classes_not_widespread": 1}
     assert table._widespread(scores, dict.fromkeys("abc", 9)) == {"classes_not_widespread": 3}
     assert table._widespread(scores, None) == {}
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(2, 5))
+def test_bins_of_reliability_give_the_calibration_error_and_pool(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities, labels = rng.dirichlet(np.full(k, 0.3), 90).astype(np.float32), rng.integers(0, k, 90)
+    bins = reliability(labels, probabilities)
+    error = sum(each.n * abs(each.confidence - each.accuracy) for each in bins) / 90
+    assert error == pytest.approx(expected_calibration_error(labels, probabilities))
+    parts = [reliability(labels[part], probabilities[part]) for part in (slice(0, 40), slice(40, 90))]
+    pooled = pool_bins([each for part in parts for each in part])
+    assert [each.n for each in pooled] == [each.n for each in bins]
+    for name in ("confidence", "accuracy"):
+        assert [getattr(each, name) for each in pooled] == pytest.approx([getattr(each, name) for each in bins])

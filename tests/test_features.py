@@ -72,6 +72,20 @@ def test_few_cells_by_hand() -> None:
     assert separability.separability(circle, labels, specimens)[0] == pytest.approx((0 + 10 * 0.9) / 11, abs=0.02)
 
 
+def test_the_map_has_the_directions_of_largest_variance() -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(90, 5)) @ rng.normal(size=(5, 5)), np.repeat([0, 2], [60, 30])
+    found = separability.feature_map(features, labels, ["a", "b", "c"])
+    assert {name: len(points) for name, points in found.points.items()} == {"a": 60, "c": 30}
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    variances = np.linalg.svd(scaled, compute_uv=False) ** 2
+    assert found.explained == pytest.approx(tuple(variances[:2] / variances.sum()), abs=1e-4)
+    x, y = np.concatenate([found.points["a"], found.points["c"]]).T
+    assert [x.var() * 90, y.var() * 90] == pytest.approx(list(variances[:2]), rel=1e-3)
+    many = separability.feature_map(rng.normal(size=(1500, 3)), np.repeat([0, 1, 2], [1000, 450, 50]), ["a", "b", "c"])
+    assert [len(points) for points in many.points.values()] == [133, 133, 50]
+
+
 def test_the_card_of_a_run(
     tmp_path: Path, folder_of_squares: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,7 +96,7 @@ def test_the_card_of_a_run(
     output = capsys.readouterr().out
     found = read_record(file.parent)["features"]
     assert f"predicts the specimen of {100 * found['specimen_accuracy']:.1f} % of the cells (chance" in output
-    assert set(found["separability"]) == {"red", "green", "blue"}
+    assert set(found["separability"]) == set(found["map"]["points"]) == {"red", "green", "blue"}
     assert found["n"] == read_record(file.parent)["metrics"][0]["n_test"]
     assert verify(tmp_path / "runs") == [], "the run is as it was written"
     shutil.rmtree(tmp_path / "stores")

@@ -718,6 +718,6 @@ def test_a_map_needs_a_card_that_has_one() -> None:
     bare = [restated(run, features={k: v for k, v in run.stored["features"].items() if k != "map"}) for run in RESULTS]
     with pytest.raises(ValueError, match="no card of features has a map"):
         figure_features.draw("simulated", group_by_seed(bare))
-    uneven = RESULTS[0].stored["features"]["map"] | {"x": [0.0]}
-    with pytest.raises(ValueError, match="as many x, y and classes"):
+    uneven = RESULTS[0].stored["features"]["map"] | {"points": {"stroma": [[0.0]]}}
+    with pytest.raises(ValueError, match="features.map.points.stroma"):
         restated(RESULTS[0], features=RESULTS[0].stored["features"] | {"map": uneven})

@@ -10,18 +10,18 @@ from cellpatch.analysis.best_set import best_set
 from cellpatch.analysis.estimates import difference
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of
 from cellpatch.analysis.labels import by_label
-from cellpatch.metrics.scores import macro_f1, macro_f1_of, widespread_classes
+from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 
 
 def compare_with_best(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     """How far each model is behind the best in macro-F1, at the flag_limit that most models have.
 
-    One row a model but the best, and one of always naming the largest class, which is not among the compared models
-    (its `at_least` is NaN). `behind` has the 95 % interval `low` to `high`, of this difference alone. `at_least`
-    is how far the model is surely behind another one, among all that are compared (`best_set`): above 0 it is
-    significantly behind; NaN if every model has one seed. `..._widespread` are the same numbers over the classes that
-    lie in at least ten test specimens (WIDESPREAD). Raises ValueError if fewer than two models share the limit.
+    One row a model but the best, then one of always naming the largest class, which is not among the compared models:
+    its `at_least` is NaN. `behind` has the 95 % interval `low` to `high`, of this difference alone. `at_least` is how
+    far the model is surely behind another one, among all that are compared (`best_set`): above 0 it is significantly
+    behind; NaN if every model has one seed. `..._widespread` are the same numbers over the classes that lie in at least
+    ten test specimens (WIDESPREAD). Raises ValueError if fewer than two models share the limit.
     """
     chosen = by_label(at_one_limit(groups), groups)
     if len(chosen) < 2:
@@ -32,8 +32,8 @@ def compare_with_best(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     best, *rest = sorted(chosen, key=lambda label: -scores[label].mean)
     compared = list(chosen.values())
     rule = largest_class(compared, macro_f1)
-    codes = widespread_classes(compared[0].runs[0].confusions[CLEAN].sum(axis=2))
-    scores[rule.label], widespread[rule.label] = rule.score, largest_class(compared, macro_f1_of(codes)).score
+    scores[rule.label] = rule.score
+    widespread[rule.label] = largest_class(compared, compared[0].widespread_score).score
     rows = []
     for label in [*rest, rule.label]:
         behind = difference(scores[best], scores[label])

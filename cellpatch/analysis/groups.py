@@ -82,10 +82,14 @@ class SeedGroup:
         return dict(zip(first.record.classes, present.sum(axis=0).tolist(), strict=True))
 
     @property
+    def widespread_score(self) -> Score:
+        """Macro-F1 over the classes that lie in at least WIDESPREAD test specimens; NaN if none does."""
+        return macro_f1_of(widespread_classes(self.runs[0].confusions[CLEAN].sum(axis=2)))
+
+    @property
     def widespread_macro_f1(self) -> Estimate:
-        """Macro-F1 on clean cells over the classes that lie in at least WIDESPREAD test specimens; NaN if none does."""
-        codes = widespread_classes(self.runs[0].confusions[CLEAN].sum(axis=2))
-        return self.estimate(CLEAN, macro_f1_of(codes))
+        """That score on clean cells."""
+        return self.estimate(CLEAN, self.widespread_score)
 
     def conditions(self) -> list[Condition]:
         """The conditions that all its runs were evaluated under, in the order of the first run."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from cellpatch.config.mistakes import closest, did_you_mean, in_words
 from cellpatch.config.names import NAMES, name_of, path_of
 from cellpatch.config.schema import CONF, RENAMED, Config
+from cellpatch.runtime.errors import check_folder
 
 # Keys beside a component's arguments: labels, and nested nodes.
 BESIDE = {
@@ -128,8 +129,7 @@ def _look_for_weights(model: dict[str, Any], weights_dir: str | None) -> None:
 
 def _weights_file(model: str, weights_dir: Path) -> str | None:
     """The one file there that is named after the model; None without one: other sources may have its weights."""
-    if not weights_dir.is_dir():
-        raise ValueError(f"weights_dir must be a folder, but got {weights_dir}, which is none")
+    check_folder(weights_dir, "weights_dir")
     candidates = [weights_dir / f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin")]
     files = [str(file) for file in candidates if file.exists() or file.is_symlink()]
     if len(files) > 1:

@@ -19,11 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
 from cellpatch.analysis.baselines import Baseline
-from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.figures.captions import file_name, synthetic_prefix
 from cellpatch.figures.palette import LINESTYLES, Style, group_style
-from cellpatch.figures.tables import format_ci
 from cellpatch.runs.coordinates import CurveCoordinates
 from cellpatch.runtime.atomic_io import atomic_write
 
@@ -85,6 +83,23 @@ def new_figure(
     """A figure and its axes row by row, sides in millimetres; `shared` as for `Figure.subplots`."""
     figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+
+
+def new_panels(
+    titles: Sequence[str], across: int, height_mm: float, rest_mm: float, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A page-wide figure with a panel a title, at most `across` beside each other; a narrower one for few.
+
+    `height_mm` is that of a row, `rest_mm` of what stands above and below all. `shared` as for `Figure.subplots`.
+    """
+    columns = min(across, len(titles))
+    rows = ceil(len(titles) / columns)
+    figure, axes = new_figure(PAGE_MM * max(2, columns) / across, rest_mm + height_mm * rows, rows, columns, **shared)
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title.replace(", ", "\n", 1), fontsize=7)
+    for ax in axes[len(titles) :]:
+        ax.set_visible(False)
+    return figure, axes[: len(titles)]
 
 
 def add_title(figure: Figure, title: str) -> None:
@@ -171,19 +186,14 @@ def draw_curve(
     ax.plot([], [], linestyle=linestyle, markersize=4, label=label, **marker)  # for the legend
 
 
-def draw_point(
-    ax: Axes, x: float, estimate: Estimate, coordinates: CurveCoordinates, text: str, label: str | None = None
-) -> None:
-    """A score with its interval at x, and a tooltip of both after `text`; a pretrained model's adapt stands beside."""
-    style = group_style(coordinates)
+def draw_point(ax: Axes, x: tuple[float, float, float], y: tuple[float, float, float], style: Style, text: str) -> None:
+    """A mark at two values, each with its low and high ends, and a tooltip."""
+    (at, left, right), (value, low, high) = x, y
     marker: dict[str, Any] = style.marker_properties()
-    value, low, high = estimate.summary()
-    ax.vlines([x], low, high, color=style.color, linewidth=0.8, alpha=0.6)
-    [point] = ax.plot([x], [value], linestyle="", markersize=5, label=label, **marker)
-    add_tooltip(point, f"{text} {format_ci(value, low, high)}")
-    if not coordinates.from_scratch:
-        short = coordinates.method.removeprefix("linear_")
-        ax.annotate(short, (x, value), xytext=(4, 2), textcoords="offset points", fontsize=5, color="0.3")
+    ax.hlines([value], left, right, color=style.color, linewidth=0.8, alpha=0.6)
+    ax.vlines([at], low, high, color=style.color, linewidth=0.8, alpha=0.6)
+    [point] = ax.plot([at], [value], linestyle="", markersize=5, **marker)
+    add_tooltip(point, text)
 
 
 def draw_baseline(axes: Sequence[Axes], baseline: Baseline, upright: bool = False) -> None:

@@ -1,5 +1,6 @@
 """What a run's features predict besides the class: the specimen, how far classes lie apart, and a map of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,9 @@ def separability(
     return {code: float((right[cells] / asked[cells]).mean()) for code, cells in of_class.items() if cells.any()}
 
 
-def feature_map(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> FeatureMap:
+def feature_map(
+    features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], classes: Sequence[str]
+) -> FeatureMap:
     """Standardised features of up to ON_MAP cells, on their two principal components.
 
     As many cells of each class, all of a class that has fewer. Needs three cells and two features.
@@ -79,13 +82,15 @@ def feature_map(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"
     rng = np.random.default_rng(0)
     codes = np.unique(labels)
     each = max(1, ON_MAP // len(codes))
-    of_class = [rng.permutation(np.flatnonzero(labels == code))[:each] for code in codes]
-    chosen = np.concatenate(of_class)
-    scaled = StandardScaler().fit_transform(features[chosen].astype(np.float64))
-    components = PCA(2, svd_solver="full").fit(scaled)
-    x, y = components.transform(scaled).T.round(3)
-    shares = components.explained_variance_ratio_.round(4)
-    return FeatureMap(x.tolist(), y.tolist(), labels[chosen].tolist(), shares.tolist())
+    of_class = {code: rng.permutation(np.flatnonzero(labels == code))[:each] for code in codes}
+    chosen = np.concatenate(list(of_class.values()))
+    pipeline = make_pipeline(StandardScaler(), PCA(2, svd_solver="full")).fit(features[chosen].astype(np.float64))
+    points = {}
+    for code, cells in of_class.items():
+        x, y = pipeline.transform(features[cells]).round(3).T.tolist()
+        points[classes[code]] = list(zip(x, y, strict=True))
+    first, second = pipeline[-1].explained_variance_ratio_.round(4).tolist()
+    return FeatureMap(points, (first, second))
 
 
 def feature_card(folder: Path, weights_file: Path | None = None) -> FeatureCard:
@@ -107,5 +112,5 @@ def feature_card(folder: Path, weights_file: Path | None = None) -> FeatureCard:
         separability={record.classes[code]: share for code, share in shares.items()},
         separability_chance=1 / len(shares),
         n=len(cells),
-        map=feature_map(features, labels),
+        map=feature_map(features, labels, record.classes),
     )

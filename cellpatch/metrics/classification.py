@@ -1,7 +1,6 @@
 """Metrics of stored predictions: pure functions of labels and probabilities.
 
-Accuracy, F1, MCC and AUROC are scikit-learn's. The calibration metrics are ours, because stored scores must stay equal
-to 1e-6 on hard inputs; their docstrings state where libraries differ.
+Accuracy, F1, MCC and AUROC are scikit-learn's; those of calibration are in `cellpatch.metrics.calibration`.
 """
 
 from collections.abc import Sequence
@@ -9,11 +8,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import Field
 
-ECE_BINS = 15  # equal-width bins of the highest probability, as in Guo et al., arXiv 1706.04599
-_MIN_PROBABILITY = np.finfo(np.float32).tiny  # stands in for a probability of zero in a logarithm
+from cellpatch.metrics.calibration import (
+    ReliabilityBin,
+    brier,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability,
+    scale,
+)
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,6 @@ class ClassScores:
     precision: float | None
     recall: float | None
     f1: float | None
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Cells of one bin of confidence: how many, their mean confidence, the share whose predicted class is right."""
-
-    n: int
-    confidence: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -163,26 +159,6 @@ def auroc(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n cla
     return float(np.mean([roc_auc_score(labels == code, probabilities[:, code]) for code in present]))
 
 
-def negative_log_likelihood(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
-    """Mean of -log p of the true class, in nats; p is at least the smallest normal 32-bit float (1.2e-38).
-
-    scikit-learn's `log_loss` clips at the resolution of the type instead, 1.2e-7 in 32 bits: an impossible true class
-    costs 16 nats there and 87 here, and probabilities of 1e-30 are all equal. It also warns if rows do not sum to 1.
-    """
-    of_true_class = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(of_true_class, _MIN_PROBABILITY)).mean())
-
-
-def brier(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
-    """Mean squared distance of the probabilities to the one-hot label, summed over classes; in [0, 2] (Brier, 1950).
-
-    scikit-learn's `brier_score_loss` gives equal numbers. It warns if 32-bit rows do not sum exactly to 1, and raises
-    for a probability that rounding lifted above 1.
-    """
-    one_hot = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities.astype(np.float64) - one_hot) ** 2).sum(axis=1).mean())
-
-
 def selective_accuracy(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], coverage: float
 ) -> float:
@@ -192,61 +168,6 @@ def selective_accuracy(
     """
     kept = np.argsort(-probabilities.max(axis=1), kind="stable")[: max(1, round(coverage * len(labels)))]
     return float((probabilities[kept].argmax(axis=1) == labels[kept]).mean())
-
-
-def fit_temperature(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
-    """The temperature in [0.05, 20] with the lowest negative log likelihood (Guo et al., arXiv 1706.04599)."""
-    from scipy.optimize import minimize_scalar  # takes half a second to import, and reading a config does not need it
-
-    minimum = minimize_scalar(
-        lambda log_t: negative_log_likelihood(labels, scale(probabilities, float(np.exp(log_t)))),
-        bounds=(np.log(0.05), np.log(20)),
-        method="bounded",
-    )
-    return float(np.exp(minimum.x))
-
-
-def scale(probabilities: Float[np.ndarray, "n classes"], temperature: float) -> Float[np.ndarray, "n classes"]:
-    """Probabilities whose logits are divided by a temperature > 0: p^(1/t), normalised to a sum of 1."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _MIN_PROBABILITY)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def expected_calibration_error(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = ECE_BINS
-) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by cells; in [0, 1].
-
-    Formula: Guo et al., arXiv 1706.04599. torchmetrics' `multiclass_calibration_error` differs in three ways. It sums
-    in 32 bits. It puts a confidence on a bin's border into the bin that rounding in 32 bits gives. It takes all
-    probabilities for logits if rounding lifted one of them above 1.
-    """
-    confidence, correct, bin_of_cell = _binned(labels, probabilities, bins)
-    gaps = np.bincount(bin_of_cell, weights=confidence - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
-def reliability(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = ECE_BINS
-) -> list[ReliabilityBin]:
-    """The bins of `expected_calibration_error` that have cells, by rising confidence."""
-    confidence, correct, bin_of_cell = _binned(labels, probabilities, bins)
-    n = np.bincount(bin_of_cell, minlength=bins)
-    sums = [np.bincount(bin_of_cell, weights=values, minlength=bins) for values in (confidence, correct)]
-    return [ReliabilityBin(int(n[i]), float(sums[0][i] / n[i]), float(sums[1][i] / n[i])) for i in np.flatnonzero(n)]
-
-
-def _binned(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int
-) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Each cell's confidence, whether its predicted class is right, and its bin."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    return (
-        confidence,
-        probabilities.argmax(axis=1) == labels,
-        np.minimum((confidence * bins).astype(int), bins - 1),
-    )
 
 
 def confusion(

@@ -63,20 +63,13 @@ class LatencyCard:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Features of some test cells on their two directions of largest variance: coordinates, and each cell's class.
+    """Features of some test cells on their two directions of largest variance: coordinates of cells by class.
 
-    `classes` are indices of the record's classes, `explained` the shares of variance of the two directions.
+    `explained` are the shares of variance of the two directions.
     """
 
-    x: list[float]
-    y: list[float]
-    classes: list[int]
-    explained: list[float]
-
-    def __post_init__(self) -> None:
-        if not len(self.x) == len(self.y) == len(self.classes) > 0 or len(self.explained) != 2:
-            lengths = [len(values) for values in (self.x, self.y, self.classes, self.explained)]
-            raise ValueError(f"a map of features needs as many x, y and classes, and two shares, but got {lengths}")
+    points: dict[str, list[tuple[float, float]]]
+    explained: tuple[float, float]
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from cellpatch.runtime.errors import check_folder
+
 RECORD = "record.json"
 log = logging.getLogger(__name__)
 
 
 def finished_runs(runs_dir: Path) -> list[Path]:
     """The folders with a record, by name; raises ValueError if `runs_dir` is not a folder."""
-    if not runs_dir.is_dir():
-        raise ValueError(f"runs_dir must be a folder, but got {runs_dir}, which is none")
+    check_folder(runs_dir, "runs_dir")
     return sorted(file.parent for file in runs_dir.glob(f"[!.]*/{RECORD}"))
 
 

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.data.store.reader import CellStore
 from cellpatch.data.store_names import report_other_names
-from cellpatch.metrics.classification import fit_temperature
+from cellpatch.metrics.calibration import fit_temperature
 from cellpatch.models.predictor import FitResult
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin

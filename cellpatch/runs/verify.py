@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cellpatch.metrics.classification import fit_temperature, score_predictions
+from cellpatch.metrics.calibration import fit_temperature
+from cellpatch.metrics.classification import score_predictions
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs import legacy
 from cellpatch.runs.folders import RECORD, finished_runs

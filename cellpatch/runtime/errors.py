@@ -1,6 +1,7 @@
-"""Errors that a grid handles apart from others, and those that damaged files raise."""
+"""Errors that a grid handles apart from others, those that damaged files raise, and one that many inputs share."""
 
 import struct
+from pathlib import Path
 
 
 class UnavailableError(ValueError):
@@ -19,3 +20,10 @@ CHECKPOINT_READ_ERRORS = (
     AttributeError,
     struct.error,
 )
+
+
+def check_folder(path: Path, key: str) -> None:
+    """Raise ValueError that names the key if the path is not a folder."""
+    if not path.is_dir():
+        why = "is a file" if path.exists() else "does not exist"
+        raise ValueError(f"{key} must be a folder, but got {path}, which {why}")

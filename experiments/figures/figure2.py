@@ -8,7 +8,6 @@ from the card of any run of that model, adapt and input side.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -25,8 +24,8 @@ from cellpatch.figures.plotting import (
     PAGE_MM,
     Drawing,
     add_title,
-    add_tooltip,
     draw_baseline,
+    draw_point,
     log_axis,
     new_figure,
     styled,
@@ -77,13 +76,8 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
 
 def _draw_model(ax: Axes, label: str, member: Member, cost: Milliseconds, score: Estimate) -> None:
     """A mark with its interval and its quartiles."""
-    value, low, high = score.summary()
-    marker: dict[str, Any] = member.style.marker_properties()
-    ax.hlines([value], cost.low, cost.high, color=member.style.color, linewidth=0.8, alpha=0.6)
-    ax.vlines([cost.median], low, high, color=member.style.color, linewidth=0.8, alpha=0.6)
-    [point] = ax.plot([cost.median], [value], linestyle="", markersize=5, **marker)
-    words = f"{cost.median:.3g} ms ({cost.low:.3g} to {cost.high:.3g}) a cell, macro-F1 {format_ci(value, low, high)}"
-    add_tooltip(point, f"{label}: {words}")
+    words = f"{cost.median:.3g} ms ({cost.low:.3g} to {cost.high:.3g}) a cell, macro-F1 {format_ci(*score.summary())}"
+    draw_point(ax, (cost.median, cost.low, cost.high), score.summary(), member.style, f"{label}: {words}")
 
 
 if __name__ == "__main__":

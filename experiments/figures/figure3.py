@@ -114,10 +114,8 @@ class _Rival:
     def __init__(self, scratch: Mapping[str, LearningCurve]) -> None:
         self.top = max(limit for curve in scratch.values() for limit in curve.limits)
         self.name, _ = leader(scratch, self.top)
-        self.curve, self.side = (
-            scratch[self.name],
-            side_title(c.coordinates for c in scratch.values()).removeprefix("trained "),
-        )
+        self.curve = scratch[self.name]
+        self.side = side_title(curve.coordinates for curve in scratch.values()).removeprefix("trained ")
 
     def comparable(self, pretrained: Mapping[str, LearningCurve]) -> list[str]:
         """The labels of curves that share two limits with it."""

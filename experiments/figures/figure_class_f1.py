@@ -20,7 +20,7 @@ from cellpatch.figures.plotting import PAGE_MM, Drawing, add_title, add_tooltip,
 from cellpatch.metrics.scores import class_f1, macro_f1
 from cellpatch.optics.conditions import CLEAN
 
-LABELS_MM, COLUMN_MM, ROW_MM = 50, 11, 5  # of the labels at the left, of a class, of a model
+LABELS_MM, CLASS_MM, MODEL_MM = 50, 11, 5  # width of the labels at the left and of a class, height of a model
 
 
 @styled
@@ -35,9 +35,9 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     rule = largest_class(list(chosen.values()), macro_f1)
     of_rule = [largest_class(list(chosen.values()), class_f1(code)).score.mean for code in codes]
     names, table = [*order, rule.label], np.vstack([scores, of_rule])
-    width = min(PAGE_MM, LABELS_MM + COLUMN_MM * len(codes))
+    width = min(PAGE_MM, LABELS_MM + CLASS_MM * len(codes))
     longest = max(map(len, classes))
-    figure, [ax] = new_figure(width, 18 + ROW_MM * len(names) + min(26, longest) * 1.2)
+    figure, [ax] = new_figure(width, 18 + MODEL_MM * len(names) + min(26, longest) * 1.2)
     ax.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     ax.grid(visible=False)
     for row, column in np.ndindex(table.shape):

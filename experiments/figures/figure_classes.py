@@ -6,7 +6,6 @@ Of two curves: the best model from scratch and the best pretrained one, by macro
 """
 
 from collections.abc import Sequence
-from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,15 +15,7 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import axis_label, missing_runs_caption, sample_size_caption
-from cellpatch.figures.plotting import (
-    PAGE_MM,
-    Drawing,
-    add_title_and_legend,
-    draw_curve,
-    new_figure,
-    styled,
-    turn_ticks,
-)
+from cellpatch.figures.plotting import Drawing, add_title_and_legend, draw_curve, new_panels, styled, turn_ticks
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import class_f1
 from cellpatch.optics.conditions import CLEAN
@@ -40,27 +31,22 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     run = groups[0].runs[0]
     true = next(iter(run.confusions.values())).sum(axis=(0, 2))
     classes = [(code, name) for code, name in enumerate(run.record.classes) if true[code] > 0]
-    columns = min(ACROSS, len(classes))
-    rows = ceil(len(classes) / columns)
-    figure, axes = new_figure(PAGE_MM, 20 + 42 * rows, rows, columns, sharex=True, sharey=True)
-    for ax, (code, name) in zip(axes, classes, strict=False):
+    titles = [f"{axis_label(name)}, n = {true[code]}" for code, name in classes]
+    figure, axes = new_panels(titles, ACROSS, 42, 20, sharex=True, sharey=True)
+    for ax, (code, _) in zip(axes, classes, strict=True):
         for label, curve in leaders.items():
             _draw_class(ax, label, curve, limits, code)
-        ax.set_title(f"{axis_label(name)}, n = {true[code]}", fontsize=7)
         ax.set_xscale("log", base=2)
-    for ax in axes[len(classes) :]:
-        ax.set_visible(False)
     axes[0].set_xticks(limits, list(map(str, limits)))
     axes[0].minorticks_off()
     if len(limits) == 1:  # else each panel scales itself to one point, some off the page
         axes[0].set_xlim(limits[0] / 2, limits[0] * 2)
-    for i, ax in enumerate(axes[: len(classes)]):
-        if i % columns == 0:
-            ax.set_ylabel("F1, test")
-        if i >= len(classes) - columns:
-            ax.set_xlabel("flag_limit")
-            ax.tick_params(labelbottom=True)
+    for ax in axes[-ACROSS:]:  # the lowest of each column
+        ax.tick_params(labelbottom=True)
+    for ax in axes:
         turn_ticks(ax, len(limits) > 4)
+    figure.supxlabel("flag_limit", fontsize=8)
+    figure.supylabel("F1, test", fontsize=8)
     add_title_and_legend(figure, data)
     caption = f"F1 of each class against annotations per class, {data}; n: its test cells. "
     caption += sample_size_caption([group for curve in leaders.values() for group in curve.groups], groups)

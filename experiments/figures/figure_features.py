@@ -8,7 +8,6 @@ not those of another. At the flag_limit that most models have.
 """
 
 from collections.abc import Sequence
-from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +18,7 @@ from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import axis_label, missing_groups_caption, sample_size_caption
 from cellpatch.figures.palette import numbered_style
-from cellpatch.figures.plotting import PAGE_MM, Drawing, add_title, add_tooltip, new_figure, styled
+from cellpatch.figures.plotting import Drawing, add_title, add_tooltip, new_panels, styled
 from cellpatch.runs.cards import FeatureMap
 
 ACROSS = 3
@@ -33,15 +32,11 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     if not maps:
         raise ValueError("no card of features has a map: cellpatch features RUNS of this version writes it")
     chosen = {label: with_cards[label] for label in maps}
-    columns = min(ACROSS, len(maps))
-    rows = ceil(len(maps) / columns)
-    figure, axes = new_figure(PAGE_MM * max(2, columns) / ACROSS, 12 + 60 * rows, rows, columns)
-    for ax, (label, found) in zip(axes, maps.items(), strict=False):
+    figure, axes = new_panels(list(maps), ACROSS, 60, 12)
+    for ax, (label, found) in zip(axes, maps.items(), strict=True):
         _draw(ax, label, found, chosen[label].runs[0].record.classes)
-    for ax in axes[len(maps) :]:
-        ax.set_visible(False)
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
-    cells = len(next(iter(maps.values())).x)
+    cells = sum(map(len, next(iter(maps.values())).points.values()))
     caption = (
         f"Features of {cells} test cells on their first two principal components, as many of each class, or all of one "
         f"that has fewer, {data}; percent of the variance beside the axes. Directions differ between models. "
@@ -57,16 +52,13 @@ def _map(group: SeedGroup) -> FeatureMap | None:
 
 def _draw(ax: Axes, label: str, found: FeatureMap, classes: Sequence[str]) -> None:
     """The cells of a map by class."""
-    x, y, codes = np.array(found.x), np.array(found.y), np.array(found.classes)
-    outline = [withStroke(linewidth=2, foreground="white")]
-    for code in np.unique(codes):
-        style, here = numbered_style(int(code)), codes == code
-        [cells] = ax.plot(x[here], y[here], style.marker, color=style.color, markersize=2.5, alpha=0.6, linestyle="")
-        add_tooltip(cells, f"{label}: {here.sum()} cells of {classes[code]}")
-        place = (float(np.median(x[here])), float(np.median(y[here])))
-        name = axis_label(classes[code])
-        ax.annotate(name, place, ha="center", fontsize=6, color=style.color, fontweight="bold", path_effects=outline)
-    ax.set_title(label.replace(", ", "\n", 1), fontsize=7)
+    for name, points in found.points.items():
+        style, places = numbered_style(classes.index(name)), np.array(points)
+        [cells] = ax.plot(*places.T, style.marker, color=style.color, markersize=2.5, alpha=0.6, linestyle="")
+        add_tooltip(cells, f"{label}: {len(points)} cells of {name}")
+        x, y = np.median(places, axis=0)
+        text = ax.text(x, y, axis_label(name), ha="center", fontsize=6, fontweight="bold", color=style.color)
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
     first, second = (f"{100 * share:.0f} %" for share in found.explained)
     ax.set_xlabel(first, fontsize=7)
     ax.set_ylabel(second, fontsize=7)

@@ -8,7 +8,6 @@ Of pretrained models that were run at several sides: a panel a model and adapt, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,16 +18,7 @@ from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import group_by_value, sample_size_caption
 from cellpatch.figures.families import End, label_ends
 from cellpatch.figures.palette import Style, numbered_style
-from cellpatch.figures.plotting import (
-    COLUMN_MM,
-    PAGE_MM,
-    Drawing,
-    add_title,
-    draw_baseline,
-    draw_curve,
-    new_figure,
-    styled,
-)
+from cellpatch.figures.plotting import Drawing, add_title, draw_baseline, draw_curve, new_panels, styled
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
@@ -44,14 +34,11 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     if not curves:
         raise ValueError("no model was run at several input sides: model.backbone.input_px=56,112,224 adds them")
     labels = list(dict.fromkeys(curve.label for curve in curves))
-    columns = min(ACROSS, len(labels))
-    rows = ceil(len(labels) / columns)
-    width = PAGE_MM if columns > 1 else 1.3 * COLUMN_MM
-    figure, axes = new_figure(width, 18 + 50 * rows, rows, columns, sharey=True)
+    figure, axes = new_panels(labels, ACROSS, 50, 18, sharey=True)
     add_title(figure, f"{data}, a line a flag_limit")
     missing: dict[str, str] = {}
     ends = []
-    for ax, label in zip(axes, labels, strict=False):
+    for ax, label in zip(axes, labels, strict=True):
         of_label = [curve for curve in curves if curve.label == label]
         sides = sorted({side for curve in of_label for side in curve.by_side})
         limits = sorted(curve.limit for curve in of_label)
@@ -61,13 +48,10 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         ax.set_xscale("log")
         ax.set_xticks(sides, list(map(str, sides)))
         ax.minorticks_off()
-        ax.set_title(label.replace(", ", "\n", 1), fontsize=7)
-    for ax in axes[len(labels) :]:
-        ax.set_visible(False)
     figure.supxlabel("input side, px", fontsize=8)
     figure.supylabel("macro-F1, test", fontsize=8)
-    draw_baseline(axes[: len(labels)], largest_class(groups, macro_f1))
-    label_ends(figure, zip(axes, ends, strict=False))
+    draw_baseline(axes, largest_class(groups, macro_f1))
+    label_ends(figure, zip(axes, ends, strict=True))
     caption = f"Macro-F1 against the side of the resized cells, {data}; dotted: always naming the largest class. "
     caption += sample_size_caption([group for curve in curves for group in curve.by_side.values()], groups)
     gaps = "".join(f" No runs with {which}: {names}." for which, names in group_by_value(missing).items() if which)

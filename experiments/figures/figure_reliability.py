@@ -7,22 +7,21 @@ together. A mark's area is its share of the cells. Below the line a model is too
 """
 
 from collections.abc import Sequence
-from math import ceil
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, prior_caption, sample_size_caption
-from cellpatch.figures.plotting import PAGE_MM, Drawing, add_title_and_legend, add_tooltip, new_figure, styled
-from cellpatch.metrics.classification import ReliabilityBin
+from cellpatch.figures.palette import numbered_style
+from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, new_panels, styled
+from cellpatch.metrics.calibration import ECE_BINS, ReliabilityBin, pool_bins
 from cellpatch.optics.conditions import CLEAN, Condition
 
 ACROSS = 4
 STRONG = Condition("post", 1.6)  # the study's strong level
-LOOKS = {CLEAN: ("#0072B2", "o"), STRONG: ("#E69F00", "s")}  # colour and marker
+STYLES = {CLEAN: numbered_style(0), STRONG: numbered_style(1)}
 LARGEST_PT = 9.0  # the mark of a bin with all cells
 
 
@@ -32,27 +31,21 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     chosen = by_label(at_one_limit([group for group in groups if pooled(group, CLEAN)]), groups)
     if not chosen:
         raise ValueError("no record has bins of confidence: runs of versions before 0.4.0 did not store them")
-    columns = min(ACROSS, len(chosen))
-    rows = ceil(len(chosen) / columns)
-    figure, axes = new_figure(
-        PAGE_MM * max(2, columns) / ACROSS, 25 + 43 * rows, rows, columns, sharex=True, sharey=True
-    )
-    for ax, (label, group) in zip(axes, chosen.items(), strict=False):
+    figure, axes = new_panels(list(chosen), ACROSS, 43, 25, sharex=True, sharey=True)
+    for ax, (label, group) in zip(axes, chosen.items(), strict=True):
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
-        for condition in LOOKS:
+        for condition in STYLES:
             _draw(ax, label, condition, pooled(group, condition))
-        ax.set_title(label.replace(", ", "\n", 1), fontsize=7)
         ax.set_aspect("equal")
-    for ax in axes[len(chosen) :]:
-        ax.set_visible(False)
-    for condition, (colour, marker) in LOOKS.items():
-        axes[0].plot([], [], "-", marker=marker, color=colour, markersize=4, label=str(condition))
+    for condition, style in STYLES.items():
+        axes[0].plot([], [], "-", marker=style.marker, color=style.color, markersize=4, label=str(condition))
     figure.supxlabel("confidence: the highest probability", fontsize=8)
     figure.supylabel("share of right cells, test", fontsize=8)
     add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = (
-        f"Reliability diagrams: the share of right cells against the confidence, in 15 bins, on clean cells and under "
-        f"{STRONG.kind} blur of sigma {STRONG.sigma:g}, {data}; areas are shares of the cells, seeds together. "
+        f"Reliability diagrams: the share of right cells against the confidence, in {ECE_BINS} bins, on clean cells "
+        f"and under {STRONG.kind} blur of sigma {STRONG.sigma:g}, {data}; areas are shares of the cells, seeds "
+        "together. "
     )
     n = sample_size_caption(list(chosen.values()), groups, "no intervals")
     missing = missing_groups_caption("No bins stored", chosen, groups)
@@ -60,38 +53,23 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
 
 
 def pooled(group: SeedGroup, condition: Condition) -> list[ReliabilityBin]:
-    """The bins of all seeds that have any, cells together, by rising confidence; empty if none has."""
-    cells: dict[int, list[ReliabilityBin]] = {}
-    for run in group.runs:
-        for row in run.record.metrics:
-            if row.condition == condition:
-                for each in row.scores.reliability or []:
-                    cells.setdefault(int(each.confidence * 15 - 1e-9), []).append(each)
-    return [_joined(cells[number]) for number in sorted(cells)]
-
-
-def _joined(bins: Sequence[ReliabilityBin]) -> ReliabilityBin:
-    n = [each.n for each in bins]
-    confidence, accuracy = (
-        float(np.average([getattr(each, name) for each in bins], weights=n)) for name in ("confidence", "accuracy")
-    )
-    return ReliabilityBin(sum(n), confidence, accuracy)
+    """The bins of all seeds that have any, cells together; empty if none has."""
+    rows = [row for run in group.runs for row in run.record.metrics if row.condition == condition]
+    return pool_bins([each for row in rows for each in row.scores.reliability or []])
 
 
 def _draw(ax: Axes, label: str, condition: Condition, bins: Sequence[ReliabilityBin]) -> None:
     """A line through the bins, a mark each."""
     if not bins:
         return
-    colour, marker = LOOKS[condition]
-    ax.plot([each.confidence for each in bins], [each.accuracy for each in bins], color=colour, linewidth=1)
+    style = STYLES[condition]
+    ax.plot([each.confidence for each in bins], [each.accuracy for each in bins], color=style.color, linewidth=1)
     total = sum(each.n for each in bins)
     for each in bins:
-        size = 1.5 + LARGEST_PT * (each.n / total) ** 0.5
-        [point] = ax.plot([each.confidence], [each.accuracy], marker, color=colour, markersize=size, alpha=0.8)
-        share = f"{100 * each.n / total:.1f} % of the cells"
-        add_tooltip(
-            point, f"{label}, {condition}: confidence {each.confidence:.2f}, {each.accuracy:.2f} right, {share}"
-        )
+        look = {"markersize": 1.5 + LARGEST_PT * (each.n / total) ** 0.5, "alpha": 0.8}
+        [point] = ax.plot([each.confidence], [each.accuracy], style.marker, color=style.color, **look)
+        words = f"confidence {each.confidence:.2f}, {each.accuracy:.2f} right, {100 * each.n / total:.1f} % of cells"
+        add_tooltip(point, f"{label}, {condition}: {words}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ class (means over seeds). At the flag_limit that most models have.
 """
 
 from collections.abc import Sequence
-from math import ceil
-from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -20,7 +18,7 @@ from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
 from cellpatch.figures.families import End, label_ends
 from cellpatch.figures.palette import numbered_style
-from cellpatch.figures.plotting import PAGE_MM, Drawing, add_title, add_tooltip, new_figure, styled
+from cellpatch.figures.plotting import Drawing, add_title, draw_point, new_panels, styled
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import class_f1
 from cellpatch.optics.conditions import CLEAN
@@ -33,22 +31,16 @@ LONGEST = 14  # letters of a class beside a panel
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """A panel a model, a mark a class with its name beside it; the dotted line is chance."""
     chosen = groups_with_feature_cards(groups)
-    columns = min(ACROSS, len(chosen))
-    rows = ceil(len(chosen) / columns)
-    width = PAGE_MM * max(2, columns) / ACROSS
-    figure, axes = new_figure(width, 15 + 48 * rows, rows, columns, sharex=True, sharey=True)
+    figure, axes = new_panels(list(chosen), ACROSS, 48, 15, sharex=True, sharey=True)
     chance = feature_cards(next(iter(chosen.values())))[0].separability_chance
     ends = []
-    for ax, (label, group) in zip(axes, chosen.items(), strict=False):
+    for ax, (label, group) in zip(axes, chosen.items(), strict=True):
         ends.append(_draw(ax, label, group))
         ax.axvline(chance, color="0.6", linestyle=":", linewidth=1)
-        ax.set_title(label.replace(", ", "\n", 1), fontsize=7)
-    for ax in axes[len(chosen) :]:
-        ax.set_visible(False)
     figure.supxlabel("neighbours of the same class, share", fontsize=8)
     figure.supylabel("F1 of the class, test", fontsize=8)
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
-    label_ends(figure, zip(axes, ends, strict=False))
+    label_ends(figure, zip(axes, ends, strict=True))
     caption = f"F1 of each class against its separability in features (dotted: chance), {data}. Neighbours are "
     caption += "among as many cells of each class as the rarest has. "
     missing = missing_groups_caption("No card of features", chosen, groups)
@@ -66,17 +58,12 @@ def _draw(ax: Axes, label: str, group: SeedGroup) -> list[End]:
         shares = [card.separability[name] for card in feature_cards(group) if name in card.separability]
         if not shares:
             continue
-        style = numbered_style(code)
-        marker: dict[str, Any] = style.marker_properties()
-        apart, low, high = mean_over_seeds(shares)
-        value, lowest, highest = group.estimate(CLEAN, class_f1(code)).summary()
-        ax.hlines([value], low, high, color=style.color, linewidth=0.8, alpha=0.6)
-        ax.vlines([apart], lowest, highest, color=style.color, linewidth=0.8, alpha=0.6)
-        [point] = ax.plot([apart], [value], linestyle="", markersize=4, **marker)
-        words = f"{format_ci(apart, low, high, 2)} apart, F1 {format_ci(value, lowest, highest)}"
-        add_tooltip(point, f"{label}, {name}: {words}")
+        style, apart = numbered_style(code), mean_over_seeds(shares)
+        score = group.estimate(CLEAN, class_f1(code)).summary()
+        words = f"{format_ci(*apart, 2)} apart, F1 {format_ci(*score)}"
+        draw_point(ax, apart, score, style, f"{label}, {name}: {words}")
         short = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026"
-        ends.append(End(apart, value, short, style.color))
+        ends.append(End(apart[0], score[0], short, style.color))
     return ends
 
 

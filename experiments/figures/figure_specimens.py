@@ -9,7 +9,6 @@ At the flag_limit that most models have; means over the seeds that have a card, 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -19,7 +18,7 @@ from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
 from cellpatch.figures.families import End, Member, families, label_ends
-from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, Drawing, add_title, add_tooltip, new_figure, styled
+from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, Drawing, add_title, draw_point, new_figure, styled
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
@@ -55,16 +54,11 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
 
 def _draw(ax: Axes, label: str, group: SeedGroup, member: Member) -> End:
     """Draw a model; gives where it is."""
-    accuracy, low, high = mean_over_seeds([card.specimen_accuracy for card in feature_cards(group)])
-    value, lowest, highest = group.estimate(CLEAN, macro_f1).summary()
-    colour = member.style.color
-    marker: dict[str, Any] = member.style.marker_properties()
-    ax.hlines([value], low, high, color=colour, linewidth=0.8, alpha=0.6)
-    ax.vlines([accuracy], lowest, highest, color=colour, linewidth=0.8, alpha=0.6)
-    [point] = ax.plot([accuracy], [value], linestyle="", markersize=5, **marker)
-    predicts = f"predicts the specimen of {format_ci(accuracy, low, high)} of the cells"
-    add_tooltip(point, f"{label}: {predicts}, macro-F1 {format_ci(value, lowest, highest)}")
-    return End(accuracy, value, member.short, colour)
+    accuracy = mean_over_seeds([card.specimen_accuracy for card in feature_cards(group)])
+    score = group.estimate(CLEAN, macro_f1).summary()
+    words = f"predicts the specimen of {format_ci(*accuracy)} of the cells, macro-F1 {format_ci(*score)}"
+    draw_point(ax, accuracy, score, member.style, f"{label}: {words}")
+    return End(accuracy[0], score[0], member.short, member.style.color)
 
 
 if __name__ == "__main__":

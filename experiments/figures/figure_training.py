@@ -2,8 +2,8 @@
 
     cellpatch figures runs figure_training          # or: make figure_training RUNS=runs
 
-At the flag_limit that most models have. Means over the seeds, of validations that all of them had; the large mark is
-the best mean. The loss of training is of augmented cells.
+At the flag_limit that most models have. Means over the seeds, of validations that all of them had; the mark is the
+best mean. The loss of training is of augmented cells.
 """
 
 from collections.abc import Sequence
@@ -50,8 +50,8 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     caption = (
         f"Macro-F1 and loss on validation cells, and the loss on augmented training cells, over training, {data}; "
     )
-    caption += "means over seeds, with a large mark at the best macro-F1. "
-    sizes = sample_size_caption(list(chosen.values()), groups, intervals="validation cells are others")
+    caption += "means over seeds, with a mark at the best macro-F1. Runs were tested on "
+    sizes = sample_size_caption(list(chosen.values()), groups, intervals="")
     return Drawing("figure_training", figure, caption + sizes)
 
 

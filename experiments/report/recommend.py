@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 import sentences
 from caveats import caveats
-from verdicts import Verdict, choices_by_limit, verdicts
+from decisions import choices_by_limit
+from verdicts import Verdict, verdicts
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit
 

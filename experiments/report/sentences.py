@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from verdicts import OWN, PRETRAINED, Segment, Verdict, change_of_lead, compared, leading_score, segments
+from decisions import Segment, change_of_lead, decisive, segments
+from verdicts import OWN, PRETRAINED, Verdict, leading_score
 
 from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.estimates import Estimate, difference
@@ -29,7 +30,7 @@ def untested(groups: Sequence[SeedGroup]) -> str:
 
 def choices(found: Sequence[Verdict]) -> list[str]:
     """What to use at which limits. Limits where few of the models were run decide nothing."""
-    enough, limits = compared(found), [verdict.limit for verdict in found]
+    enough, limits = decisive(found), [verdict.limit for verdict in found]
     sentences = [_choice(segment, limits) for segment in segments(enough)]
     few = [verdict for verdict in found if verdict not in enough]
     if enough and few:

@@ -30,7 +30,8 @@ from cellpatch.runs.record import parse_record
 from cellpatch.runtime.resources import resource_dir
 
 sys.path.insert(0, str(resource_dir("experiments") / "report"))  # where the page's own code is
-from verdicts import Verdict, change_of_lead, segments, verdicts
+from decisions import change_of_lead, segments
+from verdicts import Verdict, verdicts
 
 LIMITS, SEEDS = (256, 512, 1024, 2048), 3
 MODELS = (*(f"m{i}" for i in range(8)), "pretrained")

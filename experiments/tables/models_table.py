@@ -20,7 +20,7 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption, widespread_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_score, mixed_code_column
-from cellpatch.metrics.scores import macro_f1, macro_f1_of, widespread_classes
+from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.coordinates import learns_all_weights
 
@@ -69,18 +69,14 @@ def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
 def with_baseline(summary: pd.DataFrame, groups: Sequence[SeedGroup]) -> pd.DataFrame:
     """The table with a row after those of each limit: always naming the largest class, which needs no training."""
     rule = largest_class(groups, macro_f1)
-    score, low, high = rule.score.summary()
-    codes = widespread_classes(groups[0].runs[0].confusions[CLEAN].sum(axis=2))
-    of_widespread = largest_class(groups, macro_f1_of(codes)).score.summary()
-    row = {"model": rule.label, "adapt": "-", "input_px": pd.NA, "optics": "-", "n_train": 0, "seeds": pd.NA}
-    row |= {"macro_f1": score, "low": low, "high": high, "seconds": 0.0}
+    row = {"model": rule.label, "adapt": "-", "optics": "-", "n_train": 0, "seconds": 0.0, MIXED_CODE: "no"}
+    row |= dict(zip(("macro_f1", "low", "high"), rule.score.summary(), strict=True))
+    of_widespread = largest_class(groups, groups[0].widespread_score).score.summary()
     row |= dict(zip(("macro_f1_widespread", "low_widespread", "high_widespread"), of_widespread, strict=True))
-    row |= {MIXED_CODE: "no"} if MIXED_CODE in summary else {}
-    parts = []
-    for limit, of_limit in summary.astype({"input_px": "Int64", "seeds": "Int64"}).groupby("flag_limit", sort=True):
-        rule_row = pd.DataFrame([row | {"flag_limit": limit}]).astype({"input_px": "Int64", "seeds": "Int64"})
-        parts += [of_limit, rule_row.reindex(columns=of_limit.columns)]
-    return pd.concat(parts, ignore_index=True)
+    rows = pd.DataFrame([row | {"flag_limit": limit} for limit in summary["flag_limit"].unique()])
+    whole_numbers = {"input_px": "Int64", "seeds": "Int64"}  # the rule has neither
+    table = pd.concat([summary.astype(whole_numbers), rows.reindex(columns=summary.columns).astype(whole_numbers)])
+    return table.sort_values("flag_limit", kind="stable", ignore_index=True)
 
 
 def mean_crossings(summary: pd.DataFrame) -> list[str]:

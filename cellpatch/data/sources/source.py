@@ -12,6 +12,7 @@ from stat import S_ISDIR
 
 from cellpatch.data.store.reader import FORMAT_VERSION
 from cellpatch.runtime.atomic_io import create_once
+from cellpatch.runtime.errors import check_folder
 from cellpatch.runtime.json_types import Json
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,5 @@ def specimen_regex(pattern: str | None) -> re.Pattern[str] | None:
 def folder_of(root: str | Path, key: str) -> Path:
     """`root` as a Path; raises ValueError if it is not a folder."""
     path = Path(root).expanduser()
-    if not path.is_dir():
-        raise ValueError(
-            f"{key} must be a folder, but got {root}, which {'is a file' if path.exists() else 'does not exist'}"
-        )
+    check_folder(path, key)
     return path

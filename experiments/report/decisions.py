@@ -1,0 +1,102 @@
+"""What verdicts at neighbouring limits have in common: which model to use where, and where the lead changes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from verdicts import OWN, PRETRAINED, Verdict
+
+from cellpatch.analysis.curves import Crossing, crossing_of
+from cellpatch.analysis.estimates import Estimate, difference
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring limits with the same decision, and the model to use there.
+
+    `kind` is how the best models came by their weights, None if that is open. `choice` is the cheapest model that may
+    be the best and beats the baseline at each of its limits; None if there is none.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    kind: str | None
+    choice: str | None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the choice is significantly better than every other model."""
+        return all(verdict.members == [self.choice] for verdict in self.verdicts)
+
+    @property
+    def limits(self) -> list[int]:
+        return [verdict.limit for verdict in self.verdicts]
+
+
+def segments(found: Sequence[Verdict]) -> list[Segment]:
+    """Neighbouring limits joined while they decide the same and share a choice, or have none."""
+    parts: list[list[Verdict]] = []
+    for verdict in found:
+        last = parts[-1] if parts else []
+        if (
+            last
+            and _decision(last[-1]) == _decision(verdict)
+            and bool(choice_of([*last, verdict])) == bool(choice_of(last))
+        ):
+            last.append(verdict)
+        else:
+            parts.append([verdict])
+    return [Segment(tuple(each), each[0].decided_kind, choice_of(each)) for each in parts]
+
+
+def decisive(found: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts of limits where enough of the models were run: the others decide nothing."""
+    most = max(len(verdict.scores) for verdict in found)
+    return [verdict for verdict in found if len(verdict.scores) > max(1, most // 2)]
+
+
+def choices_by_limit(found: Sequence[Verdict]) -> dict[int, str]:
+    """The model to use at each limit, as its segment has it; a limit that decides nothing is left out."""
+    return {
+        verdict.limit: segment.choice
+        for segment in segments(decisive(found))
+        for verdict in segment.verdicts
+        if segment.choice is not None and not verdict.why_open
+    }
+
+
+def _decision(verdict: Verdict) -> tuple[str | None, str | None]:
+    """Which kind is best, and which model, if one is."""
+    return verdict.decided_kind, verdict.members[0] if len(verdict.members) == 1 else None
+
+
+def choice_of(found: Sequence[Verdict]) -> str | None:
+    """The cheapest of the models that are useful at each limit; the best at the largest if not all state their cost."""
+    shared = [label for label in found[-1].useful if all(label in each.useful for each in found)]
+    if not shared:
+        return None
+    costs = found[-1].costs.by_label
+    return min(shared, key=lambda label: costs[label]) if set(shared) <= set(costs) else shared[0]
+
+
+def change_of_lead(found: Sequence[Verdict]) -> tuple[str, Crossing] | None:
+    """The kind that leads at the largest limit, and from where on its best model stays ahead of the other kind's.
+
+    None unless both kinds were run at two limits and each is the decided one at some limit.
+    """
+    both = [verdict for verdict in found if len(verdict.kinds) == 2]
+    decided = [verdict.decided_kind for verdict in both if verdict.decided_kind]
+    if len(set(decided)) < 2:
+        return None
+    last = decided[-1]
+    leads = [difference(*(_leader_of(verdict, kind) for kind in (last, _other(last)))) for verdict in both]
+    return last, crossing_of([verdict.limit for verdict in both], leads)
+
+
+def _other(kind: str) -> str:
+    return PRETRAINED if kind == OWN else OWN
+
+
+def _leader_of(verdict: Verdict, kind: str) -> Estimate:
+    """The best score of a kind."""
+    return max(
+        (score for label, score in verdict.scores.items() if verdict.kind(label) == kind), key=lambda score: score.mean
+    )
