@@ -14,8 +14,10 @@ from small_models import fine_tuning, with_arguments
 from torch import nn
 from torch.utils.data import DataLoader
 
+from cellpatch.api import load_run
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, models
+from cellpatch.data.store.reader import CellStore
 from cellpatch.models.backbone import Backbone, Normalise, check_shapes, count_macs, count_parameters, trained_state
 from cellpatch.models.customvit import CustomViT, StagedStem
 from cellpatch.models.map_size import advice, map_side
@@ -23,9 +25,11 @@ from cellpatch.models.network import Network
 from cellpatch.models.nin import NIN
 from cellpatch.models.spec import ModelSpec
 from cellpatch.models.timm import TimmBackbone
+from cellpatch.optics.conditions import CLEAN
 from cellpatch.optics.operator import OpticalPath
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.preflight import _checked_backbone
+from cellpatch.runs.stored_run import StoredRun
 from cellpatch.sweeps.train import train
 from cellpatch.training.adaptation import AllLayers, FineTuning, LastLayer, Lora
 from cellpatch.training.lightning_module import Classifier, TrainingInput
@@ -126,6 +130,13 @@ def test_colour_has_nothing_to_train(tmp_path: Path, folder_of_squares: Callable
         assemble(compose_config(["model=cnn", "adapt=distil", "adapt.teacher=colour"]))
     outcome = train(config_of(tmp_path, folder_of_squares(), *fixed[:2]))
     assert outcome.state == "trained"
+    [folder] = (tmp_path / "runs").glob("colour-*")
+    store = CellStore(next((tmp_path / "stores").glob("folder-*[!k]")))
+    rows, _, stored = StoredRun.open(folder).predictions[CLEAN]
+    crops = store.crops(np.flatnonzero(store.cells["cell_id"].isin(rows["cell_id"])))
+    run = load_run(folder)
+    assert run.features(crops).shape == (len(rows), 6)
+    np.testing.assert_allclose(run.predict(crops), stored, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name, pretrained in models().items() if not pretrained])

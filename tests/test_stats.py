@@ -19,6 +19,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from cellpatch.analysis import bootstrap, degradation
 from cellpatch.analysis.best_set import best_set
 from cellpatch.analysis.estimates import Estimate, mean_over_seeds
+from cellpatch.analysis.groups import data_sets, group_by_seed
+from cellpatch.analysis.results import read_results
 from cellpatch.metrics import scores as scores_module
 
 
@@ -250,7 +252,8 @@ def test_the_command_simulates_the_specimens_of_runs(tmp_path: Path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["coverage.py", str(packed), "--studies", "4"])
     coverage.main()
     table = pd.read_csv(tmp_path / "tables" / "coverage.csv")
-    assert set(table["specimens"]) == {"57 of endonuke_ihc"} or table["specimens"][0].startswith("57 of endonuke")
+    by_data = data_sets(group_by_seed(read_results(packed)))
+    assert set(table["specimens"]) == {f"{groups[0].n_specimens} of {data}" for data, groups in by_data.items()}
     assert set(table["studies"]) == {4}
 
 

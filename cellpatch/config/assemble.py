@@ -80,10 +80,10 @@ def assemble_stored(
     for a run without published weights.
     """
     model: Any = settings.config["model"]
-    weights = None
-    if "weights" in model:
-        node = model["weights"] if weights_file is None else model["weights"] | {"file": str(weights_file)}
-        weights = check_component("model.weights", node).build()
+    published, weights = model.get("weights"), None  # neither of a network from scratch, nor of statistics of colour
+    if published is not None:
+        moved = {} if weights_file is None else {"file": str(weights_file)}
+        weights = check_component("model.weights", published | moved).build()
     elif weights_file is not None:
         raise ValueError("it was trained from scratch: it has no published weights to look for")
     backbone = check_component("model.backbone", model["backbone"])

@@ -201,6 +201,11 @@ def axis_label(name: str) -> str:
     return "\n".join(wrap(name, 26, max_lines=2, placeholder=" …"))
 
 
+def end_label(name: str, letters: int = 14) -> str:
+    """A class's name beside a panel: cut after so many letters."""
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+
+
 def file_name(stem: str, data: str) -> str:
     """The name of a figure's or table's file for a data set, safe whatever the data set is called."""
     safe = re.sub(r"[^-+.\w]+", "_", data)

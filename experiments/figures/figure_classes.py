@@ -41,11 +41,11 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     axes[0].minorticks_off()
     if len(limits) == 1:  # else each panel scales itself to one point, some off the page
         axes[0].set_xlim(limits[0] / 2, limits[0] * 2)
-    for ax in axes[-ACROSS:]:  # the lowest of each column
+    for ax in axes[-ACROSS:]:  # the lowest of each column; a label of the figure would lie on the legend
+        ax.set_xlabel("flag_limit")
         ax.tick_params(labelbottom=True)
     for ax in axes:
         turn_ticks(ax, len(limits) > 4)
-    figure.supxlabel("flag_limit", fontsize=8)
     figure.supylabel("F1, test", fontsize=8)
     add_title_and_legend(figure, data)
     caption = f"F1 of each class against annotations per class, {data}; n: its test cells. "

@@ -39,7 +39,8 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         ax.set_aspect("equal")
     for condition, style in STYLES.items():
         axes[0].plot([], [], "-", marker=style.marker, color=style.color, markersize=4, label=str(condition))
-    figure.supxlabel("confidence: the highest probability", fontsize=8)
+    for ax in axes[-ACROSS:]:  # the lowest of each column; a label of the figure would lie on the legend
+        ax.set_xlabel("confidence")
     figure.supylabel("share of right cells, test", fontsize=8)
     add_title_and_legend(figure, f"{data}, flag_limit {limit_of(chosen)}")
     caption = (

@@ -15,7 +15,7 @@ from cellpatch.analysis.estimates import mean_over_seeds
 from cellpatch.analysis.feature_cards import feature_cards, feature_cards_caption, groups_with_feature_cards
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.cli.figures import main_of_figure
-from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
+from cellpatch.figures.captions import end_label, missing_groups_caption, sample_size_caption
 from cellpatch.figures.families import End, label_ends
 from cellpatch.figures.palette import numbered_style
 from cellpatch.figures.plotting import Drawing, add_title, draw_point, new_panels, styled
@@ -24,7 +24,6 @@ from cellpatch.metrics.scores import class_f1
 from cellpatch.optics.conditions import CLEAN
 
 ACROSS = 3
-LONGEST = 14  # letters of a class beside a panel
 
 
 @styled
@@ -62,8 +61,7 @@ def _draw(ax: Axes, label: str, group: SeedGroup) -> list[End]:
         score = group.estimate(CLEAN, class_f1(code)).summary()
         words = f"{format_ci(*apart, 2)} apart, F1 {format_ci(*score)}"
         draw_point(ax, apart, score, style, f"{label}, {name}: {words}")
-        short = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026"
-        ends.append(End(apart[0], score[0], short, style.color))
+        ends.append(End(apart[0], score[0], end_label(name), style.color))
     return ends
 
 
