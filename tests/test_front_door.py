@@ -17,6 +17,7 @@ from cellpatch.cli.keys import GROUPS, keys
 from cellpatch.cli.main import VERBS, main, verb_function
 from cellpatch.cli.usage import usage
 from cellpatch.config.schema import CONF
+from cellpatch.runs import preview
 from cellpatch.runtime.progress import format_seconds
 from cellpatch.sweeps.train import train
 
@@ -115,7 +116,10 @@ def test_verbs_are_functions() -> None:
 
 
 def test_a_training_begins_with_one_screen(
-    tmp_path: Path, folder_of_squares: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    folder_of_squares: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     small = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "optics.via_px=null"]
     small += ["adapt.updates=4", "adapt.min_epochs=0", "adapt.batch_size=8", "adapt.validations=2", "flag_limit=4"]
@@ -136,6 +140,12 @@ def test_a_training_begins_with_one_screen(
     shown = capsys.readouterr().out
     words = "flag_limit: no class has 500 training cells, so every limit from 12 on trains on the same cells"
     assert words in shown
+    assert "precision:" not in shown
+    for fast in (True, False):
+        monkeypatch.setattr(preview, "has_fast_bfloat16", lambda fast=fast: fast)
+        bf16 = ["trainer.precision=bf16-mixed", "adapt.updates=1", f"seed={int(fast)}"]
+        train(config_of(tmp_path, tmp_path / "cells", *small, *bf16))
+        assert ("precision: this CPU has no fast bf16" in capsys.readouterr().out) is not fast
 
 
 def test_the_time_left_is_in_words() -> None:

@@ -10,6 +10,7 @@ from cellpatch.data.splitter import SplitAudit
 from cellpatch.models.backbone import count_parameters
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
+from cellpatch.runtime.device import has_fast_bfloat16
 from cellpatch.training.budget import plan_budget
 
 
@@ -22,6 +23,7 @@ def print_preview(experiment: Experiment, dataset: CellDataset, folder: Path) ->
         f"model: {_network(experiment)}",
         f"training: {_budget(experiment, len(dataset.split.train))}",
         *_unreached(experiment.flag_limit, dataset.split.audit),
+        *_slow_precision(experiment),
         f"stored in {folder}",
     ]
     console.print("\n".join(lines), markup=False, soft_wrap=True, highlight=False)
@@ -47,6 +49,15 @@ def _unreached(limit: int, audit: SplitAudit) -> list[str]:
     if most >= limit:
         return []
     return [f"flag_limit: no class has {limit} training cells, so every limit from {most} on trains on the same cells"]
+
+
+def _slow_precision(experiment: Experiment) -> list[str]:
+    """A line if the training multiplies in 16 bits on a CPU that does so slowly."""
+    trainer = experiment.trainer
+    on_cpu = trainer.device.type == "cpu" and not isinstance(experiment.adaptation, Probe)
+    if not on_cpu or trainer.resolved_precision != "bf16-mixed" or has_fast_bfloat16():
+        return []
+    return ["precision: this CPU has no fast bf16: trainer.precision=32-true may be ten times as fast"]
 
 
 def _source(dataset: CellDataset) -> str:

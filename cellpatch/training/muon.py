@@ -1,12 +1,13 @@
 """Muon: steps of equal size in all directions, for matrices and kernels; AdamW for everything else."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from cellpatch.runtime.device import has_fast_bfloat16
 
 # Of the fifth-degree polynomial that five times brings singular values close to 1; Jordan et al., 2024, as in torch.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -63,7 +64,7 @@ def orthogonalise(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows 
     those of bfloat16, which adds in float32 too.
     """
     a, b, c = _COEFFICIENTS
-    slow = matrix.device.type == "cpu" and not _multiplies_bfloat16()
+    slow = matrix.device.type == "cpu" and not has_fast_bfloat16()
 
     def rounded(values: Tensor) -> Tensor:
         return values.bfloat16().float() if slow else values.bfloat16()
@@ -75,15 +76,6 @@ def orthogonalise(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows 
         gram = rounded(wide @ wide.T)
         wide = rounded(torch.addmm(wide, rounded(torch.addmm(gram, gram, gram, beta=b, alpha=c)), wide, beta=a))
     return (wide.T if tall else wide).bfloat16()
-
-
-@cache
-def _multiplies_bfloat16() -> bool:
-    """Whether torch has fast bfloat16 products on this CPU; without them one takes about twenty times as long."""
-    try:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):  # a build without oneDNN
-        return False
 
 
 def hidden_matrices(network: nn.Module, image_channels: int = 3) -> set[str]:
