@@ -67,8 +67,8 @@ def _draw(ax: Axes, label: str, condition: Condition, bins: Sequence[Reliability
     ax.plot([each.confidence for each in bins], [each.accuracy for each in bins], color=style.color, linewidth=1)
     total = sum(each.n for each in bins)
     for each in bins:
-        look = {"markersize": 1.5 + LARGEST_PT * (each.n / total) ** 0.5, "alpha": 0.8}
-        [point] = ax.plot([each.confidence], [each.accuracy], style.marker, color=style.color, **look)
+        sized = {"markersize": 1.5 + LARGEST_PT * (each.n / total) ** 0.5, "alpha": 0.8}
+        [point] = ax.plot([each.confidence], [each.accuracy], style.marker, color=style.color, **sized)
         words = f"confidence {each.confidence:.2f}, {each.accuracy:.2f} right, {100 * each.n / total:.1f} % of cells"
         add_tooltip(point, f"{label}, {condition}: {words}")
 

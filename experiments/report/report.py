@@ -40,12 +40,12 @@ _SYNTHETIC = "synthetic: no result on them is a result about patients"
 
 @dataclass(frozen=True)
 class FigureView:
-    """A figure on the page; `look` is of its shape: `column` if it is narrow, `tall` if it is higher than wide."""
+    """A figure on the page; `shape` is `column` if it is narrow, `tall` if it is higher than wide."""
 
     name: str
     svg: Markup
     caption: str
-    look: str
+    shape: str
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def _figures(key: str, data: str, groups: Sequence[SeedGroup], missing: list[str
             continue
         svg = Markup(to_svg(drawing.figure, f"{key}-{name}-svg", drawing.caption))  # noqa: S704  (made by ElementTree)
         width, height = drawing.figure.get_size_inches()
-        looks = {"column": width * 25.4 < 1.2 * COLUMN_MM, "tall": height > width}
-        yield FigureView(name, svg, drawing.caption, " ".join(look for look, holds in looks.items() if holds))
+        shapes = {"column": width * 25.4 < 1.2 * COLUMN_MM, "tall": height > width}
+        yield FigureView(name, svg, drawing.caption, " ".join(shape for shape, holds in shapes.items() if holds))
 
 
 def _tables(
