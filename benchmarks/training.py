@@ -27,6 +27,7 @@ from cellpatch.runs.fits import gradient_fit
 from cellpatch.runs.wandb_log import wandb_logger
 from cellpatch.runtime.memory import tune_malloc
 from cellpatch.training.adaptation import FineTuning
+from cellpatch.training.optimizers import make_optimizer
 
 MARKS = {"cnn": 0.85, "resnet": 0.95, "customvit": 0.95}
 
@@ -72,7 +73,8 @@ class Bare:
     def __init__(self, module: Any, n: int, input_px: int, batch_size: int) -> None:
         network = deepcopy(module.network)
         self.model = torch.nn.Sequential(network.backbone, network.head).to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        settings = module.fine_tuning
+        self.optimizer = make_optimizer(network, settings.optimizer, settings.lr, settings.weight_decay)
         self.device = module.device
         self.x = torch.rand(n, 3, input_px, input_px, device=self.device).to(memory_format=torch.channels_last)
         self.labels = torch.randint(0, network.head.out_features, (n,), device=self.device)

@@ -114,3 +114,25 @@ def test_muon_leaves_out_what_reads_the_image_and_depthwise_kernels(model: str) 
     assert all(len(shape) in (2, 4) and shape[1] not in (1, 3) for shape in shapes.values())
     left = [p.shape for name, p in backbone.named_parameters() if p.ndim == 4 and name not in shapes]
     assert any(shape[1] == 3 for shape in left), "the first convolution"
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
+def test_matrices_of_one_shape_are_orthogonalised_together(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(5, *shape)
+    alone = torch.stack([orthogonalise(matrix) for matrix in matrices]).float()
+    torch.testing.assert_close(orthogonalise(matrices).float(), alone, rtol=0, atol=0.02)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU steps matrices of one shape together")
+def test_a_gpu_takes_the_steps_of_a_cpu() -> None:
+    torch.manual_seed(0)
+    starts, gradients = torch.randn(3, 6, 20), torch.randn(3, 6, 20)
+    ends = []
+    for device in ("cpu", "cuda"):
+        parameters = [nn.Parameter(start.to(device)) for start in starts]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.to(device)
+        MuonAdamW([{"params": parameters, "orthogonal": True, **OPTIONS}]).step()
+        ends.append(torch.stack([parameter.detach().cpu() for parameter in parameters]))
+    torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-3)

@@ -33,7 +33,7 @@ def turn_and_shift(
     """
     b, side = crops.shape[:2]
     device = crops.device
-    windows = _windows(side, keep_px, shift_px).to(device)
+    windows = _windows(side, keep_px, shift_px).to(device, non_blocking=True)
     rows, columns = windows[torch.randint(0, len(windows), (2, b), device=device)]
     down, across, swapped = torch.randint(0, 2, (3, b, 1), device=device).bool()
     rows = side * torch.where(down, rows.flip(1), rows)

@@ -62,7 +62,7 @@ class SplitPart(Dataset[Batch]):
     def __getitem__(self, positions: Int[np.ndarray, " b"]) -> Batch:
         counts = positions >= 0
         positions = np.where(counts, positions, -1 - positions)
-        on_device = torch.from_numpy(positions).to(self.device)
+        on_device = torch.from_numpy(positions).to(self.device, non_blocking=True)
         if self.resident is not None:
             crops = self.resident[on_device]
         else:
