@@ -49,7 +49,7 @@ class MuonAdamW(torch.optim.AdamW):
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
                 self.state[parameter]["step"] = torch.tensor(0.0)  # unused; AdamW looks for it in what it loads
-        gradients = [parameter.grad for parameter in alike]
+        gradients = [parameter.grad for parameter in alike if parameter.grad is not None]
         momenta = [self.state[parameter]["momentum"] for parameter in alike]
         torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
         mixed = [each.flatten(1) for each in torch._foreach_lerp(gradients, momenta, _MOMENTUM)]
