@@ -133,7 +133,7 @@ def test_a_training_begins_with_one_screen(
     assert f"cells: 60 of 3 classes, in {next((tmp_path / 'stores').glob('folder-*[!k]'))}" in shown
     assert "model: cnn by scratch, 0.00434 M parameters, input 16 px" in shown
     assert "training: 4 updates of 8 cells (2 passes), validated 2 times; ends after 15 validations" in shown
-    assert f"stored in {run}" in shown
+    assert f"will be stored in {run}" in shown
     assert "12 test cells of 1 specimen are few, so models may differ by chance" in shown.replace("\n", " ")
     assert "flag_limit: no class" not in shown
     train(config_of(tmp_path, tmp_path / "cells", *small[:-1], "flag_limit=500", "adapt.updates=2"))

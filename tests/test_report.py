@@ -42,7 +42,7 @@ def test_the_text_says_what_to_use_where_and_where_the_lead_changes() -> None:
     stated = _recommend()
     assert stated[:3] == [
         "Up to 512 annotations per class use dinov2_s, linear_probe, 56 px, the cheapest (in milliseconds per cell) of "
-        "the 2 models that do not differ significantly from the best. Every model trained from scratch is "
+        "the 2 models that do not differ significantly from the best at any of these limits. Every model trained from scratch is "
         "significantly worse there.",
         "At 1024 annotations per class models trained from scratch and pretrained ones share the lead: use customvit, the "
         "cheapest (in milliseconds per cell) of the 3 models that do not differ significantly from the best.",
@@ -131,8 +131,8 @@ def test_what_holds_at_every_limit_is_one_sentence() -> None:
 def test_a_model_that_is_no_better_than_the_largest_class_is_not_recommended() -> None:
     stated = _recommend(skills={CUSTOMVIT: (0.74, 0.0, 0.0), ("cnn", "scratch", 40): (0.75, 0.0, 0.0)})
     assert stated[0] == (
-        "At every limit (256 to 4096 annotations per class) no model is significantly better than always stroma: none "
-        "is recommended."
+        "At every limit (256 to 4096 annotations per class) no model is significantly better than 'always "
+        "stroma': none is recommended."
     )
     [rule] = [text for text in stated if text.startswith("The rule 'always stroma'")]
     assert "Not significantly better: " in rule
@@ -148,9 +148,38 @@ def test_a_probe_on_colour_is_a_baseline_not_a_model() -> None:
     assert stated[0].endswith(". No other model was run there.")
     stated = _recommend(skills={CUSTOMVIT: (0.3, 0.1, 0.1), ("cnn", "scratch", 40): (0.31, 0.1, 0.1)} | colour)
     assert stated[0] == (
-        "At every limit (256 to 4096 annotations per class) no model is significantly better than always stroma and "
-        "colour, linear_probe: none is recommended."
+        "At every limit (256 to 4096 annotations per class) no model is significantly better than 'colour, "
+        "linear_probe': none is recommended."
+    ), "all are better than the largest class, which is no reason"
+
+
+def test_a_limit_at_which_a_model_beats_the_baselines_is_not_joined_with_those_where_none_does() -> None:
+    """Limits without a recommendation took the next one in, whatever it showed."""
+    skills = {
+        CUSTOMVIT: (0.3, 0.1, 0.1),
+        ("cnn", "scratch", 40): (0.3, 0.1, 0.1),
+        ("colour", "linear_probe", 40): (0.3, 0.1, 0.1),
+    }
+    level, better = simulated(skills=skills), simulated(skills=dict.fromkeys(skills, (0.05, 0.1, 0.1)))
+    runs = [run for run in level if run.coordinates.flag_limit < 4096 or run.coordinates.model == "colour"]
+    runs += [run for run in better if run.coordinates.flag_limit == 4096 and run.coordinates.model != "colour"]
+    stated = _sentences(group_by_seed(runs))
+    assert stated[0].startswith("Up to 1024 annotations per class no model is significantly better than 'colour, ")
+    assert stated[1].startswith("At 4096 annotations per class use ")
+
+
+def test_the_highest_scoring_is_so_at_a_limit_that_is_named() -> None:
+    """Trainings on a GPU state no core seconds: the model is chosen by its score at the largest limit."""
+    skills = {(model, "scratch", 40): (0.1, 0.1, 0.1) for model in ("cnn", "nin", "customvit")}
+    runs = [
+        restated(run, latency=None, hardware={"processor": "a processor", "cores": 8, "threads": 8, "gpu": "a GPU"})
+        for run in simulated(skills=skills)
+    ]
+    [text, *_] = _sentences(group_by_seed(runs))
+    assert re.search(
+        r"use \w+, the highest-scoring at 4096 of the 3 models that do not differ significantly from the ", text
     )
+    assert text.endswith("from the best at any of these limits.")
 
 
 def test_colour_alone_is_a_model_like_any() -> None:

@@ -24,7 +24,7 @@ def print_preview(experiment: Experiment, dataset: CellDataset, folder: Path) ->
         f"training: {_budget(experiment, len(dataset.split.train))}",
         *_unreached(experiment.flag_limit, dataset.split.audit),
         *_slow_precision(experiment),
-        f"stored in {folder}",
+        f"will be stored in {folder}",
     ]
     console.print("\n".join(lines), markup=False, soft_wrap=True, highlight=False)
 

@@ -32,15 +32,12 @@ class Segment:
 
 
 def segments(found: Sequence[Verdict]) -> list[Segment]:
-    """Neighbouring limits joined while they decide the same and share a choice, or have none."""
+    """Neighbouring limits joined while they decide the same and share a choice, or have none for the same reason."""
     parts: list[list[Verdict]] = []
     for verdict in found:
         last = parts[-1] if parts else []
-        if (
-            last
-            and _decision(last[-1]) == _decision(verdict)
-            and bool(choice_of([*last, verdict])) == bool(choice_of(last))
-        ):
+        none = choice_of([verdict]) is None
+        if last and _decision(last[-1]) == _decision(verdict) and (none or choice_of([*last, verdict])):
             last.append(verdict)
         else:
             parts.append([verdict])
@@ -63,14 +60,21 @@ def choices_by_limit(found: Sequence[Verdict]) -> dict[int, str]:
     }
 
 
-def _decision(verdict: Verdict) -> tuple[str | None, str | None]:
-    """Which kind is best, and which model, if one is."""
+def _decision(verdict: Verdict) -> tuple[object, ...]:
+    """Which kind is best, and which model, if one is; if none is to be used, why."""
+    if choice_of([verdict]) is None:
+        return (verdict.why_open, *(baseline.label for baseline in verdict.unbeaten))
     return verdict.decided_kind, verdict.members[0] if len(verdict.members) == 1 else None
+
+
+def useful_at_all(found: Sequence[Verdict]) -> list[str]:
+    """The models that are useful at each limit, by falling score at the largest."""
+    return [label for label in found[-1].useful if all(label in each.useful for each in found)]
 
 
 def choice_of(found: Sequence[Verdict]) -> str | None:
     """The cheapest of the models that are useful at each limit; the best at the largest if not all state their cost."""
-    shared = [label for label in found[-1].useful if all(label in each.useful for each in found)]
+    shared = useful_at_all(found)
     if not shared:
         return None
     costs = found[-1].costs.by_label

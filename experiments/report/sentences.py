@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from decisions import Segment, change_of_lead, decisive, segments
+from decisions import Segment, change_of_lead, decisive, segments, useful_at_all
 from verdicts import OWN, PRETRAINED, Verdict, leading_score
 
 from cellpatch.analysis.curves import format_limit_range
@@ -46,12 +46,11 @@ def _choice(segment: Segment, limits: Sequence[int]) -> str:
     if last.why_open:
         return f"{where} nothing is significant: {last.why_open}. {last.leader} has the highest score."
     if segment.choice is None:
-        return f"{where} no model is significantly better than {_names_of_baselines(last)}: none is recommended."
+        names = " and ".join(f"'{baseline.label}'" for baseline in last.unbeaten)
+        return f"{where} no model is significantly better than {names}: none is recommended."
     if segment.is_alone:
         return f"{where} use {segment.choice}: it is significantly better than every other model."
-    timed = set(last.useful) <= set(last.costs.by_label)
-    why = f"the cheapest (in {last.costs.unit})" if timed else "the highest-scoring"
-    among = f"{why} of the {len(last.useful)} models that do not differ significantly from the best"
+    among = _among(segment)
     if segment.kind is None:
         if len(last.kinds) == 1:
             return f"{where} use {segment.choice}, {among}."
@@ -60,12 +59,22 @@ def _choice(segment: Segment, limits: Sequence[int]) -> str:
     return f"{where} use {segment.choice}, {among}. Every {other} is significantly worse there."
 
 
+def _among(segment: Segment) -> str:
+    """Why the choice is one of those that may be the best at each limit of a segment."""
+    last, shared = segment.verdicts[-1], useful_at_all(segment.verdicts)
+    several = len(segment.limits) > 1
+    close = "significantly from the best" + (" at any of these limits" if several else "")
+    if len(shared) == 1:
+        also = all(shared == each.members for each in segment.verdicts)
+        return f"the only model that does not differ {close}" + ("" if also else " and beats the baselines")
+    cheapest = set(shared) <= set(last.costs.by_label)
+    highest = "the highest-scoring" + (f" at {last.limit}" if several else "")
+    why = f"the cheapest (in {last.costs.unit})" if cheapest else highest
+    return f"{why} of the {len(shared)} models that do not differ {close}"
+
+
 def _several(words: str) -> str:
     return words.replace("model", "models", 1)
-
-
-def _names_of_baselines(verdict: Verdict) -> str:
-    return " and ".join(baseline.label for baseline in verdict.baselines)
 
 
 def _where(chosen: Sequence[int], limits: Sequence[int]) -> str:

@@ -72,6 +72,12 @@ class Verdict:
         """The members that are significantly better than every baseline."""
         return [label for label in self.members if all(self.beats(label, each) for each in self.baselines)]
 
+    @property
+    def unbeaten(self) -> list[Baseline]:
+        """The baselines that no member is significantly better than; all, if no member beats them all."""
+        lacking = [each for each in self.baselines if not any(self.beats(label, each) for label in self.members)]
+        return lacking or list(self.baselines)
+
     def beats(self, label: str, baseline: Baseline) -> bool:
         """Whether a model is significantly better than a baseline."""
         return (label, baseline.label) in self.best.ahead
