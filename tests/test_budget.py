@@ -244,8 +244,11 @@ def test_captions_count_runs_that_kept_their_last_or_first_validation() -> None:
     drawing = figure3.draw("simulated", groups)
     assert words in drawing.caption
     assert "† marks points with such runs" in drawing.caption
-    marks = [text for ax in drawing.figure.axes for text in ax.texts if text.get_text() == figure3.DAGGER]
-    assert len(marks) == 2, "one a point: both seeds of one, one seed of another"
+    shown = [text.get_text() for ax in drawing.figure.axes for text in ax.texts]
+    marks = [text for text in shown if figure3.DAGGER in text]
+    assert len(marks) == 2, "both seeds of one point, one seed of another"
+    assert figure3.DAGGER in marks, "beside a point"
+    assert any(text.endswith(f" {figure3.DAGGER}") for text in marks), "beside the name of the last point"
 
 
 def test_a_dry_run_estimates_by_planned_updates(tmp_path: Path, folder_of_squares: FolderMaker) -> None:

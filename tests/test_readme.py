@@ -153,12 +153,49 @@ def test_results_are_those_of_the_kept_runs(page: str, head: str, file: str, col
     assert stated == {name: [row[column] for column in columns] for name, row in _kept(file).items()}
 
 
+CURVES = {
+    "endonuke": (
+        "| today | 256 (652 cells) | 1024 (2188) | 4096 (7229) | 16384 (12870, all) |",
+        (256, 1024, 4096, 16384),
+    ),
+    "chula": ("| today | 64 (768 cells) | 256 (2979) | 1024 (8070) | 16384 (11249, all) |", (64, 256, 1024, 16384)),
+}
+
+
+@pytest.mark.parametrize("data", CURVES)
+def test_curves_are_those_of_the_kept_runs(data: str) -> None:
+    head, limits = CURVES[data]
+    kept: dict[str, dict[int, str]] = {}
+    for group in group_by_seed(read_results(ROOT / "experiments" / "results" / "curve.parquet")):
+        if group.coordinates.data == data:
+            row = kept.setdefault(_label(group.coordinates), {})
+            row[group.coordinates.flag_limit] = format_ci(*group.estimate(CLEAN, macro_f1).summary())
+    stated = _rows((DOCS / f"{data}.md").read_text(), head)
+    assert {name: row for name, row in stated.items() if not name.startswith("always")} == {
+        name: [row.get(limit, "-") for limit in limits] for name, row in kept.items()
+    }
+
+
+def test_updates_and_annotations_are_those_of_the_kept_runs() -> None:
+    rows = _rows((DOCS / "training.md").read_text(), "| updates | 16 per class | 64 per class |")
+    scores: dict[tuple[int, int], list[float]] = {}
+    for run in read_results(ROOT / "experiments" / "results" / "updates.parquet"):
+        budget = run.stored["config"]["adapt"]["updates"]
+        scores.setdefault((run.coordinates.flag_limit, budget), []).append(run.record.clean.macro_f1)
+    assert all(len(seeds) == 3 for seeds in scores.values())
+    mean = {key: f"{sum(seeds) / 3:.3f}" for key, seeds in scores.items()}
+    assert list(rows.values()) == [
+        [mean[16, 60], "-"],
+        [mean[16, 240], mean[64, 225]],
+        [mean[16, 1000], mean[64, 1000]],
+    ]
+
+
 def test_the_results_of_the_readme_are_rows_of_the_page() -> None:
-    shown = _rows(README, "| model | 256 per class | 1024 per class | s |")
-    page = (DOCS / "endonuke.md").read_text()
-    every = _rows(page, "| | 256 (632 cells) | 1024 (2168 cells) | s |")
-    assert len(shown) == 6
-    assert shown.items() <= every.items()
+    shown = _rows(README, "| model | 256 per class | 16384 per class (all) |")
+    every = _rows((DOCS / "endonuke.md").read_text(), CURVES["endonuke"][0])
+    assert len(shown) == 7
+    assert shown.items() <= {name: [row[0], row[-1]] for name, row in every.items()}.items()
 
 
 def _rows(page: str, head: str) -> dict[str, list[str]]:

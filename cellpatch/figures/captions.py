@@ -36,7 +36,8 @@ def sample_size_caption(
     intervals; empty leaves them out.
     """
     numbers = sorted({len(group.seeds) for group in groups})
-    seeds = " or ".join(map(str, numbers)) + f" seed{'s' * (numbers != [1])}"
+    named = ", ".join(map(str, numbers[:-1]))
+    seeds = (f"{named} or " if named else "") + f"{numbers[-1]} seed{'s' * (numbers != [1])}"
     cells = f"n = {groups[0].n_test} {synthetic_prefix(groups)}test cells of {groups[0].n_specimens} specimens"
     cells += f" ({unit})" if (unit := specimen_unit_note(groups)) else ""
     words = _intervals(groups, numbers) if intervals is None else intervals

@@ -6,7 +6,7 @@ First models trained from scratch, those that were pretrained on the study's own
 published weights, beside the best of the first at the largest limit (grey), at the limits that they were run at.
 A triangle on the axis marks from where on that one stays ahead of a pretrained curve (up) or falls behind it (down),
 linear in log2 between limits. Dotted: always naming the largest class. A dagger stands beside points with runs that
-kept their first or last validation.
+kept their first or last validation, and beside the name if the last point has such runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ from cellpatch.figures.plotting import (
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 
-DAGGER = "†"  # beside points with runs that kept their first or last validation
+DAGGER = "†"  # beside points, or names, with runs that kept their first or last validation
 
 
 @styled
@@ -83,7 +83,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     caption += f"Training cells in all: {cells}. "
     caption += sample_size_caption(groups)
     if any(group.best_validations for group in groups):
-        caption += f" {DAGGER} marks points with such runs."
+        caption += f" {DAGGER} marks points with such runs, beside a name the last point."
     return Drawing("figure3", figure, caption + marks + missing)
 
 
@@ -101,11 +101,12 @@ def _draw(ax: Axes, curve: LearningCurve, limits: Sequence[int], label: str, mem
         texts.append(f"macro-F1 {format_ci(*y[-1])} at {limit}, {seeds} seed{'s' * (seeds > 1)}")
         kept = curve.groups[curve.limits.index(limit)].best_validations
         texts[-1] += "".join(f"; {n} of {seeds} kept the {which} validation" for which, n in sorted(kept.items()))
-        if kept:
+        if kept and limit != curve.limits[-1]:
             at = (limit, y[-1][0])
             ax.annotate(DAGGER, at, (4, -9), textcoords="offset points", color=member.style.color, fontsize=9)
     draw_curve(ax, list(limits), y, label, texts, curve.coordinates, member.style)
-    return End(curve.limits[-1], y[list(limits).index(curve.limits[-1])][0], member.short, member.style.color)
+    name = f"{member.short} {DAGGER}" if curve.groups[-1].best_validations else member.short
+    return End(curve.limits[-1], y[list(limits).index(curve.limits[-1])][0], name, member.style.color)
 
 
 class _Rival:
