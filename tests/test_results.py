@@ -106,6 +106,10 @@ def test_counts_of_real_runs_give_their_scores(tmp_path: Path, folder_of_squares
         assert whole.tolist() == row["confusion"]
         assert scores.macro_f1(scores.class_counts(whole)) == pytest.approx(row["macro_f1"])
         assert scores.accuracy(scores.class_counts(whole)) == pytest.approx(row["accuracy"])
+    for runs in (tmp_path / "runs", file):  # the table of runs is the same from both
+        shown = start_python("-m", "cellpatch.runs", str(runs), "--csv", str(tmp_path / f"{runs.name}.csv"))
+        assert "1 runs in " in shown.communicate()[0]
+    assert (tmp_path / "runs.csv").read_text() == (tmp_path / "packed.parquet.csv").read_text()
     command = start_python("-m", "cellpatch.results", str(tmp_path / "none"), str(tmp_path / "x.parquet"))
     assert command.communicate()[1].startswith("error: ")
     assert command.returncode == 1

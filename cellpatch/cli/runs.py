@@ -8,13 +8,15 @@ from pathlib import Path
 from cellpatch.cli import verify, watch
 from cellpatch.cli.verify import name_paths
 from cellpatch.metrics.validations import count_best_validations
-from cellpatch.runs.table import runs_table
+from cellpatch.runs.table import TabledRun, stored_runs, table_of
 from cellpatch.runtime.atomic_io import atomic_write
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="cellpatch runs", description="Print a grid of runs.")
-    parser.add_argument("runs", nargs="*", default=[Path("runs")], type=Path, help="folders of runs, or runs")
+    parser.add_argument(
+        "runs", nargs="*", default=[Path("runs")], type=Path, help="folders of runs, runs, or packed runs"
+    )
     parser.add_argument("--csv", type=Path, help="write the table there")
     parser.add_argument(
         "--verify", action="store_true", help="check every run's record, files, identity and metrics instead"
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _print(paths: Sequence[Path], csv: Path | None) -> None:
-    table = runs_table(*paths)
+    table = table_of(_runs_in(paths))
     if not table.empty:
         print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print(f"{table['run'].nunique()} runs in {name_paths(paths)}")
@@ -47,6 +49,18 @@ def _print(paths: Sequence[Path], csv: Path | None) -> None:
     if csv:
         with atomic_write(csv) as temporary:
             table.to_csv(temporary, index=False)
+
+
+def _runs_in(paths: Sequence[Path]) -> list[TabledRun]:
+    """The runs in folders, and those in files that `cellpatch pack` wrote."""
+    files = [path for path in paths if path.suffix == ".parquet" and path.is_file()]
+    folders = [path for path in paths if path not in files]
+    runs = stored_runs(*folders) if folders else []
+    if files:
+        from cellpatch.analysis.results import read_results, tabled  # takes a second, and few tables need it
+
+        runs += map(tabled, read_results(*files))
+    return runs
 
 
 if __name__ == "__main__":

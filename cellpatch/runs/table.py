@@ -1,6 +1,7 @@
 """All runs of a folder as one table."""
 
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.runs.coordinates import GRID_KEYS
 from cellpatch.runs.folders import named_runs
 from cellpatch.runs.identity import effective_split
+from cellpatch.runs.record import Record
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.training_code import is_mixed
 
@@ -43,10 +45,31 @@ COLUMNS = [
 ]
 
 
-def runs_table(*paths: Path) -> pd.DataFrame:
-    """One row per run and optical condition; `seconds` are those of the fit alone, `updates` those that were done.
+@dataclass(frozen=True)
+class TabledRun:
+    """A run for the table; `count_specimens` gives the test specimens of each class, None without predictions."""
 
-    `paths` are runs and folders of runs; what else is among them is skipped.
+    name: str
+    record: Record
+    count_specimens: Callable[[], dict[str, int] | None]
+
+
+def runs_table(*paths: Path) -> pd.DataFrame:
+    """The table of the runs that `paths` name, runs and folders of runs, as `table_of`; what else is there is skipped.
+
+    Raises ValueError for a path where nothing is.
+    """
+    return table_of(stored_runs(*paths))
+
+
+def stored_runs(*paths: Path) -> list[TabledRun]:
+    """The runs in `paths`, for `table_of`."""
+    runs = [StoredRun.open(folder) for folder in named_runs(paths)]
+    return [TabledRun(run.name, run.record, lambda run=run: run.specimens_by_class) for run in runs]  # type: ignore[misc]
+
+
+def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
+    """One row per run and optical condition; `seconds` are those of the fit alone, `updates` those that were done.
 
     `best_validation` is `first` or `last` where a training's best validation was: neither, a probe, and a run of a
     version that did not record it are empty.
@@ -61,17 +84,15 @@ def runs_table(*paths: Path) -> pd.DataFrame:
     within the blur's reach; missing where a run's version did not count them.
 
     A column `pretrain_seconds` joins where runs were pretrained without labels: `seconds` lack them, and an earlier run
-    may have spent them. A column `training_code` joins where runs are of different training code. Raises ValueError
-    for a path where nothing is.
+    may have spent them. A column `training_code` joins where runs are of different training code.
     """
-    runs = [StoredRun.open(folder) for folder in named_runs(paths)]
     rows = []
     specimens: dict[str, dict[str, int] | None] = {}
     for run in runs:
         record = run.record
         test_set = dumps([record.data.fingerprint, effective_split(record.settings), record.classes], sort_keys=True)
         if test_set not in specimens:  # read once: the runs of a grid share their test cells
-            specimens[test_set] = run.specimens_by_class
+            specimens[test_set] = run.count_specimens()
         code = record.training_code
         shared = asdict(record.settings.coordinates) | {
             "n_train": record.n_train,
