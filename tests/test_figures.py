@@ -293,6 +293,13 @@ def test_one_command_makes_all_that_the_runs_allow(
         make_all.main()
     shown = capsys.readouterr().out
     assert re.findall(r"^tables/.*", shown, re.M) == [f"tables/cost-simulated.{kind}" for kind in ("csv", "md", "tex")]
+    older = tmp_path / "figures" / "figure3-other.png"
+    older.touch()
+    monkeypatch.setattr(sys, "argv", ["make_all.py", "figures", "runs.parquet", "figure3"])
+    with pytest.raises(SystemExit, match="0"):
+        make_all.main()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "not written again, of other runs: figures/figure3-other.png"
 
 
 def test_cells_shown_are_of_their_class_and_of_many_specimens() -> None:

@@ -5,15 +5,20 @@
 The limit is a cap: at the largest one most classes are used whole, and the training set is unbalanced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import axis_label, synthetic_prefix
 from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, log_axis, new_figure, styled
 from cellpatch.optics.conditions import CLEAN
+
+TEST = "#D55E00"
+NAME: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points", "rotation": 50, "fontsize": 6.5}
 
 
 @styled
@@ -31,21 +36,32 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
             n = by_limit[limit].get(classes[code], 0)
             [point] = ax.plot([max(n, 0.5)], [row], "o", color=str(shade), markersize=4)
             add_tooltip(point, f"{classes[code]}: {n} training cells at flag_limit {limit}")
-        ax.plot([], [], "o", color=str(shade), markersize=4, label=f"training, limit {limit}")
     for row, code in enumerate(order):
-        [point] = ax.plot([max(true[code], 0.5)], [row], "|", color="#D55E00", markersize=9)
+        [point] = ax.plot([max(true[code], 0.5)], [row], "|", color=TEST, markersize=9)
         add_tooltip(point, f"{classes[code]}: {true[code]} test cells")
-    ax.plot([], [], "|", color="#D55E00", markersize=9, label="test")
     log_axis(ax)
+    _name_marks(ax, len(order) - 1, {limit: counts.get(classes[order[-1]], 0) for limit, counts in by_limit.items()})
+    ax.annotate(
+        "test", (max(true[order[-1]], 0.5), len(order) - 1), color=TEST, **NAME | {"xytext": (3, -9), "rotation": 0}
+    )
     ax.set_yticks(range(len(order)), [axis_label(classes[code]) for code in order])
     ax.set_xlabel("cells")
     add_title_and_legend(figure, data)
     caption = (
-        f"Cells of each class, {data}: in training at each flag_limit (one seed), and in the test, {true.sum()} "
-        f"{synthetic_prefix(groups)}cells in all."
+        f"Cells of each class, {data}: in training at each flag_limit (dots, named above; one seed), and in the "
+        f"test, {true.sum()} {synthetic_prefix(groups)}cells in all."
     )
     complete = all(true) and all(counts.get(name) for counts in by_limit.values() for name in classes)
     return Drawing("figure_counts", figure, caption + ("" if complete else " A mark at one half means zero cells."))
+
+
+def _name_marks(ax: Axes, row: int, counts: Mapping[int, int]) -> None:
+    """Names of the limits above the marks of the highest row; limits with equal cells share a mark."""
+    at: dict[int, list[int]] = {}
+    for limit, n in sorted(counts.items()):
+        at.setdefault(n, []).append(limit)
+    for n, limits in at.items():
+        ax.annotate(f"limit {', '.join(map(str, limits))}", (max(n, 0.5), row), color="0.2", **NAME)
 
 
 if __name__ == "__main__":

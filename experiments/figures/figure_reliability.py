@@ -22,6 +22,7 @@ from cellpatch.optics.conditions import CLEAN, Condition
 ACROSS = 4
 STRONG = Condition("post", 1.6)  # the study's strong level
 STYLES = {CLEAN: numbered_style(0), STRONG: numbered_style(1)}
+LEAST = 10  # cells of a bin that is drawn: the share of fewer is chance
 LARGEST_PT = 9.0  # the mark of a bin with all cells
 
 
@@ -46,7 +47,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     caption = (
         f"Reliability diagrams: the share of right cells against the confidence, in {ECE_BINS} bins, on clean cells "
         f"and under {STRONG.kind} blur of sigma {STRONG.sigma:g}, {data}; areas are shares of the cells, seeds "
-        "together. "
+        f"together; bins of fewer than {LEAST} cells are left out. "
     )
     n = sample_size_caption(list(chosen.values()), groups, "no intervals")
     missing = missing_groups_caption("No bins stored", chosen, groups)
@@ -64,9 +65,10 @@ def _draw(ax: Axes, label: str, condition: Condition, bins: Sequence[Reliability
     if not bins:
         return
     style = STYLES[condition]
-    ax.plot([each.confidence for each in bins], [each.accuracy for each in bins], color=style.color, linewidth=1)
+    drawn = [each for each in bins if each.n >= LEAST]
+    ax.plot([each.confidence for each in drawn], [each.accuracy for each in drawn], color=style.color, linewidth=1)
     total = sum(each.n for each in bins)
-    for each in bins:
+    for each in drawn:
         sized = {"markersize": 1.5 + LARGEST_PT * (each.n / total) ** 0.5, "alpha": 0.8}
         [point] = ax.plot([each.confidence], [each.accuracy], style.marker, color=style.color, **sized)
         words = f"confidence {each.confidence:.2f}, {each.accuracy:.2f} right, {100 * each.n / total:.1f} % of cells"

@@ -89,6 +89,15 @@ def check_names(kinds: Sequence[str], names: Sequence[str]) -> None:
         raise ValueError(f"{', '.join(unknown)}: must be of {', '.join(known)}")
 
 
+def older_files(written: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Files of the same figures and tables, by name, that were not written again: they are of other runs."""
+    found: set[Path] = set()
+    for name, files in written.items():
+        for folder, suffix in {(file.parent, file.suffix) for file in files}:
+            found |= {folder / f"{name}{suffix}", *folder.glob(f"{name}-*{suffix}")} - set(files)
+    return sorted(file for file in found if file.is_file())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="cellpatch figures",
@@ -104,7 +113,7 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     words = [*options.runs, *options.names]
-    files: list[Path] = []
+    written: dict[str, list[Path]] = {}
     missing: list[str] = []
     try:
         kinds = KINDS if options.kind == "all" else (options.kind,)
@@ -117,10 +126,12 @@ def main() -> None:
                 if isinstance(made, Exception):
                     missing.append(f"not made: {name}: {explain(made)}")
                 else:
-                    files += made
+                    written.setdefault(name, []).extend(made)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print("\n".join([*map(str, files), *missing]))
+    files = [str(file) for made in written.values() for file in made]
+    older = [f"not written again, of other runs: {file}" for file in older_files(written)]
+    print("\n".join([*files, *missing, *older]))
     sys.exit(0 if files else 1)
 
 
