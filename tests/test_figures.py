@@ -299,7 +299,7 @@ def test_one_command_makes_all_that_the_runs_allow(
     with pytest.raises(SystemExit, match="0"):
         make_all.main()
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "not written again, of other runs: figures/figure3-other.png"
+    assert last == "left from an earlier command: figures/figure3-other.png"
 
 
 def test_cells_shown_are_of_their_class_and_of_many_specimens() -> None:

@@ -77,9 +77,7 @@ class SeedGroup:
     @property
     def specimens_by_class(self) -> dict[str, int]:
         """In how many test specimens each class lies."""
-        first = self.runs[0]
-        present = first.confusions[CLEAN].sum(axis=2) > 0
-        return dict(zip(first.record.classes, present.sum(axis=0).tolist(), strict=True))
+        return self.runs[0].specimens_by_class
 
     @property
     def widespread_score(self) -> Score:

@@ -23,7 +23,6 @@ from cellpatch.runs.folders import require_runs
 from cellpatch.runs.identity import effective_split
 from cellpatch.runs.record import Record, parse_record, seal, unseal
 from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.table import TabledRun
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.json_types import Json
 
@@ -55,6 +54,17 @@ class RunResult:
         """Training cells of all classes."""
         return self.record.n_train
 
+    @property
+    def name(self) -> str:
+        """The run, as folders name it."""
+        return self.run
+
+    @property
+    def specimens_by_class(self) -> dict[str, int]:
+        """In how many test specimens each class lies."""
+        present = self.confusions[CLEAN].sum(axis=2) > 0
+        return dict(zip(self.record.classes, present.sum(axis=0).tolist(), strict=True))
+
     @cached_property
     def test_set_key(self) -> str:
         """Identifies the test cells: runs with the same key can be compared cell by cell."""
@@ -78,14 +88,6 @@ def read_results(*paths: Path) -> list[RunResult]:
     if not results:
         raise ValueError(f"{', '.join(map(str, paths))} has no finished run: train some first, e.g. make run")
     return results
-
-
-def tabled(result: RunResult) -> TabledRun:
-    """The run as a row of the table of runs."""
-    counts = next(iter(result.confusions.values()))
-    specimens = (counts.sum(axis=2) > 0).sum(axis=0)
-    by_class = dict(zip(result.record.classes, map(int, specimens), strict=True))
-    return TabledRun(result.run, result.record, lambda: by_class)
 
 
 def pack(results: Sequence[RunResult], file: Path) -> None:

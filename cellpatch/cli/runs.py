@@ -8,7 +8,9 @@ from pathlib import Path
 from cellpatch.cli import verify, watch
 from cellpatch.cli.verify import name_paths
 from cellpatch.metrics.validations import count_best_validations
-from cellpatch.runs.table import TabledRun, stored_runs, table_of
+from cellpatch.runs.folders import named_runs
+from cellpatch.runs.stored_run import StoredRun
+from cellpatch.runs.table import TabledRun, table_of
 from cellpatch.runtime.atomic_io import atomic_write
 
 
@@ -55,11 +57,11 @@ def _runs_in(paths: Sequence[Path]) -> list[TabledRun]:
     """The runs in folders, and those in files that `cellpatch pack` wrote."""
     files = [path for path in paths if path.suffix == ".parquet" and path.is_file()]
     folders = [path for path in paths if path not in files]
-    runs = stored_runs(*folders) if folders else []
+    runs: list[TabledRun] = [StoredRun.open(folder) for folder in named_runs(folders)] if folders else []
     if files:
-        from cellpatch.analysis.results import read_results, tabled  # takes a second, and few tables need it
+        from cellpatch.analysis.results import read_results  # takes a second, and few tables need it
 
-        runs += map(tabled, read_results(*files))
+        runs += read_results(*files)
     return runs
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from textwrap import wrap
 
 from cellpatch.analysis.baselines import largest_class
@@ -36,8 +36,7 @@ def sample_size_caption(
     intervals; empty leaves them out.
     """
     numbers = sorted({len(group.seeds) for group in groups})
-    named = ", ".join(map(str, numbers[:-1]))
-    seeds = (f"{named} or " if named else "") + f"{numbers[-1]} seed{'s' * (numbers != [1])}"
+    seeds = f"{any_of(map(str, numbers))} seed{'s' * (numbers != [1])}"
     cells = f"n = {groups[0].n_test} {synthetic_prefix(groups)}test cells of {groups[0].n_specimens} specimens"
     cells += f" ({unit})" if (unit := specimen_unit_note(groups)) else ""
     words = _intervals(groups, numbers) if intervals is None else intervals
@@ -63,7 +62,7 @@ def prior_caption(chosen: Mapping[str, SeedGroup]) -> str:
 
     Labels come from `chosen`.
     """
-    priors = {label: " or ".join(sorted(_priors(group))) for label, group in chosen.items()}
+    priors = {label: any_of(sorted(_priors(group))) for label, group in chosen.items()}
     by_prior = group_by_value(priors)
     if len(by_prior) == 1:
         return f" Class frequencies that probabilities presume (prior): {next(iter(by_prior))}."
@@ -187,6 +186,12 @@ def missing_runs_caption(labels: Sequence[str], limits: Sequence[int], run: Coll
     """For captions: the limits that labels lack; `run` are the pairs of label and limit that exist. Empty if all."""
     missing = {label: ", ".join(str(limit) for limit in limits if (label, limit) not in run) for label in labels}
     return "".join(f" No runs at {which}: {names}." for which, names in group_by_value(missing).items() if which)
+
+
+def any_of(words: Iterable[str]) -> str:
+    """Words in a sentence: "a", "a or b", "a, b or c"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def group_by_value(values: Mapping[str, str]) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """All runs of a folder as one table."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from json import dumps
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -45,13 +46,18 @@ COLUMNS = [
 ]
 
 
-@dataclass(frozen=True)
-class TabledRun:
-    """A run for the table; `count_specimens` gives the test specimens of each class, None without predictions."""
+@runtime_checkable
+class TabledRun(Protocol):
+    """What the table takes of a run: one in a folder, or a packed one."""
 
-    name: str
-    record: Record
-    count_specimens: Callable[[], dict[str, int] | None]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def record(self) -> Record: ...
+
+    @property
+    def specimens_by_class(self) -> dict[str, int] | None: ...
 
 
 def runs_table(*paths: Path) -> pd.DataFrame:
@@ -59,13 +65,7 @@ def runs_table(*paths: Path) -> pd.DataFrame:
 
     Raises ValueError for a path where nothing is.
     """
-    return table_of(stored_runs(*paths))
-
-
-def stored_runs(*paths: Path) -> list[TabledRun]:
-    """The runs in `paths`, for `table_of`."""
-    runs = [StoredRun.open(folder) for folder in named_runs(paths)]
-    return [TabledRun(run.name, run.record, lambda run=run: run.specimens_by_class) for run in runs]  # type: ignore[misc]
+    return table_of([StoredRun.open(folder) for folder in named_runs(paths)])
 
 
 def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
         record = run.record
         test_set = dumps([record.data.fingerprint, effective_split(record.settings), record.classes], sort_keys=True)
         if test_set not in specimens:  # read once: the runs of a grid share their test cells
-            specimens[test_set] = run.count_specimens()
+            specimens[test_set] = run.specimens_by_class
         code = record.training_code
         shared = asdict(record.settings.coordinates) | {
             "n_train": record.n_train,

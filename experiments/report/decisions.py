@@ -11,37 +11,55 @@ from cellpatch.analysis.estimates import Estimate, difference
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring limits with the same decision, and the model to use there.
-
-    `kind` is how the best models came by their weights, None if that is open. `choice` is the cheapest model that may
-    be the best and beats the baseline at each of its limits; None if there is none.
-    """
+    """Neighbouring limits with the same decision, and the model to use there."""
 
     verdicts: tuple[Verdict, ...]
-    kind: str | None
-    choice: str | None
+
+    @property
+    def limits(self) -> list[int]:
+        return [verdict.limit for verdict in self.verdicts]
+
+    @property
+    def kind(self) -> str | None:
+        """How the best models came by their weights; None if that is open."""
+        return self.verdicts[0].decided_kind
+
+    @property
+    def useful(self) -> list[str]:
+        """The models that may be the best and beat the baselines at each limit, by falling score at the largest."""
+        return [label for label in self.verdicts[-1].useful if all(label in each.useful for each in self.verdicts)]
+
+    @property
+    def states_costs(self) -> bool:
+        """Whether all useful models state what they cost."""
+        return set(self.useful) <= set(self.verdicts[-1].costs.by_label)
+
+    @property
+    def choice(self) -> str | None:
+        """The cheapest useful model, or the best at the largest limit if some state no cost; None without any."""
+        if not self.useful:
+            return None
+        costs = self.verdicts[-1].costs.by_label
+        return min(self.useful, key=lambda label: costs[label]) if self.states_costs else self.useful[0]
 
     @property
     def is_alone(self) -> bool:
         """Whether the choice is significantly better than every other model."""
         return all(verdict.members == [self.choice] for verdict in self.verdicts)
 
-    @property
-    def limits(self) -> list[int]:
-        return [verdict.limit for verdict in self.verdicts]
-
 
 def segments(found: Sequence[Verdict]) -> list[Segment]:
     """Neighbouring limits joined while they decide the same and share a choice, or have none for the same reason."""
-    parts: list[list[Verdict]] = []
+    parts: list[Segment] = []
     for verdict in found:
-        last = parts[-1] if parts else []
-        none = choice_of([verdict]) is None
-        if last and _decision(last[-1]) == _decision(verdict) and (none or choice_of([*last, verdict])):
-            last.append(verdict)
+        alone = Segment((verdict,))
+        joined = Segment((*parts[-1].verdicts, verdict)) if parts else alone
+        same = bool(parts) and _decision(parts[-1].verdicts[-1]) == _decision(verdict)
+        if same and (alone.choice is None or joined.choice is not None):
+            parts[-1] = joined
         else:
-            parts.append([verdict])
-    return [Segment(tuple(each), each[0].decided_kind, choice_of(each)) for each in parts]
+            parts.append(alone)
+    return parts
 
 
 def decisive(found: Sequence[Verdict]) -> list[Verdict]:
@@ -62,23 +80,9 @@ def choices_by_limit(found: Sequence[Verdict]) -> dict[int, str]:
 
 def _decision(verdict: Verdict) -> tuple[object, ...]:
     """Which kind is best, and which model, if one is; if none is to be used, why."""
-    if choice_of([verdict]) is None:
+    if not verdict.useful:
         return (verdict.why_open, *(baseline.label for baseline in verdict.unbeaten))
     return verdict.decided_kind, verdict.members[0] if len(verdict.members) == 1 else None
-
-
-def useful_at_all(found: Sequence[Verdict]) -> list[str]:
-    """The models that are useful at each limit, by falling score at the largest."""
-    return [label for label in found[-1].useful if all(label in each.useful for each in found)]
-
-
-def choice_of(found: Sequence[Verdict]) -> str | None:
-    """The cheapest of the models that are useful at each limit; the best at the largest if not all state their cost."""
-    shared = useful_at_all(found)
-    if not shared:
-        return None
-    costs = found[-1].costs.by_label
-    return min(shared, key=lambda label: costs[label]) if set(shared) <= set(costs) else shared[0]
 
 
 def change_of_lead(found: Sequence[Verdict]) -> tuple[str, Crossing] | None:

@@ -90,7 +90,7 @@ def check_names(kinds: Sequence[str], names: Sequence[str]) -> None:
 
 
 def older_files(written: Mapping[str, Sequence[Path]]) -> list[Path]:
-    """Files of the same figures and tables, by name, that were not written again: they are of other runs."""
+    """Files of the same figures, for other data sets or of before there were several, that were not written again."""
     found: set[Path] = set()
     for name, files in written.items():
         for folder, suffix in {(file.parent, file.suffix) for file in files}:
@@ -130,7 +130,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     files = [str(file) for made in written.values() for file in made]
-    older = [f"not written again, of other runs: {file}" for file in older_files(written)]
+    older = [f"left from an earlier command: {file}" for file in older_files(written)]
     print("\n".join([*files, *missing, *older]))
     sys.exit(0 if files else 1)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from decisions import Segment, change_of_lead, decisive, segments, useful_at_all
+from decisions import Segment, change_of_lead, decisive, segments
 from verdicts import OWN, PRETRAINED, Verdict, leading_score
 
 from cellpatch.analysis.curves import format_limit_range
@@ -61,16 +61,15 @@ def _choice(segment: Segment, limits: Sequence[int]) -> str:
 
 def _among(segment: Segment) -> str:
     """Why the choice is one of those that may be the best at each limit of a segment."""
-    last, shared = segment.verdicts[-1], useful_at_all(segment.verdicts)
+    last, useful = segment.verdicts[-1], segment.useful
     several = len(segment.limits) > 1
     close = "significantly from the best" + (" at any of these limits" if several else "")
-    if len(shared) == 1:
-        also = all(shared == each.members for each in segment.verdicts)
+    if len(useful) == 1:
+        also = all(useful == each.members for each in segment.verdicts)
         return f"the only model that does not differ {close}" + ("" if also else " and beats the baselines")
-    cheapest = set(shared) <= set(last.costs.by_label)
     highest = "the highest-scoring" + (f" at {last.limit}" if several else "")
-    why = f"the cheapest (in {last.costs.unit})" if cheapest else highest
-    return f"{why} of the {len(shared)} models that do not differ {close}"
+    why = f"the cheapest (in {last.costs.unit})" if segment.states_costs else highest
+    return f"{why} of the {len(useful)} models that do not differ {close}"
 
 
 def _several(words: str) -> str:
