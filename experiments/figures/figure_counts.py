@@ -18,6 +18,7 @@ from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_toolti
 from cellpatch.optics.conditions import CLEAN
 
 TEST = "#D55E00"
+CLOSE = 1.4  # a factor of cells
 NAME: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points", "rotation": 50, "fontsize": 6.5}
 
 
@@ -56,11 +57,14 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
 
 
 def _name_marks(ax: Axes, row: int, counts: Mapping[int, int]) -> None:
-    """Names of the limits above the marks of the highest row; limits with equal cells share a mark."""
-    at: dict[int, list[int]] = {}
+    """Names of the limits above the marks of the highest row; marks too close for two names share one."""
+    named: list[tuple[int, list[int]]] = []
     for limit, n in sorted(counts.items()):
-        at.setdefault(n, []).append(limit)
-    for n, limits in at.items():
+        if named and n < CLOSE * named[-1][0]:
+            named[-1] = (n, [*named[-1][1], limit])
+        else:
+            named.append((n, [limit]))
+    for n, limits in named:
         ax.annotate(f"limit {', '.join(map(str, limits))}", (max(n, 0.5), row), color="0.2", **NAME)
 
 
