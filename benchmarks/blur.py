@@ -4,7 +4,7 @@ python benchmarks/blur.py [--repeats 15] [--json FILE]
 
 * operator: blur and resize of a batch as one composed operator, against Kornia's blur and torch's antialiased resize
   one after the other (batches of 64 crops of 80 px, without a margin and with one of 26 px, sigma 1.6, both kinds);
-* conditions: predictions of a store's test cells by customvit under nine conditions, as an evaluation makes them,
+* conditions: predictions of a store's test cells by customvit_s under nine conditions, as an evaluation makes them,
   against nine bare forward passes of backbone and head on as many ready 40x40 inputs.
 """
 
@@ -61,7 +61,7 @@ def time_operator(kind: str, margin_px: int, repeats: int) -> Measured:
 def time_conditions(folder: Path, n_cells: int, repeats: int) -> Measured:
     """Predictions under nine conditions against nine bare forward passes."""
     store = store_of(folder, n_cells)
-    overrides = ["model=customvit", f"data.cells={n_cells}", "trainer.accelerator=cpu"]
+    overrides = ["model=customvit_s", f"data.cells={n_cells}", "trainer.accelerator=cpu"]
     experiment = assemble(compose_config(overrides))
     dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
     backbone = experiment.model.create()
@@ -80,7 +80,7 @@ def time_conditions(folder: Path, n_cells: int, repeats: int) -> Measured:
                 network.head(network.backbone(part))
 
     taken = in_turn(lambda: predict(conditions, cells), bare, max(3, repeats // 3))
-    return share_of_time(f"nine conditions, customvit, {len(cells)} cells", taken, 1.1)
+    return share_of_time(f"nine conditions, customvit_s, {len(cells)} cells", taken, 1.1)
 
 
 @torch.inference_mode()

@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py [--repeats 30] [--json FILE]
 
-customvit with its optics, from native uint8 crops to probabilities: ONNX Runtime on the exported file against torch
+customvit_s with its optics, from native uint8 crops to probabilities: ONNX Runtime on the exported file against torch
 eager, one cell at a time and 64, with the same number of threads.
 """
 
@@ -29,13 +29,13 @@ def main() -> None:
     options = option_parser("Time an exported model against torch.", repeats=30).parse_args()
     tune_malloc()
     torch.manual_seed(0)
-    experiment = assemble(compose_config(["model=customvit", "logger=none"]))
+    experiment = assemble(compose_config(["model=customvit_s", "logger=none"]))
     assert isinstance(experiment.adaptation, FineTuning)
     network, _ = new_network(experiment.model, None, experiment.adaptation, experiment.path(GEOMETRY), 16)
     network.eval()
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "customvit.onnx"
+        file = Path(folder) / "customvit_s.onnx"
         save_onnx(network, GEOMETRY, file, {})
         session = open_session(file, torch.get_num_threads())
         for batch, mark in MARKS.items():

@@ -2,11 +2,11 @@
 
     python benchmarks/slides.py [--repeats 3] [--points 50000] [--side 20000] [--json FILE]
 
-A tiled JPEG slide with random points is written, and a run of customvit on synthetic cells. Stages alone: cutting, with
-as many processes as there are cores (at most eight), and the forward pass on ready crops, with all cores. The whole is
-what `python -m cellpatch.predict` does between reading the table and writing its file. On a machine whose forward pass
-runs on the same cores as the cutting, the whole cannot be faster than both together: the sum stands beside.
-"""
+A tiled JPEG slide with random points is written, and a run of customvit_s on synthetic cells. Stages alone: cutting,
+with as many processes as there are cores (at most eight), and the forward pass on ready crops, with all cores. The
+whole is what `python -m cellpatch.predict` does between reading the table and writing its file. On a machine whose
+forward pass runs on the same cores as the cutting, the whole cannot be faster than both together: the sum stands
+beside. """
 
 import tempfile
 from functools import partial
@@ -41,14 +41,14 @@ def write_slide(file: Path, side_px: int) -> None:
 
 
 def stored_run(folder: Path) -> Path:
-    """A run of customvit, trained for one epoch on synthetic cells."""
+    """A run of customvit_s, trained for one epoch on synthetic cells."""
     from cellpatch.config.schema import compose_config
     from cellpatch.sweeps.train import train
 
     train(
         compose_config(
             [
-                "model=customvit",
+                "model=customvit_s",
                 "data.cells=2000",
                 "data.specimens=12",
                 "flag_limit=16",

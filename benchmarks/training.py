@@ -1,6 +1,6 @@
 """How much of a bare loop's speed is left once augmentation, optics, averaging and logging are there?
 
-    python benchmarks/training.py [--models cnn,resnet,customvit] [--epochs 6] [--json FILE]
+    python benchmarks/training.py [--models cnn,resnet,customvit_s] [--epochs 6] [--json FILE]
 
 Fits on synthetic cells as train.py does, W&B offline included. After each epoch a bare loop takes as many steps with
 the same network and optimiser on random inputs that lie ready in memory, so that both meet the same machine. The
@@ -29,7 +29,7 @@ from cellpatch.runtime.memory import tune_malloc
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.optimizers import make_optimizer
 
-MARKS = {"cnn": 0.85, "resnet": 0.95, "customvit": 0.95}
+MARKS = {"cnn": 0.85, "resnet": 0.95, "customvit_s": 0.95}
 
 
 def now() -> float:

@@ -66,7 +66,7 @@ def test_a_line_is_of_its_whole_config(tmp_path: Path) -> None:
     lines = TrialLog(tmp_path / "lines.csv", ["data", "flag_limit", "epochs", "variant", "seed"])
 
     def lacking(*overrides: str) -> int:
-        jobs = [({"variant": "whole", "seed": 0}, ["model=customvit", "seed=0", *overrides, "trainer.max_epochs=2"])]
+        jobs = [({"variant": "whole", "seed": 0}, ["model=customvit_s", "seed=0", *overrides, "trainer.max_epochs=2"])]
         found = [key for key, _ in lines.missing(jobs)]
         for key in found:
             lines.add(key | {"score": 0.5})
@@ -80,7 +80,7 @@ def test_a_line_is_of_its_whole_config(tmp_path: Path) -> None:
         assert lacking(other) == 0, other
     assert len(lines.read()) == 5
     with pytest.raises(ValueError, match="trainer.max_epochs must be given"):
-        list(lines.missing([({"variant": "whole", "seed": 0}, ["model=customvit"])]))
+        list(lines.missing([({"variant": "whole", "seed": 0}, ["model=customvit_s"])]))
 
 
 def test_summary_pairs_seeds() -> None:

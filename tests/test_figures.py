@@ -640,7 +640,7 @@ def test_runs_of_different_training_code_are_named() -> None:
 
 def test_the_drawing_of_customvit_has_the_shapes_of_the_network() -> None:
     """Of every shape: what is written below each convolution is what the built network gives."""
-    for stem, token_px in (("single", 8), ("single", 5), ("staged", 8)):
+    for stem, token_px in (("single", 8), ("single", 5), ("staged", 8), ("staged", 4)):
         sizes = {"input_px": 40, "token_px": token_px, "stem_width": 16, "dim": 48, "depth": 2, "heads": 3}
         shape = figure_customvit.Shape(**sizes, stem=stem)
         network = CustomViT(**sizes, drop_path=0.0, mean=[0.5] * 3, std=[0.2] * 3, stem=stem).eval()
@@ -654,11 +654,11 @@ def test_the_drawing_of_customvit_has_the_shapes_of_the_network() -> None:
                 module.register_forward_hook(note)
         network(torch.zeros(1, 3, 40, 40))
         layers = figure_customvit.stem_layers(shape)
-        drawn = [layer for layer in layers for _ in range(2 if layer.words.startswith("2 x") else 1)]
+        drawn = [layer for layer in layers for _ in range(2 if layer.words.startswith("2 ") else 1)]
         assert [layer.output for layer in drawn] == [f"{h}x{w}x{channels}" for _, (_, channels, h, w) in given]
         strides = [int(s[1]) if (s := re.search(r"stride (\d)", layer.words)) else 1 for layer in layers]
         assert np.prod(strides) == np.prod([module.stride[0] for module, _ in given]) == token_px
-        assert [layer.words.split("\n")[0].removeprefix("2 x ") for layer in drawn] == [
+        assert [layer.words.split("\n")[0].removeprefix("2 ") for layer in drawn] == [
             f"conv {module.kernel_size[0]}x{module.kernel_size[0]}" for module, _ in given
         ]
 

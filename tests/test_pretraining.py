@@ -347,7 +347,7 @@ def test_one_pretraining_serves_all_limits_of_a_seed(
 ) -> None:
     root = folder_of_squares(20, 5)
     run, first = _run(tmp_path, root, *SMALL_VIT, *MIM, "flag_limit=4")
-    assert run.name.startswith("customvit-mim-folder-4-s0-")
+    assert run.name.startswith("customvit_s-mim-folder-4-s0-")
     _, second = _run(tmp_path, root, *SMALL_VIT, *MIM, "flag_limit=8")
     _, recipe = _run(tmp_path, root, *SMALL_VIT, *MIM, "flag_limit=8", "adapt.mixup=0.2")
     assert len(counted) == 1

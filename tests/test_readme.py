@@ -2,18 +2,20 @@
 
 import re
 import shlex
+from typing import Any
 
 import pytest
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cellpatch.analysis.groups import group_by_seed
+from cellpatch.analysis.groups import SeedGroup, group_by_seed
 from cellpatch.analysis.results import read_results
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, models
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.models.backbone import count_macs, count_parameters
+from cellpatch.models.customvit import CustomViT
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.coordinates import GroupCoordinates
 
@@ -173,6 +175,81 @@ def test_curves_are_those_of_the_kept_runs(data: str) -> None:
     stated = _rows((DOCS / f"{data}.md").read_text(), head)
     assert {name: row for name, row in stated.items() if not name.startswith("always")} == {
         name: [row.get(limit, "-") for limit in limits] for name, row in kept.items()
+    }
+
+
+RESULTS = ROOT / "experiments" / "results"
+LIMITS_OF_SHAPES = [("Chula", limit) for limit in (64, 256, 1024, 16384)]
+LIMITS_OF_SHAPES += [("EndoNuke", limit) for limit in (256, 1024, 4096, 16384)] + [("SYNTHETIC", 16384)]
+
+
+def test_shapes_of_customvit_score_as_in_the_kept_runs() -> None:
+    page = (DOCS / "customvit.md").read_text()
+    head = "| cells | limit | customvit | customvit_s | the best of the other seven |"
+    lines = page.split(head)[1].split("\n\n")[0].splitlines()[2:]
+    stated = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    large = group_by_seed(read_results(RESULTS / "curve.parquet", RESULTS / "synthetic_largest.parquet"))
+    small = group_by_seed(read_results(RESULTS / "customvit_s.parquet"))
+
+    def score(groups: list[SeedGroup], data: str, limit: int) -> dict[str, tuple[float, str]]:
+        chosen = [g for g in groups if g.coordinates.from_scratch]
+        chosen = [g for g in chosen if (g.coordinates.data, g.coordinates.flag_limit) == (data.lower(), limit)]
+        each = {g.coordinates.model: g.estimate(CLEAN, macro_f1) for g in chosen}
+        return {model: (estimate.mean, format_ci(*estimate.summary())) for model, estimate in each.items()}
+
+    expected = []
+    for data, limit in LIMITS_OF_SHAPES:
+        others = score(large, data, limit)
+        _, own = others.pop("customvit")
+        assert len(others) == 7
+        best = max(others, key=lambda model: others[model])
+        of_small = score(small, data, limit)["customvit"][1]
+        expected.append([data, str(limit), own, of_small, f"{best} {others[best][1]}"])
+    assert stated == expected
+
+
+def test_the_choice_of_a_shape_was_by_these_validation_scores() -> None:
+    rows = _rows((DOCS / "customvit.md").read_text(), "| shape | M MACs | Chula | EndoNuke | SYNTHETIC, 60,000 cells |")
+    scores: dict[tuple[int, str], float] = {}
+    files = ("curve", "shapes", "synthetic_largest", "customvit_s")
+    for run in read_results(*(RESULTS / f"{file}.parquet" for file in files)):
+        here = run.coordinates
+        if (here.model, here.flag_limit, here.seed) == ("customvit", 16384, 0):
+            macs = round(count_macs(CustomViT(**_arguments(run.stored["config"]["model"]["backbone"]))) / 1e6)
+            scores[macs, here.data] = run.stored["val_macro_f1"]
+    for macs, *cells in rows.values():
+        of_shape = [scores.get((int(macs), data)) for data in ("chula", "endonuke", "synthetic")]
+        assert [cell.strip("*") for cell in cells] == ["-" if x is None else f"{x:.3f}" for x in of_shape]
+    assert len(scores) == 10
+
+
+def _arguments(stored: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stored.items() if key != "component"}
+
+
+def test_cells_split_at_random_score_as_in_the_kept_runs() -> None:
+    rows = _rows((DOCS / "chula.md").read_text(), "| by cell | updates | accuracy | macro-F1 |")
+    kept = set()
+    for run in read_results(RESULTS / "by_cell.parquet"):
+        backbone, budget = run.stored["config"]["model"]["backbone"], run.stored["config"]["adapt"]
+        name = run.coordinates.model
+        if name == "customvit" and backbone["token_px"] == 8:
+            name = "customvit_s"
+        name += " of twice the width" if backbone.get("widths") == [64, 128, 256, 512] else ""
+        name += ", mixup, cutmix and scaling" if budget["cutmix"] else ""
+        clean = run.record.clean
+        kept.add((name, f"{budget['updates']:,}", f"{clean.accuracy:.3f}", f"{clean.macro_f1:.3f}"))
+    assert kept == {(name, *cells) for name, cells in rows.items() if name != "the authors"}
+
+
+def test_the_largest_synthetic_set_scores_as_in_the_kept_runs() -> None:
+    rows = _rows((DOCS / "synthetic.md").read_text(), "| SYNTHETIC | macro-F1 | seeds |")
+    groups = group_by_seed(read_results(RESULTS / "synthetic_largest.parquet"))
+    small = group_by_seed(read_results(RESULTS / "customvit_s.parquet"))
+    named = [(group.coordinates.model, group) for group in groups]
+    named += [("customvit_s", group) for group in small if group.coordinates.data == "synthetic"]
+    assert rows == {
+        name: [format_ci(*group.estimate(CLEAN, macro_f1).summary()), str(len(group.seeds))] for name, group in named
     }
 
 

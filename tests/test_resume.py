@@ -21,7 +21,7 @@ from cellpatch.sweeps.train import train
 from cellpatch.training.callbacks import LastCheckpoint
 from cellpatch.training.lightning_module import _random_state, _set_random_state
 
-SMALL_VIT = ["model=customvit", "model.backbone.input_px=16", "model.backbone.token_px=4"]
+SMALL_VIT = ["model=customvit_s", "model.backbone.input_px=16", "model.backbone.token_px=4"]
 SMALL_VIT += ["model.backbone.stem_width=8", "model.backbone.dim=32", "model.backbone.depth=2"]
 SMALL_VIT += ["model.backbone.heads=2", "model.recipe.lr=0.003", "adapt.batch_size=8"]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "adapt.batch_size=8"]
@@ -225,7 +225,7 @@ def test_two_processes_train_as_one(
     for file in sorted((root / "red").rglob("*.png"))[::2]:
         file.unlink()
     fixed = ["adapt.optimizer=adamw", *model, "augment=none", f"adapt.balance={balance}"]
-    fixed += ["model.backbone.stem=single"] if "model=customvit" in model else []
+    fixed += ["model.backbone.stem=single"] if "model=customvit_s" in model else []
     fixed += [f"adapt.batch_size={batch}", *budget]
     one, two = (read_record(_run(tmp_path / n, root, *fixed, f"trainer.devices={n}")) for n in ("1", "2"))
     assert one["identity"] == two["identity"]

@@ -287,7 +287,7 @@ def test_blur_table_needs_blur() -> None:
 def test_no_model_gets_more_search_than_another() -> None:
     lines = recipes.LINES.read()
     assert set(lines["model"]) <= set(recipes.scratch_models())
-    assert len(recipes.scratch_models()) == 8
+    assert lines["model"].nunique() == 8
     per_model = lines.groupby(["data", "flag_limit", "epochs", "model"])["candidate"].apply(sorted)
     whole = [candidates for candidates in per_model if len(candidates) == len(recipes.CANDIDATES)]
     assert len(whole) == len(per_model), "a search is half done"
@@ -297,11 +297,14 @@ def test_no_model_gets_more_search_than_another() -> None:
 
 def test_models_hold_the_chosen_recipe() -> None:
     chosen = recipes.choose(recipes.LINES.read()).idxmax(axis=1)
-    assert set(chosen.index) == set(recipes.scratch_models())
+    assert set(chosen.index) == set(recipes.scratch_models()) - {"customvit_s"}
+    chosen = chosen.rename({"customvit": "customvit_s"})  # what customvit was when the search was made
     for model, candidate in chosen.items():
         searched = compose_config(recipes.overrides_of(model, candidate)).model
         searched.recipe.lr = 3.0e-3  # with Muon, the same for all: search.csv
         assert compose_config([f"model={model}"]).model == searched, model
+    small, large = (compose_config([f"model={name}"]).model.recipe for name in ("customvit_s", "customvit"))
+    assert small == large, "the larger one was not searched"
 
 
 def test_the_choice_is_the_best_mean_over_the_data_sets() -> None:

@@ -51,7 +51,7 @@ FolderMaker = Callable[..., Path]
 SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "model.recipe.lr=0.01"]
 SMALL_CNN += ["adapt.optimizer=adamw"]
 SMALL_VIT = [
-    "model=customvit",
+    "model=customvit_s",
     "model.backbone.input_px=16",
     "model.backbone.token_px=4",
     "model.backbone.stem_width=8",
@@ -240,7 +240,7 @@ def test_every_kind_is_another_image(tmp_path: Path, folder_of_squares: FolderMa
 def test_a_failed_run_leaves_its_stack_alone(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(6, 3)
     with pytest.raises(ValueError, match="token_px must be > 1 and divide input_px"):
-        _train(tmp_path, root, "model=customvit", "model.backbone.token_px=7")
+        _train(tmp_path, root, "model=customvit_s", "model.backbone.token_px=7")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(ValueError, match="needs at least 3 specimens"):
         _train(tmp_path, folder_of_squares(6, 2, name="few"), *SMALL_CNN)
@@ -256,8 +256,8 @@ GOLDEN_OF = 1  # the TRAINING_CODE that these are of
 GOLDEN = {
     ("cnn", "device"): [[1.0986, 1.1075], [0.9592, 1.0858], [0.7716, 1.0739]],
     ("cnn", "none"): [[1.0991, 1.1084], [0.8861, 1.0715], [0.7063, 1.0391]],
-    ("customvit", "device"): [[1.2065, 1.3344], [1.2044, 1.1751], [0.9642, 1.1447]],
-    ("customvit", "none"): [[1.2099, 1.3041], [1.0453, 1.0332], [0.7782, 0.9723]],
+    ("customvit_s", "device"): [[1.2065, 1.3344], [1.2044, 1.1751], [0.9642, 1.1447]],
+    ("customvit_s", "none"): [[1.2099, 1.3041], [1.0453, 1.0332], [0.7782, 0.9723]],
 }
 
 
@@ -273,7 +273,7 @@ def test_losses_are_what_they_were(
 # Muon's products of matrices are in 16 bits, so other processors may differ more.
 GOLDEN_WITH_MUON = {
     "cnn": [[1.0991, 1.1119], [1.0234, 1.1083], [0.9360, 1.1054]],
-    "customvit": [[1.4205, 1.1678], [1.1719, 1.1213], [0.9016, 1.1287]],
+    "customvit_s": [[1.4205, 1.1678], [1.1719, 1.1213], [0.9016, 1.1287]],
 }
 
 
@@ -281,7 +281,7 @@ GOLDEN_WITH_MUON = {
 def test_losses_with_muon_are_what_they_were(
     tmp_path: Path, folder_of_squares: FolderMaker, caplog: pytest.LogCaptureFixture, model: str
 ) -> None:
-    today = ["adapt.optimizer=muon", *(["model.backbone.stem=staged"] if model == "customvit" else [])]
+    today = ["adapt.optimizer=muon", *(["model.backbone.stem=staged"] if model == "customvit_s" else [])]
     with caplog.at_level("INFO"):
         _train_golden(tmp_path, folder_of_squares(20, 5), model, "none", *today)
     np.testing.assert_allclose(_losses(caplog.text), GOLDEN_WITH_MUON[model], atol=0.02)
@@ -291,8 +291,8 @@ def test_16_bits_on_a_cpu_train_nearly_the_same(
     tmp_path: Path, folder_of_squares: FolderMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        _train_golden(tmp_path, folder_of_squares(20, 5), "customvit", "none", "trainer.precision=bf16-mixed")
-    np.testing.assert_allclose(_losses(caplog.text), GOLDEN["customvit", "none"], atol=0.05)
+        _train_golden(tmp_path, folder_of_squares(20, 5), "customvit_s", "none", "trainer.precision=bf16-mixed")
+    np.testing.assert_allclose(_losses(caplog.text), GOLDEN["customvit_s", "none"], atol=0.05)
     [file] = (tmp_path / "runs").glob("*/record.json")
     assert read_record(file.parent)["precision"] == "bf16-mixed"
 

@@ -61,7 +61,7 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
     root = folder_of_squares(6, 3)
     value_text = "null" if value is None else str(value)
 
-    model = ["model=customvit", "trainer.max_epochs=1"] if key.startswith("model") else SMALL
+    model = ["model=customvit_s", "trainer.max_epochs=1"] if key.startswith("model") else SMALL
     fixed = ["adapt.balance=adjusted_loss"] if key == "adapt.adjust_tau" else []
 
     def of(value: str) -> Settings:

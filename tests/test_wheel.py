@@ -76,7 +76,7 @@ def test_from_an_empty_folder_to_a_report(installed: Installed) -> None:
     where = installed("python", "-c", "import cellpatch; print(cellpatch.__file__)")
     assert str(installed.binaries.parent) in where, "the wheel's files, not the checkout's"
     assert "cellpatch 0." in installed("cellpatch", "--version")
-    installed("cellpatch", "train", "-m", "model=cnn,customvit", "flag_limit=8,16", "model.recipe.lr=0.01", *TINY)
+    installed("cellpatch", "train", "-m", "model=cnn,customvit_s", "flag_limit=8,16", "model.recipe.lr=0.01", *TINY)
     assert "4 runs in runs, 0 problems found" in installed("cellpatch", "verify")
     assert "4 runs in runs" in installed("cellpatch", "runs", "runs", "--csv", "table.csv")
     assert "figures/figure3.png" in installed("cellpatch", "figures", "runs", "figure3", "figure_classes")

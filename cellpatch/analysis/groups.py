@@ -134,12 +134,17 @@ def data_sets(groups: Sequence[SeedGroup]) -> dict[str, list[SeedGroup]]:
 
 
 def at_one_limit(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
-    """The groups of the flag_limit that most models have; if several do, the study's 4096, else the largest."""
-    limits = [group.coordinates.flag_limit for group in groups]
-    if not limits:
+    """The groups of the flag_limit that most models have; of several, that of most runs, then 4096, the largest."""
+    by_limit: dict[int, list[SeedGroup]] = {}
+    for group in groups:
+        by_limit.setdefault(group.coordinates.flag_limit, []).append(group)
+    if not by_limit:
         return []
-    chosen = max(limits, key=lambda limit: (limits.count(limit), limit == STUDY_LIMIT, limit))
-    return [group for group in groups if group.coordinates.flag_limit == chosen]
+
+    def completeness(limit: int) -> tuple[int, int, bool, int]:
+        return len(by_limit[limit]), sum(len(group.runs) for group in by_limit[limit]), limit == STUDY_LIMIT, limit
+
+    return by_limit[max(by_limit, key=completeness)]
 
 
 def limit_of(chosen: Mapping[str, SeedGroup]) -> int:

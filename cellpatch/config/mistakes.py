@@ -22,9 +22,11 @@ _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def closest(word: str, names: Iterable[str]) -> list[str]:
-    """The names that are spelled most like a word, in small or capital letters, then those that hold it."""
+    """The name that differs in capitals alone; without one, those spelled most like a word, then those that hold it."""
     by_lower = {name.lower(): name for name in names}
     lower = word.lower()
+    if lower in by_lower:
+        return [by_lower[lower]]
     found = difflib.get_close_matches(lower, by_lower, _PROPOSED, 0.6)
     found += [name for name in by_lower if len(lower) > 2 and lower in name]
     found += [name for name in by_lower if name == "".join(part[:1] for part in lower.split("_"))]

@@ -29,7 +29,7 @@ def inference_batch_size(input_px: int, device: torch.device) -> int:
     """Cells in a batch of inference: 256 on a GPU; on a CPU about a million input pixels, 8 to 32 cells.
 
     Two CPU cores, EfficientNet-Lite0 at 224x224: 162 cells/s 16 at a time, 105 cells/s 128 at a time. At 40x40, cells/s
-    at 32, 64 and 128: cnn 2260, 1820 and 1430, resnet 1630, 1180 and 1240, customvit 1930, 1890 and 1450.
+    at 32, 64 and 128: cnn 2260, 1820 and 1430, resnet 1630, 1180 and 1240, customvit_s 1930, 1890 and 1450.
     """
     return 256 if device.type == "cuda" else min(32, max(8, 2**20 // input_px**2))
 

@@ -213,7 +213,7 @@ def _rounds_done(checkpoint: Path) -> int:
 def attention_for(settings: TrainerSettings) -> AbstractContextManager[object]:
     """Attention step by step where 16-bit training runs on a CPU: torch 2.15's fused backward is slow there.
 
-    customvit, a step of 64 cells, one core: 630 to 730 ms fused and 500 to 530 ms so; in 32 bits 770 ms fused.
+    customvit_s, a step of 64 cells, one core: 630 to 730 ms fused and 500 to 530 ms so; in 32 bits 770 ms fused.
     """
     slow = settings.device.type == "cpu" and settings.precision == "bf16-mixed"
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()

@@ -63,7 +63,7 @@ class MuonAdamW(torch.optim.AdamW):
 def _stacks(parameters: list[Tensor]) -> list[list[Tensor]]:
     """Parameters whose matrices have one shape, which a GPU steps together; one by one on a CPU.
 
-    A network of many small matrices keeps a GPU waiting for its next product: customvit has 19 matrices of 7 shapes.
+    A network of many small matrices keeps a GPU waiting for its next product: customvit_s has 19 matrices of 7 shapes.
     """
     stacks: dict[object, list[Tensor]] = {}
     for number, parameter in enumerate(parameters):

@@ -112,7 +112,7 @@ def stem_layers(shape: Shape) -> list[Layer]:
 
 def _convolution(kernel: int, stride: int, side: int, channels: int, times: int = 1) -> Layer:
     """A convolution whose output has this side, or several: the first has the stride."""
-    several = f"{times} x " if times > 1 else ""
+    several = f"{times} " if times > 1 else ""
     words = [f"{several}conv {kernel}x{kernel}", *([f"stride {stride}"] if stride > 1 else []), f"{channels}"]
     output = f"{side}x{side}x{channels}"
     return Layer("\n".join(words), output, CONVOLUTION, f"{', '.join(words)} channels: gives {output}")

@@ -40,7 +40,7 @@ from cellpatch.runs.fits import gradient_fit
 
 LINES = TrialLog(Path(__file__).with_suffix(".csv"), ["data", "flag_limit", "epochs", "variant", "seed"])
 # The shape and the recipe that the lines are of.
-SHAPE = ["model=customvit", "model.backbone.stem=single", "model.backbone.dim=128", "model.backbone.depth=4"]
+SHAPE = ["model=customvit_s", "model.backbone.stem=single", "model.backbone.dim=128", "model.backbone.depth=4"]
 SHAPE += ["model.backbone.heads=4", "model.recipe.lr=3.0e-4", "adapt.optimizer=adamw"]
 SEEDS = (0, 1, 2)
 SCORES = {"val_macro_f1": "validation", "val_to_whole": "less the whole", "test_macro_f1": "test"}
