@@ -473,8 +473,9 @@ def test_every_picture_has_words(page: Page) -> None:
     assert page.locator("img:not([alt])").count() == 0
 
 
-def test_a_narrow_window_scrolls_tables_and_not_the_page(page: Page) -> None:
+def test_a_narrow_window_scrolls_tables_and_neither_page_nor_figures(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
+    assert not page.locator("figure").evaluate_all("all => all.filter(box => box.scrollWidth > box.clientWidth).length")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator(".wide").first.evaluate("box => box.scrollWidth > box.clientWidth")
 
