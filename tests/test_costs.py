@@ -1,5 +1,6 @@
 """What trainings cost: updates, core seconds, the pass of probes, and what is not known."""
 
+from dataclasses import replace
 from typing import Any
 
 import cost_table
@@ -15,6 +16,7 @@ from cellpatch.analysis.results import RunResult, read_results
 from cellpatch.figures.captions import cost_caption
 
 HARDWARE = {"processor": "one", "cores": 8, "threads": 4, "gpu": None}
+ON_GPU = HARDWARE | {"gpu": "H100"}
 CNN = {key: SKILLS[key] for key in SKILLS if key[0] == "cnn"}
 PROBES = {key: SKILLS[key] for key in SKILLS if key[1] in ("linear_probe", "knn")}
 
@@ -37,7 +39,7 @@ def test_core_seconds_are_the_median_of_wall_seconds_times_threads() -> None:
         for run, n, kept in zip(_trained(), (100, 300, 200), ("last", None, "last"), strict=True)
     ]
     assert _cost(*runs) == TrainingCost(
-        updates=200, core_seconds=4 * 20, pass_core_seconds=None, trainings=3, best_at_last=2
+        updates=200, core_seconds=4 * 20, gpu_seconds=None, pass_core_seconds=None, trainings=3, best_at_last=2
     )
 
 
@@ -46,15 +48,21 @@ def test_a_pretraining_is_part_of_the_cost() -> None:
     assert _cost(*_trained(pretraining=before)).core_seconds == 4 * 20 + 2 * 37
     on_gpu = pretraining_facts(30.0, device="cuda")
     assert _cost(*_trained(pretraining=on_gpu)).core_seconds is None
+    assert _cost(*_trained(pretraining=on_gpu, hardware=ON_GPU)).gpu_seconds is None, "the pretraining's are not stated"
 
 
 def test_what_a_record_does_not_state_is_not_known() -> None:
-    nothing = TrainingCost(updates=None, core_seconds=None, pass_core_seconds=None, trainings=0, best_at_last=0)
+    nothing = TrainingCost(
+        updates=None, core_seconds=None, gpu_seconds=None, pass_core_seconds=None, trainings=0, best_at_last=0
+    )
     assert _cost(*_trained(hardware=None)) == nothing
-    on_gpu = _trained(hardware=HARDWARE | {"gpu": "H100"})
-    assert _cost(*on_gpu) == nothing, "its threads waited for the GPU"
+    on_gpu = _trained(hardware=ON_GPU)
+    assert _cost(*on_gpu) == replace(nothing, gpu_seconds=20), "its threads waited for the GPU"
+    assert _cost(on_gpu[0], *_trained()[1:]) == nothing, "no median over two kinds"
     beside = [with_config(run, "trainer", accelerator="cpu", devices=1) for run in _with_trainer(on_gpu)]
     assert _cost(*beside).core_seconds == 80
+    several = [with_config(run, "trainer", devices=2) for run in _with_trainer(on_gpu)]
+    assert _cost(*several) == nothing, "of two GPUs"
     several = [with_config(run, "trainer", devices=2) for run in _with_trainer(_trained())]
     assert _cost(*several) == nothing, "the threads of each process are not stated"
     first, *rest = _trained()
@@ -103,7 +111,7 @@ def test_the_table_and_the_figure_name_what_is_not_known() -> None:
     assert shown.loc[("cnn", 40, 256), ["updates", "core seconds", "best at last"]].tolist() == ["50", "80", "0 of 3"]
     drawing = figure_cost.draw("simulated", groups)
     assert drawing.caption.endswith(
-        " Core hours are not known at 256, 512: dinov2_s, linear_probe, 56 px; efficientnet_lite0, knn."
+        " Hours are not known at 256, 512: dinov2_s, linear_probe, 56 px; efficientnet_lite0, knn."
     )
     assert [ax.get_title(loc="left") for ax in drawing.figure.axes] == ["trained from scratch", "dinov2_s, 224 px"]
     curves = [line for ax in drawing.figure.axes for line in ax.lines if line.get_linestyle() != ":"]  # not the rule's
@@ -111,8 +119,25 @@ def test_the_table_and_the_figure_name_what_is_not_known() -> None:
     assert {round(float(x) * 3600) for x in drawn} == {80, 408}
     nothing = group_by_seed(_trained(hardware=None))
     for script in (cost_table.tables, lambda of: figure_cost.draw("simulated", of)):
-        with pytest.raises(ValueError, match=r"no record states .*seconds and threads of a training on a CPU"):
+        with pytest.raises(ValueError, match=r"no record states .*seconds and threads or GPU of a training"):
             script(nothing)
+
+
+def test_trainings_on_a_gpu_have_a_panel_and_a_column_of_their_own() -> None:
+    on_cpu = _probes({"dinov2_s-linear_probe-512-224-s0": 100.0})
+    groups = [*on_cpu, *group_by_seed(_trained(hardware=ON_GPU))]
+    [table] = cost_table.tables(groups)
+    row = table.shown.set_index(["model", "limit"]).loc[("cnn", 256)]
+    assert row[["core seconds", "GPU seconds"]].tolist() == ["-", "20"]
+    drawing = figure_cost.draw("simulated", groups)
+    axes = drawing.figure.axes
+    assert [(ax.get_title(loc="left"), ax.get_xlabel()) for ax in axes] == [
+        ("dinov2_s, 224 px", "core hours of a training"),
+        ("trained from scratch", "GPU hours of a training"),
+    ]
+    marks = [line for line in axes[1].lines if line.get_linestyle() != ":"]
+    assert {round(float(x) * 3600) for line in marks for x in line.get_xdata()} == {20}
+    assert "Macro-F1 against core hours and GPU hours" in drawing.caption
 
 
 def test_the_caption_says_that_times_of_machines_do_not_compare() -> None:

@@ -59,6 +59,19 @@ def test_shares_of_intervals_that_cover_are_the_kept_ones() -> None:
         assert set(shown) <= stored
 
 
+def test_shares_of_the_real_designs_are_the_kept_ones() -> None:
+    table = pd.read_csv(ROOT / "experiments" / "studies" / "coverage_real.csv")
+    page = (ROOT / "docs" / "statistics.md").read_text()
+    lines = page.split("EndoNuke, 57 specimens | Chula, 125 specimens |")[1].split("\n\n")[0].splitlines()
+    shown = [re.findall(r"([\d.]+) %", line) for line in lines[2:]]
+    by_interval = table.pivot_table(index="interval", columns="specimens", values="covers")
+    stored = [
+        [f"{100 * row[name]:.1f}" for name in ("57 of endonuke", "125 of chula")] for _, row in by_interval.iterrows()
+    ]
+    assert len(shown) == 9
+    assert all(shares in stored for shares in shown)
+
+
 def test_the_rooms_of_the_layout_page_are_the_layers() -> None:
     layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
     page = (ROOT / "docs" / "architecture.md").read_text()

@@ -1,4 +1,4 @@
-"""What trainings cost: updates and core seconds, and how often the last validation was the best one."""
+"""What trainings cost: updates, core or GPU seconds, and how often the last validation was the best one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,13 @@ class TrainingCost:
     """What a run of a group costs, as medians over its seeds; None where a record does not state it.
 
     `core_seconds` are wall seconds times threads: of the fit with its pretraining, and for a probe of the one pass that
-    made its features too, `pass_core_seconds`. `trainings` are the runs that state their best validation,
-    `best_at_last` those where it was the last.
+    made its features too, `pass_core_seconds`. `gpu_seconds` are wall seconds of a fit on one GPU, whatever else it did
+    meanwhile. `trainings` are the runs that state their best validation, `best_at_last` those where it was the last.
     """
 
     updates: float | None
     core_seconds: float | None
+    gpu_seconds: float | None
     pass_core_seconds: float | None
     trainings: int
     best_at_last: int
@@ -32,17 +33,22 @@ class TrainingCost:
 def training_cost(group: SeedGroup, groups: Sequence[SeedGroup]) -> TrainingCost:
     """The cost of a group among all `groups` of its data set, whose probes share the passes that make features."""
     updates = [run.record.updates for run in group.runs if run.record.updates is not None]
-    fits = [_fit_core_seconds(run.record) for run in group.runs]
-    known = [seconds for seconds in fits if seconds is not None]
-    fit = median(known) if len(known) == len(fits) else None
+    fit = _median_of_all([_fit_core_seconds(run.record) for run in group.runs])
     features = _pass_core_seconds(group, groups) if group.of_probes else 0.0
     return TrainingCost(
         updates=median(updates) if updates else None,
         core_seconds=None if fit is None or features is None else fit + features,
+        gpu_seconds=_median_of_all([_fit_gpu_seconds(run.record) for run in group.runs]),
         pass_core_seconds=features if group.of_probes else None,
         trainings=sum(run.record.states_best_validation for run in group.runs),
         best_at_last=group.best_validations["last"],
     )
+
+
+def _median_of_all(values: Sequence[float | None]) -> float | None:
+    """None if one is not known: a median of some seeds is none of the group."""
+    known = [value for value in values if value is not None]
+    return median(known) if len(known) == len(values) else None
 
 
 def machines(runs: Sequence[RunResult]) -> list[str]:
@@ -56,6 +62,14 @@ def _fit_core_seconds(record: Record) -> float | None:
     if training is None or before is None:
         return training
     return training + before.cost.all_seconds * before.cost.threads if before.cost.device == "cpu" else None
+
+
+def _fit_gpu_seconds(record: Record) -> float | None:
+    """Wall seconds of a training on one GPU; None on a CPU, for probes, and after a pretraining without labels."""
+    hardware, trainer = record.hardware, record.settings.trainer
+    on_one = hardware is not None and hardware.gpu is not None and trainer.devices == 1 and trainer.accelerator != "cpu"
+    whole = not record.settings.is_probe and record.pretraining is None
+    return record.seconds.train if on_one and whole else None
 
 
 def _core_seconds(record: Record, seconds: float) -> float | None:

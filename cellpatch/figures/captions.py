@@ -100,10 +100,10 @@ def baseline_caption(groups: Sequence[SeedGroup]) -> str:
 
 
 def cost_caption(machines: Sequence[str]) -> str:
-    """For captions: what core seconds are, and on which machines they were measured."""
+    """For captions: what core and GPU seconds are, and on which machines they were measured."""
     text = (
         "Medians over seeds; core time is the wall time of the fit times threads, of a probe with the one pass that "
-        "made its features."
+        "made its features; GPU time is the wall time, whatever else the GPU did."
     )
     if len(machines) > 1:
         return f"{text} Machines or threads differ, so times cannot be compared: {'; '.join(machines)}."

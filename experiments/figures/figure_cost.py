@@ -1,13 +1,15 @@
-"""What does a better score cost to train? Macro-F1 against core hours, over all flag_limits.
+"""What does a better score cost to train? Macro-F1 against hours of cores or of GPUs, over all flag_limits.
 
     cellpatch figures runs figure_cost          # or: make figure_cost RUNS=runs
 
-First models trained from scratch, then pretrained ones. A line joins the limits of a model, the smallest first. Core
-hours are wall hours of the fit times threads, medians over seeds; of a probe, with the one pass over the cells that
-made its features, which all probes of a model and input side share.
+Panels of GPUs stand apart from those of CPUs; of each, models from scratch come first. A line joins the limits of a
+model, the smallest first. Core hours are wall hours of the fit times threads, medians over seeds; of a probe, with
+the one pass over the cells that made its features, which all probes of a model and input side share. GPU hours are
+wall hours of a training on one GPU, whatever else it did.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
@@ -18,7 +20,7 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import cost_caption, group_by_value, sample_size_caption
-from cellpatch.figures.families import End, Member, families, label_ends
+from cellpatch.figures.families import End, Family, Member, families, label_ends
 from cellpatch.figures.plotting import (
     COLUMN_MM,
     PAGE_MM,
@@ -37,34 +39,70 @@ from cellpatch.runs.coordinates import GroupCoordinates
 
 @styled
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
-    """Macro-F1 on clean test cells against core hours on a log axis; raises ValueError if no record states them."""
-    costs = {group.coordinates: training_cost(group, groups).core_seconds for group in groups}
-    hours = {place: seconds / 3600 for place, seconds in costs.items() if seconds is not None}
-    if not hours:
-        raise ValueError("no record states seconds and threads of a training on a CPU")
-    drawn = [group for group in groups if group.coordinates in hours]
+    """Macro-F1 on clean test cells against hours on a log axis; raises ValueError if no record states them."""
+    costs = {group.coordinates: training_cost(group, groups) for group in groups}
+    by_unit = {
+        "core hours": {place: cost.core_seconds / 3600 for place, cost in costs.items() if cost.core_seconds},
+        "GPU hours": {place: cost.gpu_seconds / 3600 for place, cost in costs.items() if cost.gpu_seconds},
+    }
     whole = by_label(learning_curves(groups), groups)
-    curves = {label: _among(curve, hours) for label, curve in whole.items()}
-    known = {label: curve for label, curve in curves.items() if curve.groups}
-    panels = families({label: curve.coordinates for label, curve in known.items()})
-    shared = {"sharex": True, "sharey": True}  # one scale of cost, so that the panels compare
-    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 78, columns=len(panels), **shared)
+    units = sorted(by_unit, key=lambda unit: -len(by_unit[unit]))
+    panels = [panel for unit in units for panel in _panels(unit, by_unit[unit], whole)]
+    if not panels:
+        raise ValueError("no record states seconds and threads or GPU of a training")
+    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 78, columns=len(panels), sharey=True)
     add_title(figure, data)
-    ends = []
-    for ax, family in zip(axes, panels, strict=True):
-        of_curves = {label: [hours[group.coordinates] for group in known[label].groups] for label in family.members}
-        ends.append([_draw(ax, k, known[k], of_curves[k], member) for k, member in family.members.items()])
-        ax.set_title(family.title)
-        log_axis(ax)
+    ends = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
+    _share_scales(axes, panels)
     axes[0].set_ylabel("macro-F1, test")
     draw_baseline(axes, largest_class(groups, macro_f1))
-    figure.supxlabel("core hours of a training", fontsize=8)
     label_ends(figure, zip(axes, ends, strict=True))
+    drawn = [group for group in groups if any(group.coordinates in hours for hours in by_unit.values())]
     limits = ", ".join(map(str, sorted({group.coordinates.flag_limit for group in drawn})))
-    caption = f"Macro-F1 against core hours, {data}; a line joins the points of a model at flag_limit {limits}; "
+    measured = " and ".join(unit for unit in units if by_unit[unit])
+    caption = f"Macro-F1 against {measured}, {data}; a line joins the points of a model at flag_limit {limits}; "
     caption += "dotted: always naming the largest class. "
     caption += f"{cost_caption(machines([run for group in drawn for run in group.runs]))} "
-    return Drawing("figure_cost", figure, caption + sample_size_caption(drawn, groups) + _unknown(whole, curves))
+    known = {place for hours in by_unit.values() for place in hours}
+    return Drawing("figure_cost", figure, caption + sample_size_caption(drawn, groups) + _unknown(whole, known))
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Models of one family whose trainings cost hours of one unit."""
+
+    unit: str
+    family: Family
+    curves: Mapping[str, LearningCurve]
+    hours: Mapping[GroupCoordinates, float]
+
+    def draw(self, ax: Axes) -> list[End]:
+        ends = []
+        for label, member in self.family.members.items():
+            curve = self.curves[label]
+            ends.append(_draw(ax, label, curve, [self.hours[group.coordinates] for group in curve.groups], member))
+        ax.set_title(self.family.title)
+        ax.set_xlabel(f"{self.unit} of a training")
+        log_axis(ax)
+        return ends
+
+
+def _panels(unit: str, hours: Mapping[GroupCoordinates, float], whole: Mapping[str, LearningCurve]) -> list[_Panel]:
+    """A panel for each family that has points in this unit."""
+    curves = {label: _among(curve, hours) for label, curve in whole.items()}
+    known = {label: curve for label, curve in curves.items() if curve.groups}
+    found = families({label: curve.coordinates for label, curve in known.items()}) if known else []
+    return [_Panel(unit, family, known, hours) for family in found]
+
+
+def _share_scales(axes: Sequence[Axes], panels: Sequence[_Panel]) -> None:
+    """One scale of cost for all panels of a unit, so that they compare."""
+    for unit in {panel.unit for panel in panels}:
+        of_unit = [ax for ax, panel in zip(axes, panels, strict=True) if panel.unit == unit]
+        spent = [x for panel in panels if panel.unit == unit for x in panel.hours.values()]
+        low = min(spent) / 1.4
+        for ax in of_unit:
+            ax.set_xlim(low, max(1.4 * max(spent), 12 * low))  # over a decade, so that decades alone are named
 
 
 def _among(curve: LearningCurve, hours: Mapping[GroupCoordinates, float]) -> LearningCurve:
@@ -72,16 +110,14 @@ def _among(curve: LearningCurve, hours: Mapping[GroupCoordinates, float]) -> Lea
     return LearningCurve(curve.coordinates, tuple(group for group in curve.groups if group.coordinates in hours))
 
 
-def _unknown(whole: Mapping[str, LearningCurve], curves: Mapping[str, LearningCurve]) -> str:
+def _unknown(whole: Mapping[str, LearningCurve], known: Collection[GroupCoordinates]) -> str:
     """For the caption: which limits of which models are not drawn, because their cost is not known."""
     lacking = {
-        label: ", ".join(str(limit) for limit in curve.limits if limit not in curves[label].limits)
+        label: ", ".join(str(group.coordinates.flag_limit) for group in curve.groups if group.coordinates not in known)
         for label, curve in whole.items()
     }
     return "".join(
-        f" Core hours are not known at {limits}: {labels}."
-        for limits, labels in group_by_value(lacking).items()
-        if limits
+        f" Hours are not known at {limits}: {labels}." for limits, labels in group_by_value(lacking).items() if limits
     )
 
 
@@ -89,7 +125,7 @@ def _draw(ax: Axes, label: str, curve: LearningCurve, hours: Sequence[float], me
     """Draw a curve; gives its last point."""
     y = [estimate.summary() for estimate in curve.estimates(curve.limits, macro_f1)]
     texts = [
-        f"macro-F1 {format_ci(*ends)} at {limit} for {spent:.3g} core hours"
+        f"macro-F1 {format_ci(*ends)} at {limit} for {spent:.3g} hours"
         for ends, limit, spent in zip(y, curve.limits, hours, strict=True)
     ]
     draw_curve(ax, hours, y, label, texts, curve.coordinates, member.style)

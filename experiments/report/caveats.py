@@ -13,6 +13,7 @@ from cellpatch.runtime.resources import resource_dir
 
 FEW = 20  # test specimens below which the page states how often intervals cover the true value
 UNLEARNT = 0.1  # F1 of a class
+_OF_SCARCEST = "F1 of the class in the fewest specimens, three seeds"
 RARE = 50  # test cells of a class below which it is named
 
 
@@ -22,7 +23,7 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
     if groups[0].no_interval:
         sentences.append(f"No number on this page has an interval: {groups[0].no_interval}.")
     else:
-        sentences += _coverage(groups[0])
+        sentences += _coverage(groups)
     if min(len(group.seeds) for group in groups) == 1:
         sentences.append("Some models were trained with one seed: their intervals do not cover the spread over seeds.")
     sentences += _best_validations(groups)
@@ -46,13 +47,18 @@ def caveats(groups: Sequence[SeedGroup]) -> list[str]:
     return sentences
 
 
-def _coverage(group: SeedGroup) -> list[str]:
+def _covers(file: str) -> pd.Series:
+    """Shares of simulated studies in which an interval covered the true value, by specimens and interval."""
+    table = pd.read_csv(resource_dir("experiments") / "studies" / file)
+    return table.set_index(["specimens", "interval"])["covers"]
+
+
+def _coverage(groups: Sequence[SeedGroup]) -> list[str]:
     """How often intervals cover the true value, where test specimens are few or a class lies in few of them.
 
     From simulated studies of the nearest smaller design: coverage.csv, which `make coverage` writes.
     """
-    table = pd.read_csv(resource_dir("experiments") / "studies" / "coverage.csv")
-    covers = table.set_index(["specimens", "interval"])["covers"]
+    group, covers = groups[0], _covers("coverage.csv")
     sentences = []
     if group.n_specimens < FEW:
         simulated = 10 if group.n_specimens >= 10 else 5
@@ -64,11 +70,18 @@ def _coverage(group: SeedGroup) -> list[str]:
         )
     present = {name: n for name, n in group.specimens_by_class.items() if n}
     scarcest = min(present, key=lambda name: present[name])
-    if present[scarcest] < WIDESPREAD:
+    if present[scarcest] < WIDESPREAD and (extreme := _extreme(groups, scarcest)) is not None:
+        real = _covers("coverage_real.csv")
+        of_class, of_all = (real.xs(name, level="interval") for name in (_OF_SCARCEST, "macro-F1, three seeds"))
+        sentences.append(
+            f"{scarcest} lies in {present[scarcest]} test specimens, and its F1 is near {extreme}. In studies "
+            f"simulated after two data sets with such a class 95 % intervals cover its true F1 in {_range(of_class)} % "
+            f"and the true macro-F1 in {_range(of_all)} % (three seeds)."
+        )
+    elif present[scarcest] < WIDESPREAD:
         simulated = max((n for n in (2, 5) if n <= present[scarcest]), default=2)
         of_class, of_all = (
-            covers[f"57, a class in {simulated}", name]
-            for name in ("F1 of the class in the fewest specimens, three seeds", "macro-F1, three seeds")
+            covers[f"57, a class in {simulated}", name] for name in (_OF_SCARCEST, "macro-F1, three seeds")
         )
         sentences.append(
             f"{scarcest} lies in {present[scarcest]} test specimens. With a class in {simulated} of 57, 95 % intervals "
@@ -76,6 +89,18 @@ def _coverage(group: SeedGroup) -> list[str]:
             "studies."
         )
     return sentences
+
+
+def _range(shares: pd.Series) -> str:
+    """The lowest and the highest share, in percent."""
+    return f"{100 * shares.min():.0f} to {100 * shares.max():.0f}"
+
+
+def _extreme(groups: Sequence[SeedGroup], name: str) -> int | None:
+    """0 or 1 if the best F1 of a class is so near to it that intervals of it collapse, else None."""
+    code = list(groups[0].specimens_by_class).index(name)
+    best = max(group.estimate(CLEAN, class_f1(code)).mean for group in at_one_limit(groups))
+    return 0 if best < UNLEARNT else 1 if best > 1 - UNLEARNT else None
 
 
 def _unlearnt_classes(groups: Sequence[SeedGroup]) -> list[str]:

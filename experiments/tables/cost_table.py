@@ -1,11 +1,12 @@
-"""What did each cell of the grid cost to train, and was it trained long enough? Updates and core seconds.
+"""What did each cell of the grid cost to train, and was it trained long enough? Updates, core and GPU seconds.
 
     cellpatch tables runs cost_table          # writes tables/cost-DATA.csv, .md and .tex
 
 Medians over seeds. Core seconds are wall seconds of the fit times threads; of a probe, with the one pass over the cells
-that made its features, which all probes of a model and input side share. `best at last` counts the trainings whose
-best validation was their last: more updates may raise their scores. `-` is what records do not state: updates before
-0.4.0, threads, trainings on GPUs or on several devices, and features that existed before these runs.
+that made its features, which all probes of a model and input side share. GPU seconds are wall seconds of a training on
+one GPU, whatever else it did. `best at last` counts the trainings whose best validation was their last: more updates
+may raise their scores. `-` is what records do not state: updates before 0.4.0, threads, trainings on several devices,
+and features that existed before these runs.
 """
 
 from collections.abc import Sequence
@@ -24,15 +25,15 @@ KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of 
 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
-    """The table; raises ValueError if no record states updates or core seconds."""
+    """The table; raises ValueError if no record states updates or seconds."""
     table = summarise(groups)
-    if table[["updates", "core_seconds"]].isna().all(axis=None):
-        raise ValueError("no record states updates, or seconds and threads of a training on a CPU")
+    if table[["updates", "core_seconds", "gpu_seconds"]].isna().all(axis=None):
+        raise ValueError("no record states updates, or seconds and threads or GPU of a training")
     note = cost_caption(machines([run for group in groups for run in group.runs]))
     return [
         ShownTable(
             "cost",
-            "Updates and core seconds of each training",
+            "Updates and seconds of each training",
             shown(table),
             table,
             (note, sample_size_caption(groups), baseline_caption(groups)),
@@ -49,10 +50,10 @@ def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
         row = {key: getattr(group.coordinates, key) for key in KEYS}
         row |= {"n_train": group.n_train, "seeds": len(group.seeds)}
         row |= {"macro_f1": group.estimate(CLEAN, macro_f1).mean}
-        row |= {"updates": cost.updates, "core_seconds": cost.core_seconds}
+        row |= {"updates": cost.updates, "core_seconds": cost.core_seconds, "gpu_seconds": cost.gpu_seconds}
         row |= {"pass_core_seconds": cost.pass_core_seconds}
         rows.append(row | {"trainings": cost.trainings, "best_at_last": cost.best_at_last})
-    numbers = ["updates", "core_seconds", "pass_core_seconds"]
+    numbers = ["updates", "core_seconds", "gpu_seconds", "pass_core_seconds"]
     return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)).sort_values(["flag_limit", *KEYS[:-1]])
 
 
@@ -72,6 +73,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "updates": [_whole(row["updates"]) for row in rows],
             "core seconds": [_whole(row["core_seconds"]) for row in rows],
             "of them the pass": [_whole(row["pass_core_seconds"]) for row in rows],
+            "GPU seconds": [_whole(row["gpu_seconds"]) for row in rows],
             "best at last": [
                 f"{row['best_at_last']} of {row['trainings']}" if row["trainings"] else "-" for row in rows
             ],
