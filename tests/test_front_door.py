@@ -156,7 +156,7 @@ def test_the_time_left_is_in_words() -> None:
 
 COMPLETED = {
     "cellpatch pre": "prepare predict",
-    "cellpatch train model=cust": "model=customvit",
+    "cellpatch train model=cust": "model=customvit model=customvit_s",
     "cellpatch train -m flag": "flag_limit=",
     "cellpatch prepare data=end": "data=endonuke",
     "cellpatch figures ru": "",

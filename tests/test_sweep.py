@@ -77,7 +77,7 @@ def test_the_paper_is_all_of_it_and_nothing_senseless() -> None:
     pretrained = models()
     pairs = {tuple(part.partition("=")[2] for part in job[:2]) for job in jobs}
     assert {model for model, adapt in pairs if adapt == "scratch"} == {
-        model for model, there in pretrained.items() if not there
+        model for model, there in pretrained.items() if not there and model != "customvit_s"
     }
     foundation = itertools.product(("resnet_rs50", "ctranspath", "uni"), ("linear_probe", "ft_last", "ft_all"))
     assert {pair for pair in pairs if pretrained[pair[0]]} == set(foundation)
