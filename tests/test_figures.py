@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+from collections.abc import Callable
 from itertools import combinations, pairwise, product
 from pathlib import Path
 from types import ModuleType
@@ -43,7 +44,7 @@ from torch import nn
 
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.estimates import difference, mean_over_seeds, paired
-from cellpatch.analysis.groups import data_sets, group_by_seed
+from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.cli.figures import main_of_figure
@@ -53,8 +54,10 @@ from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.figures.captions import axis_label, mixed_code_caption, prior_caption
 from cellpatch.figures.families import families, spread
 from cellpatch.figures.palette import STUDY, assign_styles, group_style, model_style
+from cellpatch.figures.panels import BlurCurve
 from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
+from cellpatch.metrics.classification import Scores
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.models.customvit import CustomViT
 from cellpatch.optics.conditions import CLEAN, Condition
@@ -577,6 +580,32 @@ def test_calibration_and_specimens_have_intervals_over_seeds() -> None:
     mean, low, high = mean_over_seeds([0.2])
     assert mean == 0.2
     assert np.isnan([low, high]).all()
+
+
+def test_one_tall_interval_squeezes_no_calibration_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = figure_calibration._errors
+    whole = figure_calibration.draw("simulated", GROUPS)
+    assert "are cut" not in whole.caption
+
+    def one_tall(error: Callable[[Scores], float], group: SeedGroup) -> BlurCurve:
+        curve = errors(error, group)
+        if group.coordinates.model == "cnn":
+            last = max(curve)
+            curve[last] = (curve[last][0], 0.0, 1.0)
+        return curve
+
+    monkeypatch.setattr(figure_calibration, "_errors", one_tall)
+    cut = figure_calibration.draw("simulated", GROUPS)
+    assert "Intervals that leave a panel are cut." in cut.caption
+    before, after = (
+        [ax.get_ylim()[1] for ax in drawing.figure.axes if ax.get_title(loc="left") == "trained from scratch"]
+        for drawing in (whole, cut)
+    )
+    lines = [np.asarray(line.get_ydata(), float) for ax in cut.figure.axes for line in ax.lines]
+    marks = [np.nanmax(line) for line in lines if line.size > 1]
+    assert after != before
+    assert max(after) < 1.0
+    assert max(after) <= 1.5 * max(marks)
 
 
 def test_captions_of_calibration_name_the_prior() -> None:

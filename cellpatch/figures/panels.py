@@ -1,6 +1,6 @@
 """Panels of curves over all sigmas of blur: what figures of blur share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ def draw_blur_panels(
 
     A row for each of `panels`, which maps titles to functions that give a group's curve; a column for each family of
     models. `score` names what the curves show. `sharey` is "col" where a family may need an axis of its own.
-    A `baseline` is a dotted line.
+    A `baseline` is a dotted line. Where intervals would squeeze the curves of a column they are cut, as the words say.
     """
     columns = families({label: group.coordinates for label, group in chosen.items()})
     width = PAGE_MM if len(columns) > 1 else 1.3 * COLUMN_MM
@@ -53,12 +53,24 @@ def draw_blur_panels(
         axes[row * len(columns)].set_ylabel(f"{score}, test\n{title}")
     if baseline is not None:
         draw_baseline(axes, baseline)
+    cut = [sharey == "col" and _cut_intervals(axes[column :: len(columns)]) for column in range(len(columns))]
     label_ends(figure, ends)
     lists = {label: ", ".join(f"{sigma:g}" for sigma in sorted(sigmas)) for label, sigmas in missing.items()}
     words = "".join(
         f" Not evaluated at sigma {which}: {names}." for which, names in group_by_value(lists).items() if which
     )
+    words += " Intervals that leave a panel are cut." if any(cut) else ""
     return figure, f" Sigmas are spaced as log2(1 + sigma).{words}"
+
+
+def _cut_intervals(column: Sequence[Axes]) -> bool:
+    """Lower the top of a column's shared axis to half above its highest mark, if intervals reach twice as high."""
+    lines = [np.asarray(line.get_ydata(), float) for ax in column for line in ax.lines]
+    highest = max((float(np.nanmax(line)) for line in lines if line.size > 1), default=0.0)
+    tall = bool(column[0].get_ylim()[1] > 2 * highest > 0)
+    if tall:
+        column[0].set_ylim(top=1.5 * highest)
+    return tall
 
 
 def _draw_panel(
