@@ -132,7 +132,9 @@ def _filled(command: str, folder: Path) -> str:
         shutil.rmtree(folder / "practice")
     if re.fullmatch(r"make \w*(table|figure)\w*", command):
         command += " RUNS=experiments/results/endonuke.parquet"  # a name in a sentence of that page
-    if re.search(r"--(models|limit|sigma|adapt) ", command):
+    if "figure2" in command:  # needs the card of latency that the page on cost gave to the run of the quickstart
+        command = command.replace("--limit 4096", "--limit 32")
+    elif re.search(r"--(models|limit|sigma|adapt) ", command):
         command = command.replace(" runs ", " experiments/results/endonuke.parquet ")
         command = command.replace("--limit 4096", "--limit 1024")  # those runs are blurred at 1024 alone
     command = re.sub(r"(--where adapt\.lr)=\S+", r"\1=0.003", command)  # that of the quickstart
