@@ -6,7 +6,8 @@ A tiled JPEG slide with random points is written, and a run of customvit_s on sy
 with as many processes as there are cores (at most eight), and the forward pass on ready crops, with all cores. The
 whole is what `python -m cellpatch.predict` does between reading the table and writing its file. On a machine whose
 forward pass runs on the same cores as the cutting, the whole cannot be faster than both together: the sum stands
-beside."""
+beside.
+"""
 
 import tempfile
 from functools import partial

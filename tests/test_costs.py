@@ -138,15 +138,17 @@ def test_trainings_on_a_gpu_have_a_panel_and_a_column_of_their_own() -> None:
     marks = [line for line in axes[1].lines if line.get_linestyle() != ":"]
     assert {round(float(x) * 3600) for line in marks for x in line.get_xdata()} == {20}
     assert "Macro-F1 against core hours and GPU hours" in drawing.caption
+    assert "GPU time is the wall time" in drawing.caption
+    assert "GPU" not in figure_cost.draw("simulated", on_cpu).caption
 
 
 def test_the_caption_says_that_times_of_machines_do_not_compare() -> None:
     one, other, third = _trained()
-    assert "do not compare" not in cost_caption(machines([one, other]))
-    assert cost_caption(machines([one, other])).endswith(" On one, 4 threads.")
+    assert "do not compare" not in cost_caption(machines([one, other]), on_gpu=False)
+    assert cost_caption(machines([one, other]), on_gpu=False).endswith(" On one, 4 threads.")
     runs = [one, restated(other, hardware=HARDWARE | {"processor": "another"}), third]
     words = " Machines or threads differ, so times cannot be compared: another, 4 threads; one, 4 threads."
-    assert cost_caption(machines(runs)).endswith(words)
+    assert cost_caption(machines(runs), on_gpu=False).endswith(words)
     assert words in figure_cost.draw("simulated", group_by_seed(runs)).caption
 
 

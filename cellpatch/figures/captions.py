@@ -99,12 +99,13 @@ def baseline_caption(groups: Sequence[SeedGroup]) -> str:
     return f"{rule.label[0].upper()}{rule.label[1:]}: macro-F1 {rule.score.mean:.3f}, at any limit and under any blur."
 
 
-def cost_caption(machines: Sequence[str]) -> str:
-    """For captions: what core and GPU seconds are, and on which machines they were measured."""
+def cost_caption(machines: Sequence[str], on_gpu: bool) -> str:
+    """For captions: what core seconds are, what GPU seconds if there are any, and on which machines they were taken."""
     text = (
         "Medians over seeds; core time is the wall time of the fit times threads, of a probe with the one pass that "
-        "made its features; GPU time is the wall time, whatever else the GPU did."
+        "made its features"
     )
+    text += "; GPU time is the wall time, whatever else the GPU did." if on_gpu else "."
     if len(machines) > 1:
         return f"{text} Machines or threads differ, so times cannot be compared: {'; '.join(machines)}."
     return f"{text} On {machines[0]}." if machines else text

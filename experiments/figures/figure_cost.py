@@ -53,7 +53,6 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 78, columns=len(panels), sharey=True)
     add_title(figure, data)
     ends = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
-    _share_scales(axes, panels)
     axes[0].set_ylabel("macro-F1, test")
     draw_baseline(axes, largest_class(groups, macro_f1))
     label_ends(figure, zip(axes, ends, strict=True))
@@ -62,14 +61,15 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     measured = " and ".join(unit for unit in units if by_unit[unit])
     caption = f"Macro-F1 against {measured}, {data}; a line joins the points of a model at flag_limit {limits}; "
     caption += "dotted: always naming the largest class. "
-    caption += f"{cost_caption(machines([run for group in drawn for run in group.runs]))} "
+    on_gpu = bool(by_unit["GPU hours"])
+    caption += f"{cost_caption(machines([run for group in drawn for run in group.runs]), on_gpu)} "
     known = {place for hours in by_unit.values() for place in hours}
     return Drawing("figure_cost", figure, caption + sample_size_caption(drawn, groups) + _unknown(whole, known))
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """Models of one family whose trainings cost hours of one unit."""
+    """Models of one family whose trainings cost hours of one unit; `hours` are of all models, for one scale."""
 
     unit: str
     family: Family
@@ -84,6 +84,8 @@ class _Panel:
         ax.set_title(self.family.title)
         ax.set_xlabel(f"{self.unit} of a training")
         log_axis(ax)
+        low, high = min(self.hours.values()) / 1.4, max(self.hours.values()) * 1.4
+        ax.set_xlim(low, max(high, 12 * low))  # over a decade, so that decades alone are named
         return ends
 
 
@@ -93,16 +95,6 @@ def _panels(unit: str, hours: Mapping[GroupCoordinates, float], whole: Mapping[s
     known = {label: curve for label, curve in curves.items() if curve.groups}
     found = families({label: curve.coordinates for label, curve in known.items()}) if known else []
     return [_Panel(unit, family, known, hours) for family in found]
-
-
-def _share_scales(axes: Sequence[Axes], panels: Sequence[_Panel]) -> None:
-    """One scale of cost for all panels of a unit, so that they compare."""
-    for unit in {panel.unit for panel in panels}:
-        of_unit = [ax for ax, panel in zip(axes, panels, strict=True) if panel.unit == unit]
-        spent = [x for panel in panels if panel.unit == unit for x in panel.hours.values()]
-        low = min(spent) / 1.4
-        for ax in of_unit:
-            ax.set_xlim(low, max(1.4 * max(spent), 12 * low))  # over a decade, so that decades alone are named
 
 
 def _among(curve: LearningCurve, hours: Mapping[GroupCoordinates, float]) -> LearningCurve:

@@ -13,8 +13,8 @@ from cellpatch.runtime.resources import resource_dir
 
 FEW = 20  # test specimens below which the page states how often intervals cover the true value
 UNLEARNT = 0.1  # F1 of a class
-_OF_SCARCEST = "F1 of the class in the fewest specimens, three seeds"
 RARE = 50  # test cells of a class below which it is named
+_OF_SCARCEST = "F1 of the class in the fewest specimens, three seeds"  # an interval of coverage.csv
 
 
 def caveats(groups: Sequence[SeedGroup]) -> list[str]:
@@ -56,7 +56,8 @@ def _covers(file: str) -> pd.Series:
 def _coverage(groups: Sequence[SeedGroup]) -> list[str]:
     """How often intervals cover the true value, where test specimens are few or a class lies in few of them.
 
-    From simulated studies of the nearest smaller design: coverage.csv, which `make coverage` writes.
+    From simulated studies of the nearest smaller design, coverage.csv, which `make coverage` writes. For a class that
+    none or all models find, from those after EndoNuke and Chula, coverage_real.csv (its RUNS=curve.parquet).
     """
     group, covers = groups[0], _covers("coverage.csv")
     sentences = []

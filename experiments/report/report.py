@@ -110,13 +110,13 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], file: Path, files: 
     galleries, why = galleries_of(groups)
     facts = groups[0].runs[0].record.data
     kind = _SYNTHETIC if facts.source.synthetic else "not marked as synthetic"
-    said = recommend(groups)
-    rows = said.by_limit.to_numpy().tolist()
+    recommendation = recommend(groups)
+    rows = recommendation.by_limit.to_numpy().tolist()
     return StudyView(
         key=key,
         data=data,
-        answers=said.answers,
-        by_limit=TableView("The decision at each limit", "", list(said.by_limit.columns), rows, ""),
+        answers=recommendation.answers,
+        by_limit=TableView("The decision at each limit", "", list(recommendation.by_limit.columns), rows, ""),
         origin=f"The cells are {kind}. Their licence: {facts.source.licence or 'not stated'}.",
         intake=[] if facts.intake is None else facts.intake.sentences(),
         drawings=drawings,
