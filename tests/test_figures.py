@@ -417,7 +417,7 @@ def test_colours_are_told_apart_by_colour_blind_readers(who: str) -> None:
     def apart(pair: tuple[str, str]) -> float:
         return float(deltaE_ciede2000(*map(seen, pair)))
 
-    together = [*combinations(STUDY, 2), *product(STUDY, ["dinov2_s", "efficientnet_lite0"])]
+    together = [*combinations([*STUDY, "customvit_s"], 2), *product(STUDY, ["dinov2_s", "efficientnet_lite0"])]
     assert min(map(apart, together)) > 11, min(together, key=apart)
     looks = {name: model_style(name) for name in models()}
     alike = [pair for pair in combinations(looks, 2) if looks[pair[0]].marker == looks[pair[1]].marker]

@@ -1,5 +1,6 @@
 """How models look: one colour and marker per model, a line per adaptation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -15,6 +16,7 @@ STUDY = ["cnn", "convnext", "customvit", "densenet", "efficientnet", "nin", "res
 # Safe for colour-blind readers: Okabe & Ito's palette with a brown for its yellow, and for pretrained models Paul Tol's
 # muted one. Models whose weights a package brings have colours far from all of the first.
 _SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#661100"]
+_NEXT = "#4D1A59"  # of the ninth model from scratch: a model beside the study's eight shares no colour with them
 _PRETRAINED = ["#AA4499", "#DDCC77", "#332288", "#882255", "#117733", "#CC6677", "#44AA99", "#999933", "#6699CC"]
 _MARKERS = "osD^vP*X"
 # The marker of each colour in _PRETRAINED: of those that were searched, these keep the colours of equal markers
@@ -66,7 +68,7 @@ def assign_styles(pretrained: dict[str, bool]) -> dict[str, Style]:
     published = [name for name in pretrained if pretrained[name] and name != COLOUR]
     looks = {COLOUR: Style("0.35", "+")}
     for index, name in enumerate([*STUDY, *own]):
-        looks[name] = numbered_style(index)
+        looks[name] = _numbered(index, (*_SCRATCH, _NEXT))
     for index, name in enumerate(published):
         turn, place = divmod(index, len(_PRETRAINED))
         marker = _MARKERS[(_PRETRAINED_MARKERS[place] + 3 * turn) % len(_MARKERS)]
@@ -97,5 +99,9 @@ def way_style(coordinates: CurveCoordinates) -> Style:
 
 def numbered_style(code: int) -> Style:
     """Colour and marker of what has this number among others of its kind, such as classes; up to 64 differ."""
-    turn, place = divmod(code, len(_SCRATCH))
-    return Style(_SCRATCH[place], _MARKERS[(place + turn) % len(_MARKERS)])
+    return _numbered(code, _SCRATCH)
+
+
+def _numbered(code: int, colors: Sequence[str]) -> Style:
+    turn, place = divmod(code, len(colors))
+    return Style(colors[place], _MARKERS[(place + turn) % len(_MARKERS)])
