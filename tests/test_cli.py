@@ -295,7 +295,7 @@ def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, run: Run, folder_of_
     assert "exists: cnn-scratch-folder-4-s0" in alone.stdout
 
 
-def test_models_without_weights_are_left_out_and_said(
+def test_models_without_weights_are_skipped_and_reported(
     tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]
 ) -> None:
     arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", "logger=none", "trainer.max_epochs=1"]

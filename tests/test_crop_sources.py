@@ -130,7 +130,7 @@ def test_folders_that_cannot_be_read(tmp_path: Path, folder_of_squares: FolderMa
 
 
 def test_folders_without_specimens_are_one_problem_whose_hint_helps(tmp_path: Path) -> None:
-    """A student's folders: CLASS/SPECIMEN_NUMBER.png. Each of 40 files was a line, none said what to type."""
+    """A student's folders: CLASS/SPECIMEN_NUMBER.png. Each of 40 files was a line, none named what to type."""
     for label in ("target_cell", "normal"):
         (tmp_path / "cells" / label).mkdir(parents=True)
         for i in range(6):

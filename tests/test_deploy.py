@@ -244,7 +244,7 @@ def test_a_large_model_is_two_files_or_none(run: Path, tmp_path: Path, monkeypat
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
 
 
-def test_places_that_cannot_be_written_are_told(run: Path, images: Path, tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written_are_reported(run: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "taken.onnx").mkdir()
     for module, arguments in (
         ("predict", [images, "--out", tmp_path / "taken.onnx"]),

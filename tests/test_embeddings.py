@@ -130,7 +130,7 @@ def test_two_that_compute_at_once_stay_below_the_limit_together(
     assert refused == [1]
 
 
-def test_altered_features_are_told(store_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_altered_features_are_reported(store_of: Callable[..., Path], tmp_path: Path) -> None:
     store = CellStore(store_of())
     _features(store, tmp_path / "e")
     [file] = (tmp_path / "e").glob("[!.]*/features.npy")
@@ -212,7 +212,7 @@ def test_a_warm_folder_need_not_be_writable(
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]"])
-def test_a_damaged_key_is_told_with_its_place(store_of: Callable[..., Path], tmp_path: Path, content: str) -> None:
+def test_a_damaged_key_is_reported_with_its_path(store_of: Callable[..., Path], tmp_path: Path, content: str) -> None:
     store = CellStore(store_of())
     _features(store, tmp_path / "e")
     [key] = (tmp_path / "e").glob("*/key.json")
@@ -222,7 +222,7 @@ def test_a_damaged_key_is_told_with_its_place(store_of: Callable[..., Path], tmp
         _features(store, tmp_path / "e")
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
     root = store_of(n=300)
     program = (
         "import resource, signal, sys; from pathlib import Path; from test_embeddings import _features; "

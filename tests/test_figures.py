@@ -407,7 +407,7 @@ SEEN_BY = {
 
 
 @pytest.mark.parametrize("who", SEEN_BY)
-def test_colours_are_told_apart_by_colour_blind_readers(who: str) -> None:
+def test_colour_blind_readers_can_distinguish_colours(who: str) -> None:
     def seen(name: str) -> np.ndarray:
         rgb = np.array(to_rgb(model_style(name).color))
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
@@ -565,7 +565,7 @@ def test_a_long_name_leaves_room_for_the_figure() -> None:
     assert lines[1].endswith("…")
 
 
-def test_characters_without_a_font_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_characters_without_a_font_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     figure, [axes] = styled(new_figure)()
     axes.set_title("\ue000")  # of private use: no font has it
     save(Drawing("figure", figure, ""), tmp_path)

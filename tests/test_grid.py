@@ -34,7 +34,9 @@ def test_jobs_without_a_word_are_cut_off(tmp_path: Path) -> None:
     ]
 
 
-def test_an_outcome_that_finds_no_room_is_told_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outcome_that_finds_no_room_is_reported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(file: Path) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -58,7 +58,7 @@ def test_a_run_that_finds_no_room_fails_alone(tmp_path: Path, folder_of_squares:
     assert not list((tmp_path / "runs").glob(".*.tmp"))
 
 
-def test_a_runs_dir_that_cannot_be_is_said(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+def test_an_impossible_runs_dir_is_reported(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     done = _grid(tmp_path, folder_of_squares(20, 5), "logger=none", "seed=0,1")
     assert done.returncode == 1

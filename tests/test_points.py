@@ -313,7 +313,7 @@ def test_tables_of_which_one_has_no_specimen(tmp_path: Path) -> None:
         _fill(tmp_path, _points(root, points="half*.csv"))
 
 
-def test_images_of_several_specimens_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_of_several_specimens_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """P1 and p1 are one patient to people and two to a split, whose crops may share pixels."""
     root = _tiles(tmp_path / "t")
     table = pd.read_csv(root / "points.csv").assign(specimen=lambda t: t["image"])

@@ -71,7 +71,7 @@ def test_a_stored_run_gives_its_predictions_again(tmp_path: Path, folder_of_squa
     assert size < 5e6 or adapt == "ft_all", "frozen weights are not stored again"
 
 
-def test_squares_are_told_by_frozen_features(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+def test_frozen_features_distinguish_squares(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     train(_config(tmp_path, folder_of_squares(60, 10)))
     [(_, record)] = _records(tmp_path)
     assert record["metrics"][0]["macro_f1"] > 0.95
@@ -274,7 +274,7 @@ def test_a_run_outlives_the_folder_of_weights_that_it_was_given(
     assert len(record["metrics"]) == 5
 
 
-def test_weights_that_change_while_a_run_waits_are_told(
+def test_weights_that_change_while_a_run_waits_are_reported(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ModelSpec, "weights_fingerprint", lambda model: "as it was before")

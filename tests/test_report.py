@@ -290,7 +290,7 @@ def test_classes_without_a_test_cell_are_named() -> None:
     assert f"Classes without a test cell, which were not tested: {CLASSES[2]}." in stated
 
 
-def test_what_the_runs_cannot_say_is_said() -> None:
+def test_what_the_runs_cannot_show_is_stated() -> None:
     results = [run for run in simulated(limits=(256,), seeds=(0,), specimens=4) if run.coordinates.adapt == "scratch"]
     for run in results:
         for condition in list(run.confusions)[1:]:

@@ -257,7 +257,7 @@ def test_blur_table_has_slopes_and_ends_of_leads() -> None:
     assert shown["slope"].str.contains(" to ").all()
 
 
-def test_a_lead_is_told_of_the_sigmas_that_both_have() -> None:
+def test_a_lead_is_stated_at_the_sigmas_that_both_have() -> None:
     results = simulated(limits=(4096,), seeds=(0,))[:2]
     for condition in list(results[0].confusions):
         if condition.sigma in (0.4, 1.6):

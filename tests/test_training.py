@@ -486,7 +486,7 @@ def test_a_record_that_was_altered_is_refused(finished: tuple[Path, dict[str, An
             table.runs_table(tmp_path)
 
 
-def test_costs_that_come_later_are_told_of_every_stored_condition(
+def test_costs_that_come_later_are_stated_for_every_stored_condition(
     tmp_path: Path, folder_of_squares: FolderMaker
 ) -> None:
     root = folder_of_squares(20, 5)
@@ -575,7 +575,7 @@ def test_states_of_runs(finished: tuple[Path, dict[str, Any], Path], tmp_path: P
     assert "broken-aaaaaaaaaaaa" in text
 
 
-def test_a_blur_that_reaches_beyond_the_margin_is_told(
+def test_a_blur_that_reaches_beyond_the_margin_is_reported(
     tmp_path: Path, folder_of_squares: FolderMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     _train(tmp_path, folder_of_squares(20, 5), *SMALL_CNN, "trainer.max_epochs=1", "optics.sigma=0.4")

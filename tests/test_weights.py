@@ -292,7 +292,7 @@ def test_truncated_files(tmp_path: Path, suffix: str, kept: float) -> None:
         _weights(file).load(_vit(64, 64))
 
 
-def test_an_altered_file_is_told_by_its_checksum(tmp_path: Path) -> None:
+def test_a_checksum_shows_an_altered_file(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file(_noisy(_vit(64, 64).net), file)
     with pytest.raises(ValueError, match="its sha256 is not 00: another model's, truncated or altered"):
@@ -315,7 +315,7 @@ def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
         (b"", "is not a readable checkpoint"),
     ],
 )
-def test_what_was_fetched_instead_of_the_file_is_told(tmp_path: Path, content: bytes, message: str) -> None:
+def test_what_was_fetched_instead_of_the_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "w.bin").write_bytes(content)
     with pytest.raises(ValueError, match=rf"w.bin: {message}.*Licence: CC BY-NC-ND"):
         _weights(tmp_path / "w.bin").load(_vit(64, 64))
@@ -388,7 +388,7 @@ def test_absent_weights_say_what_to_get() -> None:
         _weights(None, package="no_such_module/f.pth", install="some-package").locate()
 
 
-def test_the_hub_s_cache_is_used_and_its_absence_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_s_cache_is_used_and_its_absence_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     import huggingface_hub.constants as constants
 
@@ -409,7 +409,7 @@ def test_the_hub_s_cache_is_used_and_its_absence_told(tmp_path: Path, monkeypatc
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *names, **_: asked.append(names))
     with pytest.raises(ValueError, match="some/model is not in the hub's cache"):
         weights.locate()
-    assert not asked, "what could not be had is asked for once in a process"
+    assert not asked, "a file that is not delivered is asked for once in a process"
     monkeypatch.undo()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     failed_downloads.clear()

@@ -9,6 +9,7 @@ import torch
 
 from cellpatch.models.backbone import Backbone, PretrainableBackbone
 from cellpatch.models.weights import Weights, fingerprint
+from cellpatch.runtime.errors import UnavailableError
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,11 @@ class ModelSpec:
         """
         if self.weights is None:
             return None
-        stat = self.weights.locate().stat()
+        try:
+            stat = self.weights.locate().stat()
+        except UnavailableError as error:
+            hint = f"weights_dir=DIR finds it in a folder, as {self.name}.safetensors, .pth, .pt or .bin"
+            raise UnavailableError(f"{error}. {hint}") from error
         return _fingerprint(self, stat.st_size, stat.st_mtime_ns)
 
 

@@ -3,9 +3,11 @@
 import hashlib
 import importlib.util
 import json
+import logging
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -131,7 +133,8 @@ class Weights:
         except LocalEntryNotFoundError:
             pass
         try:
-            return Path(hf_hub_download(hub, hub_file))
+            with _without_retries_in_log():
+                return Path(hf_hub_download(hub, hub_file))
         except GatedRepoError as error:
             message = f"{hub} is gated: not logged in, or without access. {self._instructions()}"
             raise UnavailableError(message) from error
@@ -151,6 +154,18 @@ class Weights:
         if not ways:
             ways.append("set model.weights.file=FILE")
         return f"To get them: {', or '.join(ways)} ({self.terms}). Licence: {self.licence}"
+
+
+@contextmanager
+def _without_retries_in_log() -> Iterator[None]:
+    """Hide the hub's warnings of each attempt, a dozen lines without a connection: our error says the same once."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -78,8 +78,7 @@ def _weights_of(teacher: ModelSpec) -> str:
     try:
         weights = teacher.weights_fingerprint()
     except UnavailableError as error:
-        hint = f"weights_dir=DIR finds its file there, {teacher.name}.safetensors or another suffix"
-        raise UnavailableError(f"adapt.teacher={teacher.name}: {error} {hint}") from error
+        raise UnavailableError(f"adapt.teacher={teacher.name}: {error}") from error
     assert weights is not None
     return weights
 
