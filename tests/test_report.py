@@ -516,13 +516,27 @@ def test_it_prints_on_few_pages(page: Page, tmp_path: Path) -> None:
 
 def test_the_first_screen_is_markdown_and_a_slide_too(written: Path) -> None:
     text = written.with_suffix(".md").read_text(encoding="utf-8")
-    assert "## simulated\n\n### Which model, from how many annotations on?\n\n* Up to 512 annotations" in text
-    assert "## \\<b\\>other\\</b\\>" in text
+    assert (
+        "## simulated (SYNTHETIC cells)\n\n### Which model, from how many annotations on?\n\n* Up to 512 annotations"
+        in text
+    )
+    assert "## \\<b\\>other\\</b\\> (SYNTHETIC cells)" in text
+    assert "<h2>simulated (SYNTHETIC cells)</h2>" in written.read_text(encoding="utf-8")
     assert text.count("| annotations per class | best model |") == 2
     for name in ("report-simulated.png", "report-_b_other_b_.png"):
         with Image.open(written.with_name(name)) as slide:
             assert slide.size == (1599, 900) or slide.size == (1600, 900)
             assert (np.asarray(slide.convert("L")) < 128).mean() > 0.005
+
+
+def test_the_heading_states_why_scores_may_be_too_good() -> None:
+    """It is all that a slide shows of limits: synthetic cells, and cells of one specimen in training and test."""
+    [group] = group_by_seed(simulated(limits=(256,), skills={("cnn", "scratch", 40): (0.1, 0.1, 0.1)}))
+    real = [restated(run, data=run.stored["data"] | {"source": {"synthetic": False}}) for run in group.runs]
+    assert report._heading("d", group_by_seed(real)) == "d"
+    by_cell = [restated(run, audit={"by": "cell"}) for run in real]
+    assert report._heading("d", group_by_seed(by_cell)) == "d (cells split at random)"
+    assert report._heading("d", [group]) == "d (SYNTHETIC cells)"
 
 
 def test_a_long_table_is_a_file_beside_the_page(written: Path) -> None:

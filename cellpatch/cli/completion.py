@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 
-FLAGS = ("--shell-completion", "-sc")  # Hydra's; its script calls `cellpatch -sc query=bash` at the tabulator key
+FLAGS = ("--shell-completion", "-sc")  # Hydra's; its script calls `cellpatch -sc query=bash` at the Tab key
 _WITH_SETTINGS = ("train", "prepare")
 
 

@@ -73,6 +73,7 @@ class StudyView:
 
     key: str
     data: str
+    heading: str
     answers: list[Answer]
     by_limit: TableView
     origin: str
@@ -100,7 +101,10 @@ def build(results: Sequence[RunResult], file: Path = Path("report.html")) -> lis
     page = template.render(studies=studies, title=title, made=made, long=LONG)
     with atomic_write(file) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    first = {study.data: Screen(study.answers, study.by_limit.columns, study.by_limit.rows) for study in studies}
+    first = {
+        study.data: Screen(study.heading, study.answers, study.by_limit.columns, study.by_limit.rows)
+        for study in studies
+    }
     return [file, *write_markdown(first, made, file.with_suffix(".md")), *draw_slides(first, made, file), *files]
 
 
@@ -115,6 +119,7 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], file: Path, files: 
     return StudyView(
         key=key,
         data=data,
+        heading=_heading(data, groups),
         answers=recommendation.answers,
         by_limit=TableView("The decision at each limit", "", list(recommendation.by_limit.columns), rows, ""),
         origin=f"The cells are {kind}. Their licence: {facts.source.licence or 'not stated'}.",
@@ -128,6 +133,14 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], file: Path, files: 
         commits=_commits([run for group in groups for run in group.runs]),
         runs=[RunView(run.run, _link(run, file.parent)) for group in groups for run in group.runs],
     )
+
+
+def _heading(data: str, groups: Sequence[SeedGroup]) -> str:
+    """The name of the data, and in parentheses why scores are not of patients that a model has never seen."""
+    record = groups[0].runs[0].record
+    notes = {"SYNTHETIC cells": record.data.source.synthetic, "cells split at random": record.divides_specimens}
+    stated = ", ".join(note for note, holds in notes.items() if holds)
+    return f"{data} ({stated})" if stated else data
 
 
 def _figures(key: str, data: str, groups: Sequence[SeedGroup], missing: list[str]) -> Iterator[FigureView]:
