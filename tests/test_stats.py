@@ -285,7 +285,7 @@ def test_known_degradation() -> None:
 
 
 def test_a_class_in_two_specimens_has_a_wide_interval_that_covers_its_score() -> None:
-    """Percentiles of draws cover its F1 in 84 of 100 studies, ours in 94 (coverage.csv)."""
+    """Percentiles of draws cover its F1 in 82 of 100 studies, ours in 94 (coverage.csv)."""
     design, score, rng = rare_design(57, 2), scores_module.class_f1(3), np.random.default_rng(0)
     true = float(truth(design, design.skill, score))
     covered = {"ours": 0, "percentiles": 0}

@@ -1,4 +1,4 @@
-"""Cells of two specimens whose crops are nearly the same: exported twice, saved again as JPEG, a pixel aside."""
+"""Cells of two specimens whose crops are nearly the same: exported twice, saved again as JPEG, shifted by a pixel."""
 
 from itertools import product
 
@@ -9,8 +9,8 @@ from jaxtyping import Float32, Int, Int8, Shaped, UInt8
 # 0.16 or more in EndoNuke and in synthetic cells. In red cells (Chula RBC-12), which look alike, the nearest of two
 # different cells are at 0.109; the 57 pairs within 0.08 are of images that show one field twice (found by the images'
 # common displacement and looked at). 99 % of crops are this near to themselves saved as JPEG (EndoNuke, red cells,
-# synthetic): quality 90: 0.025, 0.040, 0.013; quality 75: 0.042, 0.074, 0.022. A pixel aside or 3 grey levels
-# brighter: below 0.01. Half a pixel aside (medians 0.11, 0.04, 0.05) is found only in large crops; two pixels (0.22,
+# synthetic): quality 90: 0.025, 0.040, 0.013; quality 75: 0.042, 0.074, 0.022. A shift by one pixel or 3 grey levels
+# brighter: below 0.01. Half a pixel (medians 0.11, 0.04, 0.05) is found only in large crops; two pixels (0.22,
 # 0.09, 0.10) mostly are not.
 NEAR = 0.08
 NEAR_COPIES = "cells whose crop nearly equals one of another specimen"
@@ -29,8 +29,8 @@ _CHUNK = 2**13  # crops searched at once
 def signatures(crops: UInt8[np.ndarray, "n side side 3"]) -> Int8[np.ndarray, "n windows blocks"]:
     """Grey block means of five windows of each crop, less their mean, scaled to -127 to 127; 0 where they are flat.
 
-    A window is 2 px smaller than the crop. The first is its middle, the others lie one pixel aside: two crops that are
-    a pixel apart have one window in common.
+    A window is 2 px smaller than the crop. The first is its middle, the others are shifted by one pixel: two crops
+    that are a pixel apart have one window in common.
     """
     n, side = crops.shape[:2]
     if side < _MIN_SIDE:
