@@ -3,7 +3,8 @@
 # make coverage  how often intervals cover the true value in simulated studies (a quarter of an hour): tables/coverage.md;
 #                with RUNS=runs, in studies with the test specimens and classes of these runs
 # make docs    the pages of docs/ as build/docs/index.html
-# make test    format, lint, types, all tests
+# make test    format, lint, types, tests and notebooks
+# make test-long  the tests that take long: killed and shared runs, every model, the report in a browser
 # make test-wheel  the wheel in an empty folder: a tiny grid, figures, report, predictions, ONNX (some minutes)
 # make test-commands  every command of README and docs/ in a shell (half an hour)
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
@@ -19,7 +20,7 @@ ENTITY ?=
 QUICK := runs/quick
 FIGURES := $(basename $(notdir $(wildcard experiments/figures/*.py experiments/tables/*.py)))
 
-.PHONY: help run test test-wheel test-commands test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
+.PHONY: help run test test-long test-wheel test-commands test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -74,6 +75,9 @@ bench: .venv/installed
 test: check
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -n 0 --nbmake notebooks
+
+test-long: .venv/installed
+	$(BIN)/python -m pytest -m long
 
 test-wheel: .venv/installed
 	$(BIN)/python -m pytest -n 0 -m wheel tests/test_wheel.py

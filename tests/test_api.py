@@ -13,6 +13,7 @@ from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.stored_run import StoredRun, require_store
 
 
+@pytest.mark.long
 def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.S)

@@ -125,6 +125,7 @@ def test_two_limits_have_the_same_updates_and_validations(tmp_path: Path, folder
     assert (floor["updates"], floor["epochs"]) == (56, 7.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("overrides", [[], ["trainer.max_epochs=500"]], ids=["alone", "with max_epochs"])
 def test_max_steps_is_as_good_as_that_many_updates(
     tmp_path: Path, folder_of_squares: FolderMaker, overrides: list[str]

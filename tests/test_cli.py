@@ -46,6 +46,7 @@ def run(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Run:
     return lambda *arguments: invoke(main, [*arguments, *_places(tmp_path)], tmp_path)
 
 
+@pytest.mark.long
 def test_a_grid_twice_with_wandb_offline(tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]) -> None:
     root = folder_of_squares(20, 5)
     command = ["-m", "data=folder", f"data.root={root}", *SMALL_CNN, "flag_limit=4,8"]
@@ -97,6 +98,7 @@ def test_a_grid_twice_with_wandb_offline(tmp_path: Path, run: Run, folder_of_squ
     assert (drawn < 128).mean() > 0.002
 
 
+@pytest.mark.long
 def test_two_processes_share_one_run(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     arguments = ["data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
     command = [sys.executable, str(ROOT / "train.py"), *arguments, *_places(tmp_path)]
@@ -180,6 +182,7 @@ def test_what_failed_is_tried_again_on_request_alone(
     assert "training diverged" in tried.stdout
 
 
+@pytest.mark.long
 def test_processes_share_a_grid(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
     arguments += ["seed=0,1,2", "flag_limit=4,8", "trainer.max_epochs=30", "adapt.patience=30"]
@@ -195,6 +198,7 @@ def test_processes_share_a_grid(tmp_path: Path, folder_of_squares: Callable[...,
     assert not list((tmp_path / "runs").glob(".*.tmp"))
 
 
+@pytest.mark.long
 def test_what_fails_is_tried_by_one_of_two_processes(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
     arguments += ["adapt.lr=1e30", "trainer.max_epochs=60"]
@@ -209,6 +213,7 @@ def test_what_fails_is_tried_by_one_of_two_processes(tmp_path: Path, folder_of_s
     assert sum("epoch 1/60" in err for _, err in output) == 1
 
 
+@pytest.mark.long
 def test_a_killed_grid_goes_on(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     arguments = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none", "seed=0,1"]
     arguments += ["trainer.max_epochs=60", "adapt.patience=60"]
@@ -227,6 +232,7 @@ def test_a_killed_grid_goes_on(tmp_path: Path, folder_of_squares: Callable[..., 
     assert "2 jobs: 2 trained" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "grid"])
 def test_an_interrupted_command_says_how_to_go_on(
     tmp_path: Path, folder_of_squares: Callable[..., Path], mode: list[str]
@@ -260,6 +266,7 @@ def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -
     assert len(list((tmp_path / "stores").glob("folder-*/manifest.json"))) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "grid"])
 def test_paths_are_taken_from_where_the_command_is_given(
     tmp_path: Path, folder_of_squares: Callable[..., Path], mode: list[str]
@@ -306,6 +313,7 @@ def test_models_without_weights_are_skipped_and_reported(
     assert "there is no file /nowhere.safetensors" in done.stdout
 
 
+@pytest.mark.long
 def test_a_probe_does_without_lightning(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     root = folder_of_squares(20, 5)
     arguments = ["model=efficientnet_lite0", "model.backbone.input_px=48", "data=folder", f"data.root={root}"]

@@ -139,6 +139,7 @@ def test_known_cells_get_their_stored_probabilities(run: Path, tmp_path: Path) -
     np.testing.assert_allclose(again[[f"p_{name}" for name in read_record(run)["classes"]]], probabilities, atol=1e-5)
 
 
+@pytest.mark.long
 def test_bad_images_are_listed_together_and_nothing_is_written(run: Path, images: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(images / "wide.png")
     (images / "empty.png").touch()
@@ -244,6 +245,7 @@ def test_a_large_model_is_two_files_or_none(run: Path, tmp_path: Path, monkeypat
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.long
 def test_paths_that_cannot_be_written_are_reported(run: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "taken.onnx").mkdir()
     for module, arguments in (
@@ -257,12 +259,14 @@ def test_paths_that_cannot_be_written_are_reported(run: Path, images: Path, tmp_
         assert "Traceback" not in output
 
 
+@pytest.mark.long
 def test_stores_of_other_versions_do_not_matter(run: Path, tmp_path: Path) -> None:
     (tmp_path / "stores" / "aaa-old").mkdir()
     (tmp_path / "stores" / "aaa-old" / "manifest.json").write_text('{"format_version": 0}')
     assert "the run's predictions of" in export(run, tmp_path / "out.onnx")
 
 
+@pytest.mark.long
 def test_a_card_waits_for_who_writes_the_record(run: Path) -> None:
     options = [str(run), "--engines", "eager", "--seconds", "0.01", "--threads", "1"]
     timing = Thread(target=latency_command.main, args=(options,))
@@ -276,6 +280,7 @@ def test_a_card_waits_for_who_writes_the_record(run: Path) -> None:
     assert read_record(run).keys() >= {"latency", "note"}
 
 
+@pytest.mark.long
 def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = read_record(run)
     latency_command.main([str(run), "--engines", "eager,onnx", "--seconds", "0.02", "--threads", "1"])
@@ -302,6 +307,7 @@ def test_a_card_joins_the_record(run: Path, capsys: pytest.CaptureFixture[str]) 
             latency_command.main([str(run), *options])
 
 
+@pytest.mark.long
 def test_what_is_no_run_keeps_no_other_from_its_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damaged = run.with_name("a-damaged-one")
     damaged.mkdir()
@@ -367,6 +373,7 @@ def test_repeated_calls_are_timed() -> None:
     assert latency.fastest_batch(timings).batch == 256
 
 
+@pytest.mark.long
 def test_compiled_is_timed_or_its_compiler_missed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, geometry = restore(run).network, latency.Geometry(16)
     monkeypatch.setattr(latency, "BATCHES", (2,))

@@ -142,6 +142,7 @@ def test_altered_features_are_reported(store_of: Callable[..., Path], tmp_path: 
         _features(store, tmp_path / "e")
 
 
+@pytest.mark.long
 def test_many_processes_ask_and_one_computes(store_of: Callable[..., Path], tmp_path: Path) -> None:
     root = store_of()
     program = (
@@ -267,6 +268,7 @@ def test_half_an_entry_is_listed_and_made_anew(
     np.testing.assert_array_equal(_features(store, tmp_path / "e"), whole)
 
 
+@pytest.mark.long
 def test_two_that_clear_at_once_both_end_well(tmp_path: Path) -> None:
     for i in range(400):
         entry = tmp_path / f"cnn-{i:012x}"

@@ -47,6 +47,7 @@ def _settings(folder: Path) -> list[str]:
     return prepare_overrides(words[2:])
 
 
+@pytest.mark.long
 def test_points_reads_the_cells_and_counts_what_it_leaves_out(
     project: tuple[Path, ExampleCounts], store: CellStore
 ) -> None:

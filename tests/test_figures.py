@@ -90,6 +90,7 @@ def _crops(tmp_path_factory: pytest.TempPathFactory) -> None:
     GROUPS[:] = group_by_seed(RESULTS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FIGURES)
 def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_path: Path) -> None:
     drawing = FIGURES[name].draw("simulated", GROUPS)
@@ -106,6 +107,7 @@ def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_
     assert (edge > 0.99).all(), "nothing is cut off at the edge"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_page_can_tell_each_value(name: str) -> None:
     drawing = FIGURES[name].draw("simulated", GROUPS)
@@ -269,6 +271,7 @@ def test_runs_that_differ_in_something_hidden_are_not_averaged() -> None:
         data_sets(group_by_seed([RESULTS[0], simulated(specimens=9)[20]]))
 
 
+@pytest.mark.long
 def test_one_command_makes_all_that_the_runs_allow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

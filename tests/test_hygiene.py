@@ -47,6 +47,7 @@ def _grid(
     )
 
 
+@pytest.mark.long
 def test_a_run_that_finds_no_room_fails_alone(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     done = _grid(
         tmp_path, folder_of_squares(20, 5), "logger=none", "model.backbone.widths=[128],[4]", largest_file=400_000
@@ -81,6 +82,7 @@ def test_a_store_that_goes_away_is_prepared_again_or_missed(tmp_path: Path, fold
     assert verify(tmp_path / "runs") == []
 
 
+@pytest.mark.long
 def test_a_wandb_server_that_does_not_answer_costs_no_run(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "5"}
     done = _grid(tmp_path, folder_of_squares(20, 5), "logger.offline=false", "seed=0", **server)
@@ -109,6 +111,7 @@ def test_a_kill_leaves_the_repository_unlocked(monkeypatch: pytest.MonkeyPatch) 
     assert all(command[:2] == ["git", "--no-optional-locks"] for command in commands)
 
 
+@pytest.mark.long
 def test_the_process_does_not_keep_what_a_run_opened(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(20, 5)
 

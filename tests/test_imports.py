@@ -44,6 +44,7 @@ def test_scripts_import_no_other_script_but_in_their_own_folder() -> None:
             assert not names & figures, file.name
 
 
+@pytest.mark.long
 def test_importing_changes_nothing() -> None:
     """Every module of the package, in one fresh process: libraries may set up themselves, cellpatch's modules not."""
     libraries = "torch, pytorch_lightning, timm, wandb, matplotlib, sklearn, hydra, pandas, torchvision, peft"

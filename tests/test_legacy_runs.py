@@ -105,6 +105,7 @@ def test_they_are_restored_and_predict_as_before(tmp_path: Path, folder_of_squar
     np.testing.assert_allclose(shown, probabilities, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_they_are_found_by_today_s_command_and_evaluated_under_more_blur(
     runs_dir: Path, tmp_path: Path, folder_of_squares: FolderMaker, name: str
@@ -126,6 +127,7 @@ def test_they_are_found_by_today_s_command_and_evaluated_under_more_blur(
     assert len(finished_runs(runs_dir)) == len(NAMES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[2]])
 def test_they_are_exported(tmp_path: Path, name: str) -> None:
     assert "random crops" in export(WRITTEN / name, tmp_path / "out.onnx")

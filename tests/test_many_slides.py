@@ -64,6 +64,7 @@ def _process(run: Path, cohort: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(line, cwd=cohort, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.long
 def test_each_source_is_a_job_and_done_once(run: Path, cohort: Path, invoke: Invoke) -> None:
     done = _process(run, cohort)
     assert done.returncode == 0, done.stderr
@@ -194,6 +195,7 @@ def test_any_error_is_of_one_source(run: Path, cohort: Path, monkeypatch: pytest
     assert (report.state, report.messages) == ("failed", ["RuntimeError: CUDA out of memory"])
 
 
+@pytest.mark.long
 def test_a_killed_command_is_finished_by_the_same_one(run: Path, cohort: Path, invoke: Invoke) -> None:
     source = cohort / "cohort" / "patient (1)" / "patient (1).geojson"
     for i in range(40):

@@ -25,6 +25,7 @@ def test_a_gpu_is_taken_where_it_is_allowed_and_present(
         assert resolve_device(accelerator).type == ("cuda" if on_gpu and present else "cpu")
 
 
+@pytest.mark.long
 def test_freed_blocks_are_kept() -> None:
     program = (
         "import resource, sys, torch; from cellpatch.runtime.memory import tune_malloc\n"

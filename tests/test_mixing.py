@@ -181,6 +181,7 @@ def test_training_draws_every_size() -> None:
     assert set(distance.argmin(1).tolist()) == set(range(len(paths)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "setting", ["adapt.mixup=0.4", "adapt.cutmix=1.0", "augment.erasing=0.5", "augment.scale=[0.8,1.25]"]
 )

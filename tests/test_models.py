@@ -86,6 +86,7 @@ def _shaken(backbone: Backbone) -> Backbone:
     return backbone
 
 
+@pytest.mark.long
 def test_names_and_recipe(model: ModelSpec) -> None:
     assert model.name in MODELS
     stain = {"stain_gain", "stain_offset"}
@@ -100,12 +101,14 @@ def test_names_and_recipe(model: ModelSpec) -> None:
         assert model.input_px == 40
 
 
+@pytest.mark.long
 def test_a_model_brings_its_way_of_adapting(model: ModelSpec) -> None:
     expected = "linear_probe" if model.has_features else "scratch"
     assert _assemble(model.name).settings.adapt.name == expected
     assert compose_config([f"model={model.name}", "adapt=knn"]).adapt.name == "knn"
 
 
+@pytest.mark.long
 def test_features_are_finite_of_the_promised_size(backbone: Backbone) -> None:
     side = backbone.input_px
     for b in (1, 3):
@@ -166,6 +169,7 @@ def _skip_without_parameters(backbone_class: type[Backbone]) -> None:
         pytest.skip("has no parameters")
 
 
+@pytest.mark.long
 def test_every_parameter_gets_a_gradient(backbone: Backbone) -> None:
     _skip_without_parameters(type(backbone))
     backbone.train()(torch.rand(4, 3, backbone.input_px, backbone.input_px)).square().sum().backward()
@@ -215,6 +219,7 @@ def test_lora_s_settings_reach_its_layers() -> None:
         assert layer.lora_A["default"].weight.shape[0] == 2
 
 
+@pytest.mark.long
 def test_a_fit_moves_what_is_trained_and_nothing_else(model: ModelSpec, tmp_path: Path) -> None:
     _skip_without_parameters(model.backbone_class)
     crops = torch.randint(0, 256, (6, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -346,6 +351,7 @@ def test_customvit_positions_matter(token_px: int, stem: Any) -> None:
     assert (model(x) - model(x.flip(3))).abs().max() > 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
@@ -389,6 +395,7 @@ def test_no_list_of_models_is_kept() -> None:
     assert Path(ROOT / "conf" / "model" / "virchow2.yaml").exists()
 
 
+@pytest.mark.long
 def test_a_backbone_that_gives_no_features_is_refused_before_any_work() -> None:
     for overrides, message in (
         (["model=cnn", "model.backbone.input_px=4"], "model.backbone cannot take an input of 4 px"),
@@ -407,6 +414,7 @@ def test_a_backbone_that_gives_no_features_is_refused_before_any_work() -> None:
             assemble(compose_config(overrides))
 
 
+@pytest.mark.long
 def test_every_model_at_its_own_side_gives_its_features() -> None:
     for name in MODELS:
         check_shapes(_assemble(name).model.on_meta())
@@ -424,6 +432,7 @@ def _timm(architecture: str, strides: dict[str, int], removed: list[str] | None 
     return ModelSpec("mine", 40, TimmBackbone, arguments, None, f"{architecture} {strides} {removed}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("architecture", "strides", "removed"),
     [

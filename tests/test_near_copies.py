@@ -207,12 +207,14 @@ def test_cells_in_a_group_with_a_test_cell_are_counted_by_part() -> None:
     assert count_near_copies(groups, parts | {"test": np.array([4, 6])}) is None
 
 
+@pytest.mark.long
 def test_no_two_synthetic_cells_are_nearly_the_same(tmp_path: Path) -> None:
     store = _store(tmp_path, Synthetic(cells=2000, specimens=12, seed=0, workers=1))
     assert store.cells["near_group"].isna().all()
     assert NEAR_COPIES not in store.manifest.doubtful
 
 
+@pytest.mark.long
 def test_no_two_nuclei_of_endonuke_are_nearly_the_same(tmp_path: Path, endonuke: Path) -> None:
     scale: Any = {"endonuke_data": 0.5, "staining_ds": 0.25}
     names = {0: "stroma", 1: "epithelium", 2: "other"}
@@ -223,6 +225,7 @@ def test_no_two_nuclei_of_endonuke_are_nearly_the_same(tmp_path: Path, endonuke:
     assert NEAR_COPIES not in store.manifest.doubtful
 
 
+@pytest.mark.long
 def test_red_cells_that_were_photographed_twice_are_found(tmp_path: Path) -> None:
     """Images 296 and 298 of Chula RBC-12 are one field to the last pixel, and no set of patients says so."""
     root = from_shared("data/chula_rbc12")

@@ -51,6 +51,7 @@ def _write(root: Path, layout: str, places: np.ndarray) -> str:
     return "*/labels/*.txt"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("border", get_args(Border))
 @pytest.mark.parametrize("um_per_px", [0.25, 0.5, 0.125, 0.17])
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -366,6 +366,7 @@ def test_rows_are_counted_as_an_editor_does(tmp_path: Path) -> None:
         _read(root, "points.csv", "table")
 
 
+@pytest.mark.long
 def test_memory_of_one_image_with_many_points_is_bounded(tmp_path: Path) -> None:
     root = _tiles(tmp_path / "t", count=1)
     rows = [("tile0.png", 20 + i % 20, 20 + i % 24, "ab"[i % 2]) for i in range(6000)]
@@ -447,6 +448,7 @@ def test_all_bad_tiles_in_one_error(tmp_path: Path) -> None:
     assert all(f"tile{i}.png: is empty" in str(caught.value) for i in (0, 3, 4))
 
 
+@pytest.mark.long
 def test_real_endonuke(tmp_path: Path, endonuke: Path) -> None:
     """27,015 points; the store's cells are slices of the tiles, and the text files equal points.csv."""
     source = _points(

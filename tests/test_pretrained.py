@@ -56,6 +56,7 @@ def _records(tmp_path: Path) -> list[tuple[Path, dict[str, Any]]]:
     return [(file.parent, read_record(file.parent)) for file in sorted((tmp_path / "runs").glob("*/record.json"))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapt", ADAPTS)
 def test_a_stored_run_gives_its_predictions_again(tmp_path: Path, folder_of_squares: FolderMaker, adapt: str) -> None:
     train(_config(tmp_path, folder_of_squares(20, 5), f"adapt={adapt}"))
@@ -101,6 +102,7 @@ def _published() -> dict[str, torch.Tensor]:
     return model.open(model.weights_fingerprint()).state_dict()
 
 
+@pytest.mark.long
 def test_one_pass_serves_limits_seeds_and_probes(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +136,7 @@ def test_one_pass_serves_limits_seeds_and_probes(
     assert len(passes) == 6, "other weights are another pass"
 
 
+@pytest.mark.long
 def test_the_very_same_cells_are_fitted_once(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +246,7 @@ def test_restoring_needs_the_same_published_weights(tmp_path: Path, folder_of_sq
         restore(run, elsewhere)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapt", ["linear_probe", "ft_last"])
 def test_a_run_is_evaluated_after_its_published_weights_moved(
     tmp_path: Path, folder_of_squares: FolderMaker, adapt: str
@@ -299,6 +303,7 @@ def test_identity_of_a_probe_is_of_what_it_reads(tmp_path: Path, folder_of_squar
     assert identity("adapt=ft_last") != identity("adapt=ft_last", "trainer.max_epochs=9")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapt", ["linear_probe", "ft_last"])
 def test_blur_evaluates_a_run_that_exists(tmp_path: Path, folder_of_squares: FolderMaker, adapt: str) -> None:
     root = folder_of_squares(20, 5)
@@ -370,6 +375,7 @@ def test_an_evaluation_that_was_cut_off_is_made_again(
     assert not list(run.glob(".*"))
 
 
+@pytest.mark.long
 def test_rounded_features_are_exported_and_the_backbone_is_opened_once(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

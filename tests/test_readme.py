@@ -49,6 +49,7 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
+@pytest.mark.long
 def test_every_model_has_its_row() -> None:
     rows = re.findall(
         r"^\| (\w+) \| (.*) \| ([\d.]+) M \| (\d+) M \| (\d+)x\d+ \|$", (DOCS / "models.md").read_text(), re.M

@@ -43,6 +43,7 @@ def _run(folder: Path, root: Path, *overrides: str) -> Path:
     return folder / "runs" / outcome.run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "more", "epoch"),
     [
@@ -189,6 +190,7 @@ def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "balance", "batch", "within", "budget"),
     [
@@ -250,6 +252,7 @@ def _batch_and_layers() -> tuple[Tensor, nn.Sequential]:
     return torch.randn(7, 4, 5, 5, dtype=torch.float64) * 2 + 1, layers
 
 
+@pytest.mark.long
 def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -77,6 +77,7 @@ def test_what_no_run_has_is_refused(words: list[str], message: str) -> None:
         _parsed(*words).choose(RUNS)
 
 
+@pytest.mark.long
 def test_a_figure_and_all_figures_take_the_options(tmp_path: Path) -> None:
     pack(RUNS, tmp_path / "runs.parquet")
     figure3 = ROOT / "experiments" / "figures" / "figure3.py"

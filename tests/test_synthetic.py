@@ -147,6 +147,7 @@ def test_painters_draw_finite_densities_inside_their_window(label: int) -> None:
         assert np.quantile(edge, 0.95) < 0.15  # a cut-off body would show as a straight line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bytes_do_not_depend_on_workers(workers: int) -> None:
     one = list(render(120, 4, 5, workers=1))
@@ -259,6 +260,7 @@ def test_the_source_refuses_impossible_sizes() -> None:
         Synthetic(cells=2000, specimens=2, seed=1, workers=0)
 
 
+@pytest.mark.long
 def test_colour_alone_does_not_tell_the_types() -> None:
     """A forest on each crop's mean and sd of stain, specimens apart; 0.45 is the mark, at any size."""
     crops, labels, specimens = [], [], []

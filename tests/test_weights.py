@@ -100,6 +100,7 @@ def _published_vit(
     return shapes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "shape"),
     [  # as their model cards at the hub build them with timm, without the classifier
@@ -577,6 +578,7 @@ def test_efficientnet_lite0_names_a_cat_and_a_cup_of_coffee() -> None:
         assert any(word in named.lower() for word in words), named
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side", [224, 112, 42])
 def test_dinov2_s_equals_timm_s_own_features(dinov2_file: Path, side: int, tmp_path: Path) -> None:
     single = tmp_path / "single.safetensors"  # timm resamples half-precision positions in half precision, we do not

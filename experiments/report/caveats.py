@@ -93,8 +93,9 @@ def _coverage(groups: Sequence[SeedGroup]) -> list[str]:
 
 
 def _range(shares: pd.Series) -> str:
-    """The lowest and the highest share, in percent."""
-    return f"{100 * shares.min():.0f} to {100 * shares.max():.0f}"
+    """The lowest and the highest share in percent, or one number if they are equal when rounded."""
+    low, high = (f"{100 * share:.0f}" for share in (shares.min(), shares.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def _extreme(groups: Sequence[SeedGroup], name: str) -> int | None:
