@@ -40,7 +40,8 @@ def test_the_text_says_what_to_use_where_and_where_the_lead_changes() -> None:
         "the 2 models that do not differ significantly from the best at any of these limits. Every model trained from scratch is "
         "significantly worse there.",
         "At 1024 annotations per class models trained from scratch and pretrained ones share the lead: use customvit, the "
-        "cheapest (in milliseconds per cell) of the 3 models that do not differ significantly from the best.",
+        "highest-scoring of the 2 that are cheapest (in milliseconds per cell) among the 3 models that do not differ "
+        "significantly from the best.",
         "At 4096 annotations per class use customvit: it is significantly better than every other model.",
     ]
     change = re.match(
@@ -392,6 +393,37 @@ def test_the_command_writes_one_page_and_names_it(tmp_path: Path) -> None:
     files = done.stdout.split()
     assert files[:3] == ["report.html", "report.md", "report.png"]
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*files, "runs.parquet"])
+
+
+@pytest.mark.parametrize(
+    ("side", "why"),
+    [
+        (40, "the highest-scoring at 1024 of the 3 models that do not differ significantly from the best at any of these "
+         "limits and cost the same (in milliseconds per cell)"),
+        (224, "the highest-scoring at 1024 of the 2 that are cheapest (in milliseconds per cell) among the 3 models that do "
+         "not differ significantly from the best at any of these limits"),
+    ],
+)  # fmt: skip
+def test_of_equal_costs_none_is_called_the_cheapest(side: int, why: str) -> None:
+    """Simulated cards: all networks from scratch cost 2.5 ms, a pretrained one what its side asks."""
+    equal = (0.2, 0.2, 0.1)
+    skills = {("cnn", "scratch", 40): equal, ("customvit", "scratch", 40): equal}
+    third = ("nin", "scratch", 40) if side == 40 else ("uni", "linear_probe", side)
+    [first, *_] = _recommend(limits=(256, 512, 1024), skills=skills | {third: equal}, specimens=57)
+    assert why in first
+
+
+def test_baselines_are_named_only_where_they_decide() -> None:
+    """cnn equals customvit at 256 alone, nin at 1024 alone: one model stays near the best, and all beat the rule."""
+    skills = {
+        CUSTOMVIT: (0.1, 0.2, 0.1),
+        ("cnn", "scratch", 40): (0.25, 0.05, 0.1),
+        ("nin", "scratch", 40): (0, 0.4, 0.1),
+    }
+    [first, *_] = _recommend(limits=(256, 1024), skills=skills, specimens=57)
+    assert first.endswith(
+        "use customvit, the only model that does not differ significantly from the best at any of these limits."
+    )
 
 
 def test_the_heading_states_why_scores_may_be_too_good() -> None:

@@ -25,9 +25,14 @@ class Segment:
         return self.verdicts[0].decided_kind
 
     @property
+    def members(self) -> list[str]:
+        """The models that may be the best at each limit, by falling score at the largest."""
+        return [label for label in self.verdicts[-1].members if all(label in each.members for each in self.verdicts)]
+
+    @property
     def useful(self) -> list[str]:
-        """The models that may be the best and beat the baselines at each limit, by falling score at the largest."""
-        return [label for label in self.verdicts[-1].useful if all(label in each.useful for each in self.verdicts)]
+        """The members that beat the baselines at each limit, by falling score at the largest."""
+        return [label for label in self.members if all(label in each.useful for each in self.verdicts)]
 
     @property
     def states_costs(self) -> bool:
@@ -35,12 +40,16 @@ class Segment:
         return set(self.useful) <= set(self.verdicts[-1].costs.by_label)
 
     @property
-    def choice(self) -> str | None:
-        """The cheapest useful model, or the best at the largest limit if some state no cost; None without any."""
-        if not self.useful:
-            return None
+    def cheapest(self) -> list[str]:
+        """The useful models of the lowest cost, or all if some state none, by falling score at the largest limit."""
         costs = self.verdicts[-1].costs.by_label
-        return min(self.useful, key=lambda label: costs[label]) if self.states_costs else self.useful[0]
+        lowest = min((costs[label] for label in self.useful), default=None) if self.states_costs else None
+        return [label for label in self.useful if lowest is None or costs[label] == lowest]
+
+    @property
+    def choice(self) -> str | None:
+        """The best of the cheapest at the largest limit; None without any."""
+        return self.cheapest[0] if self.cheapest else None
 
     @property
     def is_alone(self) -> bool:

@@ -64,12 +64,19 @@ def _among(segment: Segment) -> str:
     last, useful = segment.verdicts[-1], segment.useful
     several = len(segment.limits) > 1
     close = "significantly from the best" + (" at any of these limits" if several else "")
+    beats = useful != segment.members
     if len(useful) == 1:
-        also = all(useful == each.members for each in segment.verdicts)
-        return f"the only model that does not differ {close}" + ("" if also else " and beats the baselines")
+        return f"the only model that does not differ {close}" + " and beats the baselines" * beats
+    models = f"the {len(useful)} models that do not differ {close}" + " and beat the baselines" * beats
     highest = "the highest-scoring" + (f" at {last.limit}" if several else "")
-    why = f"the cheapest (in {last.costs.unit})" if segment.states_costs else highest
-    return f"{why} of the {len(useful)} models that do not differ {close}"
+    if not segment.states_costs:
+        return f"{highest} of {models}"
+    cheapest = len(segment.cheapest)
+    if cheapest == 1:
+        return f"the cheapest (in {last.costs.unit}) of {models}"
+    if cheapest == len(useful):
+        return f"{highest} of {models} and cost the same (in {last.costs.unit})"
+    return f"{highest} of the {cheapest} that are cheapest (in {last.costs.unit}) among {models}"
 
 
 def _several(words: str) -> str:
