@@ -26,7 +26,7 @@ FEW = 4
 ENDONUKE, CHULA, WEIGHTS = SHARED / "data/endonuke_ihc", SHARED / "data/chula_rbc12", SHARED / "weights"
 NOT_RUN = {  # and why
     r"^make (test|test-long|test-wheel|test-cluster)$": "a target of CI",
-    r"^make test-commands$": "these tests",
+    r"test-commands$": "these tests",
     r"^cellpatch dashboard ": "needs an account at W&B; tests/test_dashboard.py",
     r"submitit_slurm|launcher=ray": "needs a cluster; make test-cluster",
     r"data=arrays": "the reader writes its source; tests/test_docs.py",
