@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,13 @@ def test_a_sigma_keeps_clean_cells_beside_it() -> None:
     [run, *_] = _parsed("--sigma", "0.8").choose(RUNS)
     assert {(at.kind, at.sigma) for at in run.confusions} == {("none", 0.0), ("pre", 0.8), ("post", 0.8)}
     assert run.confusions[CLEAN] is RUNS[0].confusions[CLEAN]
-    with pytest.raises(ValueError, match=r"--sigma must be of 0.4, 0.8, 1.6, 3.2 for cnn\S*, but got 5"):
+    with pytest.raises(ValueError, match=r"--sigma must be of 0.4, 0.8, 1.6, 3.2, but got 5"):
         _parsed("--sigma", "0.8,5").choose(RUNS)
+    sharp = [replace(run, confusions={CLEAN: run.confusions[CLEAN]}) for run in RUNS]
+    mixed = _parsed("--sigma", "0.8").choose([RUNS[0], sharp[1]])
+    assert [len(each.confusions) for each in mixed] == [3, 1], "a run without blur stays with its clean cells"
+    with pytest.raises(ValueError, match="--sigma finds no run that was evaluated under blur, but got 0.8"):
+        _parsed("--sigma", "0.8").choose(sharp)
 
 
 def test_settings_of_the_config_are_compared_as_they_are_stored() -> None:

@@ -27,7 +27,7 @@ class Selection:
     where: tuple[str, ...] = ()
 
     def choose(self, results: Sequence[RunResult]) -> list[RunResult]:
-        """The runs that have one of the values of each option, with clean cells and the chosen sigmas.
+        """The runs that have one of the values of each option, with clean cells and the chosen sigmas that they have.
 
         Raises ValueError for a value that no run has, and if no run has all of them.
         """
@@ -44,15 +44,16 @@ class Selection:
             wanted_settings.setdefault(key, []).append(_parsed(key, value))
         for key, values in wanted_settings.items():
             chosen = _kept(chosen, f"--where {key}", values, partial(_setting, key=key))
-        return [self._sharpened(run) for run in chosen] if self.sigmas else chosen
+        return self._sharpened(chosen) if self.sigmas else chosen
 
-    def _sharpened(self, run: RunResult) -> RunResult:
-        """The run under its clean condition and the chosen sigmas alone."""
-        kept = {at: counts for at, counts in run.confusions.items() if at == CLEAN or at.sigma in self.sigmas}
-        if missing := sorted(set(self.sigmas) - {condition.sigma for condition in kept} - {0.0}):
-            there = sorted({condition.sigma for condition in run.confusions} - {0.0})
-            raise ValueError(f"--sigma must be of {_listed(there)} for {run.run}, but got {_listed(missing)}")
-        return replace(run, confusions=kept)
+    def _sharpened(self, runs: Sequence[RunResult]) -> list[RunResult]:
+        """The runs under their clean condition and the chosen sigmas alone."""
+        there = sorted({condition.sigma for run in runs for condition in run.confusions} - {0.0})
+        if missing := sorted(set(self.sigmas) - {*there} - {0.0}):
+            found = f"must be of {_listed(there)}" if there else "finds no run that was evaluated under blur"
+            raise ValueError(f"--sigma {found}, but got {_listed(missing)}")
+        kept = [{at: n for at, n in run.confusions.items() if at == CLEAN or at.sigma in self.sigmas} for run in runs]
+        return [replace(run, confusions=confusions) for run, confusions in zip(runs, kept, strict=True)]
 
 
 def _kept(
