@@ -153,5 +153,7 @@ def _shortened(command: str) -> str:
     count = prod(len(list(each.sweep_string_iterator())) for each in parsed if each.is_sweep_override())
     if count > FEW or ("experiment=" in command and "experiment=quick" not in command):
         return " dry_run=true"
-    synthetic = "data=" not in command
-    return " trainer.max_steps=2 trainer.accelerator=cpu" + (" data.cells=1500 data.specimens=12" if synthetic else "")
+    shorter = " trainer.max_steps=2 trainer.accelerator=cpu"
+    if "adapt=mim" in command or "adapt=distil" in command:
+        shorter += " adapt.pretrain_updates=2"
+    return shorter + (" data.cells=1500 data.specimens=12" if "data=" not in command else "")
