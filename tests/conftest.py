@@ -1,4 +1,4 @@
-"""Small worlds to test in: folders of synthetic squares, stores, and the real data where it is at hand."""
+"""Small worlds to test in: folders of synthetic squares, stores, and the real data where they are available."""
 
 import importlib
 import logging
@@ -33,7 +33,7 @@ def _one_thread() -> None:
 
 
 def from_shared(relative: str) -> Path:
-    """A file or folder of real data; the test is skipped where it is not at hand."""
+    """A file or folder of real data; the test is skipped where they are missing."""
     path = SHARED / relative
     if not path.exists():
         pytest.skip("needs ../shared")

@@ -134,7 +134,7 @@ def _write_cells(root: Path) -> Path:
     (root / "a" / "p3").mkdir()
     (root / "b" / "p3").mkdir()
     Image.fromarray(_crop(0)).save(root / "a" / "p3" / "again.jpg", quality=75)
-    Image.fromarray(_crop(101, column=3)).save(root / "b" / "p3" / "aside.png")
+    Image.fromarray(_crop(101, column=3)).save(root / "b" / "p3" / "shifted.png")
     return root
 
 
@@ -142,8 +142,8 @@ def test_a_folder_s_twins_are_counted_and_numbered(tmp_path: Path) -> None:
     store = _store(tmp_path, _folder(_write_cells(tmp_path / "cells")))
     assert store.manifest.doubtful == {NEAR_COPIES: 4}
     groups = store.cells.set_index("source")["near_group"].dropna()
-    assert groups.index.tolist() == ["a/p0/0.png", "a/p3/again.jpg", "b/p1/1.png", "b/p3/aside.png"]
-    assert groups["a/p0/0.png"] == groups["a/p3/again.jpg"] != groups["b/p1/1.png"] == groups["b/p3/aside.png"]
+    assert groups.index.tolist() == ["a/p0/0.png", "a/p3/again.jpg", "b/p1/1.png", "b/p3/shifted.png"]
+    assert groups["a/p0/0.png"] == groups["a/p3/again.jpg"] != groups["b/p1/1.png"] == groups["b/p3/shifted.png"]
     other = _store(tmp_path, _folder(_write_cells(tmp_path / "kept"), contradictions="drop"))
     assert other.manifest.fingerprint == store.manifest.fingerprint
 
@@ -153,7 +153,7 @@ def test_dropped_cells_keep_no_group_and_shift_none(tmp_path: Path) -> None:
     (root / "b" / "p2" / "copy.jpg").write_bytes((root / "a" / "p3" / "again.jpg").read_bytes())
     store = _store(tmp_path, _folder(root, contradictions="drop"))
     assert store.manifest.doubtful == {NEAR_COPIES: 2}
-    assert store.cells.dropna(subset="near_group")["source"].tolist() == ["b/p1/1.png", "b/p3/aside.png"]
+    assert store.cells.dropna(subset="near_group")["source"].tolist() == ["b/p1/1.png", "b/p3/shifted.png"]
 
 
 def test_the_audit_counts_and_the_log_warns(
@@ -227,7 +227,7 @@ def test_no_two_nuclei_of_endonuke_are_nearly_the_same(tmp_path: Path, endonuke:
 
 @pytest.mark.long
 def test_red_cells_that_were_photographed_twice_are_found(tmp_path: Path) -> None:
-    """Images 296 and 298 of Chula RBC-12 are one field to the last pixel, and no set of patients says so."""
+    """Images 296 and 298 of Chula RBC-12 are one field to the last pixel, and no set of patients shows it."""
     root = from_shared("data/chula_rbc12")
     store = _read(tmp_path, root, points="points.csv", image_um_per_px=0.19, field_um=11.0)
     assert store.manifest.doubtful[NEAR_COPIES] == 114

@@ -81,7 +81,7 @@ def save_onnx(network: Network, geometry: Geometry, file: Path, metadata: Mappin
     Raises ValueError if the extra `export` is not installed.
     """
     try:
-        import onnxscript  # noqa: F401 (torch needs it and says so less clearly)
+        import onnxscript  # noqa: F401 (torch needs it, with a message that is less clear)
     except ImportError as error:
         raise ValueError(f"export needs {error.name}: pip install 'cellpatch[export]'") from error
     example = torch.zeros(2, geometry.side_px, geometry.side_px, 3, dtype=torch.uint8)

@@ -102,7 +102,7 @@ def object_classifier(restored: RestoredRun, model: Path) -> Json:
 
 def _save(restored: RestoredRun, file: Path) -> None:
     try:
-        import onnx  # noqa: F401 (torch needs it and says so less clearly)
+        import onnx  # noqa: F401 (torch needs it, with a message that is less clear)
         import onnxruntime
     except ImportError as error:
         raise ValueError(f"export needs {error.name}: pip install 'cellpatch[export]'") from error
