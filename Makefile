@@ -6,7 +6,7 @@
 # make test    format, lint, types, tests and notebooks
 # make test-long  the tests that take long: killed and shared runs, every model, the report in a browser
 # make test-wheel  the wheel in an empty folder: a tiny grid, figures, report, predictions, ONNX (some minutes)
-# make test-commands  every command of README and docs/ in a shell (half an hour)
+# make test-commands  every command of README and docs/ in a shell (hours on a slow machine)
 # make test-cluster  the launchers on a real Slurm and a real Ray, which it installs (needs root)
 # make data    prepare the store ahead of training: make data ARGS="data=folder data.root=DIR"
 # make figures tables paper  all figures and tables that stored runs allow: make figures RUNS=runs; paper makes both

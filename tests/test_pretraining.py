@@ -619,7 +619,7 @@ def test_what_does_not_fit_is_refused_before_any_work(overrides: list[str], mess
 
 def test_a_teacher_without_weights_is_unavailable(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     missing = ["adapt=distil", "adapt.teacher=ctranspath", "flag_limit=4"]
-    message = r"adapt.teacher=ctranspath: .* weights_dir=DIR finds it in a folder, as ctranspath.safetensors"
+    message = r"adapt.teacher=ctranspath: .* weights_dir=DIR finds it in that folder, as ctranspath.safetensors"
     with pytest.raises(UnavailableError, match=message):
         _run(tmp_path, folder_of_squares(20, 5), *SMALL_CNN, *missing)
     assert not list(tmp_path.glob("embeddings*"))

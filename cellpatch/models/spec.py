@@ -69,7 +69,7 @@ class ModelSpec:
         try:
             stat = self.weights.locate().stat()
         except UnavailableError as error:
-            hint = f"weights_dir=DIR finds it in a folder, as {self.name}.safetensors, .pth, .pt or .bin"
+            hint = f"weights_dir=DIR finds it in that folder, as {self.name}.safetensors or with another suffix"
             raise UnavailableError(f"{error}. {hint}") from error
         return _fingerprint(self, stat.st_size, stat.st_mtime_ns)
 
