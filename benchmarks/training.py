@@ -24,7 +24,8 @@ from cellpatch.config.schema import compose_config
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.fits import gradient_fit
-from cellpatch.runs.wandb_log import wandb_logger
+from cellpatch.runs.tracking.about import About
+from cellpatch.runs.tracking.tracker import Tracking
 from cellpatch.runtime.memory import tune_malloc
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.optimizers import make_optimizer
@@ -116,8 +117,10 @@ def measure(
     experiment, dataset = prepared(model, epochs, folder, accelerator, flag_limit, logged)
     assert isinstance(experiment.adaptation, FineTuning)
     beside = Beside(experiment.model.input_px, experiment.adaptation.batch_size)
-    with wandb_logger(experiment.logger, folder, model, experiment.settings.config, group=None) as logger:
-        gradient_fit(experiment, None, dataset).run(folder, logger, callbacks=[beside])
+    with Tracking(experiment.trackers) as tracking:
+        about = About(model, "0" * 12, experiment.settings, folder / ".tracking", folder, anew=True)
+        tracking.start(about)
+        gradient_fit(experiment, None, dataset).run(folder, tracking.log_round, callbacks=[beside])
     taken = np.array(beside.taken[1:])
     n = len(dataset.split.train)
     seconds = {"s an epoch": float(np.median(taken[:, 0])), "s of validation": float(np.median(beside.validation[1:]))}

@@ -1,44 +1,76 @@
 """The W&B workspace and report, as far as they go without an account."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dashboard
-import numpy as np
 import pytest
-from conftest import ROOT, unaudited_split
+import wandb_workspaces.reports.v2 as wr
+from conftest import ROOT, config_of
+from wandb_workspaces.workspaces.internal import View as Workspace
 
-from cellpatch.data.dataset import CellDataset
-from cellpatch.data.store.reader import CellStore
-from cellpatch.metrics import classification
-from cellpatch.optics.conditions import CLEAN
-from cellpatch.runs import wandb_log
-from cellpatch.runs.record import ConditionScores
+from cellpatch.runs.stored_run import StoredRun
+from cellpatch.runs.tracking.facts import hyperparameters, numbers
+from cellpatch.sweeps.train import train
+
+FolderMaker = Callable[..., Path]
+SMALL_CNN = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16]", "adapt.batch_size=8"]
+SMALL_CNN += ["trainer.max_epochs=1", "flag_limit=8"]
 
 
-def test_workspace_and_report_hold_the_keys_that_runs_log(store_of: Callable[..., Path]) -> None:
-    found: dict[str, Any] = {}
-    labels, probabilities = np.array([0, 1, 1, 0]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
-    metrics = [ConditionScores(CLEAN, classification.score_predictions(labels, probabilities, ["a", "b"], 1.0))]
-    rest = np.arange(4, 30)
-    study = CellDataset(
-        CellStore(store_of()), ["a", "b"], np.tile([0, 1, 1], 10), unaudited_split(rest, rest, np.arange(4))
-    )
-    wandb_log.log_review(SimpleNamespace(experiment=SimpleNamespace(log=found.update)), metrics, study, probabilities)
-    assert [image._caption for image in found["misclassified"]] == ["b taken for a (0.60)"]
-    assert [image._caption for image in found["examples"]] == ["a", "b"]
-    assert found["test/macro_f1"] == pytest.approx(metrics[0].scores.macro_f1)
-    shown = {"test/macro_f1", "misclassified", "examples", *dashboard.TABLES} - {"latency", "confusion_table"}
-    assert shown <= set(found)
-    assert "confusion" in found, "whose table W&B calls confusion_table"
-    for made in (dashboard.workspace("someone", "project"), dashboard.report("someone", "project")):
-        output = str(made)
-        for key in (*shown, "val_macro_f1", "flag_limit", "latency", "confusion_table"):
-            assert key in output, key
+def test_the_workspace_shows_what_runs_log_and_fits_the_schema(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    made = dashboard.specification("someone", "project")
+    spec = json.dumps(made)
+    assert Workspace.model_validate_json(spec), "the schema of the library"
+    train(config_of(tmp_path, folder_of_squares(20, 5), *SMALL_CNN, "optics.sigma=[0.4,0.8,1.6,3.2]", "logger=none"))
+    [folder] = (tmp_path / "runs").glob("cnn*")
+    record = StoredRun.open(folder).record
+    logged = {*numbers(record), *hyperparameters(record), *record.history[0], "latency/eager_ms"}
+    logged |= {"confusion", "cells/wrong", "cells/correct"}
+    logged |= {"tables/per_class", "tables/confusion", "tables/blur", "tables/latency"}
+    shown = _keys(dashboard.panels())
+    assert len(shown) > 25
+    assert shown <= logged, shown - logged
+    for key in shown:
+        assert key in spec, key
+    assert '"label.value"' in spec, "a curve a model and adaptation"
+    for title in ("Scaling", "Blur", "Cost", "Runs", "Confusion and errors of the best run", "Training"):
+        assert title in spec
+    report = str(dashboard.report("someone", "project"))
+    assert all(key in report for key in shown)
+
+
+def _keys(node: Any) -> set[str]:
+    """Every key of a run that panels name."""
+    if isinstance(node, dict):
+        return set().union(*map(_keys, node.values()))
+    if isinstance(node, list):
+        return set().union(*map(_keys, node))
+    if isinstance(node, wr.Config | wr.SummaryMetric):
+        return {node.name}
+    if isinstance(node, wr.LinePlot):
+        return {str(node.x), *map(str, node.y)} | _keys(node.groupby)
+    if isinstance(node, wr.BarPlot):
+        return _keys(node.metrics) | _keys(node.groupby)
+    if isinstance(node, wr.ScatterPlot):
+        return _keys([node.x, node.y])
+    if isinstance(node, wr.ParallelCoordinatesPlot):
+        return _keys([column.metric for column in node.columns])
+    if isinstance(node, wr.MediaBrowser):
+        return set(node.media_keys)
+    return {node.table_name} if isinstance(node, wr.WeavePanelSummaryTable) else set()
+
+
+def test_the_specification_is_written_without_an_account(tmp_path: Path) -> None:
+    file = tmp_path / "workspace.json"
+    command = [sys.executable, str(ROOT / "experiments" / "report" / "dashboard.py"), "--spec", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "HOME": "/nowhere"})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(file.read_text())["displayName"] == "cellpatch"
 
 
 @pytest.mark.parametrize("entity", [["someone"], []])

@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -26,14 +25,9 @@ from cellpatch.inference.export import export
 from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predict import predict
 from cellpatch.inference.restore import restore
-from cellpatch.metrics.classification import score_predictions
-from cellpatch.optics.conditions import CLEAN, Condition
-from cellpatch.runs import wandb_log
-from cellpatch.runs.cards import BatchTiming, Hardware, LatencyCard
+from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.locks import run_lock
-from cellpatch.runs.record import ConditionScores
 from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.wandb_log import WandbSettings
 from cellpatch.sweeps.train import train
 
 SMALL = [
@@ -326,40 +320,7 @@ def test_a_scale_for_crops_is_refused(run: Path, tmp_path: Path) -> None:
             predict(run, tmp_path / "crop.png", points=PointOptions(**settings))
 
 
-def test_a_card_goes_where_the_run_logged(tmp_path: Path) -> None:
-    logger = WandbSettings({"project": "cellpatch", "offline": True})
-    row = BatchTiming(batch=1, ms=4.25, low=4.0, high=4.5, repeats=9, peak_mib=1.0)
-    card = LatencyCard(
-        hardware=Hardware("abacus", 2, 1, None),
-        device="cpu",
-        clock_mhz=None,
-        parameters=1,
-        mmac=1.0,
-        engines={"eager": [row], "onnx": [replace(row, ms=2.0)]},
-    )
-    wandb_log.log_latency(tmp_path, "cnn", logger, card)
-    [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    words, patience = (b"latency/eager_ms", b"latency/onnx_ms", b"4.25", b"abacus"), time.monotonic() + 30
-    while not all(word in file.read_bytes() for word in words):  # W&B's own process may still be writing
-        assert time.monotonic() < patience, file.read_bytes()
-        time.sleep(0.1)
-    wandb_log.log_latency(tmp_path, "cnn", None, card)
-    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
-
-
-def test_blur_that_came_later_goes_there_too(tmp_path: Path) -> None:
-    logger = WandbSettings({"project": "cellpatch", "offline": True})
-    scores = score_predictions(np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]), ["a", "b"], 1.0)
-    eighth = dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1", "ece"], 0.125)
-    row = ConditionScores(Condition("post", 1.6), replace(scores, **eighth))
-    wandb_log.log_conditions(tmp_path, "cnn", logger, [row])
-    wandb_log.log_conditions(tmp_path, "cnn", None, [row])
-    [table] = tmp_path.glob("wandb/offline-run-*/files/media/table/blur*.json")
-    assert json.loads(table.read_text())["data"] == [["post", 1.6, 0.125, 0.125, 0.125, 0.125]]
-
-
 def test_repeated_calls_are_timed() -> None:
-    import time
 
     taken = latency.repeat(lambda crops: time.sleep(0.004), np.zeros((1, 4, 4, 3), np.uint8), 0.05)
     assert 5 <= len(taken) <= 13

@@ -27,7 +27,7 @@ ENDONUKE, CHULA, WEIGHTS = SHARED / "data/endonuke_ihc", SHARED / "data/chula_rb
 NOT_RUN = {  # and why
     r"^make (test|test-long|test-wheel|test-cluster)$": "a target of CI",
     r"test-commands$": "these tests",
-    r"^cellpatch dashboard ": "needs an account at W&B; tests/test_dashboard.py",
+    r"^cellpatch dashboard (?!--spec)": "needs an account at W&B; tests/test_dashboard.py",
     r"submitit_slurm|launcher=ray": "needs a cluster; make test-cluster",
     r"data=arrays": "the reader writes its source; tests/test_docs.py",
     r"studies/search\.py": "reads the runs of experiment=search; tests/test_search.py",

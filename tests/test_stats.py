@@ -16,11 +16,12 @@ from scipy.stats import t as student
 from simulated_study import design_of, estimates, mixed_design, rare_design, simulate, truth
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from cellpatch.analysis import bootstrap, degradation
+from cellpatch.analysis import bootstrap
 from cellpatch.analysis.best_set import best_set
 from cellpatch.analysis.estimates import Estimate, mean_over_seeds
 from cellpatch.analysis.groups import data_sets, group_by_seed
 from cellpatch.analysis.results import read_results
+from cellpatch.metrics import degradation
 from cellpatch.metrics import scores as scores_module
 
 

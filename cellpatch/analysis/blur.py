@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from cellpatch.analysis import degradation
 from cellpatch.analysis.bootstrap import interval
 from cellpatch.analysis.estimates import Estimate, combine, difference
 from cellpatch.analysis.groups import SCORES, SeedGroup, at_one_limit, blur_curve, limit_of, redrawn
 from cellpatch.analysis.labels import by_label
+from cellpatch.metrics import degradation
 from cellpatch.metrics.scores import Score
 
 BLUR_KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of a row of `summarise_blur`

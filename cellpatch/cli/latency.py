@@ -1,7 +1,7 @@
 """Time stored runs: cellpatch latency RUNS ... [--engines eager,compiled,onnx] [--threads N] [--seconds S].
 
 Each run is timed in a process of its own, and its card is written into its record, so that accuracy and cost join by
-run, and sent to W&B where the run logged there. RUNS are runs and folders of runs; anything else is skipped. A run
+run, and sent to the trackers that the run has. RUNS are runs and folders of runs; anything else is skipped. A run
 that cannot be timed, and an engine that cannot run here, is reported; the rest continues, and the exit status is 1.
 Nothing else should run beside it.
 """
@@ -19,7 +19,8 @@ from cellpatch.inference.latency import ENGINES, fastest_batch, measure_run
 from cellpatch.runs.cards import LatencyCard
 from cellpatch.runs.locks import run_lock
 from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.wandb_log import WandbSettings, log_latency
+from cellpatch.runs.tracking.choices import stored_choices
+from cellpatch.runs.tracking.tracker import Tracking
 
 
 def format_latency_card(name: str, card: LatencyCard) -> str:
@@ -70,8 +71,10 @@ def _measure_apart(folder: Path, engines: Sequence[str], options: argparse.Names
     run = StoredRun.open(folder)
     with run_lock(folder.parent, run.record.identity):
         run = StoredRun.open(folder).with_latency(card)
-    settings = run.record.settings
-    log_latency(folder, settings.model.name, WandbSettings.of(settings), card)
+        choices = stored_choices(run.record.settings.logger, str(folder))
+        if choices:
+            with Tracking(choices) as tracking:
+                tracking.show(run, None, anew=False)
     return card
 
 

@@ -19,7 +19,7 @@ from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.preflight import check_pair
 from cellpatch.runs.settings import Settings, parse_settings
-from cellpatch.runs.wandb_log import WandbSettings
+from cellpatch.runs.tracking.choices import CHOICES, require_packages
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.trainer_settings import TrainerSettings
 
@@ -61,7 +61,7 @@ def assemble(config: DictConfig) -> Experiment:
         augment=checked.build("augment"),
         optics=checked.build("optics"),
         trainer=_trainer(values["trainer"]),
-        logger=_logger(checked.components.get("logger")),
+        trackers=require_packages([checked.build(f"logger.{name}") for name in values["logger"] if name in CHOICES]),
         runs_dir=Path(values["runs_dir"]),
         retry_failed=values["retry_failed"],
         dry_run=values["dry_run"],
@@ -136,7 +136,3 @@ def _trainer(node: Mapping[str, Any]) -> TrainerSettings:
         enable_progress_bar=node["enable_progress_bar"],
         others=others,
     )
-
-
-def _logger(component: Component | None) -> WandbSettings | None:
-    return None if component is None else WandbSettings(dict(component.arguments))

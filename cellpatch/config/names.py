@@ -45,7 +45,10 @@ NAMES: dict[str, dict[str, str]] = {  # path of a node in the config: import pat
     },
     "optics": {"cellpatch.optics.conditions.OpticsSettings": "blur"},
     "trainer": {"pytorch_lightning.Trainer": "lightning"},
-    "logger": {"pytorch_lightning.loggers.WandbLogger": "wandb"},
+    "logger.wandb": {"cellpatch.runs.tracking.choices.Wandb": "wandb"},
+    "logger.tensorboard": {"cellpatch.runs.tracking.choices.TensorBoard": "tensorboard"},
+    "logger.csv": {"cellpatch.runs.tracking.choices.Csv": "csv"},
+    "logger.mlflow": {"cellpatch.runs.tracking.choices.Mlflow": "mlflow"},
 }
 
 

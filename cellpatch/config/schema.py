@@ -11,11 +11,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from cellpatch.config.conf import CONF as CONF
 from cellpatch.config.mistakes import HYDRA_ERRORS, explain
 
-RENAMED = {  # keys of 0.3.0
+RENAMED = {  # keys of earlier versions
     "model.backbone.published_px": "model.backbone.pretrained_img_size",
     "model.backbone.dropped": "model.backbone.removed_layers",
     "adapt.strengths": "adapt.l2_grid",
     "adapt.views": "adapt.augmented_copies",
+    "logger.project": "logger.wandb.project",
+    "logger.offline": "logger.wandb.offline",
     "adapt.class_weights": "adapt.balance (balanced is adapt.balance=class_weights)",
 }
 

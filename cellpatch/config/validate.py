@@ -23,6 +23,7 @@ BESIDE = {
     "model.recipe": {"lr", "weight_decay", "warmup", "stain_gain", "stain_offset", "lora_targets"},
     "data": {"name", "split", "loading", "costs"},
     "adapt": {"name"},
+    "logger": {"wandb", "tensorboard", "csv", "mlflow"},
     "trainer": {"resume", "max_steps"},  # null is no limit here, and -1 Lightning's
 }
 

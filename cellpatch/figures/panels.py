@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cellpatch.analysis.baselines import Baseline
-from cellpatch.analysis.degradation import blur_axis
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.figures.captions import group_by_value
 from cellpatch.figures.families import End, Family, families, label_ends
 from cellpatch.figures.plotting import COLUMN_MM, PAGE_MM, add_title, draw_baseline, draw_curve, new_figure
 from cellpatch.figures.tables import format_ci
+from cellpatch.metrics.degradation import blur_axis
 
 BlurCurve = dict[float, tuple[float, float, float]]  # by sigma, a value and the ends of its interval, NaN if none
 

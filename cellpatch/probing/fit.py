@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +92,7 @@ class ProbeFit:
     features: CachedFeatures
     augment: DeviceAugment | None
 
-    def run(self, logger: Any = None) -> FitResult:
+    def run(self) -> FitResult:
         """Embed every cell of the store unless its features are cached, and fit the probe to the training cells."""
         started = time.perf_counter()
         dataset, augment = self.features.dataset, self.augment
@@ -108,8 +107,6 @@ class ProbeFit:
         embedded = time.perf_counter()
         device = self.features.cache.device
         fitted, seconds = _fit_once(self.probe, [*train, *validation], device, len(dataset.classes))
-        if logger is not None:
-            logger.log_metrics({"val_macro_f1": fitted.choice.val_macro_f1})
         counts = np.bincount(dataset.labels[dataset.split.train], minlength=len(dataset.classes)).tolist()
         choice, prior = fitted.choice, self.probe.prior(counts)
         return FitResult(

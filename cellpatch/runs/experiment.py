@@ -1,5 +1,6 @@
 """One run before it is trained: its parts, built and checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cellpatch.optics.conditions import OpticsSettings
 from cellpatch.optics.operator import OpticalPath
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.settings import Settings
-from cellpatch.runs.wandb_log import WandbSettings
+from cellpatch.runs.tracking.choices import Choice
 from cellpatch.runtime.device import inference_batch_size
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.trainer_settings import TrainerSettings
@@ -32,7 +33,7 @@ class Experiment:
     augment: DeviceAugment | AlbumentationsAugment | None
     optics: OpticsSettings
     trainer: TrainerSettings
-    logger: WandbSettings | None
+    trackers: Sequence[Choice]
     runs_dir: Path
     retry_failed: bool
     dry_run: bool

@@ -67,6 +67,14 @@ class AuditFacts:
 
 
 @dataclass(frozen=True)
+class NetworkSize:
+    """Parameters of a network, and millions of multiply-accumulates of its backbone for one cell."""
+
+    parameters: int
+    mmac: float
+
+
+@dataclass(frozen=True)
 class Seconds:
     """Seconds of a run's parts; `all` is None for what was not timed as a whole."""
 
@@ -105,7 +113,8 @@ class Record:
     chosen for one. `pretraining` is None without pretraining on the study's own crops. Versions before 0.4.0 did not
     count updates. `best_validation` states whether the best validation was the first or last; None if it was neither,
     or is not known. `prior` holds the class frequencies that the stored network's probabilities presume; None for
-    versions before 0.4.0. `training_code` is None for runs of 0.3.0 and before.
+    versions before 0.4.0. `training_code` is None for runs of 0.3.0 and before. `logged` names the trackers that show
+    the run, `warnings` what failed beside it, such as a tracker; `size` and `logged` are None for runs before 0.6.0.
     """
 
     run: str
@@ -135,6 +144,9 @@ class Record:
     training_code: TrainingCode | None = None
     hardware: Hardware | None = None
     git: GitState | None = None
+    size: NetworkSize | None = None
+    logged: list[str] | None = None
+    warnings: list[str] = field(default_factory=list)
     latency: LatencyCard | None = None
     features: FeatureCard | None = None
 

@@ -4,7 +4,6 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import Timeout
@@ -26,7 +25,7 @@ from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.experiment_code import code_differences, current_code
 from cellpatch.runs.fits import gradient_fit, probe_fit
 from cellpatch.runs.identity import identities, run_name
-from cellpatch.runs.locks import ConcurrentFailureError, RunFiles, claim_run
+from cellpatch.runs.locks import ConcurrentFailureError, RunFiles, claim_run, run_lock
 from cellpatch.runs.outcome import Outcome, State
 from cellpatch.runs.pretrained import pretrain, pretraining_fingerprint
 from cellpatch.runs.preview import print_preview
@@ -34,6 +33,7 @@ from cellpatch.runs.provenance import git_state, hardware, versions
 from cellpatch.runs.record import ConditionScores, metrics_row
 from cellpatch.runs.restore import restore_predict_fn
 from cellpatch.runs.scoring import rescore, score
+from cellpatch.runs.size import network_size
 from cellpatch.runs.stored_run import (
     PREDICTIONS,
     VALIDATION,
@@ -42,8 +42,10 @@ from cellpatch.runs.stored_run import (
     write_predictions,
     write_record,
 )
+from cellpatch.runs.tracking.about import About
+from cellpatch.runs.tracking.choices import name_of
+from cellpatch.runs.tracking.tracker import Tracking
 from cellpatch.runs.unfinished import find_unfinished, report_unfinished
-from cellpatch.runs.wandb_log import log_conditions, log_review, wandb_logger
 from cellpatch.runs.weights import write_weights
 from cellpatch.runtime.memory import collect_garbage, tune_malloc
 from cellpatch.runtime.version import __version__
@@ -79,16 +81,19 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
         return _skipped(files.run)
     unfinished = find_unfinished(files)
     try:
-        with claim_run(files, wait, known_failure) as (folder, exists):
-            if exists:
-                stored = StoredRun.open(folder)
-                _warn_about_name(stored, experiment)
-                messages = code_differences(stored, experiment)
-                return Outcome(stored.name, _evaluate(stored, experiment, store, conditions), messages)
-            log.info("%s", files.run)
-            if unfinished is not None:
-                report_unfinished(unfinished, experiment.trainer.resume)
-            _train(_Job(experiment, store, weights, conditions, files, grid), folder)
+        with Tracking(experiment.trackers) as tracking:
+            with claim_run(files, wait, known_failure) as (folder, exists):
+                if exists:
+                    stored = StoredRun.open(folder)
+                    _warn_about_name(stored, experiment)
+                    messages = code_differences(stored, experiment)
+                    return Outcome(stored.name, _evaluate(stored, experiment, store, conditions), messages)
+                log.info("%s", files.run)
+                if unfinished is not None:
+                    report_unfinished(unfinished, experiment.trainer.resume)
+                job = _Job(experiment, store, weights, conditions, files)
+                dataset = _train(job, folder, tracking)
+            run = _show(job, dataset, tracking)  # it is on disk: nothing that fails now loses it
     except Timeout:
         log.info("%s: another process trains it", files.run)
         return Outcome(files.run, "locked")
@@ -98,7 +103,7 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
             raise ValueError(message) from None
         return _skipped(files.run)
     collect_garbage()
-    return Outcome(files.run, "trained")
+    return Outcome(files.run, "trained", run.record.warnings)
 
 
 def _skipped(run: str) -> Outcome:
@@ -131,6 +136,7 @@ def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditio
     missing = [condition for condition in conditions if condition not in evaluated]
     if not missing:
         log.info("%s exists: not trained again", run.name)
+        _show_where_missing(run, experiment, store)
         return "exists"
     log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(missing))
     started = time.perf_counter()
@@ -139,9 +145,20 @@ def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditio
     scores = score(dataset, experiment.path(store.geometry), predicted, run.record.temperature, costs)
     cells = store.cells.iloc[dataset.split.test]
     run = run.with_evaluation(cells, dataset.test_labels, Evaluated(predicted, scores), time.perf_counter() - started)
+    with Tracking(experiment.trackers) as tracking:
+        tracking.show(run, dataset, anew=False)
     print_conditions(run.name, scores)
-    log_conditions(run.folder, experiment.model.name, experiment.logger, run.record.metrics)
     return "evaluated"
+
+
+def _show_where_missing(run: StoredRun, experiment: Experiment, store: CellStore) -> None:
+    """Send a finished run to the trackers that do not have it: one failed, or it was not asked for then."""
+    logged = run.record.logged
+    missing = [choice for choice in experiment.trackers if logged is not None and name_of(choice) not in logged]
+    if missing:
+        dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
+        with Tracking(missing) as tracking:
+            tracking.show(run, dataset, anew=True)
 
 
 @dataclass(frozen=True)
@@ -153,34 +170,30 @@ class _Job:
     weights: str | None
     conditions: list[Condition]
     files: RunFiles
-    grid: str | None
 
 
-def _train(job: _Job, folder: Path) -> None:
-    """Fit, evaluate, and write everything of the run into its folder, the record last."""
+def _train(job: _Job, folder: Path, tracking: Tracking) -> CellDataset:
+    """Fit, evaluate, and write everything of the run into its folder, the record last; gives the run's cells."""
     started = time.perf_counter()
-    experiment, name = job.experiment, job.files.name
+    experiment = job.experiment
     dataset = open_dataset(job.store, experiment.data.split, experiment.flag_limit, experiment.seed)
     costs = experiment.data.costs
     costs.codes(dataset.classes)  # a class that does not exist is an error before any training
     print_preview(experiment, dataset, experiment.runs_dir / job.files.run)
-    with wandb_logger(experiment.logger, folder, name, experiment.settings.config, group=job.grid) as logger:
-        fit, pretraining = _fit(job, dataset, folder, logger)
-        trained = time.perf_counter()
-        validation = dataset.split.validation
-        unscaled = fit.predict([CLEAN], validation)[CLEAN]
-        if not np.isfinite(unscaled).all():
-            raise ValueError("training diverged, its probabilities are not finite: lower adapt.lr")
-        temperature = fit_temperature(dataset.labels[validation], unscaled)
-        predicted = fit.predict(job.conditions, dataset.split.test)
-        metrics = score(dataset, experiment.path(job.store.geometry), predicted, temperature, costs)
-        evaluate_seconds = time.perf_counter() - trained
-        log_review(logger, metrics, dataset, predicted[CLEAN])
-    audit = dataset.split.audit
-    print_table(name, metrics[0].scores, audit.cells["train"])
-    print_conditions(name, metrics[1:])
-    print_few_specimens(name, metrics[0].scores, audit.specimens["test"])
-    print_best_validation(name, fit.facts.best_validation)
+    runs_dir, run = experiment.runs_dir, job.files.run
+    tracking.start(
+        About(run, job.files.identities[0], experiment.settings, runs_dir / ".tracking" / run, runs_dir, anew=True)
+    )
+    fit, pretraining = _fit(job, dataset, folder, tracking)
+    trained = time.perf_counter()
+    validation = dataset.split.validation
+    unscaled = fit.predict([CLEAN], validation)[CLEAN]
+    if not np.isfinite(unscaled).all():
+        raise ValueError("training diverged, its probabilities are not finite: lower adapt.lr")
+    temperature = fit_temperature(dataset.labels[validation], unscaled)
+    predicted = fit.predict(job.conditions, dataset.split.test)
+    metrics = score(dataset, experiment.path(job.store.geometry), predicted, temperature, costs)
+    evaluate_seconds = time.perf_counter() - trained
     for file, part, probabilities in (
         (PREDICTIONS, dataset.split.test, predicted),
         (VALIDATION, validation, {CLEAN: unscaled}),
@@ -195,18 +208,37 @@ def _train(job: _Job, folder: Path) -> None:
     if pretraining is not None:
         facts["pretraining"] = asdict(pretraining)
     write_record(folder, facts | {"seconds": seconds})
+    return dataset
 
 
-def _fit(job: _Job, dataset: CellDataset, folder: Path, logger: Any) -> tuple[FitResult, PretrainingFacts | None]:
+def _show(job: _Job, dataset: CellDataset, tracking: Tracking) -> StoredRun:
+    """Print a finished run, and send it to its trackers."""
+    name, audit = job.files.name, dataset.split.audit
+    run = StoredRun.open(job.experiment.runs_dir / job.files.run)
+    with run_lock(job.experiment.runs_dir, run.record.identity):
+        run = tracking.finish(StoredRun.open(run.folder), dataset)
+    record = run.record
+    print_table(name, record.clean, audit.cells["train"])
+    print_conditions(name, record.metrics[1:])
+    print_few_specimens(name, record.clean, audit.specimens["test"])
+    print_best_validation(name, record.best_validation)
+    return run
+
+
+def _fit(
+    job: _Job, dataset: CellDataset, folder: Path, tracking: Tracking
+) -> tuple[FitResult, PretrainingFacts | None]:
     """Fit to the training cells, after a pretraining if the experiment asks for one."""
     experiment = job.experiment
     if isinstance(experiment.adaptation, Probe):
-        return probe_fit(experiment, job.weights, dataset).run(logger), None
+        return probe_fit(experiment, job.weights, dataset).run(), None
     checkpoint = job.files.checkpoint if experiment.trainer.resume else None
     state, pretraining = None, None
     if isinstance(experiment.adaptation, Pretraining):
         state, pretraining = pretrain(experiment, dataset)
-    return gradient_fit(experiment, job.weights, dataset, state).run(folder, logger, checkpoint), pretraining
+    return gradient_fit(experiment, job.weights, dataset, state).run(
+        folder, tracking.log_round, checkpoint
+    ), pretraining
 
 
 def _facts(
@@ -236,6 +268,8 @@ def _facts(
         "best_validation": fit.facts.best_validation,
         "temperature": temperature,
         "metrics": [metrics_row(row) for row in metrics],
+        "size": asdict(network_size(job.experiment.model, fit.state)),
+        "logged": [],
         "hardware": asdict(hardware()),
         "versions": versions(),
         "git": None if git is None else asdict(git),

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from cellpatch.data.dataset import find_store
 from cellpatch.data.store.reader import CellStore
 from cellpatch.metrics.classification import Costs
-from cellpatch.optics.conditions import Condition
+from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.cards import FeatureCard, LatencyCard
 from cellpatch.runs.folders import RECORD
 from cellpatch.runs.record import ConditionScores, Record, metrics_row, parse_record, seal, unseal
@@ -79,6 +79,11 @@ class StoredRun:
     def predictions(self) -> Mapping[Condition, Predictions]:
         """The test cells' predictions under each condition, later evaluations included."""
         return self._read(PREDICTIONS)
+
+    @property
+    def clean_predictions(self) -> Predictions:
+        """The test cells' predictions on clean crops."""
+        return self.predictions[CLEAN]
 
     @cached_property
     def validation(self) -> Mapping[Condition, Predictions]:
@@ -147,6 +152,13 @@ class StoredRun:
     def with_features(self, card: FeatureCard) -> "StoredRun":
         """State what the features predict."""
         return self._replace(features=asdict(card))
+
+    def with_tracking(self, logged: Sequence[str], warnings: Sequence[str]) -> "StoredRun":
+        """State which trackers show the run, and what failed in others."""
+        record = self.record
+        together = [*(record.logged or []), *logged]
+        known = [*record.warnings, *warnings]
+        return self._replace(logged=list(dict.fromkeys(together)), warnings=list(dict.fromkeys(known)))
 
     def _replace(self, **facts: Any) -> "StoredRun":
         stored = self.stored | facts

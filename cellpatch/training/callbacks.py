@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cellpatch.training.budget import Budget
 
 log = logging.getLogger(__name__)
 
+OnRound = Callable[[Mapping[str, float]], None]  # what is done with each row of a training's history
 _STATE = ("score", "kept", "tensors", "scores", "history", "resumed")
 
 
@@ -70,7 +72,9 @@ class BestWeights(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         done = progress_of(trainer, self._epoch_batches)
-        self.history.append(done | {name: float(value) for name, value in trainer.callback_metrics.items()})
+        rate = max(group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups)
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.history.append(done | {"lr": rate} | values)
 
     def teardown(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
         if self._shared is not None and trainer.is_global_zero:
@@ -87,6 +91,20 @@ class BestWeights(pl.Callback):
             )
         vars(self).update({name: state_dict[name] for name in _STATE})
         self._seconds, self._since = state_dict["seconds"], time.perf_counter()
+
+
+class RoundReport(pl.Callback):
+    """Passes each row of the history on; when a training resumes, those from before it too."""
+
+    def __init__(self, best: BestWeights, on_round: OnRound) -> None:
+        self._best, self._on_round = best, on_round
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        for row in self._best.history:
+            self._on_round(row)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        self._on_round(self._best.history[-1])
 
 
 class UpdateLimit(pl.Callback):

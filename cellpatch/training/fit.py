@@ -35,7 +35,7 @@ from cellpatch.optics.scaling import scaled_paths
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import Budget, plan_budget
-from cellpatch.training.callbacks import BestWeights, LastCheckpoint, RoundLine, UpdateLimit
+from cellpatch.training.callbacks import BestWeights, LastCheckpoint, OnRound, RoundLine, RoundReport, UpdateLimit
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.trainer_settings import TrainerSettings
 
@@ -63,12 +63,17 @@ class GradientFit:
     start: Mapping[str, Tensor] | None = None
 
     def run(
-        self, folder: Path, logger: Any = None, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
+        self,
+        folder: Path,
+        on_round: OnRound | None = None,
+        checkpoint: Path | None = None,
+        callbacks: Sequence[pl.Callback] = (),
     ) -> FitResult:
         """Train until the validation macro-F1 stops rising and keep the best validation, the latest of equal ones.
 
         With `checkpoint`, a file, training continues from the round that it holds, if it exists, and keeps it up to
-        date. Raises ValueError if it cannot be read.
+        date. Raises ValueError if it cannot be read. `on_round` gets each row of the history when its round ends; on
+        several devices, when the training ends.
         """
         several = self.trainer.devices > 1
         pl.seed_everything(self.seed, workers=True, verbose=False)
@@ -77,9 +82,10 @@ class GradientFit:
         data, module = self._parts(budget)
         ours = [best, pl.callbacks.EarlyStopping("val_macro_f1", mode="max", patience=self.adaptation.patience)]
         ours += [UpdateLimit(budget.max_updates), RoundLine(budget)]
+        ours += [RoundReport(best, on_round)] if on_round and not several else []
         ours += [LastCheckpoint(checkpoint)] if checkpoint else []
         with quiet_lightning():
-            trainer = make_trainer(self.trainer, budget, folder, [*ours, *callbacks], None if several else logger)
+            trainer = make_trainer(self.trainer, budget, folder, [*ours, *callbacks])
             resumed_from = checkpoint if checkpoint is not None and checkpoint.exists() else None
             if resumed_from:
                 data.first_round = _rounds_done(resumed_from)
@@ -87,8 +93,9 @@ class GradientFit:
         if several:  # they were processes of their own
             best.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
             (folder / "best.ckpt").unlink()
-            for epoch, scores in enumerate(best.history if logger else []):
-                logger.log_metrics(scores | {"epoch": epoch})
+            if on_round is not None:
+                for row in best.history:
+                    on_round(row)
         if not best.scores:
             raise ValueError("the training ended before its first validation: lower trainer.check_val_every_n_epoch")
         load_trained(module.network, best.tensors)
@@ -156,9 +163,7 @@ def _facts(best: BestWeights, precision: str, prior: ClassPrior) -> FitFacts:
     )
 
 
-def make_trainer(
-    settings: TrainerSettings, budget: Budget, folder: Path, callbacks: list[pl.Callback], logger: Any
-) -> pl.Trainer:
+def make_trainer(settings: TrainerSettings, budget: Budget, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's Trainer for one run, which is one job to a cluster whatever its scheduler started."""
     decided: dict[str, Any] = {
         "max_epochs": budget.rounds,
@@ -169,7 +174,7 @@ def make_trainer(
         "callbacks": callbacks,
         "strategy": "ddp_spawn" if settings.devices > 1 else "auto",
         "plugins": [LightningEnvironment()],
-        "logger": logger or False,
+        "logger": False,
         "default_root_dir": str(folder),
         "enable_model_summary": False,
         "enable_checkpointing": any(isinstance(each, pl.callbacks.Checkpoint) for each in callbacks),

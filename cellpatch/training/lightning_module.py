@@ -98,6 +98,7 @@ class Classifier(pl.LightningModule):
         self.optics = inputs.optics
         self.loss = ObjectiveLoss(fine_tuning, class_counts)
         self.n_classes = n_classes = len(class_counts)
+        self.train_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
         self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
         self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=IGNORE_INDEX)
         self.max_updates = max_updates
@@ -131,7 +132,9 @@ class Classifier(pl.LightningModule):
         x, targets = self._mix(optics(pixels), labels)
         logits = self.network.classify_input(x)
         loss, n = self._loss(logits, targets, self.fine_tuning.label_smoothing)
+        self.train_f1(logits.detach(), labels)  # of augmented cells, by the weights of the moment
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
+        self.log("train_macro_f1", self.train_f1, on_step=False, on_epoch=True, batch_size=n)
         return loss
 
     def on_fit_start(self) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.colors import to_rgba
 
-from cellpatch.analysis.degradation import slope
 from cellpatch.analysis.estimates import Estimate, combine
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, blur_curve, limit_of, under_blur
 from cellpatch.analysis.labels import by_label
@@ -21,6 +20,7 @@ from cellpatch.figures.captions import missing_groups_caption, row_label, sample
 from cellpatch.figures.palette import model_style
 from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, new_figure, styled
 from cellpatch.figures.tables import format_ci
+from cellpatch.metrics.degradation import slope
 from cellpatch.metrics.scores import accuracy
 
 FLAT = 0.01  # the least width of the axis, so that rounding errors do not look like a loss

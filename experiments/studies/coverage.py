@@ -35,12 +35,12 @@ from simulated_study import (
 from cellpatch.analysis.best_set import best_set
 from cellpatch.analysis.bootstrap import interval
 from cellpatch.analysis.curves import crossing_of
-from cellpatch.analysis.degradation import blur_axis, slope
 from cellpatch.analysis.estimates import Estimate, combine, difference
 from cellpatch.analysis.groups import at_one_limit, data_sets, group_by_seed
 from cellpatch.analysis.results import read_results
 from cellpatch.analysis.scaling import overtakes_at
 from cellpatch.figures.tables import write_table
+from cellpatch.metrics.degradation import blur_axis, slope
 from cellpatch.metrics.scores import Score, class_counts, class_f1, macro_f1, macro_f1_of, widespread_classes
 from cellpatch.optics.conditions import CLEAN
 

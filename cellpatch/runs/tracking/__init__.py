@@ -1,0 +1,1 @@
+"""What experiment trackers show of a run: W&B, TensorBoard, CSV, MLflow. Nothing of it is read back."""
