@@ -9,8 +9,8 @@ from cellpatch.optics.operator import OpticalPath
 from cellpatch.probing.probes import Probe, ProbeChoice
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.fits import cached_features
-from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.weights import WEIGHTS, read_weights
+from cellpatch.runs.stored_run import WEIGHTS, StoredRun
+from cellpatch.runs.weights import read_weights
 from cellpatch.training.adaptation import FineTuning
 
 
