@@ -5,6 +5,8 @@ import struct
 from pathlib import Path
 from stat import filemode
 
+SHARING = "docs/grids.md explains folders that several users share"
+
 
 class UnavailableError(ValueError):
     """Pretrained weights are unavailable on this machine: runs that need them are skipped, other runs continue."""
@@ -39,3 +41,11 @@ def owner_of(path: Path) -> str:
     except KeyError:  # a user of another machine of the same file system
         name = f"user {stat.st_uid}"
     return f"it belongs to {name} ({filemode(stat.st_mode)})"
+
+
+def not_writable(path: Path) -> str:
+    """What to do about a file or folder that this user may not write."""
+    return (
+        f"{path} cannot be written: {owner_of(path)}. Ask its owner to give this command or to let your group write, "
+        f"or choose a folder of your own; {SHARING}"
+    )
