@@ -31,7 +31,7 @@ from safetensors.numpy import load_file, save_file
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = ROOT / "tests" / "fixtures" / "runs_0_3_0"
-LIMIT_S = 60
+LIMIT_S = 180
 TARGETS = (
     "os.system",
     "subprocess.call",
@@ -318,14 +318,16 @@ def _script(place: Path, verb: str) -> None:
 
 
 def _deploy(place: Path, run: Path, verb: str) -> None:
-    from cellpatch.cli import export, features, latency, predict
+    from cellpatch.cli import export, features, predict
+    from cellpatch.inference.latency import measure_run
 
     if verb == "features":
         features.main([str(run)])
     elif verb == "export":
         export.main([str(run)])
     elif verb == "latency":
-        latency.main([str(run), "--engines", "eager", "--seconds", "0.01"])
+        with contextlib.suppress(ValueError):  # the command does this in a process of its own
+            measure_run(run, ["eager"], None, 0.01)
     else:
         predict.main([str(run), str(place)])
 

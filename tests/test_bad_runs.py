@@ -6,7 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -182,23 +183,22 @@ def test_no_runs_are_no_success(tmp_path: Path) -> None:
             command([str(tmp_path / "empty")])
 
 
-def test_a_folder_that_may_not_be_read_is_no_success(folder: Path) -> None:
-    """As another user than root, who may read all: this test runs as root, or as the folder's owner."""
-    _open_to_all(folder.parent)
+def test_a_folder_that_may_not_be_read_is_no_success(open_folder: Path) -> None:
+    folder = open_folder
     folder.chmod(0o300)
     for verb in ("verify", "runs", "watch"):
-        ended = as_user("nobody", "-m", "cellpatch", verb, str(folder))
+        ended = _as_nobody(verb, folder)
         assert ended.returncode == 1, ended
         assert f"{folder} cannot be read (Permission denied); it belongs to" in ended.stderr
         assert "Traceback" not in ended.stderr
     folder.chmod(0o700)
 
 
-def test_a_run_that_may_not_be_read_is_named(folder: Path) -> None:
-    _open_to_all(folder.parent)
+def test_a_run_that_may_not_be_read_is_named(open_folder: Path) -> None:
+    folder = open_folder
     run = _run(folder, "cnn-scratch-folder-4-s0")
     run.chmod(0o000)
-    ended = as_user("nobody", "-m", "cellpatch", "runs", str(folder))
+    ended = _as_nobody("runs", folder)
     run.chmod(0o700)
     assert ended.returncode == 1
     assert "1 run cannot be read" in ended.stderr
@@ -206,26 +206,36 @@ def test_a_run_that_may_not_be_read_is_named(folder: Path) -> None:
     assert "3 runs in" in ended.stdout
 
 
-def _open_to_all(path: Path) -> None:
-    """Let another user reach a folder of a test, and read all that is in it."""
-    for each in (path, *path.parents):
-        if each.stat().st_uid == os.getuid() and each != Path("/"):
-            each.chmod(each.stat().st_mode | 0o055)
-    for each in path.rglob("*"):
-        each.chmod(each.stat().st_mode | (0o055 if each.is_dir() else 0o044))
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Four good runs where every user can read them: pytest closes its own folders to others."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        copy = Path(shutil.copytree(WRITTEN, Path(place) / "runs"))
+        for each in (copy, *copy.rglob("*")):
+            each.chmod(0o755 if each.is_dir() else 0o644)
+        yield copy
 
 
-def as_user(
-    name: str, *arguments: str, umask: int = 0o022, cwd: Path = Path("/")
-) -> "subprocess.CompletedProcess[str]":
-    """A fresh interpreter of another user, where this one is root; else of this one."""
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    environment |= {"HOME": "/nowhere", "PYTHONDONTWRITEBYTECODE": "1"}
-    other = {"user": name, "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
-    command = [sys.executable, *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=cwd, umask=umask, text=True, capture_output=True, check=False, **other
-    )
+_AS_NOBODY = """
+import contextlib, io, os, pwd, sys
+from cellpatch.cli import runs, verify, watch
+main = {"runs": runs, "verify": verify, "watch": watch}[sys.argv[1]].main
+with contextlib.redirect_stdout(io.StringIO()):
+    main([sys.argv[2]])  # imports everything: the interpreter's files may lie where only root reads
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(pwd.getpwnam("nobody").pw_gid)
+    os.setuid(pwd.getpwnam("nobody").pw_uid)
+main([sys.argv[3]])
+"""
+
+
+def _as_nobody(verb: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A command of a user who is not root, on a folder."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _AS_NOBODY, verb, str(WRITTEN), str(folder)]
+    return subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
 
 
 def test_an_error_of_one_run_leaves_the_others(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,68 +1,99 @@
 """One grid of two users: finished runs need no write permission, and shared folders work with the umask of the docs.
 
-The tests run as root here and in CI, and start commands as two other users, `nobody` and `daemon`. Without root both are
-this user: what must not be written is then taken from them by the modes of folders, which is the same to a command.
+The tests run as root here and in CI, and do commands as two other users, `nobody` and `daemon`, in forks of this process
+that give up root: the interpreter's own files may lie where only root reads, so a first grid imports everything. Without
+root both are this user: what must not be written is then taken from them by the modes of folders, which is the same to a
+command.
 """
 
+import grp
+import logging
 import os
+import pwd
 import shutil
-import subprocess
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from kill_grid import write_cells as write_squares
+from conftest import Invoke
+from hydra.core.global_hydra import GlobalHydra
+from kill_grid import write_cells
+
+from cellpatch.cli import train
 
 IS_ROOT = os.getuid() == 0
-GRID = ["-m", "data=folder", "model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[4]", "logger=none"]
-GRID += ["trainer.accelerator=cpu", "trainer.max_epochs=1", "flag_limit=4,8"]
+GRID = ["-m", "data=folder", "model=colour", "logger=none", "trainer.accelerator=cpu", "flag_limit=4,8"]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder with cells that every user can reach, and `shared`, in which the group may write."""
-    write_squares(tmp_path / "cells")
-    for each in (tmp_path, *tmp_path.parents):
-        if each.stat().st_uid == os.getuid() and each != Path("/"):
-            each.chmod(each.stat().st_mode | 0o055)
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    if IS_ROOT:
-        shutil.chown(shared, "nobody", "nogroup")
-    shared.chmod(0o2775)
-    yield tmp_path
-    for folder in [shared, *(each for each in shared.rglob("*") if each.is_dir())]:
-        folder.chmod(0o775)
+def place(invoke: Invoke) -> Iterator[Path]:
+    """A folder with cells that every user can reach (pytest's are closed), and `shared`, where the group may write."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        write_cells(place / "cells")
+        first = invoke(train.main, _grid(place, place / "first"), place)  # imports everything
+        assert first.returncode == 0, first.stdout + first.stderr
+        shared = place / "shared"
+        shared.mkdir()
+        if IS_ROOT:
+            shutil.chown(shared, "nobody", "nogroup")
+        shared.chmod(0o2775)
+        yield place
+        for each in [shared, *(each for each in shared.rglob("*") if each.is_dir())]:
+            each.chmod(0o775)
 
 
-def _start(place: Path, user: str, umask: int, *overrides: str) -> "subprocess.Popen[str]":
+def _grid(place: Path, shared: Path) -> list[str]:
+    folders = {"runs_dir": "runs", "data.loading.store_dir": "stores", "data.loading.embeddings_dir": "embeddings"}
+    return [*GRID, f"data.root={place / 'cells'}", *(f"{key}={shared / name}" for key, name in folders.items())]
+
+
+def _start(place: Path, user: str, umask: int, *overrides: str) -> tuple[int, Path]:
+    """Fork a process that does the grid as another user: its number, and the file of what it prints."""
     home = place / f"home of {user}"
     home.mkdir(exist_ok=True)
     if IS_ROOT:
         shutil.chown(home, user, "nogroup")
-    shared = place / "shared"
-    command = [
-        sys.executable,
-        str(ROOT / "train.py"),
-        *GRID,
-        f"data.root={place / 'cells'}",
-        f"runs_dir={shared / 'runs'}",
-    ]
-    command += [f"data.loading.store_dir={shared / 'stores'}", f"data.loading.embeddings_dir={shared / 'embeddings'}"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    environment |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
-    other = {"user": user, "group": "nogroup", "extra_groups": []} if IS_ROOT else {}
-    return subprocess.Popen(
-        [*command, *overrides], env=environment, cwd=home, umask=umask, text=True, stdout=-1, stderr=-1, **other
-    )
+    file = place / f"log {len(list(place.glob('log *')))}"
+    file.touch()
+    child = os.fork()
+    if child:
+        return child, file
+    status = 1
+    try:
+        sys.stdout = sys.stderr = file.open("w", encoding="utf-8")
+        logging.root.handlers = []
+        GlobalHydra.instance().clear()
+        if IS_ROOT:
+            os.setgroups([])
+            os.setgid(grp.getgrnam("nogroup").gr_gid)
+            os.setuid(pwd.getpwnam(user).pw_uid)
+        os.umask(umask)
+        os.chdir(home)
+        tempfile.tempdir = str(home)
+        train.main([*_grid(place, place / "shared"), *overrides])
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+        print("" if isinstance(end.code, int | None) else end.code)
+    except BaseException:
+        print(traceback.format_exc())
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(status)
 
 
-def _end(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    out, err = process.communicate(timeout=300)
-    assert "Traceback" not in out + err, out + err
-    return process.returncode, out + err
+def _end(started: tuple[int, Path]) -> tuple[int, str]:
+    child, file = started
+    _, status = os.waitpid(child, 0)
+    words = file.read_text(encoding="utf-8")
+    assert "Traceback" not in words, words
+    return os.waitstatus_to_exitcode(status), words
 
 
 def _snapshot(folder: Path) -> dict[Path, int]:
