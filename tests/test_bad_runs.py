@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +22,7 @@ from cellpatch.analysis.results import pack, read_results
 from cellpatch.cli import pack as pack_command
 from cellpatch.cli import runs, verify, watch
 from cellpatch.cli.each_run import for_each_run
+from cellpatch.data.store.reader import read_manifest
 from cellpatch.models.weights import _in_package
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import atomic_write, create_once, sha256_of, temporary_directory
@@ -302,6 +304,24 @@ def test_what_a_killed_process_left_is_removed_and_a_live_one_s_is_not(tmp_path:
     child.wait()
     assert use() == {"a.csv"}
     assert (tmp_path / "a.csv").read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda fields: [], "format version must be 3, but got None"),
+        (lambda fields: fields | {"cells": "many"}, "is not a manifest"),
+        (lambda fields: {key: value for key, value in fields.items() if key != "geometry"}, "is not a manifest"),
+        (lambda fields: fields | {"files": fields["files"] | {"../other": ""}}, "files must be names in its folder"),
+    ],
+)
+def test_a_damaged_manifest_is_named(
+    store_of: Callable[..., Path], damage: Callable[[dict[str, Any]], Any], reason: str
+) -> None:
+    file = store_of() / "manifest.json"
+    file.write_text(json.dumps(damage(json.loads(file.read_text()))))
+    with pytest.raises(ValueError, match=rf"manifest.json.*{reason}"):
+        read_manifest(file.parent)
 
 
 def test_a_temporary_file_has_the_rights_of_any_other(tmp_path: Path) -> None:

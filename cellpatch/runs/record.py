@@ -18,7 +18,7 @@ from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.pretraining.facts import PretrainingFacts
 from cellpatch.runs import legacy
 from cellpatch.runs.cards import FeatureCard, Hardware, LatencyCard
-from cellpatch.runs.record_checks import check_json, check_record
+from cellpatch.runs.record_checks import check_json, check_parts
 from cellpatch.runs.settings import Settings, first_problem, parse_settings
 from cellpatch.runtime.json_types import Json
 
@@ -180,7 +180,10 @@ def parse_record(stored: Json, where: str) -> Record:
         record: Record = _ADAPTER.validate_python(
             stored | {"settings": settings, "metrics": _condition_scores(stored.get("metrics"))}
         )
-        check_record(record)
+        geometry = [] if record.data.geometry is None else [record.data.geometry.side_px]
+        sides_px = [*geometry, settings.model.backbone.input_px]
+        rows = [(row.condition, row.scores) for row in record.metrics]
+        check_parts(record.classes, record.counts, record.temperature, sides_px, rows)
     except ValidationError as error:
         raise ValueError(f"{where}: {first_problem(error)}") from error
     except ValueError as error:

@@ -2,15 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cellpatch.metrics.classification import Scores
 from cellpatch.optics.conditions import CLEAN, KINDS, MAX_PX, Condition
-
-if TYPE_CHECKING:
-    from cellpatch.runs.record import Record
+from cellpatch.runtime.json_types import Json
 
 _DEEPEST = 64  # levels of a record's JSON: those of all versions have less than ten
 _LARGEST = 2**63  # of a whole number: what NumPy and pandas hold
@@ -55,27 +53,32 @@ def _children(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def check_record(record: "Record") -> None:
-    """Raise ValueError that names the key if a record's parts do not fit together."""
-    classes = record.classes
+def check_parts(
+    classes: Sequence[str],
+    counts: Mapping[str, Mapping[str, int]],
+    temperature: float,
+    sides_px: Sequence[int],
+    metrics: Sequence[tuple[Condition, Scores]],
+) -> None:
+    """Raise ValueError that names the key if a record's parts do not fit together.
+
+    `sides_px` are those of crops and of the model's input: larger ones than MAX_PX are no cells, and fill the memory.
+    """
     if not classes or len(set(classes)) != len(classes):
         raise ValueError(f"classes must be different names, at least one, but got {classes}")
-    if "train" not in record.counts or min(record.counts["train"].values(), default=-1) < 0:
-        raise ValueError(f"counts.train must be cells by class, but got {record.counts.get('train')}")
-    if not 0 < record.temperature < math.inf:
-        raise ValueError(f"temperature must be finite and > 0, but got {record.temperature}")
-    geometry = record.data.geometry
-    if geometry is not None and geometry.side_px > MAX_PX:
-        raise ValueError(f"data.geometry must be of crops of at most {MAX_PX} px, but got {geometry.side_px}")
-    if not 1 <= record.settings.model.backbone.input_px <= MAX_PX:
-        got = record.settings.model.backbone.input_px
-        raise ValueError(f"config.model.backbone.input_px must be 1 to {MAX_PX}, but got {got}")
-    conditions = [row.condition for row in record.metrics]
+    if min(counts.get("train", {}).values(), default=-1) < 0:
+        raise ValueError(f"counts.train must be cells by class, but got {counts.get('train')}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be finite and > 0, but got {temperature}")
+    if not all(1 <= side <= MAX_PX for side in sides_px):
+        keys = "data.geometry and config.model.backbone.input_px"
+        raise ValueError(f"{keys} must be of 1 to {MAX_PX} px, but got {sides_px}")
+    conditions = [condition for condition, _ in metrics]
     if CLEAN not in conditions or len(set(conditions)) != len(conditions):
         raise ValueError(f"metrics must have clean cells and each condition once, but got {list(map(str, conditions))}")
-    for row in record.metrics:
-        _check_condition(row.condition)
-        _check_scores(row.scores, classes, f"metrics of {row.condition}")
+    for condition, scores in metrics:
+        _check_condition(condition)
+        _check_scores(scores, classes, f"metrics of {condition}")
 
 
 def _check_condition(condition: Condition) -> None:
@@ -84,7 +87,7 @@ def _check_condition(condition: Condition) -> None:
         raise ValueError(f"metrics must be of {allowed}, but got {condition.kind!r} and {condition.sigma}")
 
 
-def _check_scores(scores: Scores, classes: list[str], where: str) -> None:
+def _check_scores(scores: Scores, classes: Sequence[str], where: str) -> None:
     if set(scores.per_class) != set(classes):
         raise ValueError(f"{where}: per_class must be of {classes}, but got {list(scores.per_class)}")
     if [len(row) for row in scores.confusion] != [len(classes)] * len(classes) or min(map(min, scores.confusion)) < 0:
@@ -95,17 +98,16 @@ def _check_scores(scores: Scores, classes: list[str], where: str) -> None:
             raise ValueError(f"{where}: {each.name} must be finite, but got {value}")
 
 
-def check_stored_record(record: "Record", files: tuple[str, ...]) -> None:
-    """Raise ValueError that names the key if a record lacks what a run's folder needs: `files`, and an identity.
+def check_stored(identity: str, config: Json, named: Iterable[str], needed: Iterable[str]) -> None:
+    """Raise ValueError that names the key if a record lacks what a run's folder needs: an identity, and files.
 
     An identity is part of the names of locks and folders, and computed from these settings.
     """
-    if not _IDENTITY.fullmatch(record.identity):
-        raise ValueError(f"identity must be 12 hexadecimal digits, but got {record.identity!r}")
-    missing = sorted(set(files) - set(record.files))
+    if not _IDENTITY.fullmatch(identity):
+        raise ValueError(f"identity must be 12 hexadecimal digits, but got {identity!r}")
+    missing = sorted(set(needed) - set(named))
     if missing:
-        raise ValueError(f"files must name {', '.join(missing)}, but has {sorted(record.files)}")
-    config = record.settings.config
+        raise ValueError(f"files must name {', '.join(missing)}, but has {sorted(named)}")
     for section in ("model", "adapt", "optics", "trainer"):
         if not isinstance(config.get(section), dict):
             raise ValueError(f"config.{section} must be an object, but got {str(config.get(section))[:80]!r}")

@@ -22,7 +22,7 @@ from cellpatch.runs.cards import FeatureCard, LatencyCard
 from cellpatch.runs.folders import RECORD
 from cellpatch.runs.predictions import Predictions, read_columns, read_predictions
 from cellpatch.runs.record import ConditionScores, Record, metrics_row, parse_record, seal, unseal
-from cellpatch.runs.record_checks import check_stored_record
+from cellpatch.runs.record_checks import check_stored
 from cellpatch.runtime.atomic_io import atomic_write, sha256_of
 from cellpatch.runtime.json_types import Json
 
@@ -64,7 +64,7 @@ class StoredRun:
         stored = unseal(text, where)
         record = parse_record(stored, where)
         try:
-            check_stored_record(record, (PREDICTIONS, WEIGHTS))
+            check_stored(record.identity, record.settings.config, record.files, (PREDICTIONS, WEIGHTS))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         return cls(folder, record, stored)
