@@ -21,6 +21,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -388,7 +389,7 @@ def make_run_of_today(folder: Path) -> Path:
     return run_of_squares(folder / "today", *small, "optics.kind=post", "optics.sigma=1.6")
 
 
-def fuzz(folder: Path, runs: int, seed: int, report: Callable[[str], None] = print) -> list[str]:
+def fuzz(folder: Path, runs: int, seed: int, report: Callable[[str], None] = partial(print, flush=True)) -> list[str]:
     """Do `runs` cases below a folder; the failures, each with its case."""
     world = make_world(folder)
     outside = folder / "outside"
