@@ -21,7 +21,6 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -389,7 +388,12 @@ def make_run_of_today(folder: Path) -> Path:
     return run_of_squares(folder / "today", *small, "optics.kind=post", "optics.sigma=1.6")
 
 
-def fuzz(folder: Path, runs: int, seed: int, report: Callable[[str], None] = partial(print, flush=True)) -> list[str]:
+def show(text: str) -> None:
+    """Print at once, also into a file."""
+    print(text, flush=True)
+
+
+def fuzz(folder: Path, runs: int, seed: int, report: Callable[[str], None] = show) -> list[str]:
     """Do `runs` cases below a folder; the failures, each with its case."""
     world = make_world(folder)
     outside = folder / "outside"
