@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,17 @@ def _result(run: str, root: str = "/home/someone/cells") -> RunResult:
     stored |= {"config": config, "classes": ["a", "b", "c"], "seconds": {"train": 1.0}}
     stored |= {"data": {"fingerprint": "f", "source": {"synthetic": False}}, "counts": {"train": {"a": 8, "b": 7}}}
     counts = {condition: rng.integers(0, 3, (4, 3, 3)) for condition in (CLEAN, Condition("pre", 1.6))}
+    stored["metrics"] = [_row(condition, confusions.sum(axis=0)) for condition, confusions in counts.items()]
     return RunResult(run, parse_record(stored, run), ("s1", "s2", "s3", "s4"), counts, stored)
+
+
+def _row(condition: Condition, confusion: np.ndarray) -> dict[str, Any]:
+    """A row of a record's metrics: what no test reads is a constant."""
+    numbers = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "ece", "nll", "brier", "ece_scaled")
+    row: dict[str, Any] = asdict(condition) | {"n_test": int(confusion.sum()), "confusion": confusion.tolist()}
+    row |= dict.fromkeys((*numbers, "nll_scaled", "brier_scaled", "accuracy_at_0.8", "accuracy_at_0.9"), 0.5)
+    one = {"n_test": 1, "precision": 0.5, "recall": 0.5, "f1": 0.5}
+    return row | {"per_class": dict.fromkeys("abc", one)}
 
 
 def test_packed_and_read_again(tmp_path: Path) -> None:

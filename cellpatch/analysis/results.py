@@ -6,11 +6,13 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from errno import ENOENT
 from functools import cached_property
 from json import dumps
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
@@ -21,6 +23,7 @@ from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import RunCoordinates
 from cellpatch.runs.folders import require_runs
 from cellpatch.runs.identity import effective_split
+from cellpatch.runs.readable import Readable, describe_problem, read_each
 from cellpatch.runs.record import Record, parse_record, seal, unseal
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import atomic_write
@@ -76,18 +79,30 @@ class RunResult:
 def read_results(*paths: Path) -> list[RunResult]:
     """The runs that `paths` name: runs, folders of runs, and files that `pack` wrote.
 
-    Among several paths what is none of these is skipped. Raises ValueError if there are no runs, or if a run was
-    changed since it was written.
+    Among several paths what is none of these is skipped. Raises ValueError if there are no runs, and one that lists
+    every run that cannot be read: numbers of a study must not depend on which of its runs are damaged.
     """
-    packed = [path for path in paths if not path.is_dir() and (len(paths) == 1 or path.suffix == ".parquet")]
-    results = [result for file in packed for result in _unpack(file)]
-    others = [path for path in paths if path not in packed]
-    if others:
-        with ThreadPoolExecutor() as threads:
-            results += threads.map(_read_run, require_runs(others))
+    results = list(readable_results(*paths).all_runs())
     if not results:
         raise ValueError(f"{', '.join(map(str, paths))} has no finished run: train some first, e.g. make run")
     return results
+
+
+def readable_results(*paths: Path) -> Readable[RunResult]:
+    """As `read_results`, with a line for each run that cannot be read in place of an error."""
+    packed = [path for path in paths if not path.is_dir() and (len(paths) == 1 or path.suffix == ".parquet")]
+    results, problems = list[RunResult](), list[str]()
+    for file in packed:
+        found = _unpack(file)
+        results += found.runs
+        problems += found.problems
+    others = [path for path in paths if path not in packed]
+    if others:
+        with ThreadPoolExecutor() as threads:
+            each = list(threads.map(lambda folder: read_each([folder], _read_run), require_runs(others)))
+        results += [run for found in each for run in found.runs]
+        problems += [problem for found in each for problem in found.problems]
+    return Readable(results, problems)
 
 
 def pack(results: Sequence[RunResult], file: Path) -> None:
@@ -144,28 +159,54 @@ def _sparse(confusions: Confusions) -> list[list[int]]:
     return np.stack([*indices, confusions[indices]], axis=1).tolist()
 
 
-def _unpack(file: Path) -> list[RunResult]:
+def _unpack(file: Path) -> Readable[RunResult]:
     try:
-        table = pq.read_table(file)
+        if not file.is_file():  # a pipe would never end
+            raise FileNotFoundError(ENOENT, "there is no such file")
+        table = pq.read_table(file, partitioning=None)
         if table.schema != _SCHEMA:
             raise pa.ArrowInvalid(f"it has the columns {table.column_names}")
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         allowed = "a folder of runs or a file of cellpatch pack"
         raise ValueError(f"{file} must be {allowed}: {error}") from error
-    return [_unpack_row(table.slice(row, 1), file) for row in range(table.num_rows)]
+    results, problems = list[RunResult](), list[str]()
+    for number in range(table.num_rows):
+        try:
+            results.append(_unpack_row(table.slice(number, 1), f"{file}: row {number}"))
+        except (ValueError, pa.ArrowException) as error:
+            problems.append(describe_problem(str(file), error))
+    return Readable(results, problems)
 
 
-def _unpack_row(row: pa.Table, file: Path) -> RunResult:
+def _unpack_row(row: pa.Table, at: str) -> RunResult:
+    empty = [name for name in row.column_names if row[name].null_count]
+    if empty:
+        raise ValueError(f"{at}: column {empty[0]} is empty")
     name = row["run"][0].as_py()
-    where = f"{file}: the record of {name}"
+    where = f"{at}: the record of {name}"
     stored = unseal(row["record"][0].as_py(), where)
     record = parse_record(stored, where)
     specimens = tuple(row["specimens"][0].as_py())
+    if None in specimens or len(set(specimens)) != len(specimens):
+        raise ValueError(f"{where}: specimens must be different names")
     counts = pa.Table.from_struct_array(row["counts"][0].values).to_pandas()
     shape = (len(specimens), len(record.classes), len(record.classes))
+    return RunResult(name, record, specimens, _confusions(counts, shape, where), stored)
+
+
+def _confusions(counts: pd.DataFrame, shape: tuple[int, int, int], where: str) -> dict[Condition, Confusions]:
+    """Confusion matrices from packed counts; raises ValueError for counts that are none, or not of clean cells too."""
+    keys = ["specimen", "label", "predicted"]
+    if counts.isna().to_numpy().any() or (counts["n"] < 1).any():
+        raise ValueError(f"{where}: counts must be >= 1 and none missing")
+    indices = counts[keys].to_numpy()
+    if (indices < 0).any() or (indices >= shape).any() or counts.duplicated(["kind", "sigma", *keys]).any():
+        raise ValueError(f"{where}: counts must be of {shape[0]} specimens and {shape[1]} classes, each once")
     confusions = {}
-    for (kind, sigma), rows in counts.groupby(["kind", "sigma"], sort=False):
+    for _, rows in counts.groupby(["kind", "sigma"], sort=False):
         dense = np.zeros(shape, np.int32)
-        dense[tuple(rows[key].to_numpy() for key in ("specimen", "label", "predicted"))] = rows["n"]
-        confusions[Condition(str(kind), float(sigma))] = dense
-    return RunResult(name, record, specimens, confusions, stored)
+        dense[tuple(rows[key].to_numpy() for key in keys)] = rows["n"]
+        confusions[Condition(str(rows["kind"].iloc[0]), float(rows["sigma"].iloc[0]))] = dense
+    if CLEAN not in confusions:
+        raise ValueError(f"{where}: counts must be of clean cells too")
+    return confusions

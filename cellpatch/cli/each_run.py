@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cellpatch.runs.folders import require_runs
+from cellpatch.runs.readable import count_unreadable, describe_problem
 
 
 def runs_of(paths: Sequence[Path]) -> list[Path]:
@@ -13,6 +14,13 @@ def runs_of(paths: Sequence[Path]) -> list[Path]:
         return require_runs(paths)
     except ValueError as error:
         sys.exit(f"error: {error}")
+
+
+def exit_if_unreadable(problems: Sequence[str]) -> None:
+    """Print each run that could not be read, and their number; ends the command with status 1 if there is one."""
+    if problems:
+        print("\n".join([*(f"error: {problem}" for problem in problems), count_unreadable(problems)]), file=sys.stderr)
+        sys.exit(1)
 
 
 def for_each_run(runs: Iterable[Path], work: Callable[[Path], bool]) -> None:
@@ -25,8 +33,7 @@ def for_each_run(runs: Iterable[Path], work: Callable[[Path], bool]) -> None:
         try:
             complete = work(run) and complete
         except (ValueError, OSError) as error:
-            where = "" if run.name in str(error) else f"{run}: "
-            print(f"error: {where}{error}", file=sys.stderr)
+            print(f"error: {describe_problem(run.name, error)}", file=sys.stderr)
             complete = False
     if not complete:
         sys.exit(1)

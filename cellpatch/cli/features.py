@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cellpatch.cli.each_run import for_each_run, runs_of
 from cellpatch.inference.separability import feature_card
-from cellpatch.runs.locks import run_lock
+from cellpatch.runs.locks import lock_to_write, require_writable_run
 from cellpatch.runs.stored_run import StoredRun
 
 
@@ -26,8 +26,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _measure(folder: Path, weights: Path | None) -> bool:
     """Write a run's card into its record and print it."""
+    require_writable_run(folder)
     card = feature_card(folder, weights)
-    with run_lock(folder.parent, StoredRun.open(folder).record.identity):
+    with lock_to_write(folder.parent, StoredRun.open(folder).record.identity):
         StoredRun.open(folder).with_features(card)
     shares = ", ".join(f"{name} {share:.2f}" for name, share in card.separability.items())
     print(

@@ -12,12 +12,13 @@ import multiprocessing
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from cellpatch.cli.each_run import for_each_run, runs_of
 from cellpatch.inference.latency import ENGINES, fastest_batch, measure_run
 from cellpatch.runs.cards import LatencyCard
-from cellpatch.runs.locks import run_lock
+from cellpatch.runs.locks import lock_to_write, require_writable_run
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.tracking.choices import stored_choices
 from cellpatch.runs.tracking.tracker import Tracking
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _time(folder: Path, engines: Sequence[str], options: argparse.Namespace) -> bool:
     """Time a run and print its card; whether every engine was timed."""
+    require_writable_run(folder)
     card = _measure_apart(folder, engines, options)
     print(format_latency_card(folder.name, card))
     return not card.not_timed
@@ -67,9 +69,12 @@ def _measure_apart(folder: Path, engines: Sequence[str], options: argparse.Names
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         job = pool.submit(measure_run, folder, engines, options.threads, options.seconds, options.weights)
-        card = job.result()
+        try:
+            card = job.result()
+        except BrokenProcessPool as error:
+            raise ValueError(f"{folder}: the process that timed it was killed, as when memory is full") from error
     run = StoredRun.open(folder)
-    with run_lock(folder.parent, run.record.identity):
+    with lock_to_write(folder.parent, run.record.identity):
         run = StoredRun.open(folder).with_latency(card)
         choices = stored_choices(run.record.settings.logger, str(folder))
         if choices:

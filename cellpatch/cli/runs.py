@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellpatch.cli import verify, watch
+from cellpatch.cli.each_run import exit_if_unreadable
 from cellpatch.cli.verify import name_paths
 from cellpatch.metrics.validations import count_best_validations
 from cellpatch.runs.folders import named_runs
+from cellpatch.runs.readable import Readable, open_each
 from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.table import TabledRun, table_of
+from cellpatch.runs.table import TabledRun, table_of, with_test_cells
 from cellpatch.runtime.atomic_io import atomic_write
 
 
@@ -33,13 +35,16 @@ def main(arguments: list[str] | None = None) -> None:
         verify.print_problems(options.runs)
     else:
         try:
-            _print(options.runs, options.csv)
-        except ValueError as error:
+            problems = _print(options.runs, options.csv)
+        except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
+        exit_if_unreadable(problems)
 
 
-def _print(paths: Sequence[Path], csv: Path | None) -> None:
-    table = table_of(_runs_in(paths))
+def _print(paths: Sequence[Path], csv: Path | None) -> Sequence[str]:
+    """Print, and write, the table of the runs that can be read; a line for each other run."""
+    found = with_test_cells(_runs_in(paths))
+    table = table_of(found.runs)
     if not table.empty:
         print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print(f"{table['run'].nunique()} runs in {name_paths(paths)}")
@@ -47,22 +52,26 @@ def _print(paths: Sequence[Path], csv: Path | None) -> None:
     if words := count_best_validations(trainings["best_validation"].tolist()):
         print(words)
     for file in sorted(file for path in paths for file in (path / ".failed").glob("[!.]*.log")):
-        print(f"failed: {file.stem}: {file.read_text(encoding='utf-8').splitlines()[-1]}")
+        print(f"failed: {file.stem}: {(file.read_text(encoding='utf-8').splitlines() or [''])[-1]}")
     if csv:
         with atomic_write(csv) as temporary:
             table.to_csv(temporary, index=False)
+    if not found.runs and not found.problems:
+        raise ValueError(f"{', '.join(map(str, paths))} has no finished run: train some first, e.g. make run")
+    return found.problems
 
 
-def _runs_in(paths: Sequence[Path]) -> list[TabledRun]:
+def _runs_in(paths: Sequence[Path]) -> Readable[TabledRun]:
     """The runs in folders, and those in files that `cellpatch pack` wrote."""
     files = [path for path in paths if path.suffix == ".parquet" and path.is_file()]
     folders = [path for path in paths if path not in files]
-    runs: list[TabledRun] = [StoredRun.open(folder) for folder in named_runs(folders)] if folders else []
-    if files:
-        from cellpatch.analysis.results import read_results  # takes a second, and few tables need it
+    found = open_each(named_runs(folders)) if folders else Readable[StoredRun]([], [])
+    if not files:
+        return Readable[TabledRun](found.runs, found.problems)
+    from cellpatch.analysis.results import readable_results  # takes a second, and few tables need it
 
-        runs += read_results(*files)
-    return runs
+    packed = readable_results(*files)
+    return Readable[TabledRun]([*found.runs, *packed.runs], [*found.problems, *packed.problems])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cellpatch.cli.each_run import runs_of
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
@@ -16,16 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def print_problems(paths: Sequence[Path]) -> None:
-    """Print each problem and their number; ends the command with status 1 if there is one."""
-    from cellpatch.runs.verify import run_folders, verify  # SciPy takes half a second to import
+    """Print each problem and their number; ends the command with status 1 if there is one, or if there are no runs."""
+    from cellpatch.runs.verify import verify_runs  # SciPy takes half a second to import
 
-    try:
-        problems = verify(*paths)
-        checked = len(run_folders(*paths))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    folders = runs_of(paths)
+    problems = verify_runs(folders)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    print("\n".join([*problems, f"{checked} runs in {name_paths(paths)}, {count} found"]))
+    print("\n".join([*problems, f"{len(folders)} runs in {name_paths(paths)}, {count} found"]))
     if problems:
         sys.exit(1)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cellpatch.cli.each_run import exit_if_unreadable
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
@@ -24,7 +26,7 @@ def show(runs_dir: Path) -> None:
 
     try:
         with suppress(KeyboardInterrupt):
-            watch(runs_dir, Console())
+            exit_if_unreadable(watch(runs_dir, Console()))
     except ValueError as error:
         sys.exit(f"error: {error}")
 

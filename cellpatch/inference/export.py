@@ -6,7 +6,6 @@ random crops. Its metadata names run, classes, side and scale.
 """
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -23,6 +22,7 @@ from cellpatch.data.store.reader import Geometry
 from cellpatch.inference.restore import RestoredRun, predict_probabilities, restore
 from cellpatch.models.network import Network
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runtime.atomic_io import temporary_directory
 
 TOLERANCE = 1e-4  # largest difference of a probability that an export may have
 _CELLS = 256  # test cells that are compared
@@ -57,9 +57,8 @@ def export(run: Path, file: Path, weights_file: Path | None = None) -> str:
         "classes": json.dumps(record.classes),
         "geometry": json.dumps(asdict(restored.geometry)),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
-        temporary = Path(folder) / file.name  # the second file is found by its name
+    with temporary_directory(file.parent, "export") as folder:
+        temporary = folder / file.name  # the second file is found by its name
         save_onnx(network, restored.geometry, temporary, metadata)
         reference = _reference(restored)
         session = open_session(temporary)
@@ -70,7 +69,7 @@ def export(run: Path, file: Path, weights_file: Path | None = None) -> str:
             raise ValueError(
                 f"{file}: not written: its probabilities differ from {reference.description} by up to {difference:.2g}"
             )
-        for part in sorted(Path(folder).iterdir(), key=lambda part: part == temporary):
+        for part in sorted(folder.iterdir(), key=lambda part: part == temporary):
             part.replace(file.with_name(part.name))
     return f"compared with {reference.description}: probabilities differ by at most {difference:.1e}"
 

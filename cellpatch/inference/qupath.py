@@ -6,7 +6,6 @@ compared with the run by OpenCV's own dnn. It was not tested in QuPath itself.
 """
 
 import json
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from cellpatch.inference.export import TOLERANCE
 from cellpatch.inference.restore import RestoredRun, predict_probabilities, restore
 from cellpatch.models.network import Network
+from cellpatch.runtime.atomic_io import temporary_directory
 from cellpatch.runtime.json_types import Json
 
 _CROPS = 16  # that are compared
@@ -57,9 +57,8 @@ def export_qupath(run: Path, model: Path, weights_file: Path | None = None) -> Q
     geometry = restored.geometry
     if geometry.um_per_px is None:
         raise ValueError(f"{run}: its crops state no scale, and QuPath cuts patches at one: train with data.um_per_px")
-    model.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=model.parent, prefix=".export-") as folder:
-        temporary = Path(folder) / model.name
+    with temporary_directory(model.parent, "export") as folder:
+        temporary = folder / model.name
         _save(restored, temporary)
         difference = _compare(restored, temporary)
         if not difference <= TOLERANCE:

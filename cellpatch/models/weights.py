@@ -228,7 +228,7 @@ def _sha256_in_cache(file: Path) -> str | None:
 
 def _in_package(resource: str) -> Path | None:
     module, _, inside = resource.partition("/")
-    spec = importlib.util.find_spec(module)
+    spec = None if "." in module else importlib.util.find_spec(module)  # looking for a.b would import a
     if spec is None or spec.origin is None:
         return None
     file = Path(spec.origin).parent / inside

@@ -7,7 +7,7 @@ from typing import Literal
 
 STUDY_PX = 40  # sigma is in pixels of the study's 40x40 input
 Resize = Literal["bilinear", "bicubic", "area"]
-_MAX_PX = 4096  # of a side or a sigma: no cell is larger
+MAX_PX = 4096  # of a side or a sigma: no cell is larger
 _LEVELS = 8  # sigmas per kind that training draws from
 
 
@@ -81,15 +81,15 @@ class OpticsSettings:
     train_kind: list[Literal["pre", "post"]]
 
     def __post_init__(self) -> None:
-        if self.via_px is not None and not 4 <= self.via_px <= _MAX_PX:
-            raise ValueError(f"optics.via_px must be null or 4 to {_MAX_PX}, but got {self.via_px}")
+        if self.via_px is not None and not 4 <= self.via_px <= MAX_PX:
+            raise ValueError(f"optics.via_px must be null or 4 to {MAX_PX}, but got {self.via_px}")
         if not self._kinds or not set(self._kinds) <= set(KINDS):
             raise ValueError(f"optics.kind must be of {', '.join(KINDS)}, but got {self.kind}")
-        if not self._sigmas or not all(0 <= sigma <= _MAX_PX for sigma in self._sigmas):
-            raise ValueError(f"optics.sigma must be 0 to {_MAX_PX}, but got {self.sigma}")
+        if not self._sigmas or not all(0 <= sigma <= MAX_PX for sigma in self._sigmas):
+            raise ValueError(f"optics.sigma must be 0 to {MAX_PX}, but got {self.sigma}")
         train = self.train
-        if train is not None and (len(train) != 2 or not 0 <= train[0] < train[1] <= _MAX_PX):
-            allowed = f"[LOW, HIGH] with 0 <= LOW < HIGH <= {_MAX_PX}"
+        if train is not None and (len(train) != 2 or not 0 <= train[0] < train[1] <= MAX_PX):
+            allowed = f"[LOW, HIGH] with 0 <= LOW < HIGH <= {MAX_PX}"
             raise ValueError(f"optics.train must be null or {allowed}, but got {train}")
         if not self.train_kind or len(set(self.train_kind)) < len(self.train_kind):
             raise ValueError(f"optics.train_kind must be of pre and post, each once, but got {self.train_kind}")

@@ -79,7 +79,9 @@ def delete_entry(entry: Path) -> None:
             entry.unlink()
             return
         if not entry.name.startswith("."):
-            entry = entry.rename(entry.with_name(f".{entry.name}.{os.getpid()}.tmp"))
+            hidden = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
+            shutil.rmtree(hidden, ignore_errors=True)  # a killed process of this number left it
+            entry = entry.rename(hidden)
         shutil.rmtree(entry)
 
 

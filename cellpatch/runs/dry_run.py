@@ -1,5 +1,6 @@
 """What a run would take, before it is trained: cellpatch train -m ... dry_run=true."""
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from cellpatch.runs.settings import Settings
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import plan_budget
+
+log = logging.getLogger(__name__)
 
 
 def plan_run(experiment: Experiment) -> Outcome:
@@ -81,13 +84,25 @@ def _kind(settings: Settings) -> tuple[str, str, int]:
 def _earlier(runs_dir: Path) -> list[_Cost]:
     if not runs_dir.is_dir():
         return []
-    return [_cost(folder, (folder / RECORD).stat().st_mtime_ns) for folder in finished_runs(runs_dir)]
+    costs = (_cost(folder, _written_ns(folder)) for folder in finished_runs(runs_dir))
+    return [cost for cost in costs if cost is not None]
+
+
+def _written_ns(folder: Path) -> int:
+    try:
+        return (folder / RECORD).stat().st_mtime_ns
+    except OSError:  # missing or not readable, as `_cost` reports
+        return 0
 
 
 @lru_cache(maxsize=4096)  # every job of a grid asks
-def _cost(folder: Path, written_ns: int) -> _Cost:
-    """The cost of a run whose record was `written_ns`."""
-    record = StoredRun.open(folder).record
+def _cost(folder: Path, written_ns: int) -> _Cost | None:
+    """The cost of a run whose record was `written_ns`; None, with a warning, for one that cannot be read."""
+    try:
+        record = StoredRun.open(folder).record
+    except ValueError as error:
+        log.warning("left out of the estimate: %s", error)
+        return None
     beside = record.seconds.evaluate + (record.seconds.embed or 0.0)
     if record.pretraining is not None and not record.pretraining.reused:
         beside += record.pretraining.cost.all_seconds

@@ -1,19 +1,36 @@
 """The runs that somebody names: run folders, folders of runs, and what is not a run."""
 
 import logging
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cellpatch.runtime.errors import check_folder
+from cellpatch.runtime.errors import check_folder, owner_of
 
 RECORD = "record.json"
 log = logging.getLogger(__name__)
 
 
 def finished_runs(runs_dir: Path) -> list[Path]:
-    """The folders with a record, by name; raises ValueError if `runs_dir` is not a folder."""
+    """The folders of finished runs, by name: those with a record, and those named as runs are, whose record is missing.
+
+    Raises ValueError if `runs_dir` is not a folder, or cannot be read.
+    """
     check_folder(runs_dir, "runs_dir")
-    return sorted(file.parent for file in runs_dir.glob(f"[!.]*/{RECORD}"))
+    try:
+        with os.scandir(runs_dir) as entries:  # glob passes over what it may not read
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise ValueError(f"runs_dir: {runs_dir} cannot be read ({error.strerror}); {owner_of(runs_dir)}") from error
+    return [folder for folder in (runs_dir / name for name in names) if is_run(folder)]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder has a record, or is named as a run is; its record may be missing or unreadable."""
+    if re.search(r"-[0-9a-f]{12}$", folder.name) and folder.is_dir():
+        return True
+    return os.path.lexists(folder / RECORD)
 
 
 def named_runs(paths: Iterable[Path]) -> list[Path]:
@@ -24,7 +41,7 @@ def named_runs(paths: Iterable[Path]) -> list[Path]:
     """
     runs: dict[Path, None] = {}
     for path in paths:
-        if not path.exists():
+        if not _exists(path):
             raise ValueError(f"{path} must be a run or a folder of runs, but nothing is there")
         found = _runs_at(path)
         runs |= dict.fromkeys(found)
@@ -53,7 +70,14 @@ def require_one_run(path: Path) -> Path:
     return runs[0]
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+
+
 def _runs_at(path: Path) -> list[Path]:
     if not path.is_dir() or (path.name.startswith(".") and path.name.endswith(".tmp")):
         return []
-    return [path] if (path / RECORD).is_file() else finished_runs(path)
+    return [path] if is_run(path) else finished_runs(path)

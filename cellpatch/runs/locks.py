@@ -1,15 +1,17 @@
 """Locks of runs: one process writes a run, the others wait for it or skip it; a failure leaves its traceback."""
 
+import os
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import AcquireReturnProxy, FileLock
 
 from cellpatch.runs.folders import RECORD
 from cellpatch.runtime.atomic_io import atomic_directory, atomic_write, file_lock
+from cellpatch.runtime.errors import SHARING, not_writable, owner_of
 
 
 class ConcurrentFailureError(Exception):
@@ -51,11 +53,23 @@ class RunFiles:
         except FileNotFoundError:
             return None
 
+    def remove_traces(self) -> None:
+        """Remove what earlier tries of a run that is finished now left: its failure log and its checkpoint."""
+        for trace in (self.failure_log, self.checkpoint, self.checkpoint.with_name(f".{self.checkpoint.name}")):
+            trace.unlink(missing_ok=True)
+
 
 def find_run(runs_dir: Path, run_id: str) -> Path | None:
     """The folder of the finished run of an identity, or None."""
-    folders = (folder for folder in runs_dir.glob(f"[!.]*-{run_id}") if (folder / RECORD).exists())
+    folders = (folder for folder in runs_dir.glob(f"[!.]*-{run_id}") if _has_record(folder))
     return next(folders, None)
+
+
+def _has_record(folder: Path) -> bool:
+    try:
+        return (folder / RECORD).exists()
+    except PermissionError as error:
+        raise ValueError(f"{folder} cannot be read: {owner_of(folder)}; {SHARING}") from error
 
 
 def run_lock(runs_dir: Path, run_id: str) -> FileLock:
@@ -68,22 +82,40 @@ def run_lock_path(runs_dir: Path, run_id: str) -> Path:
     return runs_dir / f".{run_id}.lock"
 
 
+def lock_to_write(runs_dir: Path, run_id: str, timeout: float = -1) -> AcquireReturnProxy:
+    """Take that lock; raises filelock's Timeout, and ValueError that names the owner where this user may not write."""
+    lock = run_lock_path(runs_dir, run_id)
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        return run_lock(runs_dir, run_id).acquire(timeout=timeout)
+    except PermissionError as error:
+        raise ValueError(not_writable(lock if lock.exists() else runs_dir)) from error
+
+
+def require_writable_run(folder: Path) -> None:
+    """Raise ValueError that names the owner if this user may not write into a run's folder."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(not_writable(folder))
+
+
 @contextmanager
 def claim_run(files: RunFiles, wait: bool, known_failure: float | None) -> Iterator[tuple[Path, bool]]:
     """Give the run's folder and true if it exists; else a temporary one, which becomes it on success, and false.
 
     While another process trains the same run, waits or raises filelock's Timeout. Raises ConcurrentFailureError if the
-    run failed since `known_failure`, a time of `failed_at`. An error leaves its traceback in the failure log; a success
-    removes it and the run's checkpoint.
+    run failed since `known_failure`, a time of `failed_at`, and ValueError that names the owner of what cannot be
+    written: claim a run only to write. An error leaves its traceback in the failure log; a success removes it and the
+    run's checkpoint.
     """
-    files.runs_dir.mkdir(parents=True, exist_ok=True)
     timeout = -1 if wait else 0
     with ExitStack() as locks:
-        locks.enter_context(run_lock(files.runs_dir, files.identities[0]).acquire(timeout=timeout))
+        locks.enter_context(lock_to_write(files.runs_dir, files.identities[0], timeout))
         finished = files.find()
+        if finished:
+            require_writable_run(finished)
         if finished and not finished.name.endswith(f"-{files.identities[0]}"):  # an earlier version's, under its lock
             own = finished.name.rpartition("-")[2]
-            locks.enter_context(run_lock(files.runs_dir, own).acquire(timeout=timeout))
+            locks.enter_context(lock_to_write(files.runs_dir, own, timeout))
         if not finished and files.failed_at() not in (None, known_failure):
             raise ConcurrentFailureError(files.run)
         try:
@@ -99,5 +131,4 @@ def claim_run(files: RunFiles, wait: bool, known_failure: float | None) -> Itera
             with suppress(OSError), atomic_write(files.failure_log) as file:  # a full disk has no room for it either
                 file.write_text(traceback.format_exc(), encoding="utf-8")
             raise
-        for leftover in (files.failure_log, files.checkpoint, files.checkpoint.with_name(f".{files.checkpoint.name}")):
-            leftover.unlink(missing_ok=True)
+        files.remove_traces()

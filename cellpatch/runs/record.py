@@ -18,6 +18,7 @@ from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.pretraining.facts import PretrainingFacts
 from cellpatch.runs import legacy
 from cellpatch.runs.cards import FeatureCard, Hardware, LatencyCard
+from cellpatch.runs.record_checks import check_json, check_parts
 from cellpatch.runs.settings import Settings, first_problem, parse_settings
 from cellpatch.runtime.json_types import Json
 
@@ -177,7 +178,7 @@ class Record:
 
 
 def parse_record(stored: Json, where: str) -> Record:
-    """Check a whole record and give it typed, whichever version wrote it.
+    """Check a whole record and give it typed, whichever version wrote it; nothing that it names is built or imported.
 
     Raises ValueError that names `where`, the key and what came.
     """
@@ -186,12 +187,20 @@ def parse_record(stored: Json, where: str) -> Record:
         raise ValueError(f"{where}: config must be an object, but got {type(config).__name__}")
     if "training_code" not in stored:
         config = legacy.to_current(config)
+    settings = parse_settings(config, where)
     try:
-        return _ADAPTER.validate_python(
-            stored | {"settings": parse_settings(config, where), "metrics": _condition_scores(stored.get("metrics"))}
+        record: Record = _ADAPTER.validate_python(
+            stored | {"settings": settings, "metrics": _condition_scores(stored.get("metrics"))}
         )
+        geometry = [] if record.data.geometry is None else [record.data.geometry.side_px]
+        sides_px = [*geometry, settings.model.backbone.input_px]
+        rows = [(row.condition, row.scores) for row in record.metrics]
+        check_parts(record.classes, record.counts, record.temperature, sides_px, rows)
     except ValidationError as error:
         raise ValueError(f"{where}: {first_problem(error)}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return record
 
 
 def _condition_scores(rows: Any) -> Any:
@@ -227,6 +236,7 @@ def unseal(text: str, where: str) -> Json:
     """The record in a sealed text; raises ValueError with `where` if it was changed since."""
     try:
         record = json.loads(text)
+        check_json(record)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} cannot be read ({error})") from error
     if not isinstance(record, dict) or record.pop("sha256", None) != _checksum(record):

@@ -1,5 +1,10 @@
 """A stored run's network, from its model and its stored tensors."""
 
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
 from cellpatch.data.dataset import CellDataset
 from cellpatch.models.backbone import load_trained
 from cellpatch.models.network import Network, assemble_network
@@ -9,8 +14,8 @@ from cellpatch.optics.operator import OpticalPath
 from cellpatch.probing.probes import Probe, ProbeChoice
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.fits import cached_features
-from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.weights import WEIGHTS, read_weights
+from cellpatch.runs.stored_run import WEIGHTS, StoredRun
+from cellpatch.runs.weights import read_weights
 from cellpatch.training.adaptation import FineTuning
 
 
@@ -24,9 +29,9 @@ def restore_network(run: StoredRun, model: ModelSpec, adaptation: FineTuning | P
     record, state = run.record, read_weights(run)
     n_classes = len(record.classes)
     if isinstance(adaptation, Probe):
-        tensors = {name.removeprefix("head."): tensor for name, tensor in state.items()}
-        head = adaptation.head(tensors, ProbeChoice.from_json(record.probe or {}), n_classes)
-        return assemble_network(model.open(record.weights), path.under(), head).eval()
+        backbone = model.open(record.weights)
+        head = _head(run, adaptation, state, backbone.num_features)
+        return assemble_network(backbone, path.under(), head).eval()
     from cellpatch.training.fit import new_network  # Lightning takes seconds to import, probes do without
 
     network, _ = new_network(model, record.weights, adaptation, path, n_classes)
@@ -35,6 +40,21 @@ def restore_network(run: StoredRun, model: ModelSpec, adaptation: FineTuning | P
     except ValueError as error:
         raise ValueError(f"{run.folder}: {WEIGHTS} {error}") from error
     return network.eval()
+
+
+def _head(run: StoredRun, probe: Probe, state: Mapping[str, Tensor], features: int) -> nn.Module:
+    """The fitted head of a probe; raises ValueError if its tensors are others than those of a fit to such features."""
+    tensors = {name.removeprefix("head."): tensor for name, tensor in state.items()}
+    choice = ProbeChoice.from_json(run.record.probe or {})
+    wanted = (1, len(run.record.classes))
+    try:
+        head = probe.head(tensors, choice, wanted[1])
+        got = tuple(head(torch.zeros(1, features)).shape)
+    except (LookupError, RuntimeError, AssertionError) as error:
+        raise ValueError(f"{run.folder}: {WEIGHTS} does not fit its probe ({type(error).__name__}: {error})") from error
+    if got != wanted:
+        raise ValueError(f"{run.folder}: {WEIGHTS} must give logits {list(wanted)} of a cell, but gives {list(got)}")
+    return head
 
 
 def restore_predict_fn(run: StoredRun, experiment: Experiment, dataset: CellDataset) -> Predict:

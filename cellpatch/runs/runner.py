@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
     pretraining = pretraining_fingerprint(experiment)
     names = identities(experiment.settings, store.manifest.fingerprint, weights, pretraining)
     files = RunFiles(experiment.runs_dir, run_name(experiment.settings), names)
+    finished = files.find()
+    if finished and (outcome := _as_stored(StoredRun.open(finished), experiment, conditions)):  # needs no lock
+        with suppress(PermissionError):  # another user's
+            files.remove_traces()
+        return outcome
     known_failure = files.failed_at()
     if grid and known_failure and not experiment.retry_failed and not files.find():
         return _skipped(files.run)
@@ -106,6 +112,27 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
     return Outcome(files.run, "trained", run.record.warnings)
 
 
+def _as_stored(run: StoredRun, experiment: Experiment, conditions: list[Condition]) -> Outcome | None:
+    """The outcome of a run to which nothing is to be added; None if there is something to write."""
+    run.check_files()
+    if _has_new_costs(run, experiment) or _missing(run, conditions):
+        return None
+    _warn_about_name(run, experiment)
+    log.info("%s exists: not trained again", run.name)
+    return Outcome(run.name, "exists", code_differences(run, experiment))
+
+
+def _has_new_costs(run: StoredRun, experiment: Experiment) -> bool:
+    costs = experiment.data.costs
+    return bool(costs.classes) and costs != run.record.settings.data.costs
+
+
+def _missing(run: StoredRun, conditions: list[Condition]) -> list[Condition]:
+    """The conditions that a run was not evaluated under."""
+    evaluated = {row.condition for row in run.record.metrics}
+    return [condition for condition in conditions if condition not in evaluated]
+
+
 def _skipped(run: str) -> Outcome:
     log.warning("%s failed before: skipped; retry_failed=true retries it", run)
     return Outcome(run, "skipped (failed before)")
@@ -128,12 +155,10 @@ def _warn_about_name(run: StoredRun, experiment: Experiment) -> None:
 def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditions: list[Condition]) -> State:
     """Evaluate a run that exists under the conditions that are missing, and by costs that are new."""
     run.check_files()
-    costs = experiment.data.costs
-    if costs.classes and costs != run.record.settings.data.costs:
-        run = run.with_costs(costs, rescore(run, costs))
+    if _has_new_costs(run, experiment):
+        run = run.with_costs(experiment.data.costs, rescore(run, experiment.data.costs))
     costs = run.record.settings.data.costs
-    evaluated = {row.condition for row in run.record.metrics}
-    missing = [condition for condition in conditions if condition not in evaluated]
+    missing = _missing(run, conditions)
     if not missing:
         log.info("%s exists: not trained again", run.name)
         _show_where_missing(run, experiment, store)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from errno import ENOENT
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,19 +20,14 @@ from cellpatch.metrics.classification import Costs
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.cards import FeatureCard, LatencyCard
 from cellpatch.runs.folders import RECORD
+from cellpatch.runs.predictions import Predictions, read_columns, read_predictions
 from cellpatch.runs.record import ConditionScores, Record, metrics_row, parse_record, seal, unseal
+from cellpatch.runs.record_checks import check_stored
 from cellpatch.runtime.atomic_io import atomic_write, sha256_of
 from cellpatch.runtime.json_types import Json
 
 PREDICTIONS, VALIDATION = "predictions.parquet", "validation.parquet"  # of test cells, of clean validation cells
-
-
-class Predictions(NamedTuple):
-    """Predicted cells: their rows (cell_id, specimen, ...), labels as class indices, probabilities."""
-
-    rows: pd.DataFrame
-    labels: Int[np.ndarray, " n"]
-    probabilities: Float[np.ndarray, "n classes"]
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +56,45 @@ class StoredRun:
         """Read a run's record; raises ValueError if it is missing, unreadable, changed, or states what it cannot."""
         where = f"{folder}: {RECORD}"
         try:
+            if not (folder / RECORD).is_file():  # a pipe would never end
+                raise FileNotFoundError(ENOENT, "there is no such file")
             text = (folder / RECORD).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            runs = sorted(file.parent for file in folder.glob(f"*/{RECORD}"))
-            hint = f"; it holds runs, such as {runs[0]}" if runs else ""
-            raise ValueError(f"{where} cannot be read ({error}){hint}") from error
+            raise ValueError(f"{where} cannot be read ({_reason(error)}){_hint(folder)}") from error
         stored = unseal(text, where)
-        return cls(folder, parse_record(stored, where), stored)
+        record = parse_record(stored, where)
+        try:
+            check_stored(record.identity, record.settings.config, record.files, (PREDICTIONS, WEIGHTS))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        return cls(folder, record, stored)
 
     def check_files(self, names: Sequence[str] | None = None) -> None:
-        """Raise ValueError if one of the record's files, or one of `names`, is missing or changed."""
+        """Raise ValueError if one of the record's files, or one of `names`, is missing, unreadable or changed."""
         for name in self.record.files if names is None else names:
             file = self.folder / name
-            if file.parent != self.folder or not file.is_file() or sha256_of(file) != self.record.files[name]:
+            try:
+                as_stated = file.parent == self.folder and file.is_file() and sha256_of(file) == self.record.files[name]
+            except OSError as error:
+                raise ValueError(f"{file} cannot be read ({_reason(error)})") from error
+            if not as_stated:
                 raise ValueError(f"{self.folder}: {name} is missing or not as the record states; the run is unusable")
 
     @cached_property
     def predictions(self) -> Mapping[Condition, Predictions]:
-        """The test cells' predictions under each condition, later evaluations included."""
-        return self._read(PREDICTIONS)
+        """The test cells' predictions under each condition, later evaluations included.
+
+        Raises ValueError for files that are not as the record states, and for what `read_predictions` refuses.
+        """
+        found = self._read(PREDICTIONS)
+        stated = {row.condition: row.scores.n_test for row in self.record.metrics}
+        counts = {condition: len(each.labels) for condition, each in found.items()}
+        if counts != stated:
+            listed = [", ".join(f"{n} {condition}" for condition, n in each.items()) for each in (stated, counts)]
+            raise ValueError(
+                f"{self.folder}: predictions must be of as many cells as metrics: {' but got '.join(listed)}"
+            )
+        return found
 
     @property
     def clean_predictions(self) -> Predictions:
@@ -99,8 +115,7 @@ class StoredRun:
         if not (self.folder / PREDICTIONS).is_file():
             return None
         self.check_files([PREDICTIONS])
-        columns = ["specimen", "label"]
-        cells = pq.read_table(self.folder / PREDICTIONS, columns=columns, read_dictionary=columns).to_pandas()
+        cells = read_columns(self.folder / PREDICTIONS, ["specimen", "label"]).to_pandas()
         counts = cells.drop_duplicates()["label"].value_counts()
         return {name: int(counts.get(name, 0)) for name in self.record.classes}
 
@@ -108,19 +123,7 @@ class StoredRun:
         """Files that the record names: another may be what an interrupted evaluation left."""
         names = [name for name in self.record.files if name.startswith(first.removesuffix(".parquet"))]
         self.check_files(names)
-        few = ["specimen", "kind"]  # of few values: read as categories, they are compared ten times as fast
-        tables = [pq.read_table(self.folder / name, read_dictionary=few) for name in names]
-        table = pa.concat_tables(tables).unify_dictionaries()
-        column = table["probabilities"].combine_chunks()
-        probabilities = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
-        rows = table.drop_columns(["probabilities"]).to_pandas()
-        code = {name: i for i, name in enumerate(self.record.classes)}
-        labels = np.array([code[name] for name in rows["label"].cat.categories])[rows["label"].cat.codes]
-        predictions = {}
-        for kind, sigma in rows[["kind", "sigma"]].drop_duplicates().itertuples(index=False, name=None):
-            selected = ((rows["kind"] == kind) & (rows["sigma"] == sigma)).to_numpy()
-            predictions[Condition(kind, sigma)] = Predictions(rows[selected], labels[selected], probabilities[selected])
-        return predictions
+        return read_predictions([self.folder / name for name in names], self.record.classes)
 
     def with_evaluation(
         self, cells: pd.DataFrame, labels: Int[np.ndarray, " n"], evaluated: "Evaluated", seconds: float
@@ -166,6 +169,16 @@ class StoredRun:
         with atomic_write(self.folder / RECORD) as temporary:
             temporary.write_text(seal(stored), encoding="utf-8")
         return StoredRun(self.folder, record, stored)
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _hint(folder: Path) -> str:
+    """Where runs are, if a folder of them was named in place of one."""
+    runs = sorted(file.parent for file in folder.glob(f"*/{RECORD}"))
+    return f"; it holds runs, such as {runs[0]}" if runs else ""
 
 
 class Evaluated(NamedTuple):

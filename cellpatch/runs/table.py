@@ -13,8 +13,8 @@ from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.runs.coordinates import GRID_KEYS
 from cellpatch.runs.folders import named_runs
 from cellpatch.runs.identity import effective_split
+from cellpatch.runs.readable import Readable, describe_problem, open_each
 from cellpatch.runs.record import Record
-from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.training_code import is_mixed
 
 COLUMNS = [
@@ -63,9 +63,29 @@ class TabledRun(Protocol):
 def runs_table(*paths: Path) -> pd.DataFrame:
     """The table of the runs that `paths` name, runs and folders of runs, as `table_of`; what else is there is skipped.
 
-    Raises ValueError for a path where nothing is.
+    Raises ValueError for a path where nothing is, and one that lists all runs that cannot be read.
     """
-    return table_of([StoredRun.open(folder) for folder in named_runs(paths)])
+    return table_of(with_test_cells(open_each(named_runs(paths))).all_runs())
+
+
+def with_test_cells(found: Readable[TabledRun]) -> Readable[TabledRun]:
+    """The runs whose specimens the table can take, beside what could not be read already.
+
+    The runs of a grid share their test cells: the predictions of one run of each test set are read.
+    """
+    problems, runs = list(found.problems), []
+    known: set[str] = set()
+    for run in found.runs:
+        test_set = _test_set(run.record)
+        try:
+            if test_set not in known:
+                _ = run.specimens_by_class
+        except ValueError as error:
+            problems.append(describe_problem(run.name, error))
+            continue
+        known.add(test_set)
+        runs.append(run)
+    return Readable(runs, problems)
 
 
 def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
@@ -90,8 +110,8 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
     specimens: dict[str, dict[str, int] | None] = {}
     for run in runs:
         record = run.record
-        test_set = dumps([record.data.fingerprint, effective_split(record.settings), record.classes], sort_keys=True)
-        if test_set not in specimens:  # read once: the runs of a grid share their test cells
+        test_set = _test_set(record)
+        if test_set not in specimens:
             specimens[test_set] = run.specimens_by_class
         code = record.training_code
         shared = asdict(record.settings.coordinates) | {
@@ -121,6 +141,10 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
     table["classes_not_widespread"] = table["classes_not_widespread"].astype("Int64")
     table["best_validation"] = table["best_validation"].fillna("")
     return table.sort_values([*GRID_KEYS, "kind", "sigma"], ignore_index=True)
+
+
+def _test_set(record: Record) -> str:
+    return dumps([record.data.fingerprint, effective_split(record.settings), record.classes], sort_keys=True)
 
 
 def _widespread(scores: Scores, specimens: dict[str, int] | None) -> dict[str, float | int]:

@@ -1,74 +1,74 @@
 """Is every run as it was written? Record, files, identity, and scores computed again without a model."""
 
 import math
-import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from cellpatch.metrics.calibration import fit_temperature
 from cellpatch.metrics.classification import score_predictions
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs import legacy
-from cellpatch.runs.folders import RECORD, finished_runs
+from cellpatch.runs.folders import require_runs
 from cellpatch.runs.identity import identity
+from cellpatch.runs.readable import read_each
 from cellpatch.runs.record import ConditionScores, metrics_row
-from cellpatch.runs.stored_run import StoredRun
+from cellpatch.runs.stored_run import WEIGHTS, StoredRun
 from cellpatch.runtime.json_types import Json
 
 _TOLERANCE = 1e-6  # relative: another machine adds in another order
 
 
-def run_folders(*paths: Path) -> list[Path]:
-    """The folders named as finished runs are, or with a record: among the paths and in the folders among them.
-
-    Raises ValueError if a path is not a folder.
-    """
-    folders: list[Path] = []
-    for path in paths:
-        if path.is_file() and len(paths) > 1:
-            continue  # what a shell's runs/* names beside the runs
-        named = {each for each in path.glob("[!.]*") if _is_named_as_run(each)}
-        folders += [path] if _is_run(path) else sorted({*finished_runs(path), *named})
-    return list(dict.fromkeys(folders))
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / RECORD).is_file() or _is_named_as_run(folder)
-
-
-def _is_named_as_run(folder: Path) -> bool:
-    return folder.is_dir() and re.search(r"-[0-9a-f]{12}$", folder.name) is not None
-
-
 def verify(*paths: Path) -> list[str]:
-    """Problems of runs and of folders of runs, a line each; raises ValueError if one is not a folder."""
-    problems = []
-    for folder in run_folders(*paths):
-        try:
-            run = StoredRun.open(folder)
-            run.check_files()
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        named = folder.name.rpartition("-")[2]
-        computed = identity_of(run)
-        if not computed == run.record.identity == named:
-            problems.append(
-                f"{folder}: its identity is {computed} by its settings, {run.record.identity} by its record, "
-                f"{named} by its name"
-            )
-        problems += [
-            f"{folder}: {name} differs from the value computed from its predictions" for name in mismatched_metrics(run)
-        ]
-    return problems
+    """Problems of the runs that `paths` name, a line each; raises ValueError if there is no run."""
+    return verify_runs(require_runs(paths))
+
+
+def verify_runs(folders: Iterable[Path]) -> list[str]:
+    """Problems of runs, a line each; one that cannot be read is a problem."""
+    read = read_each(folders, lambda folder: _problems_of(StoredRun.open(folder)))
+    return [*read.problems, *(problem for problems in read.runs for problem in problems)]
+
+
+def _problems_of(run: StoredRun) -> list[str]:
+    """What a run states otherwise than its files; raises ValueError for a file that cannot be read."""
+    run.check_files()
+    check_weights(run)
+    named = run.name.rpartition("-")[2]
+    computed = identity_of(run)
+    problems = [f"{name} differs from the value computed from its predictions" for name in mismatched_metrics(run)]
+    if not computed == run.record.identity == named:
+        stated = f"{run.record.identity} by its record, {named} by its name"
+        problems.append(f"its identity is {computed} by its settings, {stated}")
+    return [f"{run.folder}: {problem}" for problem in problems]
+
+
+def check_weights(run: StoredRun) -> None:
+    """Raise ValueError if the header of a run's weights cannot be read, or names no tensor; loads none of them."""
+    file = run.folder / WEIGHTS
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            names = list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is not a readable safetensors file ({error})") from error
+    if not names:
+        raise ValueError(f"{file}: it holds no tensors")
 
 
 def identity_of(run: StoredRun) -> str:
-    """The identity that a run's settings and fingerprints give, by the rule of the version that wrote it."""
+    """The identity that a run's settings and fingerprints give, by the rule of the version that wrote it.
+
+    Raises ValueError for a setting that this version's runs state and this one does not.
+    """
     record = run.record
     facts = record.data.fingerprint, record.weights
     if record.training_code is None:
-        return legacy.identity(run.stored_config, *facts, record.cellpatch)
+        try:
+            return legacy.identity(run.stored_config, *facts, record.cellpatch)
+        except LookupError as error:
+            raise ValueError(f"{run.folder}: config lacks {error}") from error
     pretraining = None if record.pretraining is None else record.pretraining.fingerprint
     return identity(record.settings, *facts, record.training_code.number, pretraining)
 

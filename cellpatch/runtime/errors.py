@@ -1,7 +1,11 @@
 """Errors that a grid handles apart from others, those that damaged files raise, and one that many inputs share."""
 
+import pwd
 import struct
 from pathlib import Path
+from stat import filemode
+
+SHARING = "docs/grids.md explains folders that several users share"
 
 
 class UnavailableError(ValueError):
@@ -27,3 +31,21 @@ def check_folder(path: Path, key: str) -> None:
     if not path.is_dir():
         why = "is a file" if path.exists() else "does not exist"
         raise ValueError(f"{key} must be a folder, but got {path}, which {why}")
+
+
+def owner_of(path: Path) -> str:
+    """Whose a file or folder is and what others may do with it, for an error about permissions."""
+    stat = path.stat()
+    try:
+        name = pwd.getpwuid(stat.st_uid).pw_name
+    except KeyError:  # a user of another machine of the same file system
+        name = f"user {stat.st_uid}"
+    return f"it belongs to {name} ({filemode(stat.st_mode)})"
+
+
+def not_writable(path: Path) -> str:
+    """What to do about a file or folder that this user may not write."""
+    return (
+        f"{path} cannot be written: {owner_of(path)}. Ask its owner to give this command or to let your group write, "
+        f"or choose a folder of your own; {SHARING}"
+    )

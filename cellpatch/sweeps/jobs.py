@@ -20,8 +20,9 @@ from typing import Any
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 
+from cellpatch.runs.folders import finished_runs
 from cellpatch.runs.outcome import Outcome
 from cellpatch.runtime.atomic_io import atomic_write, file_lock, is_locked
 from cellpatch.runtime.errors import UnavailableError
@@ -174,6 +175,7 @@ class GridSummary(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         require_writable(Path(config.runs_dir))
+        _place_grid(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         try:
@@ -202,10 +204,25 @@ def run_deferred_jobs(folder: Path) -> list[Outcome]:
 
 
 def require_writable(runs_dir: Path) -> None:
-    """End the command if runs_dir cannot be made or written."""
+    """End the command if runs_dir cannot be made or written, and has no finished runs that it could look for."""
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=runs_dir):
             pass
+    except PermissionError as error:
+        if not runs_dir.is_dir() or not finished_runs(runs_dir):
+            sys.exit(f"error: runs_dir={runs_dir} cannot be written: {error.strerror}")
     except OSError as error:
         sys.exit(f"error: runs_dir={runs_dir} cannot be written: {error.strerror}")
+
+
+def _place_grid(config: DictConfig) -> None:
+    """Let a grid have its folder elsewhere if this user may not write it: all of its runs may be finished."""
+    try:
+        Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+    except PermissionError:
+        folder = tempfile.mkdtemp(prefix="cellpatch-grid-")
+        log.warning("%s cannot be written: the outcomes of this grid are in %s", config.hydra.sweep.dir, folder)
+        with flag_override(config.hydra, ["struct", "readonly"], False):
+            config.hydra.sweep.dir = folder
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={folder}")  # each job composes its config anew

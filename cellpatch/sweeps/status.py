@@ -12,18 +12,21 @@ from rich.table import Table
 
 from cellpatch.runs.folders import RECORD, finished_runs
 from cellpatch.runs.locks import run_lock_path
+from cellpatch.runs.readable import describe_problem
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import is_locked
 from cellpatch.sweeps.jobs import pending_jobs
 
-STATES = ["running", "interrupted", "failed", "waiting", "done"]
+STATES = ["running", "interrupted", "failed", "unreadable", "waiting", "done"]
+
+_SHOWN = ["run", "state", "minutes", "macro_f1"]
 
 
 def run_states(runs_dir: Path) -> pd.DataFrame:
-    """Every run: `state` (one of STATES), `minutes` since the last change, `macro_f1`.
+    """Every run: `state` (one of STATES), `minutes` since the last change, `macro_f1`, and `problem` if unreadable.
 
     Waiting are jobs that have not started yet, by their overrides: some may turn out to be done. Raises ValueError if
-    the folder is absent.
+    the folder is absent, or cannot be read.
     """
     finished = finished_runs(runs_dir)
     rows: list[tuple[str, str, float | None, float | None]] = []
@@ -33,10 +36,17 @@ def run_states(runs_dir: Path) -> pd.DataFrame:
         rows.append((name, state, _minutes_since(leftover), None))
     rows += [(file.stem, "failed", _minutes_since(file), None) for file in (runs_dir / ".failed").glob("[!.]*.log")]
     rows += [(job, "waiting", 0.0, None) for job in pending_jobs(runs_dir)]
+    problems: dict[str, str] = {}
     for folder in finished:
-        score = StoredRun.open(folder).record.metrics[0].scores.macro_f1
+        try:
+            score = StoredRun.open(folder).record.clean.macro_f1
+        except ValueError as error:
+            problems[folder.name] = describe_problem(folder.name, error)
+            rows.append((folder.name, "unreadable", _minutes_since(folder), None))
+            continue
         rows.append((folder.name, "done", _minutes_since(folder / RECORD), score))
     table = pd.DataFrame(rows, columns=["run", "state", "minutes", "macro_f1"])
+    table["problem"] = table["run"].map(problems)
     table["state"] = pd.Categorical(table["state"], STATES)
     return table.dropna(subset="minutes").sort_values(["state", "minutes"], ignore_index=True)
 
@@ -55,18 +65,18 @@ def states_table(states: pd.DataFrame, rows: int) -> Table:
     table = Table(title=", ".join(f"{n} {state}" for state, n in counts.items()))
     for column, side in (("run", "left"), ("state", "left"), ("minutes ago", "right"), ("macro-F1", "right")):
         table.add_column(column, justify=side)  # type: ignore[arg-type]
-    for run, state, minutes, score in states.head(rows).itertuples(index=False, name=None):
+    for run, state, minutes, score in states.head(rows)[_SHOWN].itertuples(index=False, name=None):
         shown = "" if state == "waiting" else f"{minutes:.0f}"
         table.add_row(escape(run), state, shown, "" if pd.isna(score) else f"{score:.3f}")
     return table
 
 
-def watch(runs_dir: Path, console: Console) -> None:
-    """Show the states until interrupted; where there is no terminal, once."""
+def watch(runs_dir: Path, console: Console) -> list[str]:
+    """Show the states until interrupted; where there is no terminal, once: then a line for each unreadable run."""
     if not console.is_terminal:
         states = run_states(runs_dir)
         console.print(states_table(states, len(states)))
-        return
+        return states["problem"].dropna().tolist()
     with Live(console=console, refresh_per_second=1) as live:
         while True:
             live.update(states_table(run_states(runs_dir), max(5, console.height - 6)))

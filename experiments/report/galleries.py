@@ -16,7 +16,8 @@ from cellpatch.analysis.results import RunResult
 from cellpatch.data.store.reader import CellStore
 from cellpatch.figures.gallery import pick_across_specimens
 from cellpatch.optics.conditions import CLEAN
-from cellpatch.runs.stored_run import Predictions, StoredRun, require_store
+from cellpatch.runs.predictions import Predictions
+from cellpatch.runs.stored_run import StoredRun, require_store
 
 WORST, EACH = 24, 6  # cells shown: the surest errors, and of each class
 _PACKED = "Packed runs contain no cells. Make the report from the runs directory on a machine that has the crops."

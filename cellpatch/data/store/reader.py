@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int, UInt8
+from pydantic import TypeAdapter, ValidationError
 
 from cellpatch.data.store.intake import Intake
 from cellpatch.runtime.atomic_io import sha256_of
+from cellpatch.runtime.errors import SHARING, owner_of
 from cellpatch.runtime.json_types import Json
 
 FORMAT_VERSION = 3
@@ -98,7 +101,10 @@ class CellStore:
                 f"store {root}: the checksum of {altered} differs from manifest.json: "
                 "delete the folder and prepare it again"
             )
-        self.cells: pd.DataFrame = pq.read_table(root / "cells.parquet").to_pandas()
+        try:
+            self.cells: pd.DataFrame = pq.read_table(root / "cells.parquet", partitioning=None).to_pandas()
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"store {root}: cells.parquet cannot be read ({error}): {_AGAIN}") from error
         codes = pd.Categorical(self.cells["class"], categories=self.manifest.classes).codes
         self.labels: Int[np.ndarray, " n"] = codes.astype(np.int64)  # index into the manifest's classes
         self._shard = self.cells["shard"].to_numpy()
@@ -130,11 +136,24 @@ def read_manifest(root: Path) -> Manifest:
         raise ValueError(f"{root} is not a cell store: it has no manifest.json")
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except PermissionError as error:
+        raise ValueError(f"{file} cannot be read: {owner_of(root)}; {SHARING}") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not readable as JSON: {error}") from error
-    if fields.get("format_version") != FORMAT_VERSION:
+    version = fields.get("format_version") if isinstance(fields, dict) else None
+    if version != FORMAT_VERSION:
         raise ValueError(
-            f"{file}: format version must be {FORMAT_VERSION}, but got {fields.get('format_version')}: "
+            f"{file}: format version must be {FORMAT_VERSION}, but got {version}: "
             "delete the folder and prepare it again"
         )
-    return Manifest(**{**fields, "geometry": Geometry(**fields["geometry"])})
+    try:
+        manifest: Manifest = _MANIFEST.validate_python(fields)
+    except ValidationError as error:
+        raise ValueError(f"{file} is not a manifest ({error.errors()[0]['loc']}): {_AGAIN}") from error
+    if {Path(name).name for name in manifest.files} != set(manifest.files) or "cells.parquet" not in manifest.files:
+        raise ValueError(f"{file}: files must be names in its folder, cells.parquet among them: {_AGAIN}")
+    return manifest
+
+
+_AGAIN = "delete the folder and prepare it again"
+_MANIFEST = TypeAdapter(Manifest)  # built once: a schema, not state
