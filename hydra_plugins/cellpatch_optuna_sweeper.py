@@ -14,6 +14,7 @@ from cellpatch.runs.outcome import Outcome
 from cellpatch.sweeps.jobs import launch_jobs, register_jobs, run_deferred_jobs
 
 if TYPE_CHECKING:  # Hydra imports its plugins at each start, and Optuna takes half a second
+    from cellpatch.runs.settings import Settings
     from cellpatch.sweeps.search_space import SearchSpace
 
 
@@ -43,6 +44,7 @@ class OptunaSweeper(BasicSweeper):
         self._search([*self._parse_config(), *arguments])
 
     def _search(self, overrides: Sequence[str]) -> None:
+        from cellpatch.config.assemble import assemble
         from cellpatch.sweeps.search import Budget, format_search, plan_search, run_search, score_runs
         from cellpatch.sweeps.search_space import parse_space
         from cellpatch.sweeps.study import Sampling, copied_study, open_study
@@ -52,8 +54,9 @@ class OptunaSweeper(BasicSweeper):
         space = parse_space(overrides)
         samples = [space.jobs_of(params)[0] for params in space.samples()]
         self.validate_batch_is_legal(samples)
+        settings = [assemble(self._composed(job)).settings for job in samples]  # a wrong value is an error here
         runs_dir = Path(self.config.runs_dir)
-        file = runs_dir / ".searches" / f"{self._identity(space, samples[0])}.jsonl"
+        file = runs_dir / ".searches" / f"{self._identity(space, settings[0])}.jsonl"
         self._register([])
         if self.config.dry_run:
             study = copied_study(file, space.distributions, sampling)
@@ -63,14 +66,13 @@ class OptunaSweeper(BasicSweeper):
             run_search(study, space, budget, self._launch, lambda runs: score_runs(runs_dir, runs))
             print(f"{format_search(study, space, 'cellpatch')}\n    trials: {file}")
 
-    def _identity(self, space: "SearchSpace", job: Sequence[str]) -> str:
+    def _identity(self, space: "SearchSpace", settings: "Settings") -> str:
         """A hash of all that determines the trials: the settings that they share, what is varied, seeds, sampling."""
         from optuna.distributions import distribution_to_json
 
-        from cellpatch.config.assemble import assemble
         from cellpatch.runs.identity import identity
 
-        shared = identity(assemble(self._composed(job)).settings, "", None)
+        shared = identity(settings, "", None)
         varied = {key: distribution_to_json(each) for key, each in space.distributions.items()}
         known = json.dumps([shared, varied, list(space.seeds), self.seed, self.n_startup_trials], sort_keys=True)
         return hashlib.sha256(known.encode()).hexdigest()[:12]

@@ -13,7 +13,7 @@ _OTHER_CELLS = "its trials would not be compared on the same cells; give one val
 _NO_TRAINING = "it does not change what is trained; give one value"
 _NOT_SEARCHED = {
     "data": _OTHER_CELLS,
-    "flag_limit": _OTHER_CELLS,
+    "flag_limit": "more annotations are always better; give one value",
     "experiment": _OTHER_CELLS,
     "optics": "trials would be compared on differently blurred cells; give one value",
     **dict.fromkeys(("runs_dir", "weights_dir", "retry_failed", "dry_run", "logger"), _NO_TRAINING),
