@@ -1,7 +1,6 @@
 """Hydra's basic sweeper for several grids in one experiment: pairs of settings that do not fit never become jobs."""
 
 import itertools
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import CompactHydraException, HydraException
+from hydra.errors import CompactHydraException
 
-from cellpatch.sweeps.jobs import register_jobs
-
-log = logging.getLogger(__name__)
+from cellpatch.sweeps.jobs import launch_jobs, register_jobs
 
 
 class PairedSweeper(BasicSweeper):
@@ -81,13 +78,7 @@ class _Listed:
     def launch(self, batch: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
         assert self.sweeper.config is not None
         with register_jobs(Path(self.sweeper.config.hydra.sweep.dir), self.sweeper.jobs):
-            try:
-                return self.launcher.launch(batch, initial_job_idx=initial_job_idx)
-            except HydraException:
-                raise
-            except Exception:
-                log.exception("the launcher ended before its jobs did")
-                return []
+            return launch_jobs(self.launcher, batch, initial_job_idx)
 
 
 def _values(overrides: Sequence[Override]) -> dict[str, list[str]]:

@@ -79,6 +79,20 @@ def test_a_failed_job_fails_alone_and_the_status_says_so(
     assert "2 jobs: 1 failed, 1 trained" in output, output
 
 
+def test_a_search_is_the_same_with_several_processes(tmp_path: Path, grid: Grid) -> None:
+    """Two trials of two seeds at once; joblib's number of processes is that of trials."""
+    searched = ["hydra/sweeper=optuna", "adapt.lr=tag(log,interval(1e-4,1e-1))", "hydra.sweeper.n_trials=3", "seed=0,1"]
+    small = ["flag_limit=4", "trainer.max_epochs=2"]
+    for name, more in (
+        ("here", ["hydra.sweeper.n_parallel=2"]),
+        ("there", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+    ):
+        output, _ = grid(name, *searched, *small, *more).communicate(timeout=500)
+        assert "6 jobs: 6 trained" in output, output
+        assert "search: 3 trials, 0 failed, 0 interrupted" in output, output
+    pd.testing.assert_frame_equal(_table(tmp_path / "here"), _table(tmp_path / "there"))
+
+
 def test_a_job_that_slurm_takes_back_goes_on(tmp_path: Path, grid: Grid, slurm: Path) -> None:
     long = ["flag_limit=8", "trainer.max_epochs=300", "adapt.patience=300"]
     undisturbed = grid("undisturbed", *long)

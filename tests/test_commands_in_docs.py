@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 
 from cellpatch.cli import main
 from cellpatch.cli.overrides import prepare_overrides
@@ -47,10 +48,18 @@ def words_of(command: str) -> list[str]:
     return [word for word in shlex.split(filled) if word != "..."]
 
 
+def values_of(override: Override) -> list[str]:
+    """The values of an axis; of an interval both ends."""
+    value: Any = override.value()
+    if isinstance(value, IntervalSweep):
+        return [str(value.start), str(value.end)]
+    return list(override.sweep_string_iterator())
+
+
 def _single_runs(words: list[str]) -> list[list[str]]:
     """The settings of single runs that together have every value of a grid's axes."""
     parsed = OverridesParser.create().parse_overrides(words)
-    values = [list(map(str, each.sweep_string_iterator())) if each.is_sweep_override() else [None] for each in parsed]
+    values: list[list[Any]] = [values_of(each) if each.is_sweep_override() else [None] for each in parsed]
     count = max(map(len, values), default=1)
     return [
         [

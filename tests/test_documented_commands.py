@@ -16,7 +16,7 @@ import pytest
 import readers_data
 from conftest import ROOT, SHARED
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from test_commands_in_docs import PAGES, commands_of, words_of
+from test_commands_in_docs import PAGES, commands_of, values_of, words_of
 
 from cellpatch.cli.overrides import prepare_overrides
 
@@ -151,7 +151,7 @@ def _shortened(command: str) -> str:
         return ""
     settings = prepare_overrides(words[starts[0] + 1 :])
     parsed = OverridesParser.create().parse_overrides([word for word in settings if word != "-m"])
-    count = prod(len(list(each.sweep_string_iterator())) for each in parsed if each.is_sweep_override())
+    count = prod(len(values_of(each)) for each in parsed if each.is_sweep_override())
     if count > FEW or ("experiment=" in command and "experiment=quick" not in command):
         return " dry_run=true"
     shorter = " trainer.max_steps=2 trainer.accelerator=cpu"

@@ -26,6 +26,7 @@ VERBS = {
     "latency": ("latency:main", "measure how long runs take for a cell, and add it to their records"),
     "features": ("features:main", "measure how well features predict the specimen (batch effect) and separate classes"),
     "embeddings": ("embeddings:main", "list or delete the features that probes keep on disk"),
+    "doctor": ("doctor:main", "check this machine: libraries, device, folders, locks, weights, accounts"),
 }
 
 

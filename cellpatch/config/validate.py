@@ -125,10 +125,10 @@ def _look_for_weights(model: dict[str, Any], weights_dir: str | None) -> None:
     """Name the file of a model's weights in its node, where there is a folder of them and no other file is named."""
     weights = model.get("weights")
     if weights_dir is not None and weights is not None and weights["file"] is None:
-        weights["file"] = _weights_file(model["name"], Path(weights_dir))
+        weights["file"] = weights_file(model["name"], Path(weights_dir))
 
 
-def _weights_file(model: str, weights_dir: Path) -> str | None:
+def weights_file(model: str, weights_dir: Path) -> str | None:
     """The one file there that is named after the model; None without one: other sources may have its weights."""
     check_folder(weights_dir, "weights_dir")
     candidates = [weights_dir / f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin")]

@@ -86,6 +86,18 @@ class Weights:
             return self._from_hub(self.hub, self.hub_file)
         raise UnavailableError(f"the weights are not on this machine. {self._instructions()}")
 
+    def find(self) -> Path | None:
+        """The file on this machine, in the order of `locate`; None without one. Nothing is downloaded.
+
+        Raises UnavailableError as `locate` if `file` is named and missing.
+        """
+        if self.file is not None:
+            return self.locate()
+        packaged = None if self.package is None else _in_package(self.package)
+        if packaged is None and self.hub is not None and self.hub_file is not None:
+            return _in_cache(self.hub, self.hub_file)
+        return packaged
+
     def read(self, backbone: PretrainableBackbone) -> dict[str, Tensor]:
         """The tensors under the backbone's names, in float32; the backbone may lie on the meta device.
 
@@ -224,6 +236,13 @@ def _sha256_in_cache(file: Path) -> str | None:
     """The checksum in the name of a large file in Hugging Face's cache; None for any other file."""
     blob = file.resolve()
     return blob.name if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
+
+
+def _in_cache(hub: str, hub_file: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(hub, hub_file)
+    return Path(cached) if isinstance(cached, str) else None  # else never asked for, or known to be absent
 
 
 def _in_package(resource: str) -> Path | None:

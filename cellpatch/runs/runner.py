@@ -1,6 +1,7 @@
 """One run from its experiment to its record."""
 
 import logging
+import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -44,7 +45,7 @@ from cellpatch.runs.stored_run import (
     write_record,
 )
 from cellpatch.runs.tracking.about import About
-from cellpatch.runs.tracking.choices import name_of
+from cellpatch.runs.tracking.choices import Choice, name_of
 from cellpatch.runs.tracking.tracker import Tracking
 from cellpatch.runs.unfinished import find_unfinished, report_unfinished
 from cellpatch.runs.weights import write_weights
@@ -115,7 +116,7 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
 def _as_stored(run: StoredRun, experiment: Experiment, conditions: list[Condition]) -> Outcome | None:
     """The outcome of a run to which nothing is to be added; None if there is something to write."""
     run.check_files()
-    if _has_new_costs(run, experiment) or _missing(run, conditions):
+    if _has_new_costs(run, experiment) or _missing(run, conditions) or _not_shown(run, experiment):
         return None
     _warn_about_name(run, experiment)
     log.info("%s exists: not trained again", run.name)
@@ -131,6 +132,15 @@ def _missing(run: StoredRun, conditions: list[Condition]) -> list[Condition]:
     """The conditions that a run was not evaluated under."""
     evaluated = {row.condition for row in run.record.metrics}
     return [condition for condition in conditions if condition not in evaluated]
+
+
+def _not_shown(run: StoredRun, experiment: Experiment) -> list[Choice]:
+    """The trackers that do not have a finished run: one failed, or it was not asked for then. None for another user's
+    run, and for one whose version did not note it.
+    """
+    if run.record.logged is None or not os.access(run.folder, os.W_OK):
+        return []
+    return [choice for choice in experiment.trackers if name_of(choice) not in run.record.logged]
 
 
 def _skipped(run: str) -> Outcome:
@@ -161,7 +171,10 @@ def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditio
     missing = _missing(run, conditions)
     if not missing:
         log.info("%s exists: not trained again", run.name)
-        _show_where_missing(run, experiment, store)
+        if choices := _not_shown(run, experiment):
+            dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
+            with Tracking(choices) as tracking:
+                tracking.show(run, dataset, anew=True)
         return "exists"
     log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(missing))
     started = time.perf_counter()
@@ -174,16 +187,6 @@ def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditio
         tracking.show(run, dataset, anew=False)
     print_conditions(run.name, scores)
     return "evaluated"
-
-
-def _show_where_missing(run: StoredRun, experiment: Experiment, store: CellStore) -> None:
-    """Send a finished run to the trackers that do not have it: one failed, or it was not asked for then."""
-    logged = run.record.logged
-    missing = [choice for choice in experiment.trackers if logged is not None and name_of(choice) not in logged]
-    if missing:
-        dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
-        with Tracking(missing) as tracking:
-            tracking.show(run, dataset, anew=True)
 
 
 @dataclass(frozen=True)

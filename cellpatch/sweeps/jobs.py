@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
@@ -154,6 +155,17 @@ def register_jobs(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
     return file_lock(folder / _LOCK)
 
 
+def launch_jobs(launcher: Any, jobs: Sequence[Sequence[str]], first: int) -> Any:
+    """Let a launcher of Hydra do jobs, numbered from `first`; a launcher that fails because a worker died is logged."""
+    try:
+        return launcher.launch(jobs, initial_job_idx=first)
+    except HydraException:
+        raise
+    except Exception:
+        log.exception("the launcher ended before its jobs did")
+        return []
+
+
 def pending_jobs(runs_dir: Path) -> list[str]:
     """Jobs that have not started yet, of the grids that run now."""
     pending = []
@@ -192,9 +204,11 @@ def run_deferred_jobs(folder: Path) -> list[Outcome]:
     """Do the jobs that this process deferred; gives the outcome of every job of the grid."""
     from cellpatch.sweeps.train import train
 
+    before = HydraConfig.instance().cfg
     for file, hydra, config in _process.deferred:
         HydraConfig.instance().cfg = hydra
         _do(train, config, file, wait=True)
+    HydraConfig.instance().cfg = before
     _process.deferred.clear()
     outcomes = []
     for number, job in enumerate((folder / _JOBS).read_text(encoding="utf-8").splitlines()):

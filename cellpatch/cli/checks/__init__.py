@@ -1,0 +1,1 @@
+"""Checks of `cellpatch doctor`: each looks at one part of the machine and gives findings."""
