@@ -9,8 +9,8 @@ from PIL import Image
 
 from cellpatch.data.dataset import CellDataset
 from cellpatch.runs.cards import LatencyCard
+from cellpatch.runs.predictions import Predictions
 from cellpatch.runs.record import Record
-from cellpatch.runs.stored_run import Predictions
 from cellpatch.runs.tracking.facts import BLURRED
 
 _SHOWN_PX = 160  # at least: a cell of 40 px is a stamp on a screen
