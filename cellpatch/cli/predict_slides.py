@@ -30,6 +30,7 @@ from cellpatch.inference.jobs import (
 )
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.memory import tune_malloc
+from cellpatch.runtime.plain_text import plain
 from cellpatch.runtime.parallel import available_workers
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,6 @@ def _show(jobs: Sequence[PredictionJob], reports: Sequence[PredictionReport], fi
     with atomic_write(file) as temporary:
         summary_table(jobs, reports).to_csv(temporary, index=False)
     for job, report in zip(jobs, reports, strict=True):
-        print("\n".join(report.lines(job.out)))
+        print(plain("\n".join(report.lines(job.out))))
     counts = Counter(report.state for report in reports)
     print(f"{len(jobs)} sources: {', '.join(f'{n} {state}' for state, n in sorted(counts.items()))}; {file}")
