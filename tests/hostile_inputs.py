@@ -137,9 +137,7 @@ def points(rng: random.Random, folder: Path) -> Case:
     """A table of points in two to three images of any kind."""
     images = [_image(rng, folder, f"i{number}") for number in range(3)]
     rows = [
-        (image.name, x, y, CLASSES[i % 2], image.stem, "note")
-        for image in images
-        for i, (x, y) in enumerate(POINTS)
+        (image.name, x, y, CLASSES[i % 2], image.stem, "note") for image in images for i, (x, y) in enumerate(POINTS)
     ]
     file = _write_table(rng, pd.DataFrame(rows, columns=["image", "x", "y", "class", "specimen", "note"]), folder / "p")
     return _points_case(rng, folder, file, [*images, file])
@@ -185,9 +183,7 @@ def _geojson() -> Any:
 
 
 def _labelme(image: str) -> Any:
-    shapes = [
-        {"label": CLASSES[i % 2], "points": [[x, y]], "shape_type": "point"} for i, (x, y) in enumerate(POINTS)
-    ]
+    shapes = [{"label": CLASSES[i % 2], "points": [[x, y]], "shape_type": "point"} for i, (x, y) in enumerate(POINTS)]
     return {"version": "5", "imagePath": image, "imageData": None, "shapes": shapes}
 
 
@@ -227,9 +223,11 @@ def annotation_files(rng: random.Random, folder: Path) -> Case:
             _dump(rng, _labelme(image.name) if kind == "json" else _geojson(), file)
     glob = folder / f"*.{kind}"
     case = _points_case(rng, folder, files[0], [*images, *files])
-    return Case(case.verb, [each.replace(str(files[0]), glob.name) for each in case.arguments], case.files) if (
-        case.verb == "prepare"
-    ) else case
+    return (
+        Case(case.verb, [each.replace(str(files[0]), glob.name) for each in case.arguments], case.files)
+        if (case.verb == "prepare")
+        else case
+    )
 
 
 def _dump(rng: random.Random, document: Any, file: Path) -> None:
@@ -246,7 +244,17 @@ def _dump(rng: random.Random, document: Any, file: Path) -> None:
                 parent[key] = rng.choice(VALUES)
     text = json.dumps(document).encode("utf-8", "surrogatepass")
     if rng.random() < 0.1:
-        text = rng.choice([b"[" * 100_000, b'{"a":' * 100_000, text + b"}", b"\xff\xfe" + text, b"9" * 5000, b"null"])
+        text = rng.choice(
+            [
+                b"[" * 100_000,
+                b'{"a":' * 100_000,
+                b"[" * 900 + b"]" * 900,
+                text + b"}",
+                b"\xff\xfe" + text,
+                b"9" * 5000,
+                b"null",
+            ]
+        )
     file.write_bytes(gzip.compress(text) if file.suffix == ".gz" and rng.random() < 0.8 else text)
 
 
@@ -324,7 +332,11 @@ def spoil(rng: random.Random, file: Path) -> None:
         content = content[: rng.choice([0, 1, 8, at, len(content) - 1])]
     elif kind == "extreme":  # a header's number
         at = rng.randrange(max(1, min(len(content), 600)))
-        content = content[:at] + rng.choice([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0" * 4, b"\xff\xff\xff\x7f"]) + content[at + 4 :]
+        content = (
+            content[:at]
+            + rng.choice([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0" * 4, b"\xff\xff\xff\x7f"])
+            + content[at + 4 :]
+        )
     elif kind == "repeat":
         content = content[:at] + content[at:] * 2
     elif kind == "zero":
@@ -343,7 +355,9 @@ def spoil(rng: random.Random, file: Path) -> None:
 
 
 def _spoil_text(rng: random.Random, content: bytes, kind: str) -> bytes:
-    separator = b'"' if content.startswith(b"<?xml") else b"\t" if b"\t" in content else b"," if b"," in content else b" "
+    separator = (
+        b'"' if content.startswith(b"<?xml") else b"\t" if b"\t" in content else b"," if b"," in content else b" "
+    )
     lines = content.split(b"\n")
     row = rng.randrange(len(lines))
     if kind == "line":

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from os.path import realpath
 from pathlib import Path
 from typing import Any, get_args
 
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 def _job(options: argparse.Namespace, source: Path, out: Path) -> PredictionJob:
     """A source's job; raises ValueError for a format that is not written, an option out of range, a replaced source."""
     check_format(out)
-    if out.resolve() == source.resolve():
+    if realpath(out) == realpath(source):
         raise ValueError(f"{out} would replace the source: choose another --out")
     names = [each.name for each in fields(PredictionJob)]
     given: dict[str, Any] = {name: value for name, value in vars(options).items() if name in names}

@@ -12,6 +12,7 @@ from cellpatch.runs.folders import named_runs
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.table import TabledRun, table_of
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.spreadsheet import csv_text
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,7 +51,7 @@ def _print(paths: Sequence[Path], csv: Path | None) -> None:
         print(f"failed: {file.stem}: {file.read_text(encoding='utf-8').splitlines()[-1]}")
     if csv:
         with atomic_write(csv) as temporary:
-            table.to_csv(temporary, index=False)
+            temporary.write_text(csv_text(table), encoding="utf-8")
 
 
 def _runs_in(paths: Sequence[Path]) -> list[TabledRun]:

@@ -13,6 +13,7 @@ from cellpatch.data.class_names import is_missing
 from cellpatch.data.splitter import PARTS
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.plain_text import is_plain, plain
+from cellpatch.runtime.spreadsheet import unguard
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def _read_csv(file: Path) -> tuple[pd.DataFrame, int]:
     separator = max(",;\t|", key=lines[0].count)
     decimal_comma = separator != ","
     rows = list(csv.reader(lines, delimiter=separator, strict=True))
-    header = [column.strip() for column in rows[0]]
+    header = [unguard(column.strip()) for column in rows[0]]
     width = len(header)
     repeated = sorted({column for column in header if column and header.count(column) > 1})
     if repeated:
@@ -135,7 +136,7 @@ def _read_csv(file: Path) -> tuple[pd.DataFrame, int]:
         row += [""] * (width - len(row)) if not row else []
         if any(field.strip() for field in row[width:]) or len(row) < width:
             raise ValueError(f"row {number} has {len(row)} fields, the header {width}")
-    table = pd.DataFrame([row[:width] for row in rows[1:]], columns=header, dtype=object)
+    table = pd.DataFrame([list(map(unguard, row[:width])) for row in rows[1:]], columns=header, dtype=object)
     unnamed = [i for i, column in enumerate(header) if not column and not table.iloc[:, i].str.strip().any()]
     table = table.iloc[:, [i for i in range(width) if i not in unnamed]]
     if decimal_comma:

@@ -22,7 +22,9 @@ def features_of(document: object, name: str) -> list[Json]:
         if not isinstance(feature, dict):
             raise ValueError(f"{name}, row {number}: must be a GeoJSON feature, but got {shown(feature)}")
         if not isinstance(feature.get("properties") or {}, dict):
-            raise ValueError(f"{name}, row {number}: properties must be an object, but got {shown(feature['properties'])}")
+            raise ValueError(
+                f"{name}, row {number}: properties must be an object, but got {shown(feature['properties'])}"
+            )
     return found
 
 

@@ -38,7 +38,8 @@ class OmeZarrReader:
             if not (folder / path).resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{path!r} points outside")
             array: Any = zarr.open_array(str(folder / path), mode="r")
-            steps = [each["scale"] for each in level.get("coordinateTransformations", []) if each.get("type") == "scale"]
+            transforms = level.get("coordinateTransformations", [])
+            steps = [each["scale"] for each in transforms if each.get("type") == "scale"]
             units = {str(axis["name"]): axis.get("unit") for axis in image["axes"]}
             self._stated: list[float | None] = [None, None]
             if steps and units.get("x") is not None:
