@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -29,6 +28,7 @@ BESIDE = {
 }
 
 
+_LARGEST = 1e30  # of a number: single precision ends at 3e38
 _MAX_NAME_BYTES = 60  # a run's folder has three such names, and file systems allow 255 bytes
 
 
@@ -123,8 +123,8 @@ def _check_plain_values(node: Any, path: str) -> None:
     if isinstance(node, dict | list):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             _check_plain_values(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, float) and not math.isfinite(node):
-        raise ValueError(f"{path} must be a finite number, but got {node}")
+    elif isinstance(node, float) and not abs(node) <= _LARGEST:
+        raise ValueError(f"{path} must be a finite number, at most {_LARGEST:g}, but got {node}")
     elif isinstance(node, str) and not is_plain(node):
         raise ValueError(f"{path} must be text without control characters, but got {node!r}")
     elif isinstance(node, str) and path.endswith(".name") and len(node.encode()) > _MAX_NAME_BYTES:

@@ -4,7 +4,9 @@ import re
 
 import pandas as pd
 
-_FORMULA = re.compile(r"'*[=+\-@\t]\s*[^\s=+\-@]", re.DOTALL)  # of signs alone, such as the - of a missing value, none
+_FORMULA = re.compile(
+    r"'*[=+\-@\t][\s=+\-@]*[^\s=+\-@]", re.DOTALL
+)  # of signs alone, such as the - of a missing value, none
 _GUARDED = re.compile(r"'+[=+\-@\t]", re.DOTALL)
 
 
