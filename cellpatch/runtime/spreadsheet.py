@@ -6,8 +6,6 @@ import pandas as pd
 
 # Not of signs alone, such as the - of a missing value.
 _FORMULA = re.compile(r"'*[=+\-@\t][\s=+\-@]*[^\s=+\-@]", re.DOTALL)
-    r"'*[=+\-@\t][\s=+\-@]*[^\s=+\-@]", re.DOTALL
-)  # of signs alone, such as the - of a missing value, none
 _GUARDED = re.compile(r"'+[=+\-@\t]", re.DOTALL)
 
 
