@@ -10,6 +10,7 @@ from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.cli.usage import INTERRUPTED
 from cellpatch.config.mistakes import HYDRA_ERRORS, explain
 from cellpatch.config.schema import check_renamed
+from cellpatch.runtime.plain_text import plain
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # set by users who want Hydra's own words and its traceback
 
@@ -24,7 +25,7 @@ def run_main(main: Callable[[], None], program: str, arguments: Sequence[str]) -
         check_renamed(sys.argv[1:])
         check_launchers(sys.argv[1:])
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(plain(f"error: {error}"))
     if os.environ.get(_FULL_ERROR):
         main()
         return
@@ -32,7 +33,7 @@ def run_main(main: Callable[[], None], program: str, arguments: Sequence[str]) -
     try:
         main()
     except (*HYDRA_ERRORS, ValueError) as error:
-        sys.exit(f"error: {explain(error, arguments, program)}")
+        sys.exit(plain(f"error: {explain(error, arguments, program)}"))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from os.path import realpath
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from cellpatch.inference.predicted_files import FORMATS, check_format
 from cellpatch.runs.folders import require_one_run
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.memory import tune_malloc
+from cellpatch.runtime.plain_text import plain
 
 _SOURCE = "an image, a folder of images, a table (`path`, or image, x, y), or GeoJSON, LabelMe's JSON, ASAP's XML"
 _OUT = Path("predictions.csv")
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.run = require_one_run(options.run)
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(plain(f"error: {error}"))
     tune_malloc()
     logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     many = [name for name in ("out_dir", "format", "set") if vars(options)[name]]
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if not several:
             report = do_job(_job(options, options.source[0], options.out or _OUT))
-            print("\n".join(report.lines(str(options.out or _OUT))))
+            print(plain("\n".join(report.lines(str(options.out or _OUT)))))
             return
         if options.out is not None or options.out_dir is None:
             raise ValueError("several sources, --format, --launcher and --set need --out-dir DIR, and no --out")
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         jobs = [_absolute(_job(options, source, out)) for source, out in zip(sources, outs, strict=True)]
         succeeded = predict_slides(jobs, folder, options.launcher, settings)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(plain(f"error: {error}"))
     if not succeeded:
         sys.exit(1)
 
@@ -85,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 def _job(options: argparse.Namespace, source: Path, out: Path) -> PredictionJob:
     """A source's job; raises ValueError for a format that is not written, an option out of range, a replaced source."""
     check_format(out)
-    if out.resolve() == source.resolve():
+    if realpath(out) == realpath(source):
         raise ValueError(f"{out} would replace the source: choose another --out")
     names = [each.name for each in fields(PredictionJob)]
     given: dict[str, Any] = {name: value for name, value in vars(options).items() if name in names}

@@ -31,6 +31,8 @@ from cellpatch.inference.jobs import (
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.memory import tune_malloc
 from cellpatch.runtime.parallel import available_workers
+from cellpatch.runtime.plain_text import plain
+from cellpatch.runtime.spreadsheet import csv_text
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +91,8 @@ def _report_of(job: PredictionJob, command: str) -> PredictionReport:
 
 def _show(jobs: Sequence[PredictionJob], reports: Sequence[PredictionReport], file: Path) -> None:
     with atomic_write(file) as temporary:
-        summary_table(jobs, reports).to_csv(temporary, index=False)
+        temporary.write_text(csv_text(summary_table(jobs, reports)), encoding="utf-8")
     for job, report in zip(jobs, reports, strict=True):
-        print("\n".join(report.lines(job.out)))
+        print(plain("\n".join(report.lines(job.out))))
     counts = Counter(report.state for report in reports)
     print(f"{len(jobs)} sources: {', '.join(f'{n} {state}' for state, n in sorted(counts.items()))}; {file}")

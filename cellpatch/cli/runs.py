@@ -14,6 +14,7 @@ from cellpatch.runs.readable import Readable, open_each
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.table import TabledRun, table_of, with_test_cells
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.spreadsheet import csv_text
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,7 +56,7 @@ def _print(paths: Sequence[Path], csv: Path | None) -> Sequence[str]:
         print(f"failed: {file.stem}: {(file.read_text(encoding='utf-8').splitlines() or [''])[-1]}")
     if csv:
         with atomic_write(csv) as temporary:
-            table.to_csv(temporary, index=False)
+            temporary.write_text(csv_text(table), encoding="utf-8")
     if not found.runs and not found.problems:
         raise ValueError(f"{', '.join(map(str, paths))} has no finished run: train some first, e.g. make run")
     return found.problems

@@ -8,6 +8,7 @@ from typing import TypeVar
 from omegaconf import DictConfig
 
 from cellpatch.cli.keys import describe_groups, format_entry, own_keys, title
+from cellpatch.runtime.plain_text import plain
 
 Result = TypeVar("Result")
 INTERRUPTED = (
@@ -43,7 +44,7 @@ def exit_on_value_error(work: Callable[[DictConfig], Result], config: DictConfig
     try:
         return work(config)
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(plain(f"error: {error}"))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

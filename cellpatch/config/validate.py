@@ -16,6 +16,7 @@ from cellpatch.config.mistakes import closest, did_you_mean, in_words
 from cellpatch.config.names import NAMES, name_of, path_of
 from cellpatch.config.schema import CONF, RENAMED, Config
 from cellpatch.runtime.errors import check_folder
+from cellpatch.runtime.plain_text import is_plain
 
 # Keys beside a component's arguments: labels, and nested nodes.
 BESIDE = {
@@ -26,6 +27,10 @@ BESIDE = {
     "logger": {"wandb", "tensorboard", "csv", "mlflow"},
     "trainer": {"resume", "max_steps"},  # null is no limit here, and -1 Lightning's
 }
+
+
+_LARGEST = 1e30  # of a number: single precision ends at 3e38
+_MAX_NAME_BYTES = 60  # a run's folder has three such names, and file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
     unknown = sorted(set(values) - {field.name for field in fields(Config)})
     if unknown:  # Hydra's + adds them whatever the schema says
         raise ValueError(_unknown(unknown[0], [field.name for field in fields(Config)]))
+    _check_plain_values(values, "")
     values["data"]["name"] = _folder_name(values["data"]["name"])
     for key, lowest in (("seed", 0), ("flag_limit", 1)):
         if values[key] < lowest:
@@ -111,6 +117,19 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
             f"{error.full_key} refers to a key that model={model} does not define ({absent}): "
             f"is adapt={adapt} intended?"
         ) from error
+
+
+def _check_plain_values(node: Any, path: str) -> None:
+    """Raise ValueError for a text with control characters, a number that is none, or a name that is too long."""
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            _check_plain_values(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, float) and not abs(node) <= _LARGEST:
+        raise ValueError(f"{path} must be a finite number, at most {_LARGEST:g}, but got {node}")
+    elif isinstance(node, str) and not is_plain(node):
+        raise ValueError(f"{path} must be text without control characters, but got {node!r}")
+    elif isinstance(node, str) and path.endswith(".name") and len(node.encode()) > _MAX_NAME_BYTES:
+        raise ValueError(f"{path} must have at most {_MAX_NAME_BYTES} bytes, for it names folders, but got {node!r}")
 
 
 def _folder_name(name: Any) -> str:

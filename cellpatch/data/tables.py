@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,16 @@ import pandas as pd
 from cellpatch.data.class_names import is_missing
 from cellpatch.data.splitter import PARTS
 from cellpatch.runtime.error_collector import ErrorCollector
+from cellpatch.runtime.plain_text import is_plain, plain
+from cellpatch.runtime.spreadsheet import unguard
 
 log = logging.getLogger(__name__)
 
 _TEXT = ("cell_id", "class", "specimen", "site", "image", "path", "split")
 _KNOWN = {*_TEXT, "x", "y", "x_um", "y_um"}
+MAX_NAME = 200  # characters of a class, a specimen or a site: they are shown in figures and tables
+_MAX_PATH = 4096
+_SHOWN = 60  # characters of a wrong value
 _MICRO = str.maketrans({"\u03bc": "\u00b5"})  # Greek mu is written for the micro sign
 _ALIASES = {  # QuPath's tables of measurements
     "classification": "class",
@@ -45,7 +51,7 @@ def read_table(file: Path, required: Sequence[str], name: str | None = None) -> 
                 table = table.reset_index()
         else:
             table, first = _read_csv(file)
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's are ValueErrors
+    except (OSError, ValueError, csv.Error, struct.error) as error:  # pandas' and pyarrow's are ValueErrors
         reason = str(error).removeprefix(f"{file}: ")
         raise ValueError(f"{file}: cannot be read as a table ({reason})") from error
     names = _canonical(list(table.columns), file)
@@ -64,6 +70,7 @@ def read_table(file: Path, required: Sequence[str], name: str | None = None) -> 
         raise ValueError(f"{file}: has no rows")
     optional = {"specimen", "cell_id", "split", "site"} & set(table.columns) - set(required)
     check_filled(table, [*required, *optional])
+    check_text(table)
     return table
 
 
@@ -119,8 +126,8 @@ def _read_csv(file: Path) -> tuple[pd.DataFrame, int]:
         raise ValueError("it is empty")
     separator = max(",;\t|", key=lines[0].count)
     decimal_comma = separator != ","
-    rows = list(csv.reader(lines, delimiter=separator))
-    header = [column.strip() for column in rows[0]]
+    rows = list(csv.reader(lines, delimiter=separator, strict=True))
+    header = [unguard(column.strip()) for column in rows[0]]
     width = len(header)
     repeated = sorted({column for column in header if column and header.count(column) > 1})
     if repeated:
@@ -129,7 +136,7 @@ def _read_csv(file: Path) -> tuple[pd.DataFrame, int]:
         row += [""] * (width - len(row)) if not row else []
         if any(field.strip() for field in row[width:]) or len(row) < width:
             raise ValueError(f"row {number} has {len(row)} fields, the header {width}")
-    table = pd.DataFrame([row[:width] for row in rows[1:]], columns=header, dtype=object)
+    table = pd.DataFrame([list(map(unguard, row[:width])) for row in rows[1:]], columns=header, dtype=object)
     unnamed = [i for i, column in enumerate(header) if not column and not table.iloc[:, i].str.strip().any()]
     table = table.iloc[:, [i for i in range(width) if i not in unnamed]]
     if decimal_comma:
@@ -146,6 +153,27 @@ def check_filled(table: pd.DataFrame, required: Sequence[str]) -> None:
         for where in table.loc[empty, "where"]:
             problems.add(f"{where}: column {column!r} is empty")
     problems.raise_if_any()
+
+
+def check_text(table: pd.DataFrame) -> None:
+    """Raise one ValueError that names every row whose names or paths hold control characters or are too long."""
+    problems = ErrorCollector()
+    for column in [each for each in _TEXT if each in table.columns]:
+        wrong = {text: reason for text in table[column].unique() if (reason := _reason(column, text))}
+        for where, text in zip(table["where"], table[column], strict=True) if wrong else ():
+            if text in wrong:
+                problems.add(f"{where}: column {column!r} {wrong[text]}, but got {plain(str(text))[:_SHOWN]!r}")
+    problems.raise_if_any()
+
+
+def _reason(column: str, text: object) -> str:
+    """What is wrong with a name or a path; empty if nothing is."""
+    if not isinstance(text, str):
+        return ""
+    if not is_plain(text):
+        return "must be text without control characters"
+    longest = MAX_NAME if column in ("class", "specimen", "site") else _MAX_PATH
+    return f"must have at most {longest} characters" if len(text) > longest else ""
 
 
 def check_coordinates(table: pd.DataFrame, shift: float) -> pd.DataFrame:
@@ -166,7 +194,11 @@ def check_coordinates(table: pd.DataFrame, shift: float) -> pd.DataFrame:
 
 
 def check_named(table: pd.DataFrame) -> None:
-    """Raise one ValueError that names every row whose class is missing, or is the text of a missing value."""
+    """Raise one ValueError that names every row whose class is missing, too long or not plain text.
+
+    The text of a missing value, such as `nan`, is a missing class.
+    """
+    check_text(table)
     problems = ErrorCollector()
     for where, value in zip(table["where"], table["class"], strict=True):
         if is_missing(value):

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 from matplotlib.figure import Figure
 
 from cellpatch.figures.plotting import styled, tooltips
+from cellpatch.runtime.plain_text import plain
 
 _SVG = "http://www.w3.org/2000/svg"
 
@@ -17,14 +18,15 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ElementTree.fromstring(stream.getvalue())  # noqa: S314  (matplotlib wrote it just now)
-    root.attrib |= {"role": "group", "aria-label": description}  # not img: that would hide its marks
+    root = ElementTree.fromstring(plain(stream.getvalue()))  # noqa: S314  (matplotlib wrote it just now)
+    root.attrib |= {"role": "group", "aria-label": plain(description)}  # not img: that would hide its marks
     for side in ("width", "height"):
         root.attrib.pop(side)  # the page scales it by its view box
     tips = tooltips(figure)
     for element in root.iter():
         tip = tips.get(element.get("id", ""))
         if tip is not None:
+            tip = plain(tip)
             element.attrib |= {"data-tip": tip, "tabindex": "0", "role": "img", "aria-label": tip}
         for key, value in element.attrib.items():
             element.set(key, value.replace("url(#", f"url(#{name}-"))

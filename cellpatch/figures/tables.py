@@ -1,5 +1,6 @@
 """Tables as files: CSV for machines, Markdown for a page, LaTeX (booktabs) for a paper."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import pandas as pd
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.figures.captions import file_name
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.plain_text import plain
+from cellpatch.runtime.spreadsheet import csv_text
 
 MIXED_CODE = "mixed training code"  # a column of tables with a row a group, where some group's runs differ in it
 _LATEX = str.maketrans(
@@ -61,7 +64,13 @@ def to_markdown(shown: pd.DataFrame) -> str:
     every line of its column.
     """
     lines = [list(map(str, shown.columns)), ["---"] * len(shown.columns), *shown.astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_in_cell, line))} |" for line in lines)
+
+
+def _in_cell(text: str) -> str:
+    """Text of a cell on one line, where what would begin HTML, a link or an image is shown as it is."""
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain(" ".join(text.split())))
+    return re.sub(r"([|\[])", r"\\\1", text)
 
 
 def write_table(stem: Path, numbers: pd.DataFrame, shown: pd.DataFrame, notes: Sequence[str] = ()) -> list[Path]:
@@ -69,12 +78,12 @@ def write_table(stem: Path, numbers: pd.DataFrame, shown: pd.DataFrame, notes: S
 
     Gives the paths of the files.
     """
-    markdown = "\n".join([to_markdown(shown), *(f"\n* {note}" for note in notes)])
+    markdown = "\n".join([to_markdown(shown), *(f"\n* {_in_cell(note)}" for note in notes)])
     print(markdown)
-    latex = shown.astype(str).to_latex(index=False, escape=True)
+    latex = plain(shown.astype(str).to_latex(index=False, escape=True))
     latex += "".join(f"\\par{{\\footnotesize {note.translate(_LATEX)}}}\n" for note in notes)
     files = []
-    for suffix, content in ((".csv", numbers.to_csv(index=False)), (".md", markdown + "\n"), (".tex", latex)):
+    for suffix, content in ((".csv", csv_text(numbers)), (".md", markdown + "\n"), (".tex", latex)):
         files.append(stem.with_name(stem.name + suffix))
         with atomic_write(files[-1]) as temporary:
             temporary.write_text(content, encoding="utf-8")

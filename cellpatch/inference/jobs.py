@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from os.path import commonpath
+from os.path import commonpath, realpath
 from pathlib import Path
 from typing import Literal
 
@@ -217,9 +217,9 @@ def outputs(sources: Sequence[Path], folder: Path, suffix: str | None) -> list[P
         if out == folder / SUMMARY:
             raise ValueError(f"{source} would be written to {out}, the file of the summary: rename it")
         source_of[out] = source
-    originals = {source.resolve() for source in sources}
+    originals = {realpath(source) for source in sources}
     for out, source in source_of.items():
-        if out.resolve() in originals:
+        if realpath(out) in originals:
             raise ValueError(f"{out} would replace the source {source}: choose another --out-dir")
     return list(source_of)
 

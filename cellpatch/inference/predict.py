@@ -9,6 +9,7 @@ with its margin, at its scale; a table names them in its column `path`. Paths of
 import hashlib
 import json
 from dataclasses import dataclass
+from os.path import realpath  # of a link to itself too, where Path.resolve raises
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def _fingerprint(cells: NewCells) -> str:
     """A hash of the cells and their images: another table, image or point starts from the beginning."""
     digest = hashlib.sha256()
     for file in sorted(set(cells.files)):
-        digest.update(f"{file.resolve()}\0{file_state(file)}\n".encode())
+        digest.update(f"{realpath(file)}\0{file_state(file)}\n".encode())
     digest.update("\0".join(map(str, cells.files)).encode())
     if cells.xy is not None:
         digest.update(np.ascontiguousarray(cells.xy).tobytes())

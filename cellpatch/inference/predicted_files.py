@@ -15,6 +15,7 @@ from cellpatch.data.annotations.geojson import class_of, features_of
 from cellpatch.inference.predict import Prediction
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.json_types import Json
+from cellpatch.runtime.spreadsheet import csv_text
 
 
 def write_prediction(prediction: Prediction, file: Path) -> None:
@@ -37,11 +38,11 @@ def format_of(file: Path) -> str:
 
 
 def _write_csv(prediction: Prediction, file: Path) -> None:
-    prediction.table().to_csv(file, index=False)
+    file.write_text(csv_text(prediction.table()), encoding="utf-8")
 
 
 def _write_tsv(prediction: Prediction, file: Path) -> None:
-    prediction.table().to_csv(file, index=False, sep="\t")
+    file.write_text(csv_text(prediction.table(), "\t"), encoding="utf-8")
 
 
 def _write_parquet(prediction: Prediction, file: Path) -> None:

@@ -13,6 +13,7 @@ from recommend import Answer
 
 from cellpatch.figures.captions import file_name
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.plain_text import plain
 
 _WIDTH_IN, _HEIGHT_IN, _DPI = 13.333, 7.5, 120  # a slide of 16:9, 1600 x 900 px
 _ON_SLIDE, _SENTENCES = 4, 2  # questions, and sentences of each
@@ -39,7 +40,7 @@ def write_markdown(screens: Mapping[str, Screen], made: str, file: Path) -> list
         lines += ["", f"## {_plain(screen.heading)}"]
         for answer in screen.answers:
             lines += ["", f"### {answer.question}", "", *[f"* {_plain(sentence)}" for sentence in answer.sentences]]
-        lines += ["", f"| {' | '.join(screen.columns)} |", "|" + "---|" * len(screen.columns)]
+        lines += ["", f"| {' | '.join(map(_plain, screen.columns))} |", "|" + "---|" * len(screen.columns)]
         lines += [f"| {' | '.join(map(_plain, row))} |" for row in screen.rows]
     with atomic_write(file) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -48,7 +49,7 @@ def write_markdown(screens: Mapping[str, Screen], made: str, file: Path) -> list
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is: class and data names may have any letters."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", plain(" ".join(text.split())))
 
 
 def draw_slides(screens: Mapping[str, Screen], made: str, page: Path) -> list[Path]:

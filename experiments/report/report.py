@@ -31,6 +31,8 @@ from cellpatch.figures.svg import to_svg
 from cellpatch.runs.folders import RECORD
 from cellpatch.runs.record import GitState
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.plain_text import plain
+from cellpatch.runtime.spreadsheet import csv_text
 from cellpatch.runtime.version import __version__
 
 LONG = 30  # rows of a table
@@ -98,7 +100,7 @@ def build(results: Sequence[RunResult], file: Path = Path("report.html")) -> lis
     ).get_template("report.html.jinja")
     title = f"Which model for these cells? {', '.join(by_data)}"
     made = f"Made {date.today().isoformat()} with cellpatch {__version__} of {len(results)} runs."
-    page = template.render(studies=studies, title=title, made=made, long=LONG)
+    page = plain(template.render(studies=studies, title=title, made=made, long=LONG))
     with atomic_write(file) as temporary:
         temporary.write_text(page, encoding="utf-8")
     first = {
@@ -178,7 +180,7 @@ def _tables(
             if len(table.shown) > LONG:
                 file = page.with_name(f"{page.stem}-{file_name(table.stem, data)}.csv")
                 with atomic_write(file) as temporary:
-                    table.numbers.to_csv(temporary, index=False)
+                    temporary.write_text(csv_text(table.numbers), encoding="utf-8")
                 files.append(file)
                 beside = file.name
             rows = table.shown.astype(str).to_numpy().tolist()

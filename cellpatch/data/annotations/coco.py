@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cellpatch.data.annotations.shapes import Shape, as_ring, centroid, longer_side, signed_area
+from cellpatch.data.annotations.shapes import Shape, as_ring, centroid, longer_side, shown, signed_area
 from cellpatch.data.store.intake import Intake
 
 
@@ -22,6 +22,8 @@ def read_shapes(document: Any, name: str, intake: Intake) -> dict[str, list[Shap
     except (TypeError, KeyError) as error:
         raise ValueError(f"{name}: images need id and file_name, categories id and name") from error
     by_image: dict[str, list[Shape]] = {}
+    if not isinstance(document["annotations"], list):
+        raise ValueError(f"{name}: annotations must be a list, but got {shown(document['annotations'])}")
     for number, annotation in enumerate(document["annotations"], 1):
         where = f"{name}, row {number}"
         try:
@@ -37,11 +39,12 @@ def read_shapes(document: Any, name: str, intake: Intake) -> dict[str, list[Shap
                 side = longer_side(ring)
             else:
                 left, top, width, height = map(float, annotation["bbox"])
-                x, y, side = left + width / 2, top + height / 2, max(width, height)
+                [[x, y], _] = as_ring([(left + width / 2, top + height / 2), (width, height)]).tolist()
+                side = max(width, height)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise ValueError(
                 f"{where}: must name an image and a category of the file and have a bbox or polygons, but got "
-                f"{str(annotation)[:200]}"
+                f"{shown(annotation)}"
             ) from error
         by_image.setdefault(image, []).append(Shape(x, y, category, where, side))
     return by_image

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import unicodedata
+import zlib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from cellpatch.data.images.pixels import SLIDE_SUFFIXES, SUFFIXES, ZARR_SUFFIX
 from cellpatch.data.images.walk import walk_files
 from cellpatch.data.paths import resolve_inside
 from cellpatch.data.store.intake import Intake
+from cellpatch.runtime.plain_text import is_plain, plain
 
 
 def annotation_files(root: Path, points: str) -> list[Path]:
@@ -22,6 +24,9 @@ def annotation_files(root: Path, points: str) -> list[Path]:
         return [root / file.relative_to(top) if file.is_relative_to(top) else Path(points)]
     files = sorted(root.glob(points)) if not Path(points).is_absolute() else []
     files = [file for file in files if file.is_file() and not file.name.startswith(".")]
+    for file in files:
+        if not is_plain(file.name):
+            raise ValueError(f"{plain(str(file))}: its name is not UTF-8 or holds control characters; rename it")
     if not files:
         raise ValueError(f"data.points: no file {points}, neither as it stands nor below {root}")
     return files
@@ -39,9 +44,21 @@ def read_json(file: Path) -> object:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-        return json.loads(content.decode("utf-16" if utf16 else "utf-8-sig"))
-    except (ValueError, OSError, EOFError) as error:
+        return json.loads(content.decode("utf-16" if utf16 else "utf-8-sig"), object_pairs_hook=_object)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: is not readable as JSON ({error})") from error
+    except RecursionError as error:
+        raise ValueError(f"{file}: is not readable as JSON (it is nested too deeply)") from error
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON; raises ValueError where a key has two values, of which programs take either."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        for key, value in pairs:
+            if members[key] != value:
+                raise ValueError(f"the key {key!r} has two values in one object")
+    return members
 
 
 class ImageIndex:

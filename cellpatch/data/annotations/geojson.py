@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cellpatch.data.annotations.shapes import Shape, as_ring, centroid, is_one_object, longer_side, signed_area
+from cellpatch.data.annotations.shapes import Shape, as_ring, centroid, is_one_object, longer_side, shown, signed_area
 from cellpatch.data.class_names import is_missing
 from cellpatch.data.store.intake import Intake
 from cellpatch.runtime.json_types import Json
@@ -20,7 +20,11 @@ def features_of(document: object, name: str) -> list[Json]:
         raise ValueError(f"{name}: must hold GeoJSON features, but holds {type(document).__name__}")
     for number, feature in enumerate(found, 1):
         if not isinstance(feature, dict):
-            raise ValueError(f"{name}, row {number}: must be a GeoJSON feature, but got {feature!r}")
+            raise ValueError(f"{name}, row {number}: must be a GeoJSON feature, but got {shown(feature)}")
+        if not isinstance(feature.get("properties") or {}, dict):
+            raise ValueError(
+                f"{name}, row {number}: properties must be an object, but got {shown(feature['properties'])}"
+            )
     return found
 
 
@@ -57,7 +61,7 @@ def shapes_of(feature: Json, where: str) -> list[Shape]:
     try:
         centres = list(_centres(str(kind), geometry.get("coordinates"), object_type))
     except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise ValueError(f"{where}: malformed {kind} coordinates") from error
+        raise ValueError(f"{where}: malformed {kind} coordinates ({error})") from error
     shapes = []
     for part, (x, y, side) in enumerate(centres):
         region = False if side is None or object_type in _CELLS else True if object_type in _REGIONS else None
@@ -104,10 +108,10 @@ def class_of(properties: Any, where: str) -> str | None:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise ValueError(f"{where}: classification is not readable as JSON: {value!r}") from error
+            raise ValueError(f"{where}: classification is not readable as JSON: {shown(value)}") from error
     if isinstance(value, dict):
         names = value.get("names")
         value = value.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else None)
-    if value is not None and not isinstance(value, str | int | float):
-        raise ValueError(f"{where}: classification must be a name or hold one, but got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise ValueError(f"{where}: classification must be a name or hold one, but got {shown(value)}")
     return None if is_missing(value) else str(value)

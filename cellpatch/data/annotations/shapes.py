@@ -12,6 +12,8 @@ from cellpatch.data.store.intake import Intake
 
 Polygons = Literal["auto", "cells", "regions"]
 MAX_CELL_UM = 30.0  # longer side of a polygon that is still a cell where a file does not say; our choice
+_SHOWN = 200  # characters of a wrong value
+MAX_PX = 1e9  # of a coordinate: no image is larger
 _APART = 3.0  # pieces of one object lie nearer to each other than so many of their diameters
 
 
@@ -65,11 +67,21 @@ Ring = Float[np.ndarray, "_ 2"]
 
 
 def as_ring(points: Any) -> Ring:
-    """Corners [n, 2] of a polygon; raises ValueError if they are not a list of finite x, y."""
-    ring: Ring = np.array([list(point)[:2] for point in points], np.float64)
-    if ring.ndim != 2 or len(ring) < 1 or not np.isfinite(ring).all():
+    """Corners [n, 2] of a polygon; raises ValueError if they are not a list of x, y: numbers within MAX_PX of 0."""
+    found = np.array([list(point)[:2] for point in points])  # text stays text, and 10**30 an object
+    if found.ndim != 2 or found.shape[1:] != (2,) or found.dtype.kind not in "iuf" or not len(found):
         raise ValueError("corners must be pairs of finite numbers")
-    return ring
+    if not (np.abs(found.astype(np.float64)) <= MAX_PX).all():
+        raise ValueError(f"corners must be finite numbers, at most {MAX_PX:g}")
+    return found.astype(np.float64)
+
+
+def shown(value: object) -> str:
+    """A wrong value as an error shows it: its start."""
+    try:
+        return repr(value)[:_SHOWN]
+    except RecursionError:
+        return "something nested too deeply"
 
 
 def signed_area(ring: Ring) -> float:

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cellpatch.data.images.pixels import Orientation, read_rgb
+from cellpatch.data.store.reader import MAX_SIDE_PX
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 
@@ -54,10 +55,12 @@ def _read(
 
 
 def _square(rgb: UInt8[np.ndarray, "h w 3"], side_px: int | None) -> UInt8[np.ndarray, "s s 3"]:
-    """The image at `side_px` (None: as it is); raises ValueError if it is not square."""
+    """The image at `side_px` (None: as it is); raises ValueError if it is not square, or too large for a crop."""
     height, width = rgb.shape[:2]
     if height != width:
         raise ValueError(f"must be square, but got {width}x{height} px")
+    if side_px is None and width > MAX_SIDE_PX:
+        raise ValueError(f"must be at most {MAX_SIDE_PX} px wide, but got {width}")
     if side_px is None or side_px == width:
         return rgb
     return np.asarray(Image.fromarray(rgb).resize((side_px, side_px), Image.Resampling.BILINEAR))

@@ -1,5 +1,7 @@
 """TIFF files read by region: tiled, pyramidal, OME, planar."""
 
+import itertools
+import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from cellpatch.data.images.pixels import MAX_PIXELS, PLAIN, ImageOptions, check_orientation, turned
+from cellpatch.data.images.pixels import MAX_PIXELS, PLAIN, READ_ERRORS, ImageOptions, check_orientation, turned
 from cellpatch.data.images.scale import ome_um_per_px, resolution_um_per_px
 
 _CACHE_BYTES = 2**26  # of decoded tiles
@@ -18,8 +20,9 @@ _MUCH_SMALLER = 0.25  # of the largest image's pixels: a label, a macro, a thumb
 class TiffReader:
     """The full-resolution level of a TIFF, decoded tile by tile if it has tiles.
 
-    Raises ValueError if the file is not a TIFF, has several images of which none is chosen, or is not one 8-bit plane
-    of grey, RGB or RGBA.
+    A region with a tile that the file states but does not hold (a sparse TIFF) counts as transparent. Raises ValueError
+    if the file is not a TIFF, is cut off, has several images of which none is chosen, or is not one 8-bit plane of
+    grey, RGB or RGBA.
     """
 
     def __init__(self, file: Path, options: ImageOptions = PLAIN) -> None:
@@ -35,9 +38,12 @@ class TiffReader:
             page: Any = level.keyframe
             axes, shape = level.axes, level.shape
             turn = check_orientation(file, _tag(page, "Orientation", 1), options.orientation)
-            colours = page.photometric.name if page.photometric is not None else "unknown"
+            colours = getattr(page.photometric, "name", "unknown")
             self._page, self._scene = page, index
-        except (tifffile.TiffFileError, OSError, LookupError, ElementTree.ParseError) as error:
+            self._sparse = _check_segments(level, file.stat().st_size)
+        except (tifffile.TiffFileError, ElementTree.ParseError, *READ_ERRORS) as error:
+            if str(error).startswith(str(file)):
+                raise
             raise ValueError(f"{file}: cannot be read as a TIFF ({error})") from error
         self._to_rgb = _rgb_reader(axes, shape)
         if self._to_rgb is None or level.dtype != np.uint8 or colours not in ("RGB", "MINISBLACK", "YCBCR"):
@@ -82,7 +88,7 @@ class TiffReader:
         """The decoded level; raises ValueError if that fails."""
         try:
             return level.asarray()
-        except (OSError, ValueError, RuntimeError) as error:
+        except READ_ERRORS as error:
             raise ValueError(f"{self._file}: cannot be decoded ({error})") from error
 
     def _read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -92,8 +98,7 @@ class TiffReader:
         if self._tile_px is None:
             return self._decode(x, y, width, height)
         tile_height, tile_width = self._tile_px
-        rows = range(y // tile_height, -(-(y + height) // tile_height))
-        columns = range(x // tile_width, -(-(x + width) // tile_width))
+        rows, columns = self._tile_ranges(x, y, width, height)
         strips = []
         for row in rows:
             top = row * tile_height
@@ -105,6 +110,15 @@ class TiffReader:
             ]
             strips.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
+
+    def _tile_ranges(self, x: int, y: int, width: int, height: int) -> tuple[range, range]:
+        """Rows and columns of the tiles of a region."""
+        assert self._tile_px is not None
+        tile_height, tile_width = self._tile_px
+        return (
+            range(y // tile_height, -(-(y + height) // tile_height)),
+            range(x // tile_width, -(-(x + width) // tile_width)),
+        )
 
     def _tile(self, row: int, column: int) -> np.ndarray:
         """A decoded tile; the last ones stay in memory, for many cells lie in one."""
@@ -125,14 +139,41 @@ class TiffReader:
         assert self._to_rgb is not None
         try:
             return self._to_rgb(self._array, slice(y, y + height), slice(x, x + width))
-        except (OSError, ValueError, RuntimeError) as error:
+        except READ_ERRORS as error:
             raise ValueError(f"{self._file}: cannot decode the region at x={x}, y={y} ({error})") from error
 
     def region(self, x: int, y: int, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
         return np.ascontiguousarray(self._read(x, y, width, height)[..., :3])
 
     def opaque(self, x: int, y: int, width: int, height: int) -> bool:
+        if self._sparse and not self._sparse.isdisjoint(itertools.product(*self._tile_ranges(x, y, width, height))):
+            return False
         return not self._has_alpha or bool((self._read(x, y, width, height)[..., 3] == 255).all())
+
+
+def _check_segments(level: Any, file_bytes: int) -> set[tuple[int, int]]:
+    """Rows and columns of the tiles that a level states and lacks: decoders read them as black.
+
+    Raises ValueError if the file ends before a strip or tile does, lacks a strip, or lacks a page of the image.
+    """
+    page = level.keyframe
+    stated = math.prod(page.chunked)
+    rows, columns = page.chunked[:2] if page.axes == "YXS" else page.chunked[-2:]
+    lacking: set[tuple[int, int]] = set()
+    for each in level.pages:
+        if each is None:
+            raise ValueError("a page of the image is missing")
+        offsets, sizes = np.array(each.dataoffsets, np.float64), np.array(each.databytecounts, np.float64)
+        if len(offsets) != len(sizes) or (len(offsets) < stated and not (page.is_contiguous and len(offsets) == 1)):
+            raise ValueError(f"it has {stated} strips or tiles, but states where {len(offsets)} of them are")
+        end = (offsets + sizes).max()
+        if end > file_bytes:
+            raise ValueError(f"it is cut off: a strip or tile ends at byte {end:.0f}, the file at {file_bytes}")
+        absent = np.flatnonzero((offsets == 0) | (sizes == 0))
+        if len(absent) and not page.is_tiled:
+            raise ValueError(f"its strip {absent[0]} is missing")
+        lacking.update((number // columns % rows, number % columns) for number in absent.tolist())
+    return lacking
 
 
 def _choose_scene(file: Path, scenes: list[Any], chosen: int | None) -> tuple[int, str]:

@@ -1,5 +1,6 @@
 """Image files that are crops already: check each, stream them into a store."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from jaxtyping import UInt8
 from cellpatch.data.images.decoding import decode
 from cellpatch.data.images.pixels import Orientation
 from cellpatch.data.store.intake import Contradictions, Intake
-from cellpatch.data.store.reader import Geometry
+from cellpatch.data.store.reader import MAX_SIDE_PX, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.json_types import Json
@@ -36,7 +37,7 @@ class CropFormat:
 
     `side_px` None takes the side of the first readable file and refuses others; a number resizes all to it. `margin_px`
     of that side, on each side, lie around the crop proper. `um_per_px` None: the scale is unknown. `orientation` and
-    `contradictions` as in ImageOptions and StoreWriter.
+    `contradictions` as in ImageOptions and StoreWriter. Raises ValueError for a number out of range.
     """
 
     side_px: int | None
@@ -44,6 +45,14 @@ class CropFormat:
     um_per_px: float | None
     orientation: Orientation = "refuse"
     contradictions: Contradictions = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.side_px is not None and not 4 <= self.side_px <= MAX_SIDE_PX:
+            raise ValueError(f"data.side_px must be null or from 4 to {MAX_SIDE_PX}, but got {self.side_px}")
+        if self.margin_px < 0:
+            raise ValueError(f"data.margin_px must be >= 0, but got {self.margin_px}")
+        if self.um_per_px is not None and not 0 < self.um_per_px < math.inf:
+            raise ValueError(f"data.um_per_px must be null or > 0, but got {self.um_per_px}")
 
 
 def write_crop_files(

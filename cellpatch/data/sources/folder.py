@@ -14,6 +14,7 @@ from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, 
 from cellpatch.data.store.intake import Contradictions, Intake
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.json_types import Json
+from cellpatch.runtime.plain_text import is_plain, plain
 
 _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 _PARTS |= dict.fromkeys(("val", "valid", "validation"), "validation")
@@ -23,8 +24,16 @@ _DEEPER = "images deeper than CLASS/SPECIMEN, whose specimen is the folder below
 
 
 def images_below(root: Path, intake: Intake) -> list[Path]:
-    """All image files below a folder, sorted; what else lies there is counted in `intake`."""
+    """All image files below a folder, sorted; what else lies there is counted in `intake`.
+
+    Raises one ValueError that lists the files whose names are not UTF-8 or hold control characters.
+    """
     files = walk_files(root, intake)
+    problems = ErrorCollector()
+    for path in relative_paths(root, files):
+        if not is_plain(path):
+            problems.add(f"{root}/{plain(path)}: its name is not UTF-8 or holds control characters; rename it")
+    problems.raise_if_any()
     images = [file for file in files if file.suffix.lower() in SUFFIXES]
     others = Counter(file.suffix.lower() or "no suffix" for file in files if file.suffix.lower() not in SUFFIXES)
     intake.left_out.update({f"files of kind {suffix}, no images": count for suffix, count in others.items()})

@@ -1,5 +1,8 @@
 """Source `npz`: arrays in the layout of MedMNIST, with their own train, validation and test parts."""
 
+import lzma
+import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +19,19 @@ from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.json_types import Json
 
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
-_CHUNK = 4096  # rows read together
+_CHUNK, _CHUNK_BYTES = 4096, 2**26  # rows read together
+_MOST_CLASSES, _MOST_CELLS = 1000, 10**8
+_READ_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+)  # of damaged archives and headers: other compressions, encryption, text that is no header
 
 
 class Npz(Source):
@@ -36,6 +51,8 @@ class Npz(Source):
         licence: str,
         synthetic: bool,
     ) -> None:
+        if um_per_px is not None and not 0 < um_per_px < math.inf:
+            raise ValueError(f"data.um_per_px must be null or > 0, but got {um_per_px}")
         self.file = Path(file)
         if not self.file.is_file():
             raise ValueError(f"data.file: no such file {file}")
@@ -60,7 +77,7 @@ class Npz(Source):
         try:
             with zipfile.ZipFile(self.file) as archive:
                 self._fill(folder, archive)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except _READ_ERRORS as error:
             raise ValueError(f"{self.file}: is not a readable .npz ({error})") from error
 
     def _fill(self, folder: Path, archive: zipfile.ZipFile) -> None:
@@ -73,10 +90,10 @@ class Npz(Source):
                 f"{self.file}: label {highest} has no name; data.classes names {len(names)}, from label {lowest} on"
             )
         for part, values in labels.items():
-            count = _header(archive, self.file, f"{part}_images")[0]
+            count = _header(archive, self.file, f"{part}_images")[0][0]
             if count != len(values):
                 raise ValueError(f"{self.file}: {part}_images has {count} rows, {part}_labels {len(values)}")
-        shape = _header(archive, self.file, "train_images")
+        shape = _header(archive, self.file, "train_images")[0]
         if len(shape) not in (3, 4) or shape[1] != shape[2] or shape[3:] not in ((), (1,), (3,)):
             raise ValueError(
                 f"{self.file}: train_images must be [n, s, s], [n, s, s, 1] or [n, s, s, 3], but got {shape}"
@@ -104,14 +121,18 @@ class Npz(Source):
                     start += len(crops)
 
     def _labels(self, archive: zipfile.ZipFile, part: str) -> Int[np.ndarray, " n"]:
-        chunks = list(_stream(archive, self.file, f"{part}_labels"))
-        values = np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
-        one_per_cell = values.size == len(values) > 0
-        if not one_per_cell or values.dtype.kind not in "iu" or values.min() < 0:
-            raise ValueError(
-                f"{self.file}: {part}_labels must be non-negative integers [n] or [n, 1] (one class a cell), "
-                f"but got {values.dtype} {values.shape}"
-            )
+        shape, dtype = _header(archive, self.file, f"{part}_labels")
+        wrong = (
+            f"{self.file}: {part}_labels must be non-negative integers [n] or [n, 1] (one class a cell), "
+            f"but got {dtype} {shape}"
+        )
+        if shape[1:] not in ((), (1,)) or not 0 < shape[0] <= _MOST_CELLS or dtype.kind not in "iu":
+            raise ValueError(wrong)
+        values = np.concatenate(list(_stream(archive, self.file, f"{part}_labels")))
+        if values.min() < 0:
+            raise ValueError(f"{wrong} with {values.min()}")
+        if values.max() >= _MOST_CLASSES:
+            raise ValueError(f"{self.file}: {part}_labels must be below {_MOST_CLASSES}, but got {values.max()}")
         return values.ravel().astype(np.int64)
 
 
@@ -122,19 +143,25 @@ def _open(archive: zipfile.ZipFile, file: Path, name: str) -> Any:  # a zipfile.
 
 
 def _read_header(stream: Any, file: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    """Shape and type of a member; raises ValueError unless it holds plain values in C order, and rows of them."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except ValueError as error:
+        raise ValueError(f"{file}: {name} is not an array of NumPy's ({error})") from error
     if dtype.hasobject or fortran:
         raise ValueError(f"{file}: {name} must be a plain C-ordered array, but got {dtype}")
     if name.endswith("images") and dtype != np.uint8:
         raise ValueError(f"{file}: {name} must be uint8, but got {dtype}")
+    if not shape:
+        raise ValueError(f"{file}: {name} must have a row for each cell, but is a single value")
     return shape, dtype
 
 
-def _header(archive: zipfile.ZipFile, file: Path, name: str) -> tuple[int, ...]:
+def _header(archive: zipfile.ZipFile, file: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
     with _open(archive, file, name) as stream:
-        return _read_header(stream, file, name)[0]
+        return _read_header(stream, file, name)
 
 
 def _stream(
@@ -144,8 +171,9 @@ def _stream(
     with _open(archive, file, name) as stream:
         shape, dtype = _read_header(stream, file, name)
         row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        for start in range(0, shape[0], _CHUNK):
-            n = min(_CHUNK, shape[0] - start)
+        rows = max(1, min(_CHUNK, _CHUNK_BYTES // max(1, row_bytes)))
+        for start in range(0, shape[0], rows):
+            n = min(rows, shape[0] - start)
             data = stream.read(n * row_bytes)
             if len(data) != n * row_bytes:
                 raise ValueError(f"{file}: {name} ends after row {start}")

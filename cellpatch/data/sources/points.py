@@ -84,7 +84,7 @@ class Points(Source):
                 raise ValueError(f"data.{key} must be a length in micrometres, but got {value}")
         scales = image_um_per_px.values() if isinstance(image_um_per_px, dict) else [image_um_per_px]
         for value in (um_per_px, *scales):
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"data.um_per_px and data.image_um_per_px must be > 0, but got {value}")
         self.points = points
         self.layout = layout

@@ -20,6 +20,7 @@ from cellpatch.runtime.errors import SHARING, owner_of
 from cellpatch.runtime.json_types import Json
 
 FORMAT_VERSION = 3
+MAX_SIDE_PX = 2048  # of a crop with its margin: 64 of them, which are decoded together, take 800 MB
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Geometry:
     """Side and scale of a stored crop.
 
     `crop_px` is the side that a model sees. `margin_px` is stored around it on each side and feeds the blur.
-    `um_per_px` is the scale, None where the source does not state it. Raises ValueError if a side is too small.
+    `um_per_px` is the scale, None where the source does not state it. Raises ValueError if a side is too small or
+    too large.
     """
 
     crop_px: int
@@ -38,6 +40,11 @@ class Geometry:
         if self.crop_px < 4 or self.margin_px < 0:
             raise ValueError(
                 f"crop_px must be >= 4 and margin_px >= 0, but got crop_px={self.crop_px}, margin_px={self.margin_px}"
+            )
+        if self.side_px > MAX_SIDE_PX:
+            raise ValueError(
+                f"a crop with its margin must be at most {MAX_SIDE_PX} px wide, but got {self.side_px} "
+                f"(crop_px={self.crop_px}, margin_px={self.margin_px})"
             )
 
     @property
