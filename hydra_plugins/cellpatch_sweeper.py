@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException, HydraException
 
-from cellpatch.sweeps.jobs import register_jobs
+from cellpatch.sweeps.jobs import register_jobs, summary_if_interrupted
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ class _Listed:
 
     def launch(self, batch: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
         assert self.sweeper.config is not None
-        with register_jobs(Path(self.sweeper.config.hydra.sweep.dir), self.sweeper.jobs):
+        folder, runs_dir = Path(self.sweeper.config.hydra.sweep.dir), Path(self.sweeper.config.runs_dir)
+        with register_jobs(folder, self.sweeper.jobs), summary_if_interrupted(folder, runs_dir):
             try:
                 return self.launcher.launch(batch, initial_job_idx=initial_job_idx)
             except HydraException:

@@ -98,8 +98,9 @@ class Classifier(pl.LightningModule):
         self.optics = inputs.optics
         self.loss = ObjectiveLoss(fine_tuning, class_counts)
         self.n_classes = n_classes = len(class_counts)
-        self.val_f1 = MulticlassF1Score(n_classes, average="macro", ignore_index=IGNORE_INDEX)
-        self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", ignore_index=IGNORE_INDEX)
+        counted: Any = {"ignore_index": IGNORE_INDEX, "validate_args": False}  # a check makes a GPU wait at each batch
+        self.val_f1 = MulticlassF1Score(n_classes, average="macro", **counted)
+        self.val_accuracy = MulticlassAccuracy(n_classes, average="micro", **counted)
         self.max_updates = max_updates
         self.strict_loading = False  # on_load_checkpoint loads the tensors
         self._checkpoint: dict[str, Any] | None = None
