@@ -68,7 +68,8 @@ def test_training(
     tmp_path: Path,
     folder_of_squares: Callable[..., Path],
 ) -> None:
-    arguments = [*TRAIN, f"data.root={folder_of_squares(20, 5)}", *mode]
+    verb, *settings = TRAIN
+    arguments = [verb, *mode, *settings, f"data.root={folder_of_squares(20, 5)}"]
     ended, output = _interrupt(tmp_path, arguments, "epoch 3/1000", number, group, times)
     assert ended == status
     assert output.splitlines()[-1].startswith(HINT)
