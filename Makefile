@@ -2,6 +2,7 @@
 # make bench   speed against the usual ways of doing the same (half an hour; let nothing run beside it)
 # make coverage  how often intervals cover the true value in simulated studies (a quarter of an hour): tables/coverage.md;
 #                with RUNS=runs, in studies with the test specimens and classes of these runs
+# make lock    requirements.txt: the versions of constraints.txt with checksums (needs uv)
 # make docs    the pages of docs/ as build/docs/index.html
 # make test    format, lint, types, tests and notebooks
 # make test-long  the tests that take long: killed and shared runs, every model, the report in a browser
@@ -20,7 +21,7 @@ ENTITY ?=
 QUICK := runs/quick
 FIGURES := $(basename $(notdir $(wildcard experiments/figures/*.py experiments/tables/*.py)))
 
-.PHONY: help run test test-long test-wheel test-commands test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
+.PHONY: help lock run test test-long test-wheel test-commands test-cluster check bench data figures tables paper report dashboard docs coverage $(FIGURES) clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -28,6 +29,11 @@ help:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,slides,weights]'
 	touch $@
+
+lock:  # after a change of pyproject.toml or constraints.txt; needs uv (pip install uv)
+	echo hatchling | uv pip compile pyproject.toml - $(addprefix --extra ,dev export slides weights) \
+		--constraint constraints.txt --generate-hashes --universal --python-version 3.11.5 \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.txt
 
 run: .venv/installed
 	$(BIN)/cellpatch train -m experiment=quick

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
 
-from cellpatch.sweeps.jobs import launch_jobs, register_jobs
+from cellpatch.sweeps.jobs import launch_jobs, register_jobs, summary_if_interrupted
 
 
 class PairedSweeper(BasicSweeper):
@@ -77,7 +77,8 @@ class _Listed:
 
     def launch(self, batch: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
         assert self.sweeper.config is not None
-        with register_jobs(Path(self.sweeper.config.hydra.sweep.dir), self.sweeper.jobs):
+        folder, runs_dir = Path(self.sweeper.config.hydra.sweep.dir), Path(self.sweeper.config.runs_dir)
+        with register_jobs(folder, self.sweeper.jobs), summary_if_interrupted(folder, runs_dir):
             return launch_jobs(self.launcher, batch, initial_job_idx)
 
 

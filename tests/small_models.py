@@ -16,6 +16,25 @@ def with_arguments(model: ModelSpec, arguments: Mapping[str, Any], options: Mapp
     return replace(model, input_px=new["input_px"], arguments=new, key=key)
 
 
+def stand_in(model: ModelSpec) -> Any:
+    """The model; a pretrained one small, without its weights and at a small side where it takes one."""
+    if not model.pretrained:
+        return model.create()
+    arguments: Any = model.arguments
+    architecture: str = arguments["architecture"]
+    small: dict[str, Any] = {}
+    side: dict[str, int] = {}
+    if architecture.startswith("vit_"):
+        small = {"embed_dim": 48, "depth": 3, "num_heads": 3}
+        patch_px = arguments["options"].get("patch_size", 14 if "patch14" in architecture else 16)
+        side = {"input_px": 3 * patch_px, "pretrained_img_size": 4 * patch_px}
+    elif architecture.startswith("swin_"):
+        small = {"embed_dim": 16, "depths": (1, 1, 1, 2), "num_heads": (1, 2, 2, 4)}
+    else:
+        side = {"input_px": 64}
+    return with_arguments(model, side, small).create()
+
+
 def fine_tuning(**changes: Any) -> dict[str, Any]:
     """Arguments of a FineTuning: nothing is balanced or mixed, and a training takes 20 updates."""
     plain: dict[str, Any] = {"balance": "none", "adjust_tau": 1.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}

@@ -244,7 +244,7 @@ def test_an_interrupted_command_says_how_to_go_on(
             process.send_signal(signal.SIGINT)
             break
     _, output = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "interrupted: the same command skips what is done and starts an unfinished training again; " in output
     assert output.endswith("continues from its last validation (if it was started with that setting)\n")
     assert "Traceback" not in output

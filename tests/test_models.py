@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import ROOT, config_of
-from small_models import fine_tuning, with_arguments
+from small_models import fine_tuning, stand_in
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -46,25 +46,6 @@ def _recipe(name: str) -> dict[str, Any]:
     config: Any = _assemble(name).settings.config
     recipe: dict[str, Any] = config["model"]["recipe"]
     return recipe
-
-
-def stand_in(model: ModelSpec) -> Any:
-    """The model; a pretrained one small, without its weights and at a small side where it takes one."""
-    if not model.pretrained:
-        return model.create()
-    arguments: Any = model.arguments
-    architecture: str = arguments["architecture"]
-    small: dict[str, Any] = {}
-    side: dict[str, int] = {}
-    if architecture.startswith("vit_"):
-        small = {"embed_dim": 48, "depth": 3, "num_heads": 3}
-        patch_px = arguments["options"].get("patch_size", 14 if "patch14" in architecture else 16)
-        side = {"input_px": 3 * patch_px, "pretrained_img_size": 4 * patch_px}
-    elif architecture.startswith("swin_"):
-        small = {"embed_dim": 16, "depths": (1, 1, 1, 2), "num_heads": (1, 2, 2, 4)}
-    else:
-        side = {"input_px": 64}
-    return with_arguments(model, side, small).create()
 
 
 @pytest.fixture(params=MODELS)

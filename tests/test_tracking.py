@@ -104,7 +104,7 @@ def test_one_wandb_run_is_one_run_of_ours_whole(tracked: Callable[..., Path]) ->
     rows = [row for row in _history(found) if "val_loss" in row]
     assert [row["update"] for row in rows] == [3, 6, 9]
     for row, stored in zip(rows, record["history"], strict=True):
-        for name in ("lr", "train_macro_f1", "val_macro_f1", "train_loss", "val_loss", "val_accuracy"):
+        for name in ("lr", "train_accuracy", "val_macro_f1", "train_loss", "val_loss", "val_accuracy"):
             assert row[name] == pytest.approx(stored[name])
     [test] = [row for row in _history(found) if "test/macro_f1" in row]
     assert test["flag_limit"] == 8, "an x axis"
@@ -119,7 +119,7 @@ def test_one_wandb_run_is_one_run_of_ours_whole(tracked: Callable[..., Path]) ->
     numbers = {key for row in _history(found) for key, value in row.items() if isinstance(value, int | float)}
     charts = sorted(key for key in numbers if key[0] != "_" and "." not in key)
     scores = ["test/accuracy", "test/balanced_accuracy", "test/ece", "test/macro_f1"]
-    curves = ["train_loss", "train_macro_f1", "update", "val_accuracy", "val_loss", "val_macro_f1"]
+    curves = ["train_accuracy", "train_loss", "update", "val_accuracy", "val_loss", "val_macro_f1"]
     assert charts == ["flag_limit", "lr", *scores, *curves], "the first page has scores and losses"
     assert not [key for key in numbers if "ncols" in key or "nrows" in key], "once the first charts"
 

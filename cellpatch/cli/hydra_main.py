@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cellpatch.cli.launchers import check_launchers
 from cellpatch.cli.overrides import prepare_overrides
-from cellpatch.cli.usage import INTERRUPTED
 from cellpatch.config.mistakes import HYDRA_ERRORS, explain
 from cellpatch.config.schema import check_renamed
 from cellpatch.runtime.plain_text import plain
@@ -34,8 +33,6 @@ def run_main(main: Callable[[], None], program: str, arguments: Sequence[str]) -
         main()
     except (*HYDRA_ERRORS, ValueError) as error:
         sys.exit(plain(f"error: {explain(error, arguments, program)}"))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     finally:
         del os.environ[_FULL_ERROR]
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cellpatch.cli.completion import FLAGS, complete
+from cellpatch.cli.signals import end_on_signals
 from cellpatch.runtime.version import __version__
 
 # By the order of work: what a verb is called, the function that does it, and what it is for.
@@ -31,7 +32,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb with the arguments behind it; ends with status 1 for an unknown one."""
+    """Run a verb with the arguments behind it; ends with status 1 for an unknown one, and as `end_on_signals` does."""
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     if verb in ("-h", "--help"):
         print(usage())
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complete([verb, *rest], VERBS, verb_function("train"))
     elif verb in VERBS:
         sys.argv = [f"cellpatch {verb}", *rest]
-        verb_function(verb)()
+        with end_on_signals():
+            verb_function(verb)()
     else:
         sys.exit(_unknown(verb))
 

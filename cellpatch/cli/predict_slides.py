@@ -55,10 +55,9 @@ def predict_slides(jobs: Sequence[PredictionJob], folder: Path, launcher: str, s
         file.unlink(missing_ok=True)
     except SystemExit as error:  # Hydra's, after it printed why, such as a worker that died; jobs may still be running
         log.error("the launcher ended before its jobs did (status %s)", error.code)
-    except KeyboardInterrupt:
-        log.error("interrupted")
-    results = [_report_of(job, file.name) for job in jobs]
-    _show(jobs, results, folder / SUMMARY)
+    finally:  # of a Ctrl-C too
+        results = [_report_of(job, file.name) for job in jobs]
+        _show(jobs, results, folder / SUMMARY)
     return not any(report.state in ("failed", "interrupted") for report in results)
 
 

@@ -16,6 +16,11 @@ from cellpatch.config.schema import CONF, register
 from cellpatch.runs.outcome import format_outcome
 from cellpatch.sweeps.jobs import run_job
 
+_INTERRUPTED = (
+    "interrupted: the same command skips what is done and starts an unfinished training again; with "
+    "trainer.resume=true it continues from its last validation (if it was started with that setting)"
+)
+
 # Processes of launchers import this module for `_train`; they and Hydra here need the schema.
 register()
 # Launchers' YAMLs in conf/ have the names of the plugins' own on purpose: Hydra 1.3 takes those as schemas.
@@ -29,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(usage(CONF))
         return
     is_script = Path(sys.argv[0]).name == "train.py"
-    run_main(_train, "python train.py" if is_script else "cellpatch train", arguments)
+    try:
+        run_main(_train, "python train.py" if is_script else "cellpatch train", arguments)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_INTERRUPTED) from None
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

@@ -11,10 +11,6 @@ from cellpatch.cli.keys import describe_groups, format_entry, own_keys, title
 from cellpatch.runtime.plain_text import plain
 
 Result = TypeVar("Result")
-INTERRUPTED = (
-    "interrupted: the same command skips what is done and starts an unfinished training again; with "
-    "trainer.resume=true it continues from its last validation (if it was started with that setting)"
-)
 _USAGE = """\
 usage: cellpatch train [-m] [GROUP=NAME ...] [KEY=VALUE ...]        (python train.py is the same)
 
@@ -40,13 +36,11 @@ hydra/launcher={launchers} runs the jobs of a grid elsewhere (docs/grids.md).
 
 
 def exit_on_value_error(work: Callable[[DictConfig], Result], config: DictConfig) -> Result:
-    """Do the work; a ValueError, or Ctrl-C, ends the command with its message, without a traceback."""
+    """Do the work; a ValueError ends the command with its message, without a traceback."""
     try:
         return work(config)
     except ValueError as error:
         sys.exit(plain(f"error: {error}"))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def usage(conf: Path) -> str:

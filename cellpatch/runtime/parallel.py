@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +40,7 @@ def ordered_parallel_map(
         pending: deque[Future[Result]] = deque()
         try:
             for task in tasks:
-                pending.append(pool.submit(work, task))
+                pending.append(_submit(pool, work, task))
                 if len(pending) == ahead * workers:
                     yield pending.popleft().result()
             while pending:
@@ -71,7 +72,7 @@ def lane_map(
             while any(waiting) or any(pending):
                 for pool, tasks, started in zip(pools, waiting, pending, strict=True):
                     while tasks and len(started) < ahead:
-                        started.append(pool.submit(work, tasks.popleft()))
+                        started.append(_submit(pool, work, tasks.popleft()))
                 if in_turns:
                     wait(chain.from_iterable(pending))
                 for number, started in enumerate(pending):
@@ -84,6 +85,15 @@ def lane_map(
 
 def _spawn(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
+def _submit(pool: ProcessPoolExecutor, work: Callable[[Task], Result], task: Task) -> "Future[Result]":
+    """Submit a task; the processes that this starts do not get the terminal's Ctrl-C: this one ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
+    try:
+        return pool.submit(work, task)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean
@@ -190,14 +191,26 @@ class GridSummary(Callback):
         _place_grid(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        folder, runs_dir = Path(config.hydra.sweep.dir), Path(config.runs_dir)
         try:
-            outcomes = run_deferred_jobs(Path(config.hydra.sweep.dir))
-            print(format_summary(outcomes, Path(config.runs_dir), _process.logged))
+            with summary_if_interrupted(folder, runs_dir):
+                outcomes = run_deferred_jobs(folder)
+            print(format_summary(outcomes, runs_dir, _process.logged))
         except Exception:  # Hydra would make a warning of it, and the status 0
             log.exception("the summary of the grid failed")
             sys.exit(1)
         if any(outcome.state in FAILURES for outcome in outcomes):
             sys.exit(1)
+
+
+@contextmanager
+def summary_if_interrupted(folder: Path, runs_dir: Path) -> Iterator[None]:
+    """Print the summary of a grid that Ctrl-C or SIGTERM ends; jobs that never started count as interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(format_summary(_read_outcomes(folder), runs_dir, _process.logged))
+        raise
 
 
 def run_deferred_jobs(folder: Path) -> list[Outcome]:
@@ -210,6 +223,10 @@ def run_deferred_jobs(folder: Path) -> list[Outcome]:
         _do(train, config, file, wait=True)
     HydraConfig.instance().cfg = before
     _process.deferred.clear()
+    return _read_outcomes(folder)
+
+
+def _read_outcomes(folder: Path) -> list[Outcome]:
     outcomes = []
     for number, job in enumerate((folder / _JOBS).read_text(encoding="utf-8").splitlines()):
         outcome = _read(folder / f"{number:04d}.json")

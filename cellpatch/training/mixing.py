@@ -43,4 +43,5 @@ def own_share(x: Float[Tensor, "b 3 h w"], mixup: float, cutmix: float) -> Float
 
 def _draw(x: Float[Tensor, "b 3 h w"], alpha: float) -> Float[Tensor, " b"]:
     """A number of Beta(alpha, alpha) for each cell, of torch's generator on the device."""
-    return Beta(*torch.full((2,), alpha, device=x.device, dtype=x.dtype)).sample((len(x),))
+    first, second = torch.full((2,), alpha, device=x.device, dtype=x.dtype)
+    return Beta(first, second, validate_args=False).sample((len(x),))  # a check makes a GPU wait at each step

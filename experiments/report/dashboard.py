@@ -59,7 +59,7 @@ def panels() -> dict[str, list[Any]]:
         ],
         "Training": [
             wr.LinePlot(title=key, x="update", y=[key])
-            for key in ("val_macro_f1", "train_macro_f1", "val_loss", "train_loss", "lr")
+            for key in ("val_macro_f1", "train_accuracy", "val_loss", "train_loss", "lr")
         ],
     }
 
