@@ -16,6 +16,7 @@ from cellpatch.config.mistakes import closest, did_you_mean, in_words
 from cellpatch.config.names import NAMES, name_of, path_of
 from cellpatch.config.schema import CONF, RENAMED, Config
 from cellpatch.runtime.errors import check_folder
+from cellpatch.training.trainer_arguments import DECIDED, PASSED, without_neutral
 
 # Keys beside a component's arguments: labels, and nested nodes.
 BESIDE = {
@@ -73,6 +74,8 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
             del node["_target_"]  # Lightning takes seconds to import, and probes do without
             node["component"] = "lightning"
             continue
+        if node_path == "trainer":
+            values["trainer"] = node = without_neutral(node)
         component = _check_node(node_path, node)
         if component is not None:
             components[node_path] = component
@@ -178,7 +181,7 @@ def _unknown(key: str, allowed: Sequence[str]) -> str:
 def _check_arguments(node_path: str, target: type[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as pydantic accepts them for the signature, in strict mode: true is not a number, 1.0 no integer."""
     parameters = inspect.signature(target).parameters
-    allowed = [name for name in parameters if name != "self"]
+    allowed = [name for name in parameters if name != "self"] if node_path != "trainer" else [*DECIDED, *PASSED]
     unknown = [key for key in arguments if key not in allowed]
     if unknown and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         raise ValueError(_unknown(f"{node_path}.{unknown[0]}", allowed))
