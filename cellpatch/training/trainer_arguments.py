@@ -99,13 +99,15 @@ def why_refused(name: str) -> str | None:
 def without_neutral(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments without those that change nothing at their value, the others in the form that a record states.
 
-    Raises ValueError for an argument that cellpatch does not pass to Lightning's Trainer.
+    Raises ValueError for an argument that cellpatch does not pass to Lightning's Trainer, and a value out of range.
     """
     kept = {}
     for name, value in arguments.items():
         if name in REFUSED and not _is_among(value, REFUSED[name][0]):
             raise ValueError(why_refused(name))
         passed = _PASSED.get(name)
+        if passed is not None:
+            _check_value(name, passed, value)
         dropped = name in REFUSED or (passed is not None and not passed.recorded and _is_among(value, passed.neutral))
         if not dropped:
             kept[name] = value
@@ -122,13 +124,15 @@ def check_passed(arguments: Mapping[str, Any], max_epochs: int | None, max_steps
         passed = _PASSED.get(name)
         if passed is None:
             raise ValueError(why_refused(name) or f"unknown key trainer.{name}; allowed are {', '.join(PASSED)}")
-        if _is_among(value, passed.neutral):
-            continue
-        if not passed.accepts(value):
-            raise ValueError(f"trainer.{name} must be {passed.allowed}, but got {value!r}")
-        if passed.within_epochs and max_epochs is None:
+        _check_value(name, passed, value)
+        if passed.within_epochs and max_epochs is None and not _is_among(value, passed.neutral):
             raise ValueError(f"trainer.{name}={value} needs trainer.max_epochs: it counts within epochs")
     _check_contradictions(arguments, max_epochs, max_steps)
+
+
+def _check_value(name: str, passed: _Passed, value: object) -> None:
+    if not _is_among(value, passed.neutral) and not passed.accepts(value):
+        raise ValueError(f"trainer.{name} must be {passed.allowed}, but got {value!r}")
 
 
 def _check_contradictions(arguments: Mapping[str, Any], max_epochs: int | None, max_steps: int | None) -> None:
