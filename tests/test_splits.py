@@ -373,7 +373,7 @@ def test_any_names_are_typed_so_that_hydra_reads_them(names: list[str]) -> None:
 def test_letters_of_a_text_are_no_classes() -> None:
     with pytest.raises(ValueError, match="drop_classes must be a list of names, but got '10'"):
         BySpecimen(0, 0.2, 0.2, 10, "10")
-    with pytest.raises(ValueError, match="test_sites must be a list of at least one site, but got 'ab'"):
+    with pytest.raises(ValueError, match="test_sites must name at least one site, as a list, but got 'ab'"):
         BySite("ab", 0, 0.2, 10)
 
 

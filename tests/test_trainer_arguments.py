@@ -135,3 +135,12 @@ def test_time_that_is_over_ends_a_training_with_a_validation(
         record = read_record(tmp_path / "runs" / train(config).run)
     assert (record["updates"], record["best_update"]) == (3, 3)
     assert "ended at update 3: its time is over (trainer.max_time)" in caplog.text
+
+
+def test_a_probe_names_what_does_not_change_it(caplog: pytest.LogCaptureFixture) -> None:
+    probe = ["model=efficientnet_lite0", "adapt=linear_probe", "trainer.accelerator=cpu"]
+    assemble(compose_config(probe))
+    assert "no effect" not in caplog.text
+    assemble(compose_config([*probe, "trainer.max_epochs=3", "+trainer.deterministic=true"]))
+    expected = "trainer.max_epochs, trainer.deterministic: no effect with adapt=linear_probe, which trains on features"
+    assert expected in caplog.text

@@ -72,7 +72,7 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
     for node_path, node in list(_nodes(values, "")):
         if part is not None and node_path.partition(".")[0] != part:
             continue  # checking a node imports what it names
-        if node_path == "trainer" and node == _shipped_trainer():
+        if node_path == "trainer" and node == shipped_trainer():
             del node["_target_"]  # Lightning takes seconds to import, and probes do without
             node["component"] = "lightning"
             continue
@@ -244,7 +244,8 @@ def _hints(target: type[Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)  # the file does not change under a command
-def _shipped_trainer() -> dict[str, Any]:
+def shipped_trainer() -> dict[str, Any]:
+    """The settings of conf/trainer/default.yaml."""
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "trainer" / "default.yaml")))
 
 

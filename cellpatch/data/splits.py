@@ -75,7 +75,9 @@ class BySite(Splitter):
 
     def __post_init__(self) -> None:
         if not self.test_sites or isinstance(self.test_sites, str):
-            raise ValueError(f"data.split.test_sites must be a list of at least one site, but got {self.test_sites!r}")
+            raise ValueError(
+                f"data.split.test_sites must name at least one site, as a list, but got {self.test_sites!r}"
+            )
         if not 0 < self.val_share < 1:
             raise ValueError(
                 f"data.split.val_share must be > 0 and leave a part for training, but got {self.val_share}"
