@@ -167,7 +167,7 @@ def test_the_budget_is_part_of_the_identity_where_it_counts(tmp_path: Path, fold
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("accumulate_grad_batches", 2), ("check_val_every_n_epoch", 5), ("limit_train_batches", 0.5)]
+    ("name", "value"), [("accumulate_grad_batches", 2), ("check_val_every_n_epoch", 3), ("limit_train_batches", 0.5)]
 )
 def test_settings_that_count_within_epochs_need_epochs(name: str, value: float) -> None:
     TrainerSettings(max_epochs=3, max_steps=None, others={name: value}, **TRAINER)

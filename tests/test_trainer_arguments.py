@@ -96,6 +96,7 @@ def test_a_value_without_effect_changes_no_identity(neutral: str) -> None:
         ("+trainer.max_time=3", "trainer.max_time must be a time as DD:HH:MM:SS, .*, but got 3"),
         ("+trainer.max_time=00:00:00:00", "trainer.max_time must be a time"),
         ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val must be a number >= 0 or null, but got -1"),
+        ("trainer.gradient_clip_val=true", "trainer.gradient_clip_val must be a number >= 0 or null, but got True"),
         ("+trainer.gradient_clip_algorithm=x", "must be norm or value, but got 'x'"),
         ("+trainer.gradient_clip_algorithm=value trainer.gradient_clip_val=null", "no effect without"),
         ("+trainer.deterministic=yes", "must be true, false or warn, but got 'yes'"),

@@ -72,12 +72,12 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
     for node_path, node in list(_nodes(values, "")):
         if part is not None and node_path.partition(".")[0] != part:
             continue  # checking a node imports what it names
+        if node_path == "trainer":
+            values["trainer"] = node = without_neutral(node)
         if node_path == "trainer" and node == shipped_trainer():
             del node["_target_"]  # Lightning takes seconds to import, and probes do without
             node["component"] = "lightning"
             continue
-        if node_path == "trainer":
-            values["trainer"] = node = without_neutral(node)
         component = _check_node(node_path, node)
         if component is not None:
             components[node_path] = component
