@@ -148,8 +148,11 @@ def test_max_epochs_ends_before_max_steps(tmp_path: Path, folder_of_squares: Fol
 
 
 def test_a_training_without_a_validation_is_an_error(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
-    with pytest.raises(ValueError, match=r"ended before its first validation: lower trainer\.check_val_every_n_epoch"):
-        _train(tmp_path, folder_of_squares(20, 5), "trainer.max_epochs=1", "+trainer.check_val_every_n_epoch=2")
+    root, every = folder_of_squares(20, 5), "+trainer.check_val_every_n_epoch=2"
+    with pytest.raises(ValueError, match=r"check_val_every_n_epoch=2 must be at most trainer\.max_epochs=1"):
+        assemble(config_of(tmp_path, root, *SMALL_CNN, "trainer.max_epochs=1", every))
+    with pytest.raises(ValueError, match=r"would end before its first validation, at trainer\.max_steps=6: lower"):
+        _train(tmp_path, root, "trainer.max_epochs=4", "trainer.max_steps=6", every)
 
 
 def test_the_budget_is_part_of_the_identity_where_it_counts(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
@@ -164,7 +167,7 @@ def test_the_budget_is_part_of_the_identity_where_it_counts(tmp_path: Path, fold
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("accumulate_grad_batches", 2), ("check_val_every_n_epoch", 5), ("limit_train_batches", 0.5)]
+    ("name", "value"), [("accumulate_grad_batches", 2), ("check_val_every_n_epoch", 3), ("limit_train_batches", 0.5)]
 )
 def test_settings_that_count_within_epochs_need_epochs(name: str, value: float) -> None:
     TrainerSettings(max_epochs=3, max_steps=None, others={name: value}, **TRAINER)
@@ -283,7 +286,7 @@ def test_a_run_of_before_there_was_a_budget_is_read_and_restored(
 
 def test_one_batch_is_not_all_of_them() -> None:
     common = {"max_steps": None, "accelerator": "cpu", "devices": 1, "resume": False, "precision": None}
-    for others in ({"limit_train_batches": 1}, {"val_check_interval": 1}, {"min_epochs": 9}, {"overfit_batches": 2}):
+    for others in ({"limit_train_batches": 1}, {"accumulate_grad_batches": 2}, {"min_epochs": 9}, {"min_steps": 2}):
         with pytest.raises(ValueError, match=r"needs trainer.max_epochs"):
             TrainerSettings(max_epochs=None, enable_progress_bar=False, others=others, **common)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"min_steps would go past trainer.max_steps=3"):

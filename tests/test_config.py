@@ -116,7 +116,10 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
         (["data.name=.hidden"], "data.name must name a folder"),
         (["data.name=null"], "data.name must name a folder, .* but got None"),
         (["seed=-1"], "seed must be >= 0, but got -1"),
-        (["+logger.tags=[{_target_:builtins.print}]"], "logger.tags.0 takes no _target_, but got"),
+        (
+            ["+logger.tags=[{_target_:builtins.print}]"],
+            "unknown key logger.tags; allowed are csv, mlflow, tensorboard, wandb",
+        ),
         (["logger._target_=pytorch_lightning.loggers.CSVLogger"], "_target_ must be .*WandbLogger"),
         (
             ["model=uni", "adapt=scratch"],

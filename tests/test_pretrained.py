@@ -198,7 +198,10 @@ def test_seeds_draw_other_annotations_of_the_same_split(tmp_path: Path, folder_o
             ["model=cnn", "adapt=linear_probe"],
             "adapt=linear_probe needs a pretrained model, but model=cnn has no weights",
         ),
-        (["adapt=lora", "adapt.targets=[nothing]"], "[Tt]arget modules .* not found"),
+        (
+            ["adapt=lora", "adapt.targets=[nothing]"],
+            "adapt.targets must name layers of the model, but got .*nothing.*; it has ",
+        ),
         (["optics.train=[0,1]"], "optics.train=.0.0, 1.0. needs gradients, but adapt=linear_probe trains on features"),
         (["adapt.augmented_copies=1", "augment=none"], "adapt.augmented_copies=1 needs augment=device"),
         (["adapt=ft_all", "adapt.layer_decay=2"], "adapt.layer_decay must be in"),

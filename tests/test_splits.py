@@ -1,14 +1,20 @@
+import shlex
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
+from cellpatch.config.schema import compose_config
+from cellpatch.config.validate import check
 from cellpatch.data.split_copies import LeftOut, NearCopies
 from cellpatch.data.splits import ByCell, BySite, BySpecimen
 from cellpatch.data.splitter import LabelledCells, Split
+from cellpatch.runtime.typed import typed_list
 
 CLASSES = ["a", "b", "c"]
 
@@ -337,3 +343,56 @@ def test_near_copies_of_other_rules() -> None:
     split = BySite(["south"], 0, 0.2, 1000, near_copies="drop_cells").split(replace(cells, sites=sites), CLASSES, 1000)
     assert split.audit.left_out_as_near_copies is not None
     assert sum(each.cells for each in split.audit.left_out_as_near_copies.values()) == 20
+
+
+def test_what_a_message_proposes_works_when_typed() -> None:
+    """Classes called by numbers, in quotes where Hydra would read something else; earlier dropped ones stay dropped."""
+    labels = np.repeat([0, 1, 2, 3], 30)
+    specimens = np.array([f"s{i % 5}" for i in range(120)])
+    specimens[90:] = "s1"
+    cells = LabelledCells(labels, specimens, np.arange(120).astype("S16"))
+    with pytest.raises(ValueError, match="annotate more, or set ") as caught:
+        BySpecimen(0, 0.2, 0.2, 10, ["1.0", "x"]).split(cells, ["0", "1", "2", "3"], 5)
+    [typed] = shlex.split(str(caught.value).partition(" or set ")[2])
+    assert typed == 'data.split.drop_classes=["1.0",x,3]'
+    values = check(compose_config(["model=cnn", typed])).values
+    assert values["data"]["split"]["drop_classes"] == ["1.0", "x", "3"]
+    with pytest.raises(ValueError, match="annotate more$"):  # a single class would be left
+        BySpecimen(0, 0.2, 0.2, 10).split(replace(cells, labels=np.minimum(labels, 1)[::-1]), ["0", "1"], 5)
+
+
+@given(st.lists(st.text(st.sampled_from("aB0 1.-_+'\"\\${}[](),:=#~é!@;*?&|<>/%^`"), min_size=1), min_size=1))
+def test_any_names_are_typed_so_that_hydra_reads_them(names: list[str]) -> None:
+    [typed] = shlex.split(typed_list("data.split.drop_classes", names))
+    [override] = OverridesParser.create().parse_overrides([typed])
+    read = OmegaConf.to_container(OmegaConf.create({"names": override.value()}), resolve=True)
+    assert isinstance(read, dict)
+    assert [str(name) for name in read["names"]] == names
+
+
+def test_letters_of_a_text_are_no_classes() -> None:
+    with pytest.raises(ValueError, match="drop_classes must be a list of names, but got '10'"):
+        BySpecimen(0, 0.2, 0.2, 10, "10")
+    with pytest.raises(ValueError, match="test_sites must name at least one site, as a list, but got 'ab'"):
+        BySite("ab", 0, 0.2, 10)
+
+
+def test_the_advice_fits_the_way_of_the_split() -> None:
+    world = _world(90)
+    world["labels"] = np.arange(90) % 3
+    world["specimens"] = np.array([f"s{i}" for i in range(90)])
+    parts = np.array(["train"] * 50 + ["validation"] * 20 + ["test"] * 20)
+    parts[(world["labels"] == 2) & (parts == "test")] = "train"
+    with pytest.raises(
+        ValueError, match=r"test part has no cell of \['c'\]: the split that the source states"
+    ) as given:
+        BySpecimen(0, 0.2, 0.2, 1000).split(_cells(world, parts), CLASSES, 1000)
+    world["labels"] = np.array([0, 1] * 44 + [2, 2])
+    with pytest.raises(ValueError, match="they have too few cells, at least three") as by_cell:
+        ByCell(0, 0.2, 0.2, 1000).split(_cells(world), CLASSES, 1000)
+    sites = replace(_cells(world), sites=np.where(np.arange(90) < 20, "north", "south"))
+    with pytest.raises(
+        ValueError, match=r"the sites \['north'\] have none; choose other data.split.test_sites"
+    ) as by_site:
+        BySite(["north"], 0, 0.5, 1000).split(sites, CLASSES, 1000)
+    assert not any("data.split.seed" in str(each.value) for each in (given, by_cell, by_site))

@@ -1,6 +1,7 @@
 """From a checked config to an Experiment: the one place where components are built."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic import JsonValue
 
 from cellpatch.config.assemble_data import data_spec
 from cellpatch.config.schema import models
-from cellpatch.config.validate import Component, check, check_component, check_model
+from cellpatch.config.validate import Component, check, check_component, check_model, shipped_trainer
 from cellpatch.models.spec import ModelSpec
 from cellpatch.models.weights import Weights
 from cellpatch.optics.conditions import OpticsSettings
@@ -23,6 +24,8 @@ from cellpatch.runs.tracking.choices import CHOICES, require_packages
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.trainer_settings import TrainerSettings
 
+log = logging.getLogger(__name__)
+
 _DECIDED = {
     "max_epochs",
     "max_steps",
@@ -33,6 +36,8 @@ _DECIDED = {
     "enable_progress_bar",
     "component",
 }
+
+_OF_PROBES = ("accelerator", "enable_progress_bar", "component")  # they count for a probe, or show only
 
 # Settings that runs of earlier versions do not state: restoring a network needs none of them.
 _OF_TRAINING: dict[str, JsonValue] = {"updates": 1, "min_epochs": 0, "validations": 1}
@@ -68,7 +73,17 @@ def assemble(config: DictConfig) -> Experiment:
         teacher=_teacher(adaptation, values["weights_dir"]) if isinstance(adaptation, Distillation) else None,
     )
     check_pair(experiment)
+    if isinstance(adaptation, Probe):
+        _report_unused(experiment.settings.adapt.name, values["trainer"])
     return experiment
+
+
+def _report_unused(adapt: str, trainer: Mapping[str, Any]) -> None:
+    """Name the settings of training that were changed for a probe, which has no updates."""
+    shipped = shipped_trainer()
+    unused = [f"trainer.{key}" for key in trainer if key not in _OF_PROBES and trainer[key] != shipped.get(key)]
+    if unused:
+        log.warning("%s: no effect with adapt=%s, which trains on features", ", ".join(unused), adapt)
 
 
 def assemble_stored(

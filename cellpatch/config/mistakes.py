@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from cellpatch.config.conf import choices_with
+from cellpatch.training.trainer_arguments import PASSED, why_refused
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
 _PROPOSED = 3  # names
@@ -138,6 +139,11 @@ def _no_choice(missing: str, options: list[str]) -> str:
 
 def _unknown_key(cause: OmegaConfBaseException) -> str:
     key, parent = str(cause.full_key), cause.parent_node
+    of_trainer = key.removeprefix("trainer.") if key.startswith("trainer.") else ""
+    if reason := why_refused(of_trainer):
+        return reason
+    if of_trainer in PASSED:
+        return f"{key} is not in conf/trainer/default.yaml: type it with a plus, +{key}=..."
     if not isinstance(parent, DictConfig):
         return f"unknown key {key}"
     root: Any = parent._get_root()

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
@@ -17,6 +18,8 @@ from cellpatch.config.names import NAMES, name_of, path_of
 from cellpatch.config.schema import CONF, RENAMED, Config
 from cellpatch.runtime.errors import check_folder
 from cellpatch.runtime.plain_text import is_plain
+from cellpatch.runtime.typed import typed_list
+from cellpatch.training.trainer_arguments import DECIDED, PASSED, without_neutral
 
 # Keys beside a component's arguments: labels, and nested nodes.
 BESIDE = {
@@ -76,7 +79,9 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
     for node_path, node in list(_nodes(values, "")):
         if part is not None and node_path.partition(".")[0] != part:
             continue  # checking a node imports what it names
-        if node_path == "trainer" and node == _shipped_trainer():
+        if node_path == "trainer":
+            values["trainer"] = node = without_neutral(node)
+        if node_path == "trainer" and node == shipped_trainer():
             del node["_target_"]  # Lightning takes seconds to import, and probes do without
             node["component"] = "lightning"
             continue
@@ -198,19 +203,44 @@ def _unknown(key: str, allowed: Sequence[str]) -> str:
 def _check_arguments(node_path: str, target: type[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as pydantic accepts them for the signature, in strict mode: true is not a number, 1.0 no integer."""
     parameters = inspect.signature(target).parameters
-    allowed = [name for name in parameters if name != "self"]
+    allowed = [name for name in parameters if name != "self"] if node_path != "trainer" else [*DECIDED, *PASSED]
     unknown = [key for key in arguments if key not in allowed]
     if unknown and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         raise ValueError(_unknown(f"{node_path}.{unknown[0]}", allowed))
     hints = _hints(target)
+    arguments = {key: _with_names(hints.get(key), value) for key, value in arguments.items()}
     try:
         values = _schema(cast(Any, target))(**{key: value for key, value in arguments.items() if key in hints})
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
         if key not in arguments:
             raise ValueError(f"{node_path}.{key} is missing") from error
-        raise ValueError(f"{node_path}.{key} must be {in_words(hints[key])}, but got {arguments[key]!r}") from error
+        proposed = _proposed_list(f"{node_path}.{key}", hints[key], arguments[key])
+        message = f"{node_path}.{key} must be {in_words(hints[key])}, but got {arguments[key]!r}{proposed}"
+        raise ValueError(message) from error
     return {key: getattr(values, key) if key in hints else value for key, value in arguments.items()}
+
+
+def _proposed_list(key: str, hint: Any, value: Any) -> str:
+    """How a list of names is typed, where a single one came, or names that read as something else."""
+    names = value if isinstance(value, list) else [value]
+    if not _takes_names(hint) or not all(isinstance(name, str | int | float) for name in names):
+        return ""
+    return f": type {typed_list(key, map(str, names))}"
+
+
+def _takes_names(hint: Any) -> bool:
+    """Whether a hint is a list of texts, or of such a list and others."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(map(_takes_names, get_args(hint)))
+    return get_origin(hint) in (list, Sequence) and get_args(hint) == (str,)
+
+
+def _with_names(hint: Any, value: Any) -> Any:
+    """A value whose whole numbers are texts where the hint is a list of texts: a class may be called 3."""
+    if not _takes_names(hint) or not isinstance(value, list):
+        return value
+    return [str(each) if type(each) is int else each for each in value]
 
 
 @lru_cache(maxsize=64)  # a schema takes milliseconds to build, and every job of a grid needs the same
@@ -234,7 +264,8 @@ def _hints(target: type[Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)  # the file does not change under a command
-def _shipped_trainer() -> dict[str, Any]:
+def shipped_trainer() -> dict[str, Any]:
+    """The settings of conf/trainer/default.yaml."""
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "trainer" / "default.yaml")))
 
 

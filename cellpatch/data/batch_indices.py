@@ -44,9 +44,13 @@ class BatchIndices(Sampler[Int[np.ndarray, " b"]]):
     def __len__(self) -> int:
         return self.round_batches
 
+    @property
+    def first_of_round(self) -> int:
+        """The number in the stream of the round's first batch."""
+        return self.round * self.round_batches
+
     def __iter__(self) -> Iterator[Int[np.ndarray, " b"]]:
-        first = self.round * self.round_batches
-        for number in range(first, first + self.round_batches):
+        for number in range(self.first_of_round, self.first_of_round + self.round_batches):
             batch = self._batch(number)
             share = batch[self.share]
             yield share if len(share) else -1 - batch[:1]
@@ -98,3 +102,19 @@ class BalancedIndices(BatchIndices):
                 self._orders[code] = number, rng.permutation(self._cells[code])
             parts.append(self._orders[code][1][places[passes == number]])
         return np.concatenate(parts)
+
+
+class NumberedBatches(Sampler[tuple[int, Int[np.ndarray, " b"]]]):
+    """The batches of `indices`, each with its number in the stream: what is drawn by it differs between passes."""
+
+    def __init__(self, indices: BatchIndices) -> None:
+        self._indices = indices
+
+    def set_epoch(self, epoch: int) -> None:  # as of BatchIndices
+        self._indices.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[tuple[int, Int[np.ndarray, " b"]]]:
+        return enumerate(self._indices, self._indices.first_of_round)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cellpatch.data.augment import AlbumentationsAugment
-from cellpatch.data.batch_indices import IGNORE_INDEX, BalancedIndices, BatchIndices
+from cellpatch.data.batch_indices import IGNORE_INDEX, BalancedIndices, BatchIndices, NumberedBatches
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.loading import Loading
 from cellpatch.data.store.reader import CellStore
@@ -38,8 +38,7 @@ class SplitPart(Dataset[Batch]):
     """One part of a split; indexing by an array of positions gives a batch.
 
     A position -1 - p gives the cell p with the label IGNORE_INDEX. With `resident_device` the part's crops are one
-    tensor on that device; with None each batch is copied out of the memory map. The draws of `augment`, which runs on
-    the CPU, depend on `seed` and the batch's positions.
+    tensor on that device; with None each batch is copied out of the memory map.
     """
 
     def __init__(
@@ -48,15 +47,11 @@ class SplitPart(Dataset[Batch]):
         indices: Int[np.ndarray, " n"],
         labels: Int[np.ndarray, " n"],
         resident_device: torch.device | None = None,
-        augment: AlbumentationsAugment | None = None,
-        seed: int = 0,
     ) -> None:
         self.store = store
-        self.seed = seed
         self.indices = indices
         self.device = resident_device or _CPU
         self.labels = torch.from_numpy(labels).to(self.device)
-        self.augment = augment
         self.resident = None if resident_device is None else torch.from_numpy(store.crops(indices)).to(resident_device)
 
     def __getitem__(self, positions: Int[np.ndarray, " b"]) -> Batch:
@@ -67,10 +62,27 @@ class SplitPart(Dataset[Batch]):
             crops = self.resident[on_device]
         else:
             crops = torch.from_numpy(self.store.crops(self.indices[positions]))
-        if self.augment is not None:
-            crops = torch.from_numpy(self.augment(crops.numpy(), zlib.crc32(positions.tobytes(), self.seed)))
         labels = self.labels[on_device]
         return crops, labels if counts.all() else torch.full_like(labels, IGNORE_INDEX), on_device
+
+
+class AugmentedPart(Dataset[Batch]):
+    """A part whose batches are augmented on the CPU; indexing by a batch's number and its positions gives a batch.
+
+    The draws depend on `seed`, the number and the positions: a cell is seen differently in each pass, and equally by
+    any worker and after a resume.
+    """
+
+    def __init__(self, part: SplitPart, augment: AlbumentationsAugment, seed: int) -> None:
+        self._part = part
+        self._augment = augment
+        self._seed = seed
+
+    def __getitem__(self, batch: tuple[int, Int[np.ndarray, " b"]]) -> Batch:
+        number, positions = batch
+        crops, labels, cells = self._part[positions]
+        drawn_by = zlib.crc32(np.array([number, *positions], np.int64).tobytes(), self._seed)
+        return torch.from_numpy(self._augment(crops.numpy(), drawn_by)), labels, cells
 
 
 class CellData(pl.LightningDataModule):
@@ -121,17 +133,20 @@ class CellData(pl.LightningDataModule):
         if name not in self._parts:
             labels = self.dataset.labels[indices]
             resident = self._resident_device(device)
-            self._parts[name] = SplitPart(self.dataset.store, indices, labels, resident, augment, self.seed)
+            self._parts[name] = SplitPart(self.dataset.store, indices, labels, resident)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         share = (rank, world_size, batches.per_round)
         sampler = BatchIndices(len(indices), batches.size, seed, *share)
         if batches.balanced:
             sampler = BalancedIndices(self.dataset.labels[indices], batches.size, self.seed, *share)
         sampler.set_epoch(self.first_round if name == "train" else 0)
-        workers = self.loading.workers if augment is not None else 0
-        return DataLoader(
-            self._parts[name], batch_size=None, sampler=sampler, num_workers=workers, collate_fn=identity_collate
-        )
+        part: Dataset[Batch] = self._parts[name]
+        if augment is None:
+            return DataLoader(part, batch_size=None, sampler=sampler, collate_fn=identity_collate)
+        part = AugmentedPart(self._parts[name], augment, self.seed)
+        numbered = NumberedBatches(sampler)
+        workers = self.loading.workers
+        return DataLoader(part, batch_size=None, sampler=numbered, num_workers=workers, collate_fn=identity_collate)
 
     def _resident_device(self, device: torch.device) -> torch.device | None:
         """The device that all crops are kept on; None if they stay on disk.

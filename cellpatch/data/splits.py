@@ -1,6 +1,6 @@
 """Train, validation and test by specimen, by site or by cell."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ class BySpecimen(_ByShares):
     _by = "specimen"
 
     def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
-        labelled, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(cells.labels >= 0), 3)
+        labelled, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(cells.labels >= 0), 3, self._drop)
         everyone = np.arange(len(counts))
         test = hold_out(counts, everyone, self.test_share, self.seed, leave=2)
         rest = np.setdiff1d(everyone, test)
@@ -74,8 +74,10 @@ class BySite(Splitter):
     _by = "site"
 
     def __post_init__(self) -> None:
-        if not self.test_sites:
-            raise ValueError("data.split.test_sites must name at least one site")
+        if not self.test_sites or isinstance(self.test_sites, str):
+            raise ValueError(
+                f"data.split.test_sites must name at least one site, as a list, but got {self.test_sites!r}"
+            )
         if not 0 < self.val_share < 1:
             raise ValueError(
                 f"data.split.val_share must be > 0 and leave a part for training, but got {self.val_share}"
@@ -85,6 +87,11 @@ class BySite(Splitter):
     @property
     def _shares(self) -> dict[str, float]:
         return {"validation": self.val_share}
+
+    def _without_cells(self, part: str) -> str:
+        if part == "test":
+            return f"the sites {self.held_out_sites} have none; choose other data.split.test_sites"
+        return super()._without_cells(part)
 
     @property
     def held_out_sites(self) -> list[str]:
@@ -101,7 +108,7 @@ class BySite(Splitter):
             )
         tested = np.isin(cells.sites.astype(str), list(self.test_sites))
         labelled = cells.labels >= 0
-        others, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(labelled & ~tested), 2)
+        others, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(labelled & ~tested), 2, self._drop)
         everyone = np.arange(len(counts))
         validation = np.isin(everyone, hold_out(counts, everyone, self.val_share, self.seed, leave=1))[specimen]
         return {
@@ -136,11 +143,16 @@ class ByCell(_ByShares):
 
 
 def _specimen_counts(
-    cells: LabelledCells, classes: Sequence[str], members: Int[np.ndarray, " m"], parts: int
+    cells: LabelledCells,
+    classes: Sequence[str],
+    members: Int[np.ndarray, " m"],
+    parts: int,
+    drop: Callable[[Sequence[str], Sequence[str]], str],
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Int[np.ndarray, "specimens classes"]]:
     """Some cells, each one's specimen by number, and each specimen's cells by class.
 
-    Raises ValueError if there are fewer specimens than `parts`, over all or of a class.
+    Raises ValueError if there are fewer specimens than `parts`, over all or of a class; `drop` gives the advice to drop
+    such classes.
     """
     specimen, names = pd.factorize(cells.specimens[members], sort=True)
     if len(names) < parts:
@@ -148,10 +160,10 @@ def _specimen_counts(
     counts = np.zeros((len(names), len(classes)), np.int64)
     np.add.at(counts, (specimen, cells.labels[members]), 1)
     needing = "train, validation and test need" if parts == 3 else "train and validation need"
-    for name, column in zip(classes, counts.T, strict=True):
-        if (column > 0).sum() < parts:
-            raise ValueError(
-                f"class {name!r} has {column.sum()} cells in {(column > 0).sum()} specimens, but {needing} one "
-                f"specimen each: annotate more or set data.split.drop_classes=[{name}]"
-            )
+    spread = dict(zip(classes, (counts > 0).sum(axis=0).tolist(), strict=True))
+    few = [name for name in classes if spread[name] < parts]
+    if few:
+        cells_of = dict(zip(classes, counts.sum(axis=0).tolist(), strict=True))
+        listed = ", ".join(f"class {name!r} has {cells_of[name]} cells in {spread[name]} specimens" for name in few)
+        raise ValueError(f"{listed}, but {needing} one specimen each: annotate more{drop(few, classes)}")
     return members, specimen, counts

@@ -20,6 +20,7 @@ from cellpatch.data.split_copies import (
 )
 from cellpatch.data.split_draws import counts_by_class, prefix_of_each_class
 from cellpatch.runtime.json_types import Json
+from cellpatch.runtime.typed import typed_list
 
 PARTS = ("train", "validation", "test")
 
@@ -109,6 +110,8 @@ class Splitter(ABC):
                 f"data.split.near_copies must be keep or drop_cells with data.split=by_{self._by}, which puts cells of "
                 f"one specimen into several parts, but got {self.near_copies}"
             )
+        if isinstance(self.drop_classes, str):  # its letters would be the classes
+            raise ValueError(f"data.split.drop_classes must be a list of names, but got {self.drop_classes!r}")
 
     @property
     @abstractmethod
@@ -175,7 +178,7 @@ class Splitter(ABC):
             ),
             "test": parts["test"],
         }
-        _check_classes(kept, labels, classes, self.near_copies)
+        self._check_classes(kept, labels, classes, predefined)
         audit = SplitAudit(
             by="source" if predefined else self._by,
             seed=self.seed,
@@ -206,29 +209,46 @@ class Splitter(ABC):
         near = np.zeros(len(part), bool) if groups is None else find_near_copies(groups[part], groups[test])
         return find_dropped(near, copies, cells.specimens[part], self.near_copies)
 
+    def _check_classes(
+        self,
+        parts: dict[str, Int[np.ndarray, " m"]],
+        labels: Int[np.ndarray, " n"],
+        classes: Sequence[str],
+        given: bool,
+    ) -> None:
+        """Raise ValueError if a class has no cell in one of the parts; `given` parts are those of the source."""
+        for part, index in parts.items():
+            empty = [name for name, count in counts_by_class(labels[index], classes).items() if not count]
+            if empty:
+                why = _WITHOUT_CELLS["source"] if given else self._without_cells(part)
+                other = "" if self.near_copies == "keep" else ", or another data.split.near_copies than "
+                other += self.near_copies if other else ""
+                raise ValueError(f"the {part} part has no cell of {empty}: {why}{self._drop(empty, classes)}{other}")
+
+    def _without_cells(self, part: str) -> str:
+        """Why this rule may leave a part without cells of a class, and what to change."""
+        return _WITHOUT_CELLS[self._by]
+
+    def _drop(self, names: Sequence[str], classes: Sequence[str]) -> str:
+        """The advice to drop classes too, as it is typed; nothing if fewer than two would be left."""
+        if len(classes) - len(names) < 2:
+            return ""
+        return f", or set {typed_list('data.split.drop_classes', [*self.drop_classes, *names])}"
+
+
+_WITHOUT_CELLS = {
+    "source": "the split that the source states (such as its column split) decides about each cell; change it there",
+    "specimen": "their specimens are too few or too unequal; try another data.split.seed, annotate more specimens",
+    "site": "their specimens are too few or too unequal; try another data.split.seed, annotate more specimens",
+    "cell": "they have too few cells, at least three that are no copies of each other are needed; annotate more",
+}
+
 
 def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:
     """The labelled cells of each part, as the source's split states."""
     assert cells.predefined_split is not None
     labelled = np.flatnonzero(cells.labels >= 0)
     return {name: labelled[cells.predefined_split[labelled] == name] for name in PARTS}
-
-
-def _check_classes(
-    parts: dict[str, Int[np.ndarray, " m"]],
-    labels: Int[np.ndarray, " n"],
-    classes: Sequence[str],
-    near_copies: NearCopies,
-) -> None:
-    """Raise ValueError if a class has no cell in one of the parts."""
-    instead = "" if near_copies == "keep" else f", or another data.split.near_copies than {near_copies}"
-    for part, index in parts.items():
-        empty = [name for name, count in counts_by_class(labels[index], classes).items() if not count]
-        if empty:
-            raise ValueError(
-                f"the {part} part has no cell of {empty}: their specimens are too few or too unequal; try another "
-                f"data.split.seed, more specimens or data.split.drop_classes{instead}"
-            )
 
 
 def _shared_specimens(parts: dict[str, Int[np.ndarray, " m"]], specimens: Shaped[np.ndarray, " n"]) -> list[str]:

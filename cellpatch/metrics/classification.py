@@ -33,10 +33,10 @@ class Costs:
     factor: float
 
     def __post_init__(self) -> None:
-        if len(self.classes) == 1 or not 1 <= self.factor < float("inf"):
+        if isinstance(self.classes, str) or len(self.classes) == 1 or not 1 <= self.factor < float("inf"):
             raise ValueError(
                 f"data.costs.classes must name none or several and factor be finite and >= 1, "
-                f"but got {self.classes} and {self.factor}"
+                f"but got {self.classes!r} and {self.factor}"
             )
 
     def codes(self, classes: Sequence[str]) -> list[int]:

@@ -125,9 +125,15 @@ class TimmBackbone(PretrainableBackbone):
 
 
 def _layer(net: nn.Module, name: str) -> Any:
-    try:
-        return net.get_submodule(name)
-    except AttributeError as error:
-        raise ValueError(
-            f"model.backbone.strides and removed_layers must name layers of the network, but got {name}"
-        ) from error
+    """A layer by its name; raises ValueError that lists the layers beside it."""
+    parent, beside = net, ""
+    for part in name.split("."):
+        children = dict(parent.named_children())
+        if part not in children:
+            where = f"{beside.rstrip('.')} has" if beside else "it has"
+            raise ValueError(
+                f"model.backbone.strides and removed_layers must name layers of the network, but got {name!r}: {where} "
+                f"{', '.join(children) or 'none'}"
+            )
+        parent, beside = children[part], f"{beside}{part}."
+    return parent

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from cellpatch.data.batch_indices import BatchIndices
 from cellpatch.data.datamodule import SplitPart
 from cellpatch.data.store.reader import CellStore
 from cellpatch.models.backbone import Backbone, map_shape
+from cellpatch.models.single_values import running_statistics_of_single_values
 from cellpatch.models.spec import ModelSpec
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.optics.operator import OpticalPath, to_pixels
@@ -119,7 +121,8 @@ class PretrainingFit:
         schedule = cosine_schedule(optimizer, updates, method.pretrain_warmup)
         scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
         for update, (x, cells) in enumerate(self._batches(), start=1):
-            with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
+            single = running_statistics_of_single_values(network) if len(x) == 1 else nullcontext()
+            with single, torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
                 loss = network(x, cells)
             optimizer.zero_grad()
             scaler.scale(loss).backward()

@@ -1,6 +1,7 @@
 """The training code of an experiment, and how it differs from that of a run that exists."""
 
 import logging
+from dataclasses import replace
 
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.unlabelled import UnlabelledCells
@@ -8,6 +9,7 @@ from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.fit import ProbeFit
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.identity import code_number
 from cellpatch.runs.record import TrainingCode
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.training_code import training_code
@@ -28,7 +30,7 @@ def current_code(experiment: Experiment) -> TrainingCode:
         return training_code(own, [*data, ProbeFit])
     from cellpatch.training.fit import GradientFit  # Lightning takes seconds to import, probes do without
 
-    return training_code(own, [*data, GradientFit])
+    return replace(training_code(own, [*data, GradientFit]), number=code_number(experiment.settings))
 
 
 def code_differences(run: StoredRun, experiment: Experiment) -> list[str]:

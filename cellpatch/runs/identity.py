@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from cellpatch.runs import legacy
 from cellpatch.runs.settings import Settings
-from cellpatch.runs.training_code import TRAINING_CODE
+from cellpatch.runs.training_code import OF_AUGMENTATION, TRAINING_CODE
 from cellpatch.runtime.json_types import Json
 
 # Trainer settings that say where and how visibly a run is trained, not what it becomes.
@@ -52,20 +52,27 @@ _OF_UPDATES = ("updates", "min_epochs", "validations")
 _CLASS_WEIGHTS = {"none": "none", "class_weights": "balanced"}  # `adapt.balance`, and `adapt.class_weights` before it
 
 
+def code_number(settings: Settings) -> int:
+    """The number of today's training code for these settings."""
+    augment: Any = settings.config.get("augment") or {}
+    of_augmentation = 1 if settings.is_probe else OF_AUGMENTATION.get(augment.get("component"), 1)
+    return max(TRAINING_CODE, of_augmentation)
+
+
 def identity(
-    settings: Settings, data: str, weights: str | None, code: int = TRAINING_CODE, pretraining: str | None = None
+    settings: Settings, data: str, weights: str | None, code: int | None = None, pretraining: str | None = None
 ) -> str:
     """Hash of everything that determines the trained weights, 12 hexadecimal digits.
 
     It covers settings under short stable names, the fingerprints of the cells (`data`) and of the published `weights`,
-    the number of the training `code`, and the fingerprint of a `pretraining`, if there is one. It does not cover import
-    paths, cellpatch's version, the device, the logger, paths, the name given to data, or how the run is evaluated. A
-    probe has no trainer, and augmentation only if it asks for augmented copies.
+    the number of the training `code` (None: today's), and the fingerprint of a `pretraining`, if there is one. It does
+    not cover import paths, cellpatch's version, the device, the logger, paths, the name given to data, or how the run
+    is evaluated. A probe has no trainer, and augmentation only if it asks for augmented copies.
     """
     config = effective_settings(settings.config)
     copies = settings.adapt.augmented_copies
     content: Json = {
-        "training_code": code,
+        "training_code": code_number(settings) if code is None else code,
         "data": data,
         "weights": weights,
         "split": effective_split(settings),
@@ -89,7 +96,7 @@ def identity(
 def identities(settings: Settings, data: str, weights: str | None, pretraining: str | None = None) -> list[str]:
     """The identity of a run, and the one that 0.3.0 gave to it: today's code still trains the same bits."""
     today = identity(settings, data, weights, pretraining=pretraining)
-    if TRAINING_CODE > 1 or pretraining is not None:
+    if code_number(settings) > 1 or pretraining is not None:
         return [today]
     known = effective_settings(settings.config)  # 0.3.0 did not have the settings that came later
     return [today, legacy.identity(legacy.from_current(known), data, weights)]

@@ -7,12 +7,16 @@ import tokenize
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from cellpatch.runs.record import Record, TrainingCode
 
 # Raise it whenever trained weights change for equal settings: the golden losses in tests/test_training.py hold it.
 # 1: the bits of cellpatch 0.3.0.
 TRAINING_CODE = 1
+# Trainings by gradients with an augmentation whose own draws changed.
+# albumentations 2: a batch's draws depend on its number too. Before, batches of one cell drew the same in every pass.
+OF_AUGMENTATION = {"albumentations": 2}
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -34,7 +38,9 @@ def is_mixed(records: Iterable[Record]) -> bool:
     for record in records:
         code, settings = record.training_code, record.settings
         kind = "probe" if settings.is_probe else "gradients"
-        codes.setdefault(("number",), set()).add(None if code is None else code.number)
+        augment: Any = settings.config.get("augment") or {}
+        drawn_by = str(augment.get("component"))  # augmentations have numbers of their own
+        codes.setdefault(("number", drawn_by), set()).add(None if code is None else code.number)
         codes.setdefault(("own", settings.model.name, settings.adapt.name), set()).add(code)
         if code is not None and code.shared is not None:
             codes.setdefault(("shared", kind), set()).add(code.shared)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
+from torch import nn
+
 from cellpatch.models.backbone import Backbone, freeze_all_but
 from cellpatch.training.objective import Objective
 from cellpatch.training.optimizers import OptimizerName
@@ -117,7 +119,8 @@ class AllLayers(FineTuning):
 class Lora(FineTuning):
     """Low-rank updates (Hu et al., arXiv 2106.09685; peft) of the layers whose names end in one of `targets`.
 
-    Raises ValueError for targets that match no layer.
+    Raises ValueError for a target that matches no layer, or one that has no matrix or kernel: peft ignores names that
+    match nothing as long as another one matches.
     """
 
     rank: int
@@ -136,13 +139,26 @@ class Lora(FineTuning):
     def freeze_and_scale_lr(self, backbone: Backbone) -> dict[str, float]:
         from peft import LoraConfig, inject_adapter_in_model  # takes a second to import
 
+        names = [name for name, _ in backbone.named_modules()]
+        unknown = [each for each in self.targets if not any(f".{name}".endswith(f".{each}") for name in names)]
+        if unknown:
+            raise ValueError(f"adapt.targets must name layers of the model, but got {unknown}; {_updatable(backbone)}")
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=list(self.targets)
         )
-        inject_adapter_in_model(config, backbone)
+        try:
+            inject_adapter_in_model(config, backbone)
+        except ValueError as error:
+            raise ValueError(f"adapt.targets={self.targets}: {error}; {_updatable(backbone)}") from error
         names = [name for name, _ in backbone.named_parameters() if ".lora_" in name]
         freeze_all_but(backbone, set(names))
         return dict.fromkeys(names, 1.0)
+
+
+def _updatable(backbone: Backbone) -> str:
+    """The layers that LoRA can update, by the last parts of their names."""
+    layers = [name for name, each in backbone.named_modules() if isinstance(each, nn.Linear | nn.Conv2d)]
+    return f"it has {', '.join(sorted({name.rpartition('.')[2] for name in layers}))}"
 
 
 def _check_share(name: str, value: float) -> None:

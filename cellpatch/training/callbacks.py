@@ -31,6 +31,13 @@ def progress_of(trainer: pl.Trainer, epoch_batches: int) -> dict[str, float]:
     return {"update": trainer.global_step, "epochs": (trainer.fit_loop.total_batch_idx + 1) / epoch_batches}
 
 
+def metrics_of_round(trainer: pl.Trainer) -> dict[str, float]:
+    """What the round that ends measured; Lightning keeps the values of an earlier validation if it had none."""
+    validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {name: value for name, value in values.items() if validated or not name.startswith("val_")}
+
+
 class BestWeights(pl.Callback):
     """Keeps the averaged weights of the round with the best validation macro-F1, and the scores of all rounds.
 
@@ -73,8 +80,7 @@ class BestWeights(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         done = progress_of(trainer, self._epoch_batches)
         rate = max(group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups)
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.history.append(done | {"lr": rate} | values)
+        self.history.append(done | {"lr": rate} | metrics_of_round(trainer))
 
     def teardown(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
         if self._shared is not None and trainer.is_global_zero:
@@ -159,7 +165,7 @@ class RoundLine(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
             return
-        values = trainer.callback_metrics
+        values = metrics_of_round(trainer)
         shown = [f"{key} {values[key]:.4f}" for key in ("train_loss", "val_loss", "val_macro_f1") if key in values]
         done = progress_of(trainer, self._budget.epoch_batches)
         epochs = f"{round(done['epochs'], 1):g}/{round(self._budget.epochs, 1):g}"
@@ -174,5 +180,14 @@ class RoundLine(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         done, patience = trainer.global_step, module.fine_tuning.patience
-        if done < module.planned_updates and trainer.is_global_zero:
+        if done >= module.planned_updates or not trainer.is_global_zero:
+            return
+        if any(each.time_remaining() <= 0 for each in _timers(trainer)):
+            log.info("ended at update %d: its time is over (trainer.max_time)", done)
+        else:
             log.info("ended at update %d: %d validations without a better one (adapt.patience)", done, patience)
+
+
+def _timers(trainer: pl.Trainer) -> list[Any]:
+    """The clock of `max_time`, where there is one."""
+    return [each for each in trainer.callbacks if isinstance(each, pl.callbacks.Timer)]  # type: ignore[attr-defined]

@@ -84,7 +84,7 @@ class GradientFit:
         ours += [UpdateLimit(budget.max_updates), RoundLine(budget)]
         ours += [RoundReport(best, on_round)] if on_round and not several else []
         ours += [LastCheckpoint(checkpoint)] if checkpoint else []
-        with quiet_lightning():
+        with quiet_lightning(), _same_torch_flags():
             trainer = make_trainer(self.trainer, budget, folder, [*ours, *callbacks])
             resumed_from = checkpoint if checkpoint is not None and checkpoint.exists() else None
             if resumed_from:
@@ -97,7 +97,7 @@ class GradientFit:
                 for row in best.history:
                     on_round(row)
         if not best.scores:
-            raise ValueError("the training ended before its first validation: lower trainer.check_val_every_n_epoch")
+            raise ValueError("the training ended before its first validation")
         load_trained(module.network, best.tensors)
         module.loss.fold_into(module.network.head)
         facts = _facts(best, trainer.precision, self.adaptation.prior(self._class_counts))
@@ -118,7 +118,7 @@ class GradientFit:
     def _parts(self, budget: Budget) -> tuple[CellData, Classifier]:
         dataset, augment = self.dataset, self.augment
         on_cpu = augment if isinstance(augment, AlbumentationsAugment) else None
-        batches = Batches(self.adaptation.batch_size, budget.round_batches, self.adaptation.balance == "sampling")
+        batches = Batches(self.adaptation.batch_size, budget.batches_drawn, self.adaptation.balance == "sampling")
         data = CellData(dataset, batches, self.inference_batch, self.seed, self.loading, on_cpu)
         counts = self._class_counts
         network, rates = new_network(self.model, self.weights, self.adaptation, self.path, len(counts))
@@ -203,6 +203,21 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _same_torch_flags() -> Iterator[None]:
+    """Undo what `deterministic` and `benchmark` set for the whole process: the next run of a grid has its own."""
+    deterministic, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def _rounds_done(checkpoint: Path) -> int:

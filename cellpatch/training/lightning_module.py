@@ -1,6 +1,7 @@
 """The LightningModule: how a network is trained by gradients."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +19,7 @@ from cellpatch.data.batch_indices import IGNORE_INDEX
 from cellpatch.data.datamodule import Batch
 from cellpatch.models.backbone import load_trained, trained_state
 from cellpatch.models.network import Network
+from cellpatch.models.single_values import running_statistics_of_single_values
 from cellpatch.optics.operator import Optics, RandomOptics, to_pixels
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.mixing import mix_crops
@@ -130,7 +132,9 @@ class Classifier(pl.LightningModule):
         optics = self.optics
         pixels = to_pixels(optics.trim(crops)) if self.augment is None else self.augment(crops, optics.needed_px)
         x, targets = self._mix(optics(pixels), labels)
-        logits = self.network.classify_input(x)
+        one_cell = len(x) == 1 and self._processes == 1
+        with running_statistics_of_single_values(self.network) if one_cell else nullcontext():
+            logits = self.network.classify_input(x)
         loss, n = self._loss(logits, targets, self.fine_tuning.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
         accuracy = _accuracy(logits.detach(), labels)

@@ -7,18 +7,9 @@ from typing import Any
 import torch
 
 from cellpatch.runtime.device import resolve_device
+from cellpatch.training.trainer_arguments import check_passed
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
-# Lightning's settings that count passes through the cells, and their values without effect.
-_OF_EPOCHS = {
-    "accumulate_grad_batches": 1,
-    "limit_train_batches": 1.0,
-    "check_val_every_n_epoch": 1,
-    "val_check_interval": 1.0,
-    "overfit_batches": 0.0,
-    "min_epochs": None,
-    "min_steps": None,
-}
 PRECISIONS = (None, "32-true", "bf16-mixed", "16-mixed")  # weights in 32 bits: crops come as such
 
 
@@ -28,8 +19,8 @@ class TrainerSettings:
 
     `max_epochs` passes and `max_steps` updates replace the budget of the adaptation (`plan_budget`); None leaves it.
     `resume` continues an interrupted training from its last validation. `precision` None is bf16-mixed on GPUs that
-    have it, else 32 bits. Raises ValueError for a value out of range, more devices than there are, or a setting
-    that needs `max_epochs`.
+    have it, else 32 bits. Raises ValueError for a value out of range, more devices than there are, a setting that needs
+    `max_epochs`, or an argument of Lightning's that cellpatch decides.
     """
 
     max_epochs: int | None
@@ -46,14 +37,7 @@ class TrainerSettings:
         for name, value in limits.items():
             if value is not None and value < 1:
                 raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {value!r}")
-        for name, neutral in _OF_EPOCHS.items():
-            value = self.others.get(name, neutral)
-            one_batch = neutral == 1.0 and isinstance(neutral, float) and isinstance(value, int)  # 1 == 1.0
-            if self.max_epochs is None and (value != neutral or one_batch):
-                raise ValueError(f"trainer.{name}={value} needs trainer.max_epochs: it counts within epochs")
-        for name in ("min_epochs", "min_steps"):
-            if self.max_steps is not None and self.others.get(name) is not None:
-                raise ValueError(f"trainer.{name} would go past trainer.max_steps={self.max_steps}: leave one")
+        check_passed(self.others, self.max_epochs, self.max_steps)
         if self.accelerator not in ACCELERATORS:
             raise ValueError(f"trainer.accelerator must be of {list(ACCELERATORS)}, but got {self.accelerator!r}")
         if self.precision not in PRECISIONS:

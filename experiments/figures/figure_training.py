@@ -81,6 +81,7 @@ def over_training(
         {
             row["update"] if states_updates else number: row[key]
             for number, row in enumerate(run.record.history or [], 1)
+            if key in row  # trainer.check_val_every_n_epoch may leave epochs without a validation
         }
         for run in group.runs
     ]
