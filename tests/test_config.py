@@ -120,7 +120,7 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
             ["+logger.tags=[{_target_:builtins.print}]"],
             "unknown key logger.tags; allowed are csv, mlflow, tensorboard, wandb",
         ),
-        (["logger._target_=pytorch_lightning.loggers.CSVLogger"], "_target_ must be .*WandbLogger"),
+        (["logger.wandb._target_=builtins.print"], "logger.wandb._target_ must be one of .*choices.Wandb"),
         (
             ["model=uni", "adapt=scratch"],
             "adapt.lr refers to a key that model=uni does not define .* is adapt=scratch intended",

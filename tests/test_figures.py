@@ -188,7 +188,16 @@ def test_many_classes_tell_their_shares_too() -> None:
     results = simulated(limits=(256,), seeds=(0,))
     for run in results:
         run.confusions.update({c: np.pad(of, ((0, 0), (0, 15), (0, 15))) for c, of in run.confusions.items()})
-    results = [restated(run, classes=[*CLASSES, *(f"rare {i}" for i in range(15))]) for run in results]
+    rare = [f"rare {i}" for i in range(15)]
+    none = {"n_test": 0, "precision": None, "recall": None, "f1": None}
+    for i, run in enumerate(results):
+        metrics = [
+            row
+            | {"per_class": row["per_class"] | dict.fromkeys(rare, none)}
+            | {"confusion": np.pad(row["confusion"], (0, 15)).tolist()}
+            for row in run.stored["metrics"]
+        ]
+        results[i] = restated(run, classes=[*CLASSES, *rare], metrics=metrics)
     svg = to_svg(figure_confusion.draw("simulated", group_by_seed(results)).figure, "f", "words")
     assert "% of stroma were predicted as epithelium" in svg
 

@@ -108,7 +108,7 @@ def test_a_launcher_that_dies_leaves_a_summary(tmp_path: Path) -> None:
 
     sweeper: Any = paired_sweeper()()
     sweeper.launcher, sweeper.hydra_context = Dying(), Context()
-    sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "runs_dir": str(tmp_path)})
     sweeper.validate_batch_is_legal = lambda batch: None
     assert sweeper.sweep(["seed=0,1"]) == [[]]
     assert [outcome.state for outcome in jobs.run_deferred_jobs(tmp_path)] == ["trained", "interrupted"]

@@ -102,7 +102,7 @@ def test_every_override_is_understood() -> None:
         if o.key_or_group in ("data", "model", "augment", "logger") and "," not in o.input_line
     ]
     assert len(groups) > 40
-    for group in {*groups} - {"model=NAME", "data=NAME", "data=arrays", "model="}:  # the reader's own
+    for group in {*groups} - {"model=NAME", "data=NAME", "data=arrays", "model=", "logger="}:  # the reader's own
         compose_config([group])
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
-from cellpatch.runtime.atomic_io import atomic_directory, atomic_write, create_once
+from cellpatch.runtime.atomic_io import atomic_directory, atomic_write, create_once, file_lock
 
 CLASSES = ["a", "b"]
 
@@ -171,11 +171,14 @@ def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
     left = tmp_path / ".store.99999.tmp"
     left.mkdir()
     (left / "half").write_text("x")
-    other = tmp_path / ".store2.99999.tmp"
-    other.mkdir()
-    create_once(tmp_path / "store", _fill)
+    another, written = tmp_path / ".another.99999.tmp", tmp_path / ".store2.99999.tmp"
+    another.mkdir()
+    written.mkdir()
+    with file_lock(tmp_path / ".store2.lock"):  # its writer lives
+        create_once(tmp_path / "store", _fill)
     assert not left.exists()
-    assert other.exists()
+    assert not another.exists()
+    assert written.exists()
 
 
 def test_a_shard_is_bounded_in_bytes(tmp_path: Path) -> None:

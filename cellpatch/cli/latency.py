@@ -1,12 +1,13 @@
 """Time stored runs: cellpatch latency RUNS ... [--engines eager,compiled,onnx] [--threads N] [--seconds S].
 
-Each run is timed in a process of its own, and its card is written into its record, so that accuracy and cost join by
-run, and sent to the trackers that the run has. RUNS are runs and folders of runs; anything else is skipped. A run
-that cannot be timed, and an engine that cannot run here, is reported; the rest continues, and the exit status is 1.
-Nothing else should run beside it.
+Each run is timed in a process of its own. Its card is written into its record, so that accuracy and cost join by run,
+and shown in the run's trackers; those on a server get it with --upload. RUNS are runs and folders of runs; anything
+else is skipped. A run that cannot be timed, and an engine that cannot run here, is reported; the rest continues, and
+the exit status is 1. Nothing else should run beside it.
 """
 
 import argparse
+import logging
 import math
 import multiprocessing
 import sys
@@ -20,8 +21,10 @@ from cellpatch.inference.latency import ENGINES, fastest_batch, measure_run
 from cellpatch.runs.cards import LatencyCard
 from cellpatch.runs.locks import lock_to_write, require_writable_run
 from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.tracking.choices import stored_choices
+from cellpatch.runs.tracking.choices import is_local, stored_choices
 from cellpatch.runs.tracking.tracker import Tracking
+
+log = logging.getLogger(__name__)
 
 
 def format_latency_card(name: str, card: LatencyCard) -> str:
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="threads of the CPU; as torch chooses if left out")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each batch is repeated")
     parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
+    parser.add_argument("--upload", action="store_true", help="send cards to the servers that records name, too")
     options = parser.parse_args(arguments)
     if options.threads is not None and options.threads < 1:
         sys.exit(f"error: --threads must be >= 1, but got {options.threads}")
@@ -76,11 +80,19 @@ def _measure_apart(folder: Path, engines: Sequence[str], options: argparse.Names
     run = StoredRun.open(folder)
     with lock_to_write(folder.parent, run.record.identity):
         run = StoredRun.open(folder).with_latency(card)
-        choices = stored_choices(run.record.settings.logger, str(folder))
-        if choices:
-            with Tracking(choices) as tracking:
-                tracking.show(run, None, anew=False)
+        _show(run, options.upload)
     return card
+
+
+def _show(run: StoredRun, upload: bool) -> None:
+    """Send a card to the trackers that the run's record names; to those on servers only if the user asks for it."""
+    stored = stored_choices(run.record.settings.logger, str(run.folder))
+    choices = [choice for choice in stored if upload or is_local(choice)]
+    if len(choices) < len(stored):
+        log.info("%s: its card is not sent to a server: --upload does", run.name)
+    if choices:
+        with Tracking(choices) as tracking:
+            tracking.show(run, None, anew=False)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def ask(url: str) -> Callable[[], bool]:
 
 def check_wandb(environment: Mapping[str, str], home: Path) -> Finding:
     """The configured mode, and whether there is a login; nothing is asked from W&B."""
-    configured = "offline" if OmegaConf.load(CONF / "logger" / "wandb.yaml").offline else "online"
+    configured = "offline" if OmegaConf.load(CONF / "logger" / "wandb.yaml").wandb.offline else "online"
     given = environment.get("WANDB_MODE", "").lower()
     mode = f"{given} by WANDB_MODE" if given in _MODES else f"{configured} by default (logger.offline)"
     host = urlsplit(environment.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

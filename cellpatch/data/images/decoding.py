@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from cellpatch.data.crop_limits import MAX_SIDE_PX
 from cellpatch.data.images.pixels import Orientation, read_rgb
-from cellpatch.data.store.reader import MAX_SIDE_PX
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from cellpatch.data.crop_limits import MAX_SIDE_PX
 from cellpatch.data.images.decoding import decode
 from cellpatch.data.images.pixels import Orientation
 from cellpatch.data.store.intake import Contradictions, Intake
-from cellpatch.data.store.reader import MAX_SIDE_PX, Geometry
+from cellpatch.data.store.reader import Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.json_types import Json

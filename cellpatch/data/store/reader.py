@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from jaxtyping import Int, UInt8
 from pydantic import TypeAdapter, ValidationError
 
+from cellpatch.data.crop_limits import MAX_SIDE_PX
 from cellpatch.data.store.intake import Intake
 from cellpatch.runtime.atomic_io import sha256_of
 from cellpatch.runtime.errors import SHARING, owner_of
 from cellpatch.runtime.json_types import Json
 
 FORMAT_VERSION = 3
-MAX_SIDE_PX = 2048  # of a crop with its margin: 64 of them, which are decoded together, take 800 MB
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,13 @@ def require_packages(choices: list[Choice]) -> list[Choice]:
     return choices
 
 
+def is_local(choice: Choice) -> bool:
+    """Whether nothing of it leaves this machine."""
+    return (
+        choice.offline if isinstance(choice, Wandb) else not isinstance(choice, Mlflow) or choice.tracking_uri is None
+    )
+
+
 def stored_choices(logger: Json, where: str) -> list[Choice]:
     """The trackers that a stored run states; raises ValueError that names `where` and the key.
 
