@@ -16,6 +16,7 @@ from conftest import config_of
 from PIL import Image
 from stored import read_record, replace_record
 
+from cellpatch.cli import latency
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
 from cellpatch.metrics.degradation import slope
@@ -372,3 +373,24 @@ def test_groups_and_names_for_older_records(tmp_path: Path, tracked: Callable[..
     replace_record(run, {key: value for key, value in record.items() if key not in ("logged", "warnings", "size")})
     assert tracked("logger=csv", "trainer.max_epochs=1") == run
     assert not (run / "csv").exists(), "an earlier version may have shown it: it is left as it is"
+
+
+def test_a_card_is_sent_to_a_server_only_on_request(
+    tracked: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = tracked("logger=none", "trainer.max_epochs=1")
+    online = asdict(Wandb("mine", False, None, None, 0)) | {"component": "wandb"}
+    server = {"component": "mlflow", "experiment": "x", "tracking_uri": "http://127.0.0.1:9"}
+    record = read_record(run)
+    record["config"]["logger"] = {"wandb": online, "mlflow": server, "csv": {"component": "csv"}}
+    replace_record(run, record)
+    shown: list[str] = []
+    monkeypatch.setattr(
+        tracker, "_open", lambda choice, about: shown.append(choices.name_of(choice)) or _Failing("never")
+    )
+    for upload, expected in ((False, ["csv"]), (True, ["wandb", "mlflow", "csv"])):
+        shown.clear()
+        latency._show(StoredRun.open(run), upload)
+        assert shown == expected
+    assert "its card is not sent to a server: --upload does" in caplog.text

@@ -64,9 +64,9 @@ def require_packages(choices: list[Choice]) -> list[Choice]:
 
 def is_local(choice: Choice) -> bool:
     """Whether nothing of it leaves this machine."""
-    return (
-        choice.offline if isinstance(choice, Wandb) else not isinstance(choice, Mlflow) or choice.tracking_uri is None
-    )
+    if isinstance(choice, Wandb):
+        return choice.offline
+    return not isinstance(choice, Mlflow) or choice.tracking_uri is None
 
 
 def stored_choices(logger: Json, where: str) -> list[Choice]:
