@@ -349,8 +349,8 @@ def test_customvit_positions_matter(token_px: int, stem: Any) -> None:
         ("ctranspath", ["model.backbone.input_px=112"], "must be 224, but got 112: .* fixed windows"),
         ("resnet", ["model.backbone.architecture=resnet1"], "timm cannot build resnet1"),
         ("resnet", ["+model.backbone.options.typo=1"], "timm cannot build resnet18 with .*typo"),
-        ("resnet", ["+model.backbone.strides.conv9=1"], "must name layers of the network, but got conv9"),
-        ("resnet", ["model.backbone.removed_layers=[pool]"], "must name layers of the network, but got pool"),
+        ("resnet", ["+model.backbone.strides.conv9=1"], "must name layers of the network, but got 'conv9'"),
+        ("resnet", ["model.backbone.removed_layers=[pool]"], "must name layers of the network, but got 'pool'"),
         ("resnet", ["model.backbone.pooling=token_and_mean"], "resnet18 has no class token"),
     ],
 )

@@ -339,7 +339,12 @@ def test_a_page_is_written_whatever_cards_and_names_there_are(tmp_path: Path) ->
     for i, run in enumerate(results):
         card, threads = run.stored["latency"], 7 if run.coordinates.model == "customvit" else 1
         card = card | {"hardware": card["hardware"] | {"threads": threads}}
-        results[i] = restated(run, classes=[r"CD8$^+$ $\x$", *CLASSES[1:]], latency=card)
+        classes = [r"CD8$^+$ $\x$", *CLASSES[1:]]
+        metrics = [
+            row | {"per_class": dict(zip(classes, row["per_class"].values(), strict=True))}
+            for row in run.stored["metrics"]
+        ]
+        results[i] = restated(run, classes=classes, metrics=metrics, latency=card)
     pack(results, tmp_path / "runs.parquet")
     page = tmp_path / "page" / "report.html"
     report.build(read_results(tmp_path / "runs.parquet"), page)

@@ -39,6 +39,9 @@ def format_summary(outcomes: Sequence[Outcome], runs_dir: Path, logged: Collecti
     other_code = [outcome for outcome in outcomes if outcome.state in ("exists", "evaluated") and outcome.messages]
     if other_code:
         lines.append(f"{len(other_code)} of the runs that exist: {other_code[0].messages[0]}")
+    warned = [outcome for outcome in outcomes if outcome.state == "trained" and outcome.messages]
+    if warned:
+        lines.append(f"{len(warned)} of the runs that were trained: {warned[0].messages[0]}")
     if any((runs_dir / ".failed").glob("[!.]*.log")) and counts["failed"] + counts["skipped (failed before)"]:
         lines.append(f"retry_failed=true retries failed runs; {runs_dir}/.failed has the last traceback of each")
     if counts["interrupted"]:
