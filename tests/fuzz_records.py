@@ -73,6 +73,14 @@ def places(node: Any) -> Iterator[tuple[Any, Any]]:
         yield from places(node[key])
 
 
+def _shown(value: object) -> str:
+    """A value in a line; one that is nested deeper than Python can print, by its type."""
+    try:
+        return ascii(str(value)[:40])
+    except RecursionError:
+        return f"a deep {type(value).__name__}"
+
+
 def mutate_json(record: dict[str, Any], random: np.random.Generator) -> str:
     """Damage one key of a record in place; what was done, in words. A place of the first levels is as likely as any."""
     found = list(places(record))
@@ -97,7 +105,7 @@ def mutate_json(record: dict[str, Any], random: np.random.Generator) -> str:
         holder["_target_"] = TARGETS[random.integers(len(TARGETS))]
         return f"_target_ beside {key}"
     holder[key] = _values(random)
-    return f"replaced {key} by {str(holder[key])[:40]!a}"
+    return f"replaced {key} by {_shown(holder[key])}"
 
 
 def _seal(run: Path, record: dict[str, Any], restate: bool) -> None:
