@@ -175,6 +175,7 @@ def ways_of_adapting(name: str) -> dict[str, FineTuning]:
 TRAINED = [name for name in MODELS if name != "colour"]  # it has nothing to train
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_step_of_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for tuning in ways_of_adapting(name).values():

@@ -184,6 +184,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     assert _search(file, Trainer(), 4)[:3] == expected
 
 
+@pytest.mark.long
 def test_one_process_is_at_a_search(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     with open_study(file, SPACE.distributions, SAMPLING):
@@ -339,6 +340,7 @@ def test_a_training_that_diverges_ends_with_status_1(tmp_path: Path, folder_of_s
     assert "training diverged" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("override", "message"),
     [
