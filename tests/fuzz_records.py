@@ -65,12 +65,14 @@ def _values(random: np.random.Generator) -> Any:
     return deep
 
 
-def places(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every key of every object and list, with what holds it."""
-    keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
-    for key in keys:
-        yield node, key
-        yield from places(node[key])
+def places(record: Any) -> Iterator[tuple[Any, Any]]:
+    """Every key of every object and list, with what holds it; an earlier damage may have nested them deeply."""
+    left = [record]
+    while left:
+        node = left.pop()
+        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+            yield node, key
+            left.append(node[key])
 
 
 def _shown(value: object) -> str:

@@ -70,7 +70,7 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
         target
         for file in CONF.rglob("*.yaml")
         for target in re.findall(r"_target_: (\S+)", file.read_text())
-        if not target.startswith("hydra_plugins.") and "sweeps.jobs" not in target
+        if not target.startswith("hydra_plugins.") and "sweeps.grid" not in target
     }
     assert named == targets
     for place, paths in NAMES.items():
@@ -120,7 +120,13 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
             ["+logger.tags=[{_target_:builtins.print}]"],
             "unknown key logger.tags; allowed are csv, mlflow, tensorboard, wandb",
         ),
-        (["logger.wandb._target_=builtins.print"], "logger.wandb._target_ must be one of .*choices.Wandb"),
+        (["logger=[1,nan]"], "logger must be of csv, mlflow, none, tensorboard, wandb, but got .1, nan."),
+        (["logger=[wandb,nope]"], "logger must be of .*, but got .'nope'."),
+        (["logger=[]"], "logger must be of .*, but got an empty list"),
+        (["logger=wandb,csv"], r"several trackers at once are a list: 'logger=\[wandb,csv\]'"),
+        (["model=[cnn,nin]"], r"model takes one name, but got model=\[cnn,nin\]; a grid takes several: -m model="),
+        (["data/split=[1.5]"], "data/split takes one name"),
+        (["logger.wandb._target_=builtins.print"], "logger.wandb._target_ must be one of .*settings.Wandb"),
         (
             ["model=uni", "adapt=scratch"],
             "adapt.lr refers to a key that model=uni does not define .* is adapt=scratch intended",

@@ -46,7 +46,10 @@ def test_scripts_import_no_other_script_but_in_their_own_folder() -> None:
 
 @pytest.mark.long
 def test_importing_changes_nothing() -> None:
-    """Every module of the package, in one fresh process: libraries may set up themselves, cellpatch's modules not."""
+    """Every module of the package, in one fresh process: libraries may set up themselves, cellpatch's modules not.
+
+    But cli/train.py silences a warning of Hydra: launchers' workers compose their config as soon as they import it.
+    """
     libraries = "torch, pytorch_lightning, timm, wandb, matplotlib, sklearn, hydra, pandas, torchvision, peft"
     script = f"""
 import importlib, logging, os, sys, warnings
@@ -66,7 +69,7 @@ for module in {MODULES!r}:
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    assert done.stdout.split() in ([], ["cellpatch.cli.train"])
 
 
 @pytest.mark.parametrize(

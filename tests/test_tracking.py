@@ -23,8 +23,8 @@ from cellpatch.metrics.degradation import slope
 from cellpatch.runs.cards import BatchTiming, Hardware, LatencyCard
 from cellpatch.runs.record import NetworkSize
 from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.tracking import choices, facts, review, tracker
-from cellpatch.runs.tracking.choices import Csv, Wandb
+from cellpatch.runs.tracking import facts, review, settings, tracker
+from cellpatch.runs.tracking.settings import Csv, Wandb
 from cellpatch.runs.tracking.tracker import Tracking
 from cellpatch.runs.verify import verify
 from cellpatch.sweeps.train import train
@@ -206,6 +206,7 @@ class _Failing:
         self._fail("finish")
 
     def close(self, failed: bool) -> None:
+        self.closed = True
         self._fail("close")
 
 
@@ -214,7 +215,7 @@ def test_a_tracker_that_fails_costs_no_run_and_is_a_warning(
     tracked: Callable[..., Path], where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = tracker._open
-    monkeypatch.setattr(tracker, "_open", lambda choice, about: _Failing(where))
+    monkeypatch.setattr(tracker, "_open", lambda settings, about: _Failing(where))
     run = tracked("logger=csv", "trainer.max_epochs=1")
     record = read_record(run)
     assert record["logged"] == []
@@ -298,27 +299,27 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, tracked: Callable
 def test_a_package_that_is_missing_is_an_error_before_any_work(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(settings.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match=r"logger=tensorboard needs another package: pip install 'cellpatch\[tensorboard\]'"
     ):
         assemble(config_of(tmp_path, folder_of_squares(4, 4), "logger=[csv,tensorboard]"))
 
 
-def test_the_choices_of_a_record() -> None:
+def test_the_trackers_of_a_record() -> None:
     asked = compose_config(["logger=[wandb,csv]", "logger.wandb.project=mine"])
     built = assemble(asked).trackers
     assert built == [Wandb("mine", True, None, None, 0), Csv()]
-    assert [choices.name_of(each) for each in built] == ["wandb", "csv"]
+    assert [settings.name_of(each) for each in built] == ["wandb", "csv"]
     stored = {"wandb": asdict(built[0]) | {"component": "wandb"}, "csv": {"component": "csv"}}
-    assert choices.stored_choices(stored, "here") == built
+    assert settings.stored_trackers(stored, "here") == built
     before = {"component": "wandb", "project": "mine", "offline": True}
-    assert choices.stored_choices(before, "a run of 0.5.0") == built[:1]
-    assert choices.stored_choices({}, "here") == []
+    assert settings.stored_trackers(before, "a run of 0.5.0") == built[:1]
+    assert settings.stored_trackers({}, "here") == []
     with pytest.raises(ValueError, match=r"here: config.logger must be of wandb, tensorboard, csv, mlflow, but got os"):
-        choices.stored_choices({"os": {"_target_": "os.system"}}, "here")
+        settings.stored_trackers({"os": {"_target_": "os.system"}}, "here")
     with pytest.raises(ValueError, match=r"here: config.logger.wandb.offline"):
-        choices.stored_choices({"wandb": asdict(built[0]) | {"offline": "perhaps"}}, "here")
+        settings.stored_trackers({"wandb": asdict(built[0]) | {"offline": "perhaps"}}, "here")
     for wrong, right in (
         ("logger.offline=false", "logger.wandb.offline"),
         ("logger.project=x", "logger.wandb.project"),
@@ -376,9 +377,8 @@ def test_groups_and_names_for_older_records(tmp_path: Path, tracked: Callable[..
 
 
 def test_a_card_is_sent_to_a_server_only_on_request(
-    tracked: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tracked: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level("INFO")
     run = tracked("logger=none", "trainer.max_epochs=1")
     online = asdict(Wandb("mine", False, None, None, 0)) | {"component": "wandb"}
     server = {"component": "mlflow", "experiment": "x", "tracking_uri": "http://127.0.0.1:9"}
@@ -386,11 +386,29 @@ def test_a_card_is_sent_to_a_server_only_on_request(
     record["config"]["logger"] = {"wandb": online, "mlflow": server, "csv": {"component": "csv"}}
     replace_record(run, record)
     shown: list[str] = []
-    monkeypatch.setattr(
-        tracker, "_open", lambda choice, about: shown.append(choices.name_of(choice)) or _Failing("never")
-    )
+    monkeypatch.setattr(tracker, "_open", lambda each, about: shown.append(settings.name_of(each)) or _Failing("never"))
     for upload, expected in ((False, ["csv"]), (True, ["wandb", "mlflow", "csv"])):
         shown.clear()
         latency._show(StoredRun.open(run), upload)
         assert shown == expected
-    assert "its card is not sent to a server: --upload does" in caplog.text
+    assert "its card is not sent to a server; --upload sends it" in capsys.readouterr().out
+
+
+def test_a_run_that_was_not_shown_is_shown_whole_when_blur_is_added(tracked: Callable[..., Path]) -> None:
+    run = tracked("logger=none", "trainer.max_epochs=1")
+    assert tracked("logger=csv", "trainer.max_epochs=1", "optics.sigma=0.8", "optics.kind=post") == run
+    table = pd.read_csv(run / "csv/version_0/metrics.csv")
+    assert table.dropna(subset="val_loss")["step"].tolist() == [3], "its curve"
+    assert table["blur/post/0.8/macro_f1"].notna().sum() == 1
+    assert tracked("logger=csv", "trainer.max_epochs=1", "optics.sigma=1.6", "optics.kind=post") == run
+    later = pd.read_csv(run / "csv/version_1/metrics.csv")
+    assert "val_loss" not in later, "what came later, without the curve again"
+
+
+def test_a_tracker_that_fails_is_closed() -> None:
+    failing = _Failing("log_round")
+    tracking = Tracking([Csv()])
+    tracking._open["csv"] = failing
+    tracking.log_round({"update": 1})
+    assert failing.closed, "W&B gives a run that is still open to the next one"
+    assert tracking._open == {}

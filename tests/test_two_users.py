@@ -140,6 +140,17 @@ def test_two_users_with_the_umask_of_the_docs_share_a_grid(place: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_grid_in_a_folder_that_only_another_user_reads_ends_with_a_message(place: Path) -> None:
+    status, words = _end(_start(place, "nobody", 0o077, "flag_limit=4"))
+    assert status == 0, words
+    runs_dir = place / "shared" / "runs"
+    if not IS_ROOT:
+        runs_dir.chmod(0o000)
+    status, words = _end(_start(place, "daemon", 0o022, "flag_limit=4"))
+    assert (status, words.strip()) == (1, f"error: runs_dir={runs_dir} cannot be written: Permission denied")
+
+
+@pytest.mark.long
 def test_two_umasks_at_once_leave_a_whole_grid(place: Path) -> None:
     """Who cannot write what the other one locked ends with a message, and what is there is whole."""
     together = [_start(place, "nobody", 0o022), _start(place, "daemon", 0o077)]

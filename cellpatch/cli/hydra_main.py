@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cellpatch.cli.launchers import check_launchers
 from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.config.mistakes import HYDRA_ERRORS, explain
-from cellpatch.config.schema import check_renamed
+from cellpatch.config.schema import check_overrides
 from cellpatch.runtime.plain_text import plain
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # set by users who want Hydra's own words and its traceback
@@ -21,7 +21,7 @@ def run_main(main: Callable[[], None], program: str, arguments: Sequence[str]) -
     """
     sys.argv[1:] = prepare_overrides(arguments)
     try:
-        check_renamed(sys.argv[1:])
+        check_overrides(sys.argv[1:])
         check_launchers(sys.argv[1:])
     except ValueError as error:
         sys.exit(plain(f"error: {error}"))

@@ -7,7 +7,6 @@ the exit status is 1. Nothing else should run beside it.
 """
 
 import argparse
-import logging
 import math
 import multiprocessing
 import sys
@@ -21,10 +20,8 @@ from cellpatch.inference.latency import ENGINES, fastest_batch, measure_run
 from cellpatch.runs.cards import LatencyCard
 from cellpatch.runs.locks import lock_to_write, require_writable_run
 from cellpatch.runs.stored_run import StoredRun
-from cellpatch.runs.tracking.choices import is_local, stored_choices
+from cellpatch.runs.tracking.settings import is_local, stored_trackers
 from cellpatch.runs.tracking.tracker import Tracking
-
-log = logging.getLogger(__name__)
 
 
 def format_latency_card(name: str, card: LatencyCard) -> str:
@@ -86,12 +83,12 @@ def _measure_apart(folder: Path, engines: Sequence[str], options: argparse.Names
 
 def _show(run: StoredRun, upload: bool) -> None:
     """Send a card to the trackers that the run's record names; to those on servers only if the user asks for it."""
-    stored = stored_choices(run.record.settings.logger, str(run.folder))
-    choices = [choice for choice in stored if upload or is_local(choice)]
-    if len(choices) < len(stored):
-        log.info("%s: its card is not sent to a server: --upload does", run.name)
-    if choices:
-        with Tracking(choices) as tracking:
+    stored = stored_trackers(run.record.settings.logger, str(run.folder))
+    trackers = [settings for settings in stored if upload or is_local(settings)]
+    if len(trackers) < len(stored):
+        print(f"{run.name}: its card is not sent to a server; --upload sends it")
+    if trackers:
+        with Tracking(trackers) as tracking:
             tracking.show(run, None, anew=False)
 
 

@@ -20,22 +20,12 @@ from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runs.preflight import check_pair
 from cellpatch.runs.settings import Settings, parse_settings
-from cellpatch.runs.tracking.choices import CHOICES, require_packages
+from cellpatch.runs.tracking.settings import require_packages
 from cellpatch.training.adaptation import FineTuning
+from cellpatch.training.trainer_arguments import PASSED
 from cellpatch.training.trainer_settings import TrainerSettings
 
 log = logging.getLogger(__name__)
-
-_DECIDED = {
-    "max_epochs",
-    "max_steps",
-    "accelerator",
-    "devices",
-    "resume",
-    "precision",
-    "enable_progress_bar",
-    "component",
-}
 
 _OF_PROBES = ("accelerator", "enable_progress_bar", "component")  # they count for a probe, or show only
 
@@ -66,7 +56,7 @@ def assemble(config: DictConfig) -> Experiment:
         augment=checked.build("augment"),
         optics=checked.build("optics"),
         trainer=_trainer(values["trainer"]),
-        trackers=require_packages([checked.build(f"logger.{name}") for name in values["logger"] if name in CHOICES]),
+        trackers=require_packages([checked.build(f"logger.{name}") for name in values["logger"]]),
         runs_dir=Path(values["runs_dir"]),
         retry_failed=values["retry_failed"],
         dry_run=values["dry_run"],
@@ -140,7 +130,7 @@ def _trainer(node: Mapping[str, Any]) -> TrainerSettings:
             raise ValueError(f"trainer.{name} must be a whole number >= 1, but got {value!r}")
     if type(node["resume"]) is not bool:
         raise ValueError(f"trainer.resume must be true or false, but got {node['resume']!r}")
-    others = {key: value for key, value in node.items() if key not in _DECIDED}
+    others = {key: value for key, value in node.items() if key in PASSED}
     return TrainerSettings(
         max_epochs=node["max_epochs"],
         max_steps=max_steps,

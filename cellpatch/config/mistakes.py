@@ -88,6 +88,9 @@ def explain(error: Exception, overrides: Sequence[str], program: str = "") -> st
     text = str(error).strip()
     if match := re.match(r"Ambiguous value for argument '(.*?)=(.*?)'\n1\.", text, re.DOTALL):
         override = f"{match[1]}={match[2]}"
+        if match[1] == "logger":
+            trackers = _repeated(program, overrides, override, f"'logger=[{match[2]}]'")
+            return f"{override}: several trackers at once are a list: {trackers}"
         return (
             f"{override}: several values need -m; one value with a comma needs quotes that Hydra sees: "
             f"{_repeated(program, overrides, override, for_shell(match[1], match[2]))}"

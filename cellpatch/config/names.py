@@ -45,10 +45,10 @@ NAMES: dict[str, dict[str, str]] = {  # path of a node in the config: import pat
     },
     "optics": {"cellpatch.optics.conditions.OpticsSettings": "blur"},
     "trainer": {"pytorch_lightning.Trainer": "lightning"},
-    "logger.wandb": {"cellpatch.runs.tracking.choices.Wandb": "wandb"},
-    "logger.tensorboard": {"cellpatch.runs.tracking.choices.TensorBoard": "tensorboard"},
-    "logger.csv": {"cellpatch.runs.tracking.choices.Csv": "csv"},
-    "logger.mlflow": {"cellpatch.runs.tracking.choices.Mlflow": "mlflow"},
+    "logger.wandb": {"cellpatch.runs.tracking.settings.Wandb": "wandb"},
+    "logger.tensorboard": {"cellpatch.runs.tracking.settings.TensorBoard": "tensorboard"},
+    "logger.csv": {"cellpatch.runs.tracking.settings.Csv": "csv"},
+    "logger.mlflow": {"cellpatch.runs.tracking.settings.Mlflow": "mlflow"},
 }
 
 

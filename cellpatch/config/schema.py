@@ -6,6 +6,9 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
+from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cellpatch.config.conf import CONF as CONF
@@ -20,6 +23,8 @@ RENAMED = {  # keys of earlier versions
     "logger.offline": "logger.wandb.offline",
     "adapt.class_weights": "adapt.balance (balanced is adapt.balance=class_weights)",
 }
+
+_SEVERAL = ("logger",)  # groups of which several files may be chosen
 
 
 @dataclass
@@ -47,17 +52,39 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
-def check_renamed(overrides: Sequence[str]) -> None:
-    """Raise ValueError for a key that has another name now: Hydra would suggest to append the old one."""
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ValueError for a key that has another name now, and for a list that a group does not take.
+
+    Hydra would suggest to append the old key, take the last of several names, and fail at a number.
+    """
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
+        key, _, value = override.partition("=")
+        key = key.lstrip("+~")
         if key in RENAMED:
             raise ValueError(f"{key} has another name now: {RENAMED[key]}")
+        if value.startswith("[") and (CONF / key).is_dir():
+            _check_names(key, override)
+
+
+def _check_names(group: str, override: str) -> None:
+    """Raise ValueError for a list of names that are no files of a group, or of a group that takes one name."""
+    try:
+        value = OverridesParser.create().parse_override(override).value()
+    except HydraException:  # Hydra explains it itself
+        return
+    values: list[Any] = value.list if isinstance(value, ChoiceSweep) else [value]
+    if group not in _SEVERAL:
+        raise ValueError(f"{group} takes one name, but got {override}; a grid takes several: -m {group}=NAME,NAME")
+    allowed = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    for names in values:
+        wrong = [name for name in names if name not in allowed] if isinstance(names, list) else []
+        if wrong or names == []:
+            raise ValueError(f"{group} must be of {', '.join(allowed)}, but got {wrong or 'an empty list'}")
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The config that `cellpatch train` would get with these overrides; raises ValueError for what Hydra refuses."""
-    check_renamed(overrides)
+    check_overrides(overrides)
     register()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -2,24 +2,21 @@
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from cellpatch.config.mistakes import closest, did_you_mean, in_words
+from cellpatch.config.arguments import check_arguments, unknown_key
 from cellpatch.config.names import NAMES, name_of, path_of
 from cellpatch.config.schema import CONF, RENAMED, Config
 from cellpatch.runtime.errors import check_folder
 from cellpatch.runtime.plain_text import is_plain
-from cellpatch.runtime.typed import typed_list
-from cellpatch.training.trainer_arguments import DECIDED, PASSED, without_neutral
+from cellpatch.training.trainer_arguments import without_neutral
 
 # Keys beside a component's arguments: labels, and nested nodes.
 BESIDE = {
@@ -27,7 +24,7 @@ BESIDE = {
     "model.recipe": {"lr", "weight_decay", "warmup", "stain_gain", "stain_offset", "lora_targets"},
     "data": {"name", "split", "loading", "costs"},
     "adapt": {"name"},
-    "logger": {"wandb", "tensorboard", "csv", "mlflow"},
+    "logger": {path.removeprefix("logger.") for path in NAMES if path.startswith("logger.")},
     "trainer": {"resume", "max_steps"},  # null is no limit here, and -1 Lightning's
 }
 
@@ -68,7 +65,7 @@ def check(config: DictConfig, part: str | None = None) -> CheckedConfig:
     values = _resolved(config)
     unknown = sorted(set(values) - {field.name for field in fields(Config)})
     if unknown:  # Hydra's + adds them whatever the schema says
-        raise ValueError(_unknown(unknown[0], [field.name for field in fields(Config)]))
+        raise ValueError(unknown_key(unknown[0], [field.name for field in fields(Config)]))
     _check_plain_values(values, "")
     values["data"]["name"] = _folder_name(values["data"]["name"])
     for key, lowest in (("seed", 0), ("flag_limit", 1)):
@@ -106,7 +103,7 @@ def check_component(node_path: str, node: Mapping[str, Any]) -> Component:
     """A component as a record states it: a short name and arguments; raises ValueError as `check` does."""
     arguments = {key: value for key, value in node.items() if key not in {"component", *BESIDE.get(node_path, ())}}
     target = _locate(node_path, path_of(node_path, node.get("component")))
-    return Component(target, _check_arguments(node_path, target, arguments))
+    return Component(target, check_arguments(node_path, target, arguments))
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -183,84 +180,14 @@ def _check_node(node_path: str, node: dict[str, Any]) -> Component | None:
             raise ValueError(f"{node_path}.{key} has another name now: {RENAMED[f'{node_path}.{key}']}")
     if "_target_" not in node:
         if arguments:
-            raise ValueError(_unknown(f"{node_path}.{min(arguments)}", sorted(beside)))
+            raise ValueError(unknown_key(f"{node_path}.{min(arguments)}", sorted(beside)))
         return None
     name = name_of(node_path, node["_target_"])
     target = _locate(node_path, node.pop("_target_"))
-    checked = _check_arguments(node_path, target, arguments)
+    checked = check_arguments(node_path, target, arguments)
     node.update(checked)
     node["component"] = name
     return Component(target, checked)
-
-
-def _unknown(key: str, allowed: Sequence[str]) -> str:
-    """What is wrong with a key that Hydra's + added; `allowed` are the names beside it."""
-    parent, dot, leaf = key.rpartition(".")
-    found = [f"{parent}{dot}{name}" for name in closest(leaf, allowed)]
-    return f"unknown key {key}; allowed are {', '.join(allowed)}{did_you_mean(found)}"
-
-
-def _check_arguments(node_path: str, target: type[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as pydantic accepts them for the signature, in strict mode: true is not a number, 1.0 no integer."""
-    parameters = inspect.signature(target).parameters
-    allowed = [name for name in parameters if name != "self"] if node_path != "trainer" else [*DECIDED, *PASSED]
-    unknown = [key for key in arguments if key not in allowed]
-    if unknown and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-        raise ValueError(_unknown(f"{node_path}.{unknown[0]}", allowed))
-    hints = _hints(target)
-    arguments = {key: _with_names(hints.get(key), value) for key, value in arguments.items()}
-    try:
-        values = _schema(cast(Any, target))(**{key: value for key, value in arguments.items() if key in hints})
-    except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0])
-        if key not in arguments:
-            raise ValueError(f"{node_path}.{key} is missing") from error
-        proposed = _proposed_list(f"{node_path}.{key}", hints[key], arguments[key])
-        message = f"{node_path}.{key} must be {in_words(hints[key])}, but got {arguments[key]!r}{proposed}"
-        raise ValueError(message) from error
-    return {key: getattr(values, key) if key in hints else value for key, value in arguments.items()}
-
-
-def _proposed_list(key: str, hint: Any, value: Any) -> str:
-    """How a list of names is typed, where a single one came, or names that read as something else."""
-    names = value if isinstance(value, list) else [value]
-    if not _takes_names(hint) or not all(isinstance(name, str | int | float) for name in names):
-        return ""
-    return f": type {typed_list(key, map(str, names))}"
-
-
-def _takes_names(hint: Any) -> bool:
-    """Whether a hint is a list of texts, or of such a list and others."""
-    if get_origin(hint) in (Union, UnionType):
-        return any(map(_takes_names, get_args(hint)))
-    return get_origin(hint) in (list, Sequence) and get_args(hint) == (str,)
-
-
-def _with_names(hint: Any, value: Any) -> Any:
-    """A value whose whole numbers are texts where the hint is a list of texts: a class may be called 3."""
-    if not _takes_names(hint) or not isinstance(value, list):
-        return value
-    return [str(each) if type(each) is int else each for each in value]
-
-
-@lru_cache(maxsize=64)  # a schema takes milliseconds to build, and every job of a grid needs the same
-def _schema(target: Any) -> type[BaseModel]:
-    parameters, hints = inspect.signature(target).parameters, _hints(target)
-    definitions: dict[str, Any] = {
-        name: (hint, ... if parameters[name].default is inspect.Parameter.empty else parameters[name].default)
-        for name, hint in hints.items()
-        if name in parameters
-    }
-    settings = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=(), validate_default=False)
-    return create_model(target.__name__, __config__=settings, **definitions)
-
-
-def _hints(target: type[Any]) -> dict[str, Any]:
-    try:
-        hints = get_type_hints(target.__init__)
-    except NameError:  # a library's annotation that exists for type checkers only
-        return {}
-    return {name: hint for name, hint in hints.items() if name != "return"}
 
 
 @lru_cache(maxsize=1)  # the file does not change under a command

@@ -238,8 +238,10 @@ class Splitter(ABC):
 
 _WITHOUT_CELLS = {
     "source": "the split that the source states (such as its column split) decides about each cell; change it there",
-    "specimen": "their specimens are too few or too unequal; try another data.split.seed, annotate more specimens",
-    "site": "their specimens are too few or too unequal; try another data.split.seed, annotate more specimens",
+    **dict.fromkeys(
+        ("specimen", "site"),
+        "their specimens are too few or too unequal; try another data.split.seed, annotate more specimens",
+    ),
     "cell": "they have too few cells, at least three that are no copies of each other are needed; annotate more",
 }
 

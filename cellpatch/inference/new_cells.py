@@ -20,6 +20,7 @@ from cellpatch.data.sources.folder import images_below
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.tables import check_coordinates, check_filled, read_table
 from cellpatch.runtime.json_types import Json
+from cellpatch.runtime.plain_text import is_plain, plain
 
 TABLES = {".csv", ".tsv", ".txt", ".parquet"}
 _REGION, _OTHER = "a region, not a cell", "not a point or polygon"
@@ -96,6 +97,8 @@ def list_cells(source: Path, options: PointOptions) -> NewCells:
     Raises ValueError if there is no cell, or if `source` is something else.
     """
     suffix = source.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if not is_plain(str(source)):
+        raise ValueError(f"{plain(str(source))}: its name is not UTF-8 or holds control characters; rename it")
     if source.is_dir():
         files = images_below(source, Intake())
         if not files:

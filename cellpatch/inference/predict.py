@@ -9,6 +9,7 @@ with its margin, at its scale; a table names them in its column `path`. Paths of
 import hashlib
 import json
 from dataclasses import dataclass
+from os import fsencode
 from os.path import realpath  # of a link to itself too, where Path.resolve raises
 from pathlib import Path
 
@@ -118,8 +119,8 @@ def _fingerprint(cells: NewCells) -> str:
     """A hash of the cells and their images: another table, image or point starts from the beginning."""
     digest = hashlib.sha256()
     for file in sorted(set(cells.files)):
-        digest.update(f"{realpath(file)}\0{file_state(file)}\n".encode())
-    digest.update("\0".join(map(str, cells.files)).encode())
+        digest.update(fsencode(f"{realpath(file)}\0{file_state(file)}\n"))
+    digest.update(fsencode("\0".join(map(str, cells.files))))
     if cells.xy is not None:
         digest.update(np.ascontiguousarray(cells.xy).tobytes())
     return digest.hexdigest()

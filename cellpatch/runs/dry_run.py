@@ -97,7 +97,7 @@ def _written_ns(folder: Path) -> int:
 
 @lru_cache(maxsize=4096)  # every job of a grid asks
 def _cost(folder: Path, written_ns: int) -> _Cost | None:
-    """The cost of a run whose record was `written_ns`; None, with a warning, for one that cannot be read."""
+    """The cost of a run; None, with a warning, if its record is unreadable. `written_ns` is the record's time."""
     try:
         record = StoredRun.open(folder).record
     except ValueError as error:

@@ -12,7 +12,7 @@ from cellpatch.optics.conditions import OpticsSettings
 from cellpatch.optics.operator import OpticalPath
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.settings import Settings
-from cellpatch.runs.tracking.choices import Choice
+from cellpatch.runs.tracking.settings import TrackerSettings
 from cellpatch.runtime.device import inference_batch_size
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.trainer_settings import TrainerSettings
@@ -33,7 +33,7 @@ class Experiment:
     augment: DeviceAugment | AlbumentationsAugment | None
     optics: OpticsSettings
     trainer: TrainerSettings
-    trackers: Sequence[Choice]
+    trackers: Sequence[TrackerSettings]
     runs_dir: Path
     retry_failed: bool
     dry_run: bool

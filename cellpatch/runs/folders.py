@@ -21,9 +21,9 @@ def finished_runs(runs_dir: Path) -> list[Path]:
     try:
         with os.scandir(runs_dir) as entries:  # glob passes over what it may not read
             names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+        return [folder for folder in (runs_dir / name for name in names) if is_run(folder)]
     except OSError as error:
         raise ValueError(f"runs_dir: {runs_dir} cannot be read ({error.strerror}); {owner_of(runs_dir)}") from error
-    return [folder for folder in (runs_dir / name for name in names) if is_run(folder)]
 
 
 def is_run(folder: Path) -> bool:

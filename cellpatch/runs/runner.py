@@ -1,7 +1,6 @@
 """One run from its experiment to its record."""
 
 import logging
-import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,28 +23,26 @@ from cellpatch.probing.probes import Probe
 from cellpatch.runs.console import print_best_validation, print_conditions, print_few_specimens, print_table
 from cellpatch.runs.dry_run import plan_run
 from cellpatch.runs.experiment import Experiment
-from cellpatch.runs.experiment_code import code_differences, current_code
+from cellpatch.runs.experiment_code import current_code
+from cellpatch.runs.finished import as_stored, complete
 from cellpatch.runs.fits import gradient_fit, probe_fit
 from cellpatch.runs.identity import identities, run_name
 from cellpatch.runs.locks import ConcurrentFailureError, RunFiles, claim_run, run_lock
-from cellpatch.runs.outcome import Outcome, State
+from cellpatch.runs.outcome import Outcome
 from cellpatch.runs.pretrained import pretrain, pretraining_fingerprint
 from cellpatch.runs.preview import print_preview
 from cellpatch.runs.provenance import git_state, hardware, versions
 from cellpatch.runs.record import ConditionScores, metrics_row
-from cellpatch.runs.restore import restore_predict_fn
-from cellpatch.runs.scoring import rescore, score
+from cellpatch.runs.scoring import score
 from cellpatch.runs.size import network_size
 from cellpatch.runs.stored_run import (
     PREDICTIONS,
     VALIDATION,
-    Evaluated,
     StoredRun,
     write_predictions,
     write_record,
 )
 from cellpatch.runs.tracking.about import About
-from cellpatch.runs.tracking.choices import Choice, name_of
 from cellpatch.runs.tracking.tracker import Tracking
 from cellpatch.runs.unfinished import find_unfinished, report_unfinished
 from cellpatch.runs.weights import write_weights
@@ -79,7 +76,7 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
     names = identities(experiment.settings, store.manifest.fingerprint, weights, pretraining)
     files = RunFiles(experiment.runs_dir, run_name(experiment.settings), names)
     finished = files.find()
-    if finished and (outcome := _as_stored(StoredRun.open(finished), experiment, conditions)):  # needs no lock
+    if finished and (outcome := as_stored(StoredRun.open(finished), experiment, conditions)):  # needs no lock
         with suppress(PermissionError):  # another user's
             files.remove_traces()
         return outcome
@@ -91,10 +88,7 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
         with Tracking(experiment.trackers) as tracking:
             with claim_run(files, wait, known_failure) as (folder, exists):
                 if exists:
-                    stored = StoredRun.open(folder)
-                    _warn_about_name(stored, experiment)
-                    messages = code_differences(stored, experiment)
-                    return Outcome(stored.name, _evaluate(stored, experiment, store, conditions), messages)
+                    return complete(StoredRun.open(folder), experiment, store, conditions)
                 log.info("%s", files.run)
                 if unfinished is not None:
                     report_unfinished(unfinished, experiment.trainer.resume)
@@ -113,36 +107,6 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
     return Outcome(files.run, "trained", run.record.warnings)
 
 
-def _as_stored(run: StoredRun, experiment: Experiment, conditions: list[Condition]) -> Outcome | None:
-    """The outcome of a run to which nothing is to be added; None if there is something to write."""
-    run.check_files()
-    if _has_new_costs(run, experiment) or _missing(run, conditions) or _not_shown(run, experiment):
-        return None
-    _warn_about_name(run, experiment)
-    log.info("%s exists: not trained again", run.name)
-    return Outcome(run.name, "exists", code_differences(run, experiment))
-
-
-def _has_new_costs(run: StoredRun, experiment: Experiment) -> bool:
-    costs = experiment.data.costs
-    return bool(costs.classes) and costs != run.record.settings.data.costs
-
-
-def _missing(run: StoredRun, conditions: list[Condition]) -> list[Condition]:
-    """The conditions that a run was not evaluated under."""
-    evaluated = {row.condition for row in run.record.metrics}
-    return [condition for condition in conditions if condition not in evaluated]
-
-
-def _not_shown(run: StoredRun, experiment: Experiment) -> list[Choice]:
-    """The trackers that do not have a finished run: one failed, or it was not asked for then. None for another user's
-    run, and for one whose version did not note it.
-    """
-    if run.record.logged is None or not os.access(run.folder, os.W_OK):
-        return []
-    return [choice for choice in experiment.trackers if name_of(choice) not in run.record.logged]
-
-
 def _skipped(run: str) -> Outcome:
     log.warning("%s failed before: skipped; retry_failed=true retries it", run)
     return Outcome(run, "skipped (failed before)")
@@ -153,40 +117,6 @@ def _warn_about_borders(path: OpticalPath, conditions: list[Condition]) -> None:
     if wide:
         message = "the margin of %d px is less than the blur of %s reaches: missing pixels are filled by reflection"
         log.warning(message, path.margin_px, ", ".join(wide))
-
-
-def _warn_about_name(run: StoredRun, experiment: Experiment) -> None:
-    stored, asked = run.record.settings.data.name, experiment.data.name
-    if stored != asked:
-        message = "%s is of the same cells, named data.name=%s: it keeps this name, in figures and tables too, not %s"
-        log.warning(message, run.name, stored, asked)
-
-
-def _evaluate(run: StoredRun, experiment: Experiment, store: CellStore, conditions: list[Condition]) -> State:
-    """Evaluate a run that exists under the conditions that are missing, and by costs that are new."""
-    run.check_files()
-    if _has_new_costs(run, experiment):
-        run = run.with_costs(experiment.data.costs, rescore(run, experiment.data.costs))
-    costs = run.record.settings.data.costs
-    missing = _missing(run, conditions)
-    if not missing:
-        log.info("%s exists: not trained again", run.name)
-        if choices := _not_shown(run, experiment):
-            dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
-            with Tracking(choices) as tracking:
-                tracking.show(run, dataset, anew=True)
-        return "exists"
-    log.info("%s exists: evaluated under %d more conditions, not trained again", run.name, len(missing))
-    started = time.perf_counter()
-    dataset = open_dataset(store, experiment.data.split, experiment.flag_limit, experiment.seed)
-    predicted = restore_predict_fn(run, experiment, dataset)(missing, dataset.split.test)
-    scores = score(dataset, experiment.path(store.geometry), predicted, run.record.temperature, costs)
-    cells = store.cells.iloc[dataset.split.test]
-    run = run.with_evaluation(cells, dataset.test_labels, Evaluated(predicted, scores), time.perf_counter() - started)
-    with Tracking(experiment.trackers) as tracking:
-        tracking.show(run, dataset, anew=False)
-    print_conditions(run.name, scores)
-    return "evaluated"
 
 
 @dataclass(frozen=True)
@@ -242,9 +172,9 @@ def _train(job: _Job, folder: Path, tracking: Tracking) -> CellDataset:
 def _show(job: _Job, dataset: CellDataset, tracking: Tracking) -> StoredRun:
     """Print a finished run, and send it to its trackers."""
     name, audit = job.files.name, dataset.split.audit
-    run = StoredRun.open(job.experiment.runs_dir / job.files.run)
-    with run_lock(job.experiment.runs_dir, run.record.identity):
-        run = tracking.finish(StoredRun.open(run.folder), dataset)
+    runs_dir = job.experiment.runs_dir
+    with run_lock(runs_dir, job.files.identities[0]):
+        run = tracking.finish(StoredRun.open(runs_dir / job.files.run), dataset)
     record = run.record
     print_table(name, record.clean, audit.cells["train"])
     print_conditions(name, record.metrics[1:])

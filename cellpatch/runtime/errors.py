@@ -28,9 +28,12 @@ CHECKPOINT_READ_ERRORS = (
 
 def check_folder(path: Path, key: str) -> None:
     """Raise ValueError that names the key if the path is not a folder."""
-    if not path.is_dir():
-        why = "is a file" if path.exists() else "does not exist"
-        raise ValueError(f"{key} must be a folder, but got {path}, which {why}")
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # a name that is too long, or a folder above it that may not be entered
+        raise ValueError(f"{key}: {path} cannot be reached ({error.strerror})") from error
+    if not is_folder:
+        raise ValueError(f"{key} must be a folder, but got {path}, which {'is a file' if exists else 'does not exist'}")
 
 
 def owner_of(path: Path) -> str:

@@ -7,8 +7,6 @@ that failed. A failed run also leaves its traceback in runs_dir/.failed until it
 
 import json
 import logging
-import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -21,16 +19,14 @@ from typing import Any
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig
 
-from cellpatch.runs.folders import finished_runs
 from cellpatch.runs.outcome import Outcome
 from cellpatch.runtime.atomic_io import atomic_write, file_lock, is_locked
 from cellpatch.runtime.errors import UnavailableError
 from cellpatch.runtime.memory import collect_garbage
 from cellpatch.runtime.progress import format_seconds
-from cellpatch.sweeps.summary import FAILURES, format_summary
+from cellpatch.sweeps.summary import format_summary
 
 log = logging.getLogger(__name__)
 Work = Callable[[DictConfig, bool], Outcome]  # of a config, and whether to wait for another process
@@ -177,40 +173,19 @@ def pending_jobs(runs_dir: Path) -> list[str]:
     return pending
 
 
-class GridSummary(Callback):
-    """Hydra's callback: an unwritable runs_dir is an error before all else; at a grid's end it prints the summary.
-
-    At the end it also does deferred jobs, and sets the exit status.
-    """
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        require_writable(Path(config.runs_dir))
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        require_writable(Path(config.runs_dir))
-        _place_grid(config)
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        folder, runs_dir = Path(config.hydra.sweep.dir), Path(config.runs_dir)
-        try:
-            with summary_if_interrupted(folder, runs_dir):
-                outcomes = run_deferred_jobs(folder)
-            print(format_summary(outcomes, runs_dir, _process.logged))
-        except Exception:  # Hydra would make a warning of it, and the status 0
-            log.exception("the summary of the grid failed")
-            sys.exit(1)
-        if any(outcome.state in FAILURES for outcome in outcomes):
-            sys.exit(1)
-
-
 @contextmanager
 def summary_if_interrupted(folder: Path, runs_dir: Path) -> Iterator[None]:
     """Print the summary of a grid that Ctrl-C or SIGTERM ends; jobs that never started count as interrupted."""
     try:
         yield
     except KeyboardInterrupt:
-        print(format_summary(_read_outcomes(folder), runs_dir, _process.logged))
+        print_summary(_read_outcomes(folder), runs_dir)
         raise
+
+
+def print_summary(outcomes: Sequence[Outcome], runs_dir: Path) -> None:
+    """Print how a grid's jobs ended; errors that this process has logged are not repeated."""
+    print(format_summary(outcomes, runs_dir, _process.logged))
 
 
 def run_deferred_jobs(folder: Path) -> list[Outcome]:
@@ -232,28 +207,3 @@ def _read_outcomes(folder: Path) -> list[Outcome]:
         outcome = _read(folder / f"{number:04d}.json")
         outcomes.append(outcome if outcome.state != "interrupted" else replace(outcome, run=job))
     return outcomes
-
-
-def require_writable(runs_dir: Path) -> None:
-    """End the command if runs_dir cannot be made or written, and has no finished runs that it could look for."""
-    try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=runs_dir):
-            pass
-    except PermissionError as error:
-        if not runs_dir.is_dir() or not finished_runs(runs_dir):
-            sys.exit(f"error: runs_dir={runs_dir} cannot be written: {error.strerror}")
-    except OSError as error:
-        sys.exit(f"error: runs_dir={runs_dir} cannot be written: {error.strerror}")
-
-
-def _place_grid(config: DictConfig) -> None:
-    """Let a grid have its folder elsewhere if this user may not write it: all of its runs may be finished."""
-    try:
-        Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
-    except PermissionError:
-        folder = tempfile.mkdtemp(prefix="cellpatch-grid-")
-        log.warning("%s cannot be written: the outcomes of this grid are in %s", config.hydra.sweep.dir, folder)
-        with flag_override(config.hydra, ["struct", "readonly"], False):
-            config.hydra.sweep.dir = folder
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={folder}")  # each job composes its config anew

@@ -17,12 +17,14 @@ from typing import Any
 import wandb
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
+from omegaconf import OmegaConf
 
+from cellpatch.config.conf import CONF
 from cellpatch.runtime.atomic_io import atomic_write
 
 NAME = "cellpatch"
-SIGMAS = (0.4, 0.8, 1.6, 3.2)  # those of experiment=paper; a level that no run has leaves a bar out
-KINDS = ("post", "pre")
+SIGMAS = OmegaConf.load(CONF / "experiment" / "paper.yaml").optics.sigma  # a level that no run has leaves a bar out
+KINDS = ("post", "pre")  # those of the study
 TABLES = ("tables/per_class", "tables/confusion", "tables/blur", "tables/latency")
 COLUMNS = ("test/macro_f1", "test/balanced_accuracy", "best/val_macro_f1", "slope/post/macro_f1", "seconds/train")
 ABOUT = """Scores are of test cells. Training used none of their specimens. Intervals, paired comparisons and the

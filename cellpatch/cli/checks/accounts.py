@@ -76,7 +76,7 @@ def check_wandb(environment: Mapping[str, str], home: Path) -> Finding:
     """The configured mode, and whether there is a login; nothing is asked from W&B."""
     configured = "offline" if OmegaConf.load(CONF / "logger" / "wandb.yaml").wandb.offline else "online"
     given = environment.get("WANDB_MODE", "").lower()
-    mode = f"{given} by WANDB_MODE" if given in _MODES else f"{configured} by default (logger.offline)"
+    mode = f"{given} by WANDB_MODE" if given in _MODES else f"{configured} by default (logger.wandb.offline)"
     host = urlsplit(environment.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     variables = [name for name in _CREDENTIALS if environment.get(name)]
     try:

@@ -54,7 +54,7 @@ def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     ordered = sorted(files)
     for file, relative in zip(ordered, relative_paths(root, ordered), strict=True):
-        digest.update(f"{relative}\0{file_state(file)}\n".encode())
+        digest.update(os.fsencode(f"{relative}\0{file_state(file)}\n"))  # names may not be UTF-8
     return digest.hexdigest()
 
 

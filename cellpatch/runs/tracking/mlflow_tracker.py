@@ -10,9 +10,9 @@ from pytorch_lightning.loggers import MLFlowLogger
 from cellpatch.data.dataset import CellDataset
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.tracking.about import About
-from cellpatch.runs.tracking.choices import Mlflow
 from cellpatch.runs.tracking.facts import hyperparameters, numbers
 from cellpatch.runs.tracking.scalar_trackers import ScalarTracker
+from cellpatch.runs.tracking.settings import Mlflow
 from cellpatch.runtime.atomic_io import file_lock
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports each table of a new database
@@ -21,25 +21,25 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports each table o
 class MlflowTracker(ScalarTracker):
     """An MLflow run, found again by its tag `cellpatch.run`; one that is shown anew replaces an earlier one."""
 
-    def __init__(self, choice: Mlflow, about: About) -> None:
+    def __init__(self, settings: Mlflow, about: About) -> None:
         folder = about.runs_dir / ".mlflow"
         folder.mkdir(parents=True, exist_ok=True)
-        uri = choice.tracking_uri or f"sqlite:///{folder.resolve()}/mlflow.db"
-        artifacts = None if choice.tracking_uri else (folder / "artifacts").resolve().as_uri()
+        uri = settings.tracking_uri or f"sqlite:///{folder.resolve()}/mlflow.db"
+        artifacts = None if settings.tracking_uri else (folder / "artifacts").resolve().as_uri()
         with file_lock(folder / ".lock"):  # one process makes the database
             client = MlflowClient(uri)
-            experiment = client.get_experiment_by_name(choice.experiment)
+            experiment = client.get_experiment_by_name(settings.experiment)
             experiment_id = (
-                experiment.experiment_id if experiment else client.create_experiment(choice.experiment, artifacts)
+                experiment.experiment_id if experiment else client.create_experiment(settings.experiment, artifacts)
             )
         known = client.search_runs([experiment_id], f"tags.`cellpatch.run` = '{about.run}'")
         earlier = [run.info.run_id for run in known]
-        tags = {"cellpatch.run": about.run, "group": about.group, "words": " ".join(about.tags)}
+        tags = {"cellpatch.run": about.run, "group": about.group, "tags": " ".join(about.tags)}
         if about.anew:
             for run_id in earlier:
                 client.delete_run(run_id)
         run_id = earlier[0] if earlier and not about.anew else None
-        super().__init__(MLFlowLogger(choice.experiment, about.run, uri, tags=tags, run_id=run_id))
+        super().__init__(MLFlowLogger(settings.experiment, about.run, uri, tags=tags, run_id=run_id))
 
     def finish(self, run: StoredRun, dataset: CellDataset | None) -> None:
         """Parameters that MLflow does not have yet: it refuses to change one."""

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -10,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from cellpatch.data.dataset import CellDataset
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.tracking.about import About
-from cellpatch.runs.tracking.choices import Choice, Csv, Mlflow, Wandb, name_of
+from cellpatch.runs.tracking.settings import Csv, Mlflow, TrackerSettings, Wandb, name_of
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ class Tracking:
     A tracker that fails is closed and left out from then on; `warnings` has its error by its name.
     """
 
-    def __init__(self, choices: Sequence[Choice]) -> None:
-        self._choices = list(choices)
+    def __init__(self, trackers: Sequence[TrackerSettings]) -> None:
+        self._settings = list(trackers)
         self._open: dict[str, Tracker] = {}
         self._folder: Path | None = None
         self.warnings: dict[str, str] = {}
@@ -51,7 +52,7 @@ class Tracking:
 
     def start(self, about: About) -> None:
         """Open the trackers; what a killed process left in `about.folder` is removed."""
-        if not self._choices:
+        if not self._settings:
             return
         self._folder = about.folder
         shutil.rmtree(about.folder, ignore_errors=True)
@@ -81,10 +82,10 @@ class Tracking:
         return run.with_tracking(self._finish(run, dataset), list(self.warnings.values()))
 
     def _start(self, about: About) -> None:
-        for choice in self._choices:
-            name = name_of(choice)
+        for settings in self._settings:
+            name = name_of(settings)
             try:
-                self._open[name] = _open(choice, about)
+                self._open[name] = _open(settings, about)
             except Exception as error:
                 self._warn(name, error)
 
@@ -106,6 +107,8 @@ class Tracking:
             except Exception as error:  # a library's, or its server's: the run goes on
                 del self._open[name]
                 self._warn(name, error)
+                with suppress(Exception):  # it failed already
+                    tracker.close(failed=True)
 
     def _warn(self, name: str, error: Exception) -> None:
         first = (str(error).strip().splitlines() or ["no message"])[0]
@@ -114,16 +117,16 @@ class Tracking:
         log.debug("its traceback", exc_info=error)
 
 
-def _open(choice: Choice, about: About) -> Tracker:
+def _open(settings: TrackerSettings, about: About) -> Tracker:
     # the libraries take seconds to import
-    if isinstance(choice, Wandb):
+    if isinstance(settings, Wandb):
         from cellpatch.runs.tracking.wandb_tracker import WandbTracker
 
-        return WandbTracker(choice, about)
-    if isinstance(choice, Mlflow):
+        return WandbTracker(settings, about)
+    if isinstance(settings, Mlflow):
         from cellpatch.runs.tracking.mlflow_tracker import MlflowTracker
 
-        return MlflowTracker(choice, about)
+        return MlflowTracker(settings, about)
     from cellpatch.runs.tracking.scalar_trackers import CsvTracker, TensorBoardTracker
 
-    return CsvTracker(about) if isinstance(choice, Csv) else TensorBoardTracker(about)
+    return CsvTracker(about) if isinstance(settings, Csv) else TensorBoardTracker(about)

@@ -10,7 +10,6 @@ from cellpatch.data.dataset import CellDataset
 from cellpatch.runs.folders import RECORD
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.tracking.about import About
-from cellpatch.runs.tracking.choices import Wandb
 from cellpatch.runs.tracking.facts import BLURRED, curve_row, hyperparameters, numbers
 from cellpatch.runs.tracking.review import (
     condition_table,
@@ -20,6 +19,7 @@ from cellpatch.runs.tracking.review import (
     per_class_table,
     show_cells,
 )
+from cellpatch.runs.tracking.settings import Wandb
 
 _BEST: dict[str, Literal["max", "min"]] = {"val_macro_f1": "max", "val_accuracy": "max", "val_loss": "min"}
 
@@ -31,21 +31,21 @@ class WandbTracker:
     cells, slopes, costs, tables) goes into the summary.
     """
 
-    def __init__(self, choice: Wandb, about: About) -> None:
-        settings = about.settings
-        self._choice, self._anew = choice, about.anew
+    def __init__(self, settings: Wandb, about: About) -> None:
+        self._artifacts_bytes, self._anew = settings.artifacts_mib * 2**20, about.anew
         self._run: Any = wandb.init(
-            project=choice.project,
-            entity=choice.entity,
+            project=settings.project,
+            entity=settings.entity,
             id=about.identity,
             name=about.run,
-            group=choice.group or about.group,
-            job_type="probe" if settings.is_probe else "training",
+            group=settings.group or about.group,
+            job_type="probe" if about.settings.is_probe else "training",
             tags=about.tags,
             dir=str(about.folder),
-            mode="offline" if choice.offline else None,
-            resume=None if choice.offline else "allow",
-            config=dict(settings.config),
+            mode="offline" if settings.offline else None,
+            resume=None if settings.offline else "allow",
+            config=dict(about.settings.config),
+            reinit="finish_previous",  # else a run that a failure left open would get this one's rows
             settings=wandb.Settings(silent=True),
         )
         self._logged_until = self._run.summary.get("update", 0) if self._run.resumed else 0
@@ -92,7 +92,7 @@ class WandbTracker:
 
     def _log_artifact(self, run: StoredRun) -> None:
         files = [run.folder / RECORD, *(run.folder / name for name in run.record.files)]
-        if sum(file.stat().st_size for file in files) <= self._choice.artifacts_mib * 2**20:
+        if sum(file.stat().st_size for file in files) <= self._artifacts_bytes:
             artifact = wandb.Artifact(f"run-{run.record.identity}", "run", metadata={"run": run.name})
             for file in files:
                 artifact.add_file(str(file))

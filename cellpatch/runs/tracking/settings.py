@@ -43,50 +43,50 @@ class Mlflow:
     tracking_uri: str | None
 
 
-Choice: TypeAlias = Wandb | TensorBoard | Csv | Mlflow
-CHOICES: dict[str, type] = {"wandb": Wandb, "tensorboard": TensorBoard, "csv": Csv, "mlflow": Mlflow}
+TrackerSettings: TypeAlias = Wandb | TensorBoard | Csv | Mlflow
+BY_NAME: dict[str, type] = {"wandb": Wandb, "tensorboard": TensorBoard, "csv": Csv, "mlflow": Mlflow}
 _PACKAGES = {TensorBoard: "tensorboard", Mlflow: "mlflow"}  # and the extras that bring them
 
 
-def name_of(choice: Choice) -> str:
-    """The name that the config has for a choice."""
-    return next(name for name, kind in CHOICES.items() if isinstance(choice, kind))
+def name_of(settings: TrackerSettings) -> str:
+    """The name that the config has for a tracker."""
+    return next(name for name, kind in BY_NAME.items() if isinstance(settings, kind))
 
 
-def require_packages(choices: list[Choice]) -> list[Choice]:
-    """The choices; raises ValueError for one whose package is not installed."""
-    for choice in choices:
-        package = _PACKAGES.get(type(choice))
+def require_packages(trackers: list[TrackerSettings]) -> list[TrackerSettings]:
+    """The trackers as they are; raises ValueError for one whose package is not installed."""
+    for settings in trackers:
+        package = _PACKAGES.get(type(settings))
         if package is not None and importlib.util.find_spec(package) is None:
             raise ValueError(f"logger={package} needs another package: pip install 'cellpatch[{package}]'")
-    return choices
+    return trackers
 
 
-def is_local(choice: Choice) -> bool:
+def is_local(settings: TrackerSettings) -> bool:
     """Whether nothing of it leaves this machine."""
-    if isinstance(choice, Wandb):
-        return choice.offline
-    return not isinstance(choice, Mlflow) or choice.tracking_uri is None
+    if isinstance(settings, Wandb):
+        return settings.offline
+    return not isinstance(settings, Mlflow) or settings.tracking_uri is None
 
 
-def stored_choices(logger: Json, where: str) -> list[Choice]:
+def stored_trackers(logger: Json, where: str) -> list[TrackerSettings]:
     """The trackers that a stored run states; raises ValueError that names `where` and the key.
 
     Until 0.5.0 a record had one, without its name: W&B.
     """
     nodes = {"wandb": _FORMER | logger} if "component" in logger else logger
-    choices = []
+    trackers = []
     for name, node in nodes.items():
-        if name not in CHOICES or not isinstance(node, dict):
-            raise ValueError(f"{where}: config.logger must be of {', '.join(CHOICES)}, but got {name}: {node!r}")
+        if name not in BY_NAME or not isinstance(node, dict):
+            raise ValueError(f"{where}: config.logger must be of {', '.join(BY_NAME)}, but got {name}: {node!r}")
         arguments = {key: value for key, value in node.items() if key != "component"}
         try:
-            choices.append(cast(Choice, _ADAPTERS[name].validate_python(arguments)))
+            trackers.append(cast(TrackerSettings, _ADAPTERS[name].validate_python(arguments)))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise ValueError(f"{where}: config.logger.{name}.{first['loc'][0]}: {first['msg']}") from error
-    return choices
+    return trackers
 
 
 _FORMER: Json = {"entity": None, "group": None, "artifacts_mib": 0}
-_ADAPTERS: dict[str, TypeAdapter] = {name: TypeAdapter(kind) for name, kind in CHOICES.items()}
+_ADAPTERS: dict[str, TypeAdapter] = {name: TypeAdapter(kind) for name, kind in BY_NAME.items()}
