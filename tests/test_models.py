@@ -394,6 +394,11 @@ def test_a_backbone_that_gives_no_features_is_refused_before_any_work() -> None:
         ),
         (["model=customvit", "model.backbone.drop_path=1.5"], r"drop_path must be in \[0, 1\), but got 1.5"),
         (["model=nin", "model.backbone.widths=[0,1,2]"], "widths must be three > 0"),
+        (["model=cnn", "model.backbone.widths=[1000000000]"], "widths must be at most 65536, but got 1000000000"),
+        (["model=cnn", "model.backbone.widths=[60000,60000,60000]"], r"parameters of 648.0 GB, more than the \d+"),
+        (["model=customvit", "model.backbone.depth=1000000"], "depth must be at most 1000, but got 1000000"),
+        (["model=efficientnet", "+model.backbone.options.depth_multiplier=2"], "timm cannot build efficientnet_b0"),
+        (["model=densenet", "model.backbone.options.growth_rate=0"], "cannot take an input of 40 px"),
     ):
         with pytest.raises(ValueError, match=message):
             assemble(compose_config(overrides))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from cellpatch.training.trainer_arguments import PASSED
 from cellpatch.training.trainer_settings import TrainerSettings
 
 log = logging.getLogger(__name__)
+
+_LARGEST, _DEEPEST = 2**16, 1000  # whole numbers among a backbone's arguments; those that count layers
 
 _OF_PROBES = ("accelerator", "enable_progress_bar", "component")  # they count for a probe, or show only
 
@@ -106,8 +109,23 @@ def assemble_stored(
 def _model(node: Mapping[str, Any], backbone: Component | None, weights: Weights | None) -> ModelSpec:
     if backbone is None:
         raise ValueError("model.backbone needs a _target_")
+    _check_numbers("model.backbone", backbone.arguments)
     key = json.dumps(node["backbone"], sort_keys=True)
     return ModelSpec(node["name"], node["backbone"]["input_px"], backbone.target, backbone.arguments, weights, key)
+
+
+def _check_numbers(path: str, value: Any) -> None:
+    """Raise ValueError for a whole number that no network has: so many layers take hours and all memory to set up."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            _check_numbers(f"{path}.{key}", each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check_numbers(path, each)
+    elif isinstance(value, int):
+        largest = _DEEPEST if re.search("depth|layer", path) else _LARGEST
+        if value > largest:
+            raise ValueError(f"{path} must be at most {largest}, but got {value}")
 
 
 def _teacher(method: Distillation, weights_dir: str | None) -> ModelSpec:

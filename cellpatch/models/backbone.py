@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cellpatch.runtime.memory import machine_memory
+
 
 class Backbone(nn.Module):
     """Maps [b, 3, input_px, input_px] in [0, 1] to features [b, num_features].
@@ -63,12 +65,22 @@ class PretrainableBackbone(Backbone):
         """Load tensors that `check_published` accepts."""
 
 
+def check_size(backbone: Backbone) -> None:
+    """Raise ValueError if a backbone, which may be on the meta device, has more parameters than memory can hold."""
+    needed, memory = sum(each.nbytes for each in backbone.parameters()), machine_memory()
+    if needed > memory:
+        raise ValueError(
+            f"model.backbone has parameters of {needed / 1e9:.1f} GB, more than the {memory / 1e9:.1f} GB of this "
+            "machine's memory"
+        )
+
+
 def check_shapes(backbone: Backbone) -> None:
     """Raise ValueError unless a backbone on the meta device maps its input to [b, num_features]."""
     side, expected = backbone.input_px, (2, backbone.num_features)
     try:
         shape = backbone.eval()(torch.empty(2, 3, side, side, device="meta")).shape
-    except RuntimeError as error:
+    except Exception as error:  # an architecture with unusual options raises whatever it raises
         raise ValueError(f"model.backbone cannot take an input of {side} px: {error}") from error
     if shape != expected:
         raise ValueError(f"model.backbone must map two cells to features {expected}, but gives {tuple(shape)}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cellpatch.models.backbone import Backbone, PretrainableBackbone
+from cellpatch.models.backbone import Backbone, PretrainableBackbone, check_size
 from cellpatch.models.weights import Weights, fingerprint
 from cellpatch.runtime.errors import UnavailableError
 
@@ -40,16 +40,20 @@ class ModelSpec:
         return self.backbone_class(**self.arguments)
 
     def on_meta(self) -> Backbone:
-        """The backbone without memory: shapes alone."""
-        with torch.device("meta"):
-            return self.create()
+        """The backbone without memory: shapes alone; raises ValueError for one whose shapes are beyond torch."""
+        try:
+            with torch.device("meta"):
+                return self.create()
+        except (RuntimeError, OverflowError) as error:
+            raise ValueError(f"model.backbone cannot be built ({str(error).partition(chr(10))[0]})") from error
 
     def open(self, expected: str | None) -> Backbone:
         """Build the backbone with its published weights, if it has any.
 
         Raises ValueError if these are not the weights of the fingerprint `expected`: a file may be replaced while a run
-        waits.
+        waits. Raises it too for a network that does not fit the machine's memory.
         """
+        _check_size(self)
         backbone = self.create()
         loaded = None
         if self.weights is not None:
@@ -72,6 +76,11 @@ class ModelSpec:
             hint = f"weights_dir=DIR finds it in that folder, as {self.name}.safetensors or with another suffix"
             raise UnavailableError(f"{error}. {hint}") from error
         return _fingerprint(self, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # building it takes a moment, and every job of a grid asks
+def _check_size(model: ModelSpec) -> None:
+    check_size(model.on_meta())
 
 
 @lru_cache(maxsize=64)  # reading the weights takes seconds, and every job of a grid asks

@@ -72,8 +72,8 @@ class TimmBackbone(PretrainableBackbone):
             options["img_size"] = self.input_px
         try:
             net = timm.create_model(architecture, num_classes=0, **options)
-        except (RuntimeError, TypeError, AssertionError) as error:
-            raise ValueError(f"model.backbone: timm cannot build {architecture} with {options}: {error}") from error
+        except Exception as error:  # options reach each architecture's own code, which raises whatever it raises
+            raise ValueError(f"model.backbone: timm cannot build {architecture} with {options}: {error!r}") from error
         if not hasattr(net, "head_hidden_size"):
             raise ValueError(f"model.backbone: {architecture} with {options} has no fixed number of features")
         if self.pretrained_img_size is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cellpatch.data.augment import DeviceAugment
-from cellpatch.models.backbone import Backbone, check_shapes
+from cellpatch.models.backbone import Backbone, check_shapes, check_size
 from cellpatch.models.spec import ModelSpec
 from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.probes import Probe
@@ -65,6 +65,7 @@ def _check_teacher(teacher: ModelSpec) -> None:
 @lru_cache(maxsize=64)  # building a backbone takes half a second, and every job of a grid asks
 def _check_layers(pair: _Pair) -> None:
     backbone = _checked_backbone(pair.model)
+    check_size(backbone)
     if isinstance(pair.adaptation, Pretraining):
         pair.adaptation.check_backbone(backbone)
     if isinstance(pair.adaptation, FineTuning):

@@ -1,11 +1,17 @@
-"""How the C library and Python's garbage collector keep memory."""
+"""How much memory the machine has, and how the C library and Python's garbage collector keep it."""
 
 import atexit
 import ctypes
 import gc
+import os
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
+
+
+def machine_memory() -> int:
+    """Bytes of the machine's memory, in use or free."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def tune_malloc() -> None:
