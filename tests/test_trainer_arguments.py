@@ -90,6 +90,15 @@ def test_a_value_without_effect_changes_no_identity(neutral: str) -> None:
     assert of(f"++trainer.{neutral.replace('None', 'null')}") == of()
 
 
+def test_no_limit_of_gradients_is_one_identity() -> None:
+    clipped = [f"trainer.gradient_clip_val={value}" for value in ("null", "0", "0.0", "1")]
+    null, *zeros, one = (
+        identity(assemble(compose_config(["model=cnn", each])).settings, "data", None) for each in clipped
+    )
+    assert zeros == [null, null]
+    assert one != null
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

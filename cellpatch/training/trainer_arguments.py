@@ -111,8 +111,8 @@ def without_neutral(arguments: Mapping[str, Any]) -> dict[str, Any]:
         dropped = name in REFUSED or (passed is not None and not passed.recorded and _is_among(value, passed.neutral))
         if not dropped:
             kept[name] = value
-    if type(kept.get("gradient_clip_val")) is int:
-        kept["gradient_clip_val"] = float(kept["gradient_clip_val"])
+    if type(kept.get("gradient_clip_val")) in (int, float):
+        kept["gradient_clip_val"] = float(kept["gradient_clip_val"]) or None  # Lightning clips nothing at 0
     if kept.get("gradient_clip_algorithm") == "norm":
         kept["gradient_clip_algorithm"] = None  # Lightning's default
     return kept
