@@ -182,6 +182,38 @@ def test_what_is_left_of_training_must_be_readable(tmp_path: Path, folder_of_squ
     assert not progress.exists()
 
 
+@pytest.mark.long
+def test_a_checkpoint_that_lacks_a_part_is_refused(
+    tmp_path: Path, folder_of_squares: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning would take some of them, and forget the best validation or the optimiser's momentum."""
+    root = folder_of_squares(20, 5)
+    overrides = [*SMALL_CNN, "trainer.max_epochs=3", "trainer.resume=true"]
+    write = LastCheckpoint.on_train_epoch_end
+
+    def killed(self: LastCheckpoint, trainer: Any, module: Any) -> None:
+        write(self, trainer, module)
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(LastCheckpoint, "on_train_epoch_end", killed)
+        _run(tmp_path, root, *overrides)
+    (progress,) = (tmp_path / "runs" / ".progress").iterdir()
+    whole = torch.load(progress, weights_only=True)
+    callbacks = whole["callbacks"]
+    damaged = [{key: value for key, value in whole.items() if key != left_out} for left_out in whole]
+    damaged += [whole | {name: value} for name in whole for value in (None, "x", [], torch.zeros(2))]
+    damaged += [whole | {"callbacks": callbacks | {name: {"x": 1}}} for name in callbacks]
+    damaged += [whole | {"random": [torch.zeros(3)]}, whole | {"optimizer_states": [{}]}]
+    damaged += [whole | {"network": whole["network"] | {"head.bias": torch.zeros(1)}}]
+    for content in damaged:
+        torch.save(content, progress)
+        with pytest.raises(ValueError, match=r"cannot be read, so training cannot resume from it: delete it \("):
+            _run(tmp_path, root, *overrides)
+    torch.save(whole, progress)
+    assert read_record(_run(tmp_path, root, *overrides))["resumed_at_update"] == [whole["global_step"]]
+
+
 def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
     """A GPU's generator has no state to go on from; the CPU's, which draws the batches, has."""
     state = _random_state(torch.device("cpu"))

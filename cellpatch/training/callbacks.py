@@ -55,6 +55,7 @@ class BestWeights(pl.Callback):
         self.scores: list[float] = []
         self.history: list[dict[str, float]] = []
         self.resumed: list[int] = []
+        self.began = False  # what a checkpoint holds was accepted
         self._seconds = 0.0  # of rounds before a kill
         self._epoch_batches = epoch_batches
         self._since = time.perf_counter()
@@ -66,6 +67,7 @@ class BestWeights(pl.Callback):
         return self._seconds + time.perf_counter() - self._since
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self.began = True
         if trainer.current_epoch > 0:
             self.resumed.append(trainer.global_step)
 

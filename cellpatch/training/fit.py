@@ -1,10 +1,8 @@
 """Fit a network to a dataset by gradients, with Lightning."""
 
 import logging
-import pickle
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -32,10 +30,10 @@ from cellpatch.models.spec import ModelSpec
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, RandomOptics
 from cellpatch.optics.scaling import scaled_paths
-from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import Budget, plan_budget
 from cellpatch.training.callbacks import BestWeights, LastCheckpoint, OnRound, RoundLine, RoundReport, UpdateLimit
+from cellpatch.training.checkpoint import UNREADABLE, cannot_resume, rounds_done
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.trainer_settings import TrainerSettings
 
@@ -88,8 +86,8 @@ class GradientFit:
             trainer = make_trainer(self.trainer, budget, folder, [*ours, *callbacks])
             resumed_from = checkpoint if checkpoint is not None and checkpoint.exists() else None
             if resumed_from:
-                data.first_round = _rounds_done(resumed_from)
-            self._fit(trainer, module, data, resumed_from)
+                data.first_round = rounds_done(resumed_from)
+            self._fit(trainer, module, data, best, resumed_from)
         if several:  # they were processes of their own
             best.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
             (folder / "best.ckpt").unlink()
@@ -106,7 +104,9 @@ class GradientFit:
         )
         return FitResult(predict, trained_state(module.network), facts, best.seconds)
 
-    def _fit(self, trainer: pl.Trainer, module: Classifier, data: CellData, checkpoint: Path | None) -> None:
+    def _fit(
+        self, trainer: pl.Trainer, module: Classifier, data: CellData, best: BestWeights, checkpoint: Path | None
+    ) -> None:
         try:
             with attention_for(self.trainer):
                 trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
@@ -114,6 +114,10 @@ class GradientFit:
             if trainer.interrupted:  # Lightning exits at Ctrl-C without a message
                 raise KeyboardInterrupt from None
             raise
+        except UNREADABLE as error:
+            if checkpoint is None or best.began or self.trainer.devices > 1:  # processes of their own keep `began`
+                raise
+            raise cannot_resume(checkpoint, error) from error
 
     def _parts(self, budget: Budget) -> tuple[CellData, Classifier]:
         dataset, augment = self.dataset, self.augment
@@ -218,16 +222,6 @@ def _same_torch_flags() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
-
-
-def _rounds_done(checkpoint: Path) -> int:
-    """Rounds before a checkpoint; raises ValueError if a crash left half a file."""
-    try:
-        return (
-            int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
-        )  # written as one ends
-    except (pickle.UnpicklingError, zipfile.BadZipFile, *CHECKPOINT_READ_ERRORS) as error:
-        raise ValueError(f"{checkpoint} cannot be read, so training cannot resume from it: delete it") from error
 
 
 def attention_for(settings: TrainerSettings) -> AbstractContextManager[object]:
