@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import settings
 from omegaconf import DictConfig
 from PIL import Image
 
@@ -25,6 +26,8 @@ from cellpatch.sweeps.train import train
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+settings.register_profile("cellpatch", deadline=None)  # a busy machine is no fault
+settings.load_profile("cellpatch")
 
 
 @pytest.fixture(autouse=True, scope="session")

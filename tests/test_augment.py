@@ -43,7 +43,7 @@ def test_a_batch_has_the_eight_turns_about_equally_and_nothing_else() -> None:
     assert distance.argmin(dim=1).bincount(minlength=8).min() > 150
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(4, 30), st.integers(0, 12), st.integers(0, 9), st.integers(0, 2**16))
 def test_crops_move_by_whole_pixels_over_a_reflected_border(side: int, margin: int, shift: int, seed: int) -> None:
     """Each is one of torch's own turns of one window of the crop, which torch's own padding has reflected."""

@@ -109,6 +109,7 @@ def test_what_is_planned(n: int, recipe: tuple[int, ...], trainer: Any, planned:
     assert budget.epochs == planned[0] / -(-n // 8)
 
 
+@pytest.mark.long
 def test_two_limits_have_the_same_updates_and_validations(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(40, 5)
     budget = ["adapt.updates=46", "adapt.min_epochs=2", "adapt.validations=5"]

@@ -137,6 +137,7 @@ def test_a_grid_with_a_mistake_goes_on_and_fails(
     assert len(list((tmp_path / "runs").glob("cnn*/record.json"))) == 1
 
 
+@pytest.mark.long
 def test_one_mistake_in_a_grid_is_printed_once(tmp_path: Path) -> None:
     done = _process(tmp_path, "-m", "data=folder", "data.root=/nowhere", "model=cnn,nin", "seed=0,1", "logger=none")
     assert done.returncode == 1
@@ -147,6 +148,7 @@ def test_one_mistake_in_a_grid_is_printed_once(tmp_path: Path) -> None:
     assert "4 jobs: 4 failed" in done.stdout
 
 
+@pytest.mark.long
 def test_what_failed_is_tried_again_on_request_alone(
     tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]
 ) -> None:
@@ -251,6 +253,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert not list((tmp_path / "runs").glob(".cnn*.tmp"))
 
 
+@pytest.mark.long
 def test_prepare_ahead(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     root = folder_of_squares(20, 5, name="組織 1, (Fall=Ä) [b] #2")
     for given in (f'data.root="{root}"', f"data.root={root.name}"):  # quoted for Hydra, and as it is
@@ -280,6 +283,7 @@ def test_paths_are_taken_from_where_the_command_is_given(
     assert {path.name for path in tmp_path.iterdir()} == {root.name, "my runs", "my stores"}
 
 
+@pytest.mark.long
 def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]) -> None:
     command = ["-m", "data=folder", f"data.root={folder_of_squares(20, 5)}", *SMALL_CNN, "logger=none"]
     unknown = run(*command, "flag_limit=4,8", "dry_run=true")
@@ -298,6 +302,7 @@ def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, run: Run, folder_of_
     assert "exists: cnn-scratch-folder-4-s0" in alone.stdout
 
 
+@pytest.mark.long
 def test_models_without_weights_are_skipped_and_reported(
     tmp_path: Path, run: Run, folder_of_squares: Callable[..., Path]
 ) -> None:

@@ -186,6 +186,7 @@ def test_a_run_that_cannot_be_restored_as_asked_says_why(run: Path, images: Path
         predict(run, images)
 
 
+@pytest.mark.long
 def test_an_onnx_file_gives_the_run_s_predictions(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "out.onnx"
     output = export(run, file)
@@ -222,6 +223,7 @@ def test_an_export_that_differs_is_not_written(run: Path, tmp_path: Path, monkey
     assert not list(tmp_path.glob("*.onnx"))
 
 
+@pytest.mark.long
 def test_a_large_model_is_two_files_or_none(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 100)
     out = tmp_path / "out"

@@ -22,6 +22,7 @@ from cellpatch.data.sources.source import Source, prepare_store
 from cellpatch.data.store.reader import CellStore
 
 
+@pytest.mark.long
 def test_the_pages_build_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
     [recipe] = re.findall(r"^docs:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.M)
     assert recipe == "NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/docs"

@@ -233,11 +233,11 @@ def test_a_hub_that_answers_or_not_is_no_failure(server: str, monkeypatch: pytes
 
 def test_a_login_at_wandb_is_seen_and_not_shown(tmp_path: Path) -> None:
     none = accounts.check_wandb({}, tmp_path)
-    assert (none.state, none.found) == ("ok", "offline by default (logger.offline); no login")
+    assert (none.state, none.found) == ("ok", "offline by default (logger.wandb.offline); no login")
     online = accounts.check_wandb({"WANDB_MODE": "online"}, tmp_path)
     assert (online.state, online.found, online.advice) == ("note", "online by WANDB_MODE; no login", "wandb login")
     by_variable = accounts.check_wandb({"WANDB_API_KEY": TOKEN, "WANDB_MODE": TOKEN}, tmp_path)
-    assert by_variable.found == "offline by default (logger.offline); logged in (WANDB_API_KEY)"
+    assert by_variable.found == "offline by default (logger.wandb.offline); logged in (WANDB_API_KEY)"
     (tmp_path / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {TOKEN}\n")
     (tmp_path / ".netrc").chmod(0o600)
     assert accounts.check_wandb({}, tmp_path).found.endswith("logged in (.netrc)")
@@ -255,6 +255,7 @@ def _doctor(folder: Path, *arguments: str, **environment: str) -> "subprocess.Co
     )
 
 
+@pytest.mark.long
 def test_the_command_shows_no_secret_and_changes_nothing(tmp_path: Path) -> None:
     secrets = dict.fromkeys(("HF_TOKEN", "WANDB_API_KEY", "WANDB_MODE", "OMP_NUM_THREADS", "MY_SECRET"), TOKEN)
     secrets["HTTPS_PROXY"] = f"http://me:{TOKEN}@proxy.example:1"

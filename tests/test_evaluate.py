@@ -49,7 +49,7 @@ def _cells(seed: int, n: int = 200, k: int = 4) -> tuple[np.ndarray, np.ndarray]
     return labels, probabilities
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_equal_to_torchmetrics(seed: int) -> None:
     labels, probabilities = _cells(seed)
@@ -94,7 +94,7 @@ def test_a_class_never_predicted_counts_as_zero() -> None:
     assert got.macro_f1 == pytest.approx(1 / 3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), temperature=st.floats(0.1, 10))
 def test_scaling_divides_logits(seed: int, temperature: float) -> None:
     logits = torch.from_numpy(np.random.default_rng(seed).normal(size=(50, 4)))
@@ -155,7 +155,7 @@ def test_impossible_truths_cost_much_but_stay_finite() -> None:
     assert np.isfinite(got.nll_scaled)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), k=st.integers(2, 6))
 def test_calibration_metrics_equal_the_libraries_on_ordinary_inputs(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
@@ -214,7 +214,7 @@ def test_macro_f1_over_widespread_classes_by_hand() -> None:
     assert table._widespread(scores, None) == {}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), k=st.integers(2, 5))
 def test_bins_of_reliability_give_the_calibration_error_and_pool(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

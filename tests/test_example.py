@@ -22,6 +22,8 @@ from cellpatch.data.synthetic.example import ExampleCounts, write_example
 from cellpatch.data.synthetic.example_readme import train_command
 from cellpatch.data.synthetic.stains import unmix
 
+pytestmark = pytest.mark.long  # the project takes ten seconds
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExampleCounts]:
@@ -47,7 +49,6 @@ def _settings(folder: Path) -> list[str]:
     return prepare_overrides(words[2:])
 
 
-@pytest.mark.long
 def test_points_reads_the_cells_and_counts_what_it_leaves_out(
     project: tuple[Path, ExampleCounts], store: CellStore
 ) -> None:

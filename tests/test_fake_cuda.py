@@ -149,7 +149,7 @@ def model_of(name: str) -> ModelSpec:
     return assemble(compose_config([f"model={name}"])).model
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.long), "bfloat16"])
 @pytest.mark.parametrize("name", MODELS)
 def test_model(name: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = stand_in(model_of(name))

@@ -126,6 +126,7 @@ def test_a_page_can_tell_each_value(name: str) -> None:
                 assert value[1:] in ids, "a reference leads somewhere"
 
 
+@pytest.mark.long
 def test_crossings_are_marked_where_the_simulation_has_them() -> None:
     caption = figure3.draw("simulated", GROUPS).caption
     assert (
@@ -550,7 +551,7 @@ def test_curves_are_split_into_panels_that_can_be_read() -> None:
     assert {member.short for member in found[3].members.values()} == {"knn", "lora"}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(wanted=st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_labels_stay_apart_and_near_their_curves(wanted: list[float]) -> None:
     places = spread(sorted(wanted), 0.05)
@@ -639,6 +640,7 @@ def test_captions_of_calibration_name_the_prior() -> None:
     assert one + "not recorded." in drawing.caption
 
 
+@pytest.mark.long
 def test_runs_of_different_training_code_are_named() -> None:
     groups = group_by_seed(RESULTS)
     assert mixed_code_caption(groups) == ""

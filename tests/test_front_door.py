@@ -163,6 +163,7 @@ COMPLETED = {
 }
 
 
+@pytest.mark.long
 def test_a_shell_completes_verbs_and_settings(tmp_path: Path) -> None:
     """A real bash, with the line of docs/grids.md."""
     [line] = re.findall(r"^eval .*", (ROOT / "docs" / "grids.md").read_text(), re.M)

@@ -225,6 +225,7 @@ def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str,
     return run, read_record(run)
 
 
+@pytest.mark.long
 def test_adjustment_after_training_is_folded_into_the_stored_head(tmp_path: Path, few_red: Path) -> None:
     one_epoch = "trainer.max_epochs=1"  # so that both keep the same validation
     (plain, record), (adjusted, stated) = (
@@ -264,6 +265,7 @@ def test_a_run_states_its_prior_and_is_one_of_its_own(tmp_path: Path, few_red: P
     assert verify(tmp_path / "runs") == []
 
 
+@pytest.mark.long
 def test_identities_are_those_of_before(tmp_path: Path, few_red: Path) -> None:
     """Runs that state `class_weights` are found, verified and restored; the settings that came later are not theirs."""
 

@@ -88,7 +88,7 @@ TWO = [("a.png", 50, 60, "A"), ("a.png", 80, 90, "B")]
 # Where a point is
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(x=st.floats(0, 250), y=st.floats(0, 240), crop=st.integers(8, 61), scale=st.sampled_from([1.0, 0.5, 2.0, 1.37]))
 def test_the_crop_s_centre_is_the_point(
     tmp_path_factory: pytest.TempPathFactory, x: float, y: float, crop: int, scale: float

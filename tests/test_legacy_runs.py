@@ -165,6 +165,7 @@ def test_once_the_training_code_is_raised_they_are_other_runs(
     assert outcome.run not in NAMES
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("study", ["endonuke", "synthetic"])
 def test_settings_of_packed_runs_are_translated_there_and_back(study: str) -> None:
     results = read_results(ROOT / "experiments" / "results" / f"{study}.parquet")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import config_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, kstest
 from torch.nn.functional import interpolate
@@ -26,7 +26,6 @@ SMALL = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[8,16
 SMALL += ["trainer.max_epochs=1"]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.sampled_from([(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)]), st.integers(0, 2**16))
 def test_pixels_and_labels_are_mixed_by_the_same_share(b: int, alphas: tuple[float, float], seed: int) -> None:
     torch.manual_seed(seed)

@@ -101,7 +101,7 @@ def test_thousands_of_alike_crops_are_one_group() -> None:
     assert set(_groups(list(alike), [f"p{i % 7}" for i in range(3000)])) == {0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 30), noise=st.floats(0.5, 12), specimens=st.integers(1, 5))
 def test_groups_are_those_of_brute_force(seed: int, n: int, noise: float, specimens: int) -> None:
     """Few enough that no crop has more candidates than are compared; distances lie on both sides of the bound."""

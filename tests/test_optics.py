@@ -101,7 +101,7 @@ def _fits(crop: int, margin: int, resized: int, kind: str, sigma: float) -> bool
     return kind == "none" or 2 * np.ceil(KINDS[kind].radius_sigmas * sigma_px) + 1 <= blurred
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(**CROPS, **BLURS, **HOWS, target=st.one_of(st.integers(16, 96), st.just(224)))
 def test_equals_the_direct_chain(
     crop: int, margin: int, via: int | None, kind: str, sigma: float, how: Any, target: int
@@ -115,7 +115,7 @@ def test_equals_the_direct_chain(
     torch.testing.assert_close(got, expected.float(), atol=1e-5, rtol=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(side=st.integers(60, 120), sigma=st.floats(0.1, 7))
 def test_blur_is_scipys(side: int, sigma: float) -> None:
     x = np.random.default_rng(side).random((side, side))
@@ -125,7 +125,7 @@ def test_blur_is_scipys(side: int, sigma: float) -> None:
     np.testing.assert_allclose(matrix @ x @ matrix.T, expected, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sigma=st.floats(0.001, 10))
 def test_a_blurred_point_is_as_wide_as_asked(sigma: float) -> None:
     row = blur_matrix(121, sigma, RADIUS_SIGMAS)[60].numpy()
@@ -162,7 +162,7 @@ def test_sigma_zero_is_exactly_the_identity() -> None:
         assert torch.equal(_axis(80, 26, 40, 40, kind, 0.0), _axis(80, 26, 40, 40))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(**CROPS, **BLURS, **HOWS, target=st.sampled_from([40, 56, 224]))
 def test_operators_keep_constants_and_commute_with_flips(
     crop: int, margin: int, via: int | None, kind: str, sigma: float, how: Any, target: int

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -32,7 +32,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> ArrayReader:
     return ArrayReader(file)
 
 
-@settings(deadline=None)
 @given(x=st.integers(0, 79), y=st.integers(0, 59), crop=st.integers(4, 12), margin=st.integers(0, 5))
 def test_a_crop_is_a_slice_or_nothing(plane: ArrayReader, x: int, y: int, crop: int, margin: int) -> None:
     side = crop + 2 * margin

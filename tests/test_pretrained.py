@@ -80,6 +80,7 @@ def test_frozen_features_distinguish_squares(tmp_path: Path, folder_of_squares: 
     assert record["best_epoch"] is None
 
 
+@pytest.mark.long
 def test_frozen_batch_norm_does_not_move_in_fit(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(20, 5)
     for adapt in ("ft_last", "ft_all"):
@@ -361,6 +362,7 @@ def test_blur_of_a_probe_is_that_of_its_network(tmp_path: Path, folder_of_square
     np.testing.assert_allclose(again, probabilities[here], atol=1e-4)
 
 
+@pytest.mark.long
 def test_an_evaluation_that_was_cut_off_is_made_again(
     tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -342,6 +342,7 @@ def test_16_bits_on_a_cpu_pretrain_nearly_the_same(tmp_path: Path, folder_of_squ
     np.testing.assert_allclose((losses[0], losses[-1]), GOLDEN["customvit"], atol=0.03)
 
 
+@pytest.mark.long
 def test_one_pretraining_serves_all_limits_of_a_seed(
     tmp_path: Path, folder_of_squares: FolderMaker, counted: list[PretrainingFit]
 ) -> None:
@@ -536,6 +537,7 @@ def test_a_student_learns_the_teachers_features(
     assert restore(run).network.backbone.num_features == 16, "what is stored is the student alone"
 
 
+@pytest.mark.long
 def test_figures_and_tables_name_the_pretraining(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(20, 5)
     for adapt in ([], MIM, DISTIL):

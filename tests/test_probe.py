@@ -33,7 +33,7 @@ def _cells(n: int, d: int, k: int, seed: int, spread: float = 2.0) -> Cells:
     return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(labels)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000), strength=st.sampled_from([1.0, 0.1, 1e-2, 1e-3]))
 def test_logistic_regression_is_scikit_learns(seed: int, strength: float) -> None:
     x, labels = _cells(150, 12, 4, seed)

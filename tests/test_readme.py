@@ -84,6 +84,7 @@ def test_every_data_choice_is_shown() -> None:
         assert f"data={file.stem}" in README
 
 
+@pytest.mark.long
 def test_every_override_is_understood() -> None:
     """Each command and setting that README and pages show, through a shell's and then Hydra's grammar."""
     pages = [README, *(page.read_text() for page in sorted(DOCS.glob("*.md")))]
@@ -139,6 +140,7 @@ def _label(run: GroupCoordinates) -> str:
     return run.model if run.from_scratch else f"{run.model}, {run.adapt}, {run.input_px} px"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("page", "head", "file", "columns"),
     [
@@ -165,6 +167,7 @@ CURVES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("data", CURVES)
 def test_curves_are_those_of_the_kept_runs(data: str) -> None:
     head, limits = CURVES[data]
@@ -184,6 +187,7 @@ LIMITS_OF_SHAPES = [("Chula", limit) for limit in (64, 256, 1024, 16384)]
 LIMITS_OF_SHAPES += [("EndoNuke", limit) for limit in (256, 1024, 4096, 16384)] + [("SYNTHETIC", 16384)]
 
 
+@pytest.mark.long
 def test_shapes_of_customvit_score_as_in_the_kept_runs() -> None:
     page = (DOCS / "customvit.md").read_text()
     head = "| cells | limit | customvit | customvit_s | the best of the other seven |"
@@ -209,6 +213,7 @@ def test_shapes_of_customvit_score_as_in_the_kept_runs() -> None:
     assert stated == expected
 
 
+@pytest.mark.long
 def test_the_choice_of_a_shape_was_by_these_validation_scores() -> None:
     rows = _rows((DOCS / "customvit.md").read_text(), "| shape | M MACs | Chula | EndoNuke | SYNTHETIC, 60,000 cells |")
     scores: dict[tuple[int, str], float] = {}

@@ -95,6 +95,7 @@ def test_a_lead_that_ends_in_a_draw_is_stated_up_to_where_it_ends() -> None:
     assert not any("leads (" in text for text in stated), "no crossing is claimed"
 
 
+@pytest.mark.long
 def test_the_table_of_decisions_names_the_models_of_the_sentences() -> None:
     """From 1024 on customvit and densenet take turns: the sentence named one of them, the table another."""
     names = ["customvit", "densenet", "resnet", "se_resnet", "cnn", "nin", "efficientnet", "convnext"]

@@ -102,6 +102,7 @@ def test_other_files_and_altered_records_are_refused(tmp_path: Path) -> None:
         read_results(file)
 
 
+@pytest.mark.long
 def test_counts_of_real_runs_give_their_scores(tmp_path: Path, folder_of_squares: Callable[..., Path]) -> None:
     small = ["model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[4]", "optics.via_px=16"]
     blur = ["optics.kind=post", "optics.sigma=1.6"]

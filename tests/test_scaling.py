@@ -18,7 +18,7 @@ def test_a_power_law_is_found_again() -> None:
     np.testing.assert_allclose(scaling.fit_power_law(LIMITS, scores), true, atol=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 @example(seed=175297)  # no floor and a small exponent: exponents 0.025 apart were too coarse
 def test_no_worse_than_scipys_fit(seed: int) -> None:
@@ -35,7 +35,7 @@ def test_no_worse_than_scipys_fit(seed: int) -> None:
     assert mine <= 1.05 * ((curve(np.array(LIMITS), *theirs) - scores) ** 2).sum() + 5e-6  # the grid of exponents
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_fits_are_of_possible_errors(seed: int) -> None:
     scores = np.random.default_rng(seed).random((20, 5))

@@ -40,7 +40,7 @@ def _cells(world: dict[str, Any], predefined_split: np.ndarray | None = None) ->
     return LabelledCells(world["labels"], world["specimens"], world["digests"], predefined_split)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), world_seed=st.integers(0, 50), limit=st.integers(1, 300))
 def test_no_specimen_straddles_and_every_limit_holds(seed: int, world_seed: int, limit: int) -> None:
     world = _world(seed=world_seed)
@@ -55,7 +55,7 @@ def test_no_specimen_straddles_and_every_limit_holds(seed: int, world_seed: int,
     assert counts.tolist() == [min(limit, n) for n in available] == list(split.audit.cells["train"].values())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(small=st.integers(1, 100), more=st.integers(0, 200), seed=st.integers(0, 100))
 def test_a_smaller_limit_is_inside_a_larger(small: int, more: int, seed: int) -> None:
     a, b = _split(small, seed=seed), _split(small + more, seed=seed)
@@ -287,7 +287,7 @@ def test_near_copies_of_test_cells_are_left_out_by_cell() -> None:
     }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(limit=st.integers(1, 300))
 def test_near_copies_leave_before_the_limit(limit: int) -> None:
     whole, limited = (_both(_near_world(), "drop_cells", each)[1] for each in (1000, limit))

@@ -32,7 +32,7 @@ def _cells(seed: int, n: int = 120, k: int = 4) -> tuple[np.ndarray, np.ndarray,
     return labels, predicted, np.array([f"s{i}" for i in rng.integers(0, 9, n)])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_a_draw_scores_as_its_cells_do(seed: int) -> None:
     labels, predicted, specimens = _cells(seed)
@@ -207,6 +207,7 @@ def test_equal_runs_and_single_seeds_leave_nothing_out() -> None:
     assert "one seed" not in best_set(models).members, "by the spread of the others' seeds"
 
 
+@pytest.mark.long
 def test_equal_models_are_seldom_called_behind_the_best_of_them() -> None:
     """Eight of the same mean: by each difference's own interval half of the studies would call one behind."""
     wrong = [len(best_set(_models([0.6] * 8, 0.1, 25, seed=seed)).members) < 8 for seed in range(100)]
@@ -260,7 +261,7 @@ def test_the_command_simulates_the_specimens_of_runs(tmp_path: Path, monkeypatch
     assert set(table["studies"]) == {4}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_slope_and_area_are_numpys(seed: int) -> None:
     sigmas = [0.0, 0.4, 0.8, 1.6, 3.2]

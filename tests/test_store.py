@@ -38,7 +38,7 @@ def test_what_is_written_is_read(store_of: Callable[..., Path]) -> None:
     assert list(store.labels[:4]) == [0, 1, 0, 1]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     chunks=st.lists(st.integers(1, 11), min_size=1, max_size=8),
     picks=st.lists(st.integers(0, 10**6), max_size=20),
@@ -142,6 +142,7 @@ def _fill(folder: Path) -> None:
     (folder / "content").write_text("whole")
 
 
+@pytest.mark.long
 def test_many_processes_one_writer(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=create_once, args=(tmp_path / "store", _fill)) for _ in range(6)]

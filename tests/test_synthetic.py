@@ -22,7 +22,7 @@ ONE_OF_EACH = np.ones(len(CLASSES), np.int64)
 PLAIN = Staining(VECTORS, np.ones(4, np.float32), np.zeros(4, np.float32))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(3, MAX_SPECIMENS), st.integers(0, 400), st.integers(0, 9))
 def test_counts_sum_exactly_and_reach_every_part(specimens: int, above: int, seed: int) -> None:
     cells = max(48, specimens) + above * above
@@ -207,6 +207,7 @@ def test_other_sides_and_resolutions_render(crop_px: int, margin_px: int, um_per
     assert crops.shape == (16, crop_px + 2 * margin_px, crop_px + 2 * margin_px, 3)
 
 
+@pytest.mark.long
 def test_a_large_specimen_becomes_several_fields() -> None:
     counts = np.full(16, 70, np.int64)
     _, labels, x, y = render_specimen(counts, 0, 0)
@@ -237,6 +238,7 @@ def test_jpeg_loses_little_at_the_qualities_in_use() -> None:
     assert np.abs(jpeg(ramp, 70, 2).astype(int) - ramp).max() < 8
 
 
+@pytest.mark.long
 def test_the_source_says_that_it_is_synthetic_and_repeats_its_bytes(tmp_path: Path) -> None:
     stores = []
     for workers in (0, 2):

@@ -295,6 +295,7 @@ def test_no_model_gets_more_search_than_another() -> None:
     assert all(of == searches.iloc[0] for of in searches)
 
 
+@pytest.mark.long
 def test_models_hold_the_chosen_recipe() -> None:
     chosen = recipes.choose(recipes.LINES.read()).idxmax(axis=1)
     assert set(chosen.index) == set(recipes.scratch_models()) - {"customvit_s"}

@@ -350,6 +350,7 @@ def test_numbers_of_a_record(tracked: Callable[..., Path]) -> None:
     assert facts.hyperparameters(replace(record, size=NetworkSize(7, 0.5)))["mmac"] == 0.5
 
 
+@pytest.mark.long
 def test_tables_and_chart_of_two_hundred_classes(tracked: Callable[..., Path]) -> None:
     record = StoredRun.open(tracked("logger=none", "trainer.max_epochs=1")).record
     names = [f"class {i}" for i in range(200)]

@@ -78,6 +78,7 @@ def _train(tmp_path: Path, root: Path, *overrides: str) -> tuple[Path, dict[str,
     return run, read_record(run)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", [SMALL_CNN, SMALL_VIT], ids=["cnn", "customvit"])
 def test_a_bright_square_is_learnt_to_one(tmp_path: Path, folder_of_squares: FolderMaker, model: list[str]) -> None:
     _, record = _train(tmp_path, folder_of_squares(100, 10), *model, "trainer.max_epochs=25")
@@ -86,6 +87,7 @@ def test_a_bright_square_is_learnt_to_one(tmp_path: Path, folder_of_squares: Fol
     assert record["best_epoch"] == record["epochs"] - 1, "the latest of equal epochs is kept"
 
 
+@pytest.mark.long
 def test_shuffled_labels_stay_at_chance(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(250, 25)
     files = sorted(root.rglob("*.png"))
@@ -158,6 +160,7 @@ def test_the_same_run_twice_is_the_same(finished: tuple[Path, dict[str, Any], Pa
         assert (again / file).read_bytes() == (run / file).read_bytes()
 
 
+@pytest.mark.long
 def test_identity_is_of_what_is_trained(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
     root = folder_of_squares(6, 3)
 
