@@ -1,7 +1,8 @@
 """Training that was killed goes on as if it had not been; two processes train as one."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,21 @@ PASSES = ["trainer.max_epochs=3"]
 
 class Killed(BaseException):
     """As by a signal: nothing of ours catches it."""
+
+
+@contextmanager
+def killed_after(monkeypatch: pytest.MonkeyPatch, rounds: int = 1) -> Iterator[None]:
+    """What trains in the block is killed once the checkpoint of this round is written."""
+    write = LastCheckpoint.on_train_epoch_end
+
+    def killed(self: LastCheckpoint, trainer: Any, module: Any) -> None:
+        write(self, trainer, module)
+        if trainer.current_epoch + 1 == rounds:
+            raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(LastCheckpoint, "on_train_epoch_end", killed)
+        yield
 
 
 def _run(folder: Path, root: Path, *overrides: str) -> Path:
@@ -90,16 +106,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     root = folder_of_squares(20, 5)
     overrides = [*model, "trainer.max_epochs=4", *more]
     undisturbed = _run(tmp_path / "undisturbed", root, *overrides)
-    write = LastCheckpoint.on_train_epoch_end
-
-    def killed(self: LastCheckpoint, trainer: Any, module: Any) -> None:
-        write(self, trainer, module)
-        if trainer.current_epoch + 1 == epoch:
-            raise Killed
-
-    monkeypatch.setattr(LastCheckpoint, "on_train_epoch_end", killed)
     place = tmp_path / "killed"
-    with pytest.raises(Killed):
+    with killed_after(monkeypatch, epoch):
         _run(place, root, *overrides, "trainer.resume=true")
     (progress,) = (place / "runs" / ".progress").iterdir()
     assert progress.name == f"{undisturbed.name}.ckpt"
@@ -127,14 +135,7 @@ def test_a_command_names_the_unfinished_training_that_it_finds(
     caplog.set_level("INFO")
     root = folder_of_squares(20, 5)
     overrides = [*SMALL_CNN, "trainer.max_epochs=3"]
-    write = LastCheckpoint.on_train_epoch_end
-
-    def killed(self: LastCheckpoint, trainer: Any, module: Any) -> None:
-        write(self, trainer, module)
-        raise Killed
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(LastCheckpoint, "on_train_epoch_end", killed)
+    with killed_after(monkeypatch):
         _run(tmp_path, root, *overrides, "trainer.resume=true")
     assert "unfinished" not in caplog.text
     run = _run(tmp_path, root, *overrides, f"trainer.resume={str(resume).lower()}")
@@ -189,14 +190,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(
     """Lightning would take some of them, and forget the best validation or the optimiser's momentum."""
     root = folder_of_squares(20, 5)
     overrides = [*SMALL_CNN, "trainer.max_epochs=3", "trainer.resume=true"]
-    write = LastCheckpoint.on_train_epoch_end
-
-    def killed(self: LastCheckpoint, trainer: Any, module: Any) -> None:
-        write(self, trainer, module)
-        raise Killed
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(LastCheckpoint, "on_train_epoch_end", killed)
+    with killed_after(monkeypatch):
         _run(tmp_path, root, *overrides)
     (progress,) = (tmp_path / "runs" / ".progress").iterdir()
     whole = torch.load(progress, weights_only=True)
@@ -212,6 +206,23 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(
             _run(tmp_path, root, *overrides)
     torch.save(whole, progress)
     assert read_record(_run(tmp_path, root, *overrides))["resumed_at_update"] == [whole["global_step"]]
+
+
+def test_time_before_a_kill_counts(
+    tmp_path: Path, folder_of_squares: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an hour of trainer.max_time's half hour was used: the training that resumes is at its end."""
+    root = folder_of_squares(20, 5)
+    overrides = [*SMALL_CNN, "trainer.max_epochs=9", "trainer.resume=true", "+trainer.max_time=00:00:30:00"]
+    with killed_after(monkeypatch):
+        _run(tmp_path, root, *overrides)
+    (progress,) = (tmp_path / "runs" / ".progress").iterdir()
+    stored = torch.load(progress, weights_only=True)
+    assert 0 < stored["callbacks"]["Timer"]["time_elapsed"]["train"] < 1800
+    stored["callbacks"]["Timer"]["time_elapsed"]["train"] = 1800.0
+    torch.save(stored, progress)
+    record = read_record(_run(tmp_path, root, *overrides))
+    assert (record["updates"], record["resumed_at_update"]) == (stored["global_step"], []), "no update more"
 
 
 def test_what_a_cpu_left_goes_on_on_a_gpu() -> None:
