@@ -138,15 +138,36 @@ def test_slides_are_predicted_on_every_launcher(
     assert len(pd.read_csv(tmp_path / "out" / "b.csv")) == 2
 
 
+def _workers_at_work(runs_dir: Path, process: "subprocess.Popen[str]") -> list[int]:
+    """The processes of joblib, once the first of them trains."""
+    until = time.monotonic() + 200
+    while not list(runs_dir.glob(".cnn*.tmp")):
+        assert time.monotonic() < until, "no run was begun"
+        time.sleep(0.2)
+    return [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if _is_worker(file, process.pid)]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_joblib_s_processes(tmp_path: Path, grid: Grid, number: signal.Signals, status: int) -> None:
+    process = grid("runs", "flag_limit=8", "seed=0,1", "trainer.max_epochs=900", "hydra/launcher=joblib")
+    workers = _workers_at_work(tmp_path / "runs", process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == status, output
+    assert "Traceback" not in output
+    assert "is validated against ConfigStore" not in output, "Hydra's warning of our launchers' names"
+    assert "2 jobs: 2 interrupted" in output
+    assert output.splitlines()[-1].startswith("interrupted: the same command skips what is done")
+    until = time.monotonic() + 30
+    while any(Path("/proc", str(worker)).exists() for worker in workers):
+        assert time.monotonic() < until, "processes are left"
+        time.sleep(0.2)
+
+
 def test_a_killed_worker_leaves_a_summary_and_the_same_command_goes_on(tmp_path: Path, grid: Grid) -> None:
     long = ["flag_limit=8", "seed=0,1,2", "trainer.max_epochs=300", "adapt.patience=300", "hydra/launcher=joblib"]
     process = grid("runs", *long)
-    until = time.monotonic() + 200
-    while not list((tmp_path / "runs").glob(".cnn*.tmp")):
-        assert time.monotonic() < until, "no run was begun"
-        time.sleep(0.2)
-    workers = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if _is_worker(file, process.pid)]
-    os.kill(workers[0], signal.SIGKILL)
+    os.kill(_workers_at_work(tmp_path / "runs", process)[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 1, output
     assert "the launcher ended before its jobs did" in output

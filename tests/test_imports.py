@@ -48,7 +48,7 @@ def test_scripts_import_no_other_script_but_in_their_own_folder() -> None:
 def test_importing_changes_nothing() -> None:
     """Every module of the package, in one fresh process: libraries may set up themselves, cellpatch's modules not.
 
-    But cli/train.py silences a warning of Hydra: launchers' workers compose their config as soon as they import it.
+    But cli/hydra_main.py silences a warning of Hydra: launchers' workers compose their config once they import it.
     """
     libraries = "torch, pytorch_lightning, timm, wandb, matplotlib, sklearn, hydra, pandas, torchvision, peft"
     script = f"""
@@ -69,7 +69,7 @@ for module in {MODULES!r}:
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() in ([], ["cellpatch.cli.train"])
+    assert done.stdout.split() in ([], ["cellpatch.cli.hydra_main"])
 
 
 @pytest.mark.parametrize(

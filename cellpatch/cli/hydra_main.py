@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from cellpatch.cli.launchers import check_launchers
@@ -10,6 +11,10 @@ from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.config.mistakes import HYDRA_ERRORS, explain
 from cellpatch.config.schema import check_overrides
 from cellpatch.runtime.plain_text import plain
+
+# Launchers' YAMLs in conf/ have the names of the plugins' own on purpose: Hydra 1.3 takes those as schemas, and warns
+# here and in each worker, which imports this module before it composes its job.
+warnings.filterwarnings("ignore", message=r"(?s).*is validated against ConfigStore schema")
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # set by users who want Hydra's own words and its traceback
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.cli.selection import add_options, selection_of
+from cellpatch.runtime.numbers import rounded
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
         pack(results, options.file)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{len(results)} runs in {options.file}, {options.file.stat().st_size / 1e6:.2g} MB")
+    print(f"{len(results)} runs in {options.file}, {rounded(options.file.stat().st_size / 1e6, 2)} MB")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """How a command ends on Ctrl-C or SIGTERM: what is half-written is removed, then one line and status 130 or 143."""
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -55,8 +56,9 @@ def _kill_children() -> None:
     Not a data loader's: these end with it, and torch raises for one that is killed.
     """
     for child in multiprocessing.active_children():
-        if not child.daemon:
-            child.kill()
+        if not child.daemon and child.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)  # joblib's processes have no method for it
 
 
 def _message(error: BaseException) -> str:

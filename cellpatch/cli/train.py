@@ -1,7 +1,6 @@
 """Train one model, or with -m a grid: cellpatch train -m model=customvit flag_limit=256,1024,16384."""
 
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,10 +20,7 @@ _INTERRUPTED = (
     "trainer.resume=true it continues from its last validation (if it was started with that setting)"
 )
 
-# Processes of launchers import this module for `_train`; they and Hydra here need the schema.
-register()
-# Launchers' YAMLs in conf/ have the names of the plugins' own on purpose: Hydra 1.3 takes those as schemas.
-warnings.filterwarnings("ignore", message=r"(?s).*is validated against ConfigStore schema")
+register()  # Hydra needs the schema
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from cellpatch.probing import feature_entries
 from cellpatch.probing.feature_key import FeatureRequest, digest_of
 from cellpatch.runtime.atomic_io import atomic_directory, file_lock
 from cellpatch.runtime.device import inference_mode
+from cellpatch.runtime.numbers import rounded
 from cellpatch.runtime.progress import batch_starts
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class FeatureCache:
         if stored + size > limit:
             clearing = f", or clear some: cellpatch embeddings {self.folder}" if size <= limit else ""
             raise ValueError(
-                f"{self.folder} holds {stored / GIB:.3g} GiB of features and these are {size / GIB:.3g}: more than "
-                f"data.loading.embeddings_gib={self.limit_gib:g}; raise it{clearing}"
+                f"{self.folder} holds {rounded(stored / GIB)} GiB of features and these are {rounded(size / GIB)}: "
+                f"more than data.loading.embeddings_gib={self.limit_gib:g}; raise it{clearing}"
             )
         log.info("embedding: %.2f GiB of features in %s", size / GIB, self.folder)

@@ -11,6 +11,7 @@ from cellpatch.models.backbone import count_parameters
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
 from cellpatch.runtime.device import has_fast_bfloat16
+from cellpatch.runtime.numbers import rounded
 from cellpatch.training.budget import plan_budget
 
 
@@ -69,7 +70,7 @@ def _source(dataset: CellDataset) -> str:
 
 def _network(experiment: Experiment) -> str:
     backbone = experiment.model.on_meta()
-    size = f"{count_parameters(backbone) / 1e6:.3g} M parameters, input {backbone.input_px} px"
+    size = f"{rounded(count_parameters(backbone) / 1e6)} M parameters, input {backbone.input_px} px"
     return f"{experiment.model.name} by {experiment.settings.adapt.label}, {size}"
 
 
@@ -79,6 +80,6 @@ def _budget(experiment: Experiment, n_train: int) -> str:
         return "a probe on features of the frozen backbone"
     budget = plan_budget(adaptation, experiment.trainer, n_train)
     return (
-        f"{budget.updates} updates of {adaptation.batch_size} cells ({budget.epochs:.3g} passes), validated "
+        f"{budget.updates} updates of {adaptation.batch_size} cells ({rounded(budget.epochs)} passes), validated "
         f"{budget.rounds} times; ends after {adaptation.patience} validations without a better one"
     )

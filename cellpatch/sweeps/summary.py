@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellpatch.runs.outcome import Outcome, format_outcome
+from cellpatch.runtime.numbers import rounded
 
 FAILURES = ("failed", "skipped (failed before)", "interrupted")
 _LISTED = (*FAILURES, "unavailable")
@@ -80,5 +81,5 @@ def _total(outcomes: Sequence[Outcome], to_train: int, runs_dir: Path) -> str:
     if not costs:
         return f"their run time is unknown: there are no {kind}"
     seconds, mib = map(sum, zip(*costs, strict=True))
-    total = f"about {seconds / 3600:.2g} hours in one process and {mib:.3g} MiB"
+    total = f"about {rounded(seconds / 3600, 2)} hours in one process and {rounded(mib)} MiB"
     return f"{total} for {len(costs)} of {to_train} to train, by {kind}"

@@ -33,6 +33,7 @@ from cellpatch.figures.plotting import (
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runtime.numbers import rounded
 
 
 @styled
@@ -76,7 +77,8 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
 
 def _draw_model(ax: Axes, label: str, member: Member, cost: Milliseconds, score: Estimate) -> None:
     """A mark with its interval and its quartiles."""
-    words = f"{cost.median:.3g} ms ({cost.low:.3g} to {cost.high:.3g}) a cell, macro-F1 {format_ci(*score.summary())}"
+    took = f"{rounded(cost.median)} ms ({rounded(cost.low)} to {rounded(cost.high)}) a cell"
+    words = f"{took}, macro-F1 {format_ci(*score.summary())}"
     draw_point(ax, (cost.median, cost.low, cost.high), score.summary(), member.style, f"{label}: {words}")
 
 

@@ -35,6 +35,7 @@ from cellpatch.figures.plotting import (
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.runs.coordinates import GroupCoordinates
+from cellpatch.runtime.numbers import rounded
 
 
 @styled
@@ -117,7 +118,7 @@ def _draw(ax: Axes, label: str, curve: LearningCurve, hours: Sequence[float], me
     """Draw a curve; gives its last point."""
     y = [estimate.summary() for estimate in curve.estimates(curve.limits, macro_f1)]
     texts = [
-        f"macro-F1 {format_ci(*ends)} at {limit} for {spent:.3g} hours"
+        f"macro-F1 {format_ci(*ends)} at {limit} for {rounded(spent)} hours"
         for ends, limit, spent in zip(y, curve.limits, hours, strict=True)
     ]
     draw_curve(ax, hours, y, label, texts, curve.coordinates, member.style)

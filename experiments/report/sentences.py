@@ -13,6 +13,7 @@ from cellpatch.analysis.latency_cards import Milliseconds, milliseconds
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import WIDESPREAD, macro_f1
 from cellpatch.optics.conditions import CLEAN
+from cellpatch.runtime.numbers import rounded
 
 _NAMED = 4  # models of a set that a sentence names
 
@@ -175,8 +176,8 @@ def cost(groups: Sequence[SeedGroup], verdict: Verdict) -> list[str]:
     ends = [pick(costs, key=lambda label: costs[label].median) for pick in (min, max)]
     how = f"(one cell at a time, medians and quartiles, eager, {machine})"
     if costs[ends[0]].median == costs[ends[1]].median:
-        return [f"A cell costs {costs[ends[0]].median:.3g} ms with every model {how}."]
-    times = " and ".join("{:.3g} ms ({:.3g} to {:.3g})".format(*costs[label]) + _with(label, costs) for label in ends)
+        return [f"A cell costs {rounded(costs[ends[0]].median)} ms with every model {how}."]
+    times = " and ".join("{} ms ({} to {})".format(*map(rounded, costs[label])) + _with(label, costs) for label in ends)
     return [f"A cell costs {times}, the cheapest and the dearest of those timed {how}."]
 
 

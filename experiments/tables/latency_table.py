@@ -22,6 +22,7 @@ from cellpatch.metrics.scores import class_counts, macro_f1
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.cards import LatencyCard
 from cellpatch.runs.coordinates import GRID_KEYS
+from cellpatch.runtime.numbers import rounded
 
 NOTE = "Macro-F1 is of the run that was timed alone, without an interval; milliseconds are medians and quartiles."
 
@@ -69,7 +70,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     for name in [column.removesuffix("_ms") for column in map(str, table) if column.endswith("_ms")]:
         engine, _, batch = name.rpartition("_")
         rows = table[[f"{name}_{end}" for end in ("ms", "low", "high")]].itertuples(index=False, name=None)
-        times = ["-" if ms != ms else f"{ms:.3g} ({low:.3g} to {high:.3g})" for ms, low, high in rows]
+        times = ["-" if ms != ms else f"{rounded(ms)} ({rounded(low)} to {rounded(high)})" for ms, low, high in rows]
         batches = table.get(f"{engine}_best_batch")
         if batch == "best" and batches is not None:
             times = [text if n != n else f"{text} at {n:.0f}" for text, n in zip(times, batches, strict=True)]
