@@ -73,7 +73,7 @@ def _living(group: int) -> list[str]:
     [(signal.SIGINT, True, 2, 130), (signal.SIGTERM, False, 1, 143)],
     ids=["ctrl_c_twice", "terminated"],
 )
-@pytest.mark.parametrize("mode", [[], ["-m", "seed=0,1"]], ids=["run", "grid"])
+@pytest.mark.parametrize("mode", [[], ["-m", "seed=0,1"], ["trainer.devices=2"]], ids=["run", "grid", "two_devices"])
 def test_training(
     mode: list[str],
     number: signal.Signals,
@@ -89,7 +89,8 @@ def test_training(
     assert ended == status
     assert output.splitlines()[-1].startswith(HINT)
     assert output.count("epoch 3/1000") == 1, "no other job starts"
-    assert ("2 jobs: 2 interrupted" in output) == bool(mode)
+    assert ("2 jobs: 2 interrupted" in output) == ("-m" in mode)
+    assert "distributed_backend" not in output, "Lightning's notices"
 
 
 @pytest.mark.long

@@ -1,8 +1,6 @@
 """Fit a network to a dataset by gradients, with Lightning."""
 
-import logging
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -35,6 +33,7 @@ from cellpatch.training.budget import Budget, plan_budget
 from cellpatch.training.callbacks import BestWeights, LastCheckpoint, OnRound, RoundLine, RoundReport, UpdateLimit
 from cellpatch.training.checkpoint import UNREADABLE, cannot_resume, rounds_done
 from cellpatch.training.lightning_module import Classifier, TrainingInput
+from cellpatch.training.processes import SpawnedProcesses, quiet_lightning
 from cellpatch.training.trainer_settings import TrainerSettings
 
 
@@ -176,7 +175,7 @@ def make_trainer(settings: TrainerSettings, budget: Budget, folder: Path, callba
         "precision": settings.resolved_precision,
         "enable_progress_bar": settings.enable_progress_bar and sys.stderr.isatty(),
         "callbacks": callbacks,
-        "strategy": "ddp_spawn" if settings.devices > 1 else "auto",
+        "strategy": SpawnedProcesses() if settings.devices > 1 else "auto",
         "plugins": [LightningEnvironment()],
         "logger": False,
         "default_root_dir": str(folder),
@@ -187,26 +186,6 @@ def make_trainer(settings: TrainerSettings, budget: Budget, folder: Path, callba
         "log_every_n_steps": 1,
     }
     return pl.Trainer(**{**settings.others, **decided})
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's notices at each start, and warnings that do not apply here or that a user cannot act on."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in (
-                ".*does not have many workers.*",  # batches come whole from memory
-                ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
-                ".*The `srun` command is available.*",  # a run is one process to Slurm
-                ".*in eval mode at the start of training.*",  # frozen parts are, on purpose
-            ):
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager
