@@ -96,12 +96,12 @@ def test_a_view_s_draws_are_not_of_the_batch(store_of: Callable[..., Path], tmp_
 
 def test_a_full_cache_says_so_and_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
     store = CellStore(store_of())
-    with pytest.raises(ValueError, match=r"these are 8.94e-07: more than .*embeddings_gib=1e-07; raise it$"):
+    with pytest.raises(ValueError, match=r"these are 0.000000894: more than .*embeddings_gib=1e-07; raise it$"):
         _features(store, tmp_path / "e", limit_gib=1e-7)
     assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
     _features(store, tmp_path / "e")
     with pytest.raises(
-        ValueError, match=r"holds 1.01e-06 GiB .*: more than .*; raise it, or clear some: cellpatch embeddings"
+        ValueError, match=r"holds 0.00000101 GiB .*: more than .*; raise it, or clear some: cellpatch embeddings"
     ):
         _features(store, tmp_path / "e", limit_gib=1e-6, dtype="float16")
 
