@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -175,7 +176,11 @@ def test_what_is_left_of_training_must_be_readable(tmp_path: Path, folder_of_squ
     progress.parent.mkdir()
     torch.save({"state_dict": {"w": torch.zeros(1000)}}, tmp_path / "whole.ckpt")
     whole = (tmp_path / "whole.ckpt").read_bytes()
-    for left in (b"not a checkpoint", whole[: len(whole) // 2], b""):
+    with ZipFile(tmp_path / "whole.ckpt") as parts, ZipFile(tmp_path / "code.ckpt", "w") as damaged:
+        for name in parts.namelist():
+            damaged.writestr(name, b"cos\nsystem\n." if name.endswith("data.pkl") else parts.read(name))
+    code = (tmp_path / "code.ckpt").read_bytes()
+    for left in (b"not a checkpoint", whole[: len(whole) // 2], b"", code):
         progress.write_bytes(left)
         with pytest.raises(ValueError, match=r"\.ckpt cannot be read, .*delete it"):
             _run(tmp_path, root, *overrides, "trainer.resume=true")

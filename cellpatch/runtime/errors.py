@@ -1,7 +1,9 @@
 """Errors that a grid handles apart from others, those that damaged files raise, and one that many inputs share."""
 
+import pickle
 import pwd
 import struct
+import zipfile
 from pathlib import Path
 from stat import filemode
 
@@ -23,6 +25,8 @@ CHECKPOINT_READ_ERRORS = (
     AssertionError,
     AttributeError,
     struct.error,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
 )
 
 

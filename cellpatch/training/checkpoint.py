@@ -1,7 +1,5 @@
 """The checkpoint of an unfinished training: what it must hold for the training to continue as if nothing happened."""
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +7,6 @@ from typing import Any
 import torch
 
 from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
-
-UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, *CHECKPOINT_READ_ERRORS)
 
 # Lightning takes a checkpoint without some of them, and forgets the best validation or the optimiser's momentum.
 _PARTS: Mapping[str, type] = {
@@ -35,7 +31,7 @@ def rounds_done(file: Path) -> int:
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         problem = _problem(stored)
-    except UNREADABLE as error:
+    except CHECKPOINT_READ_ERRORS as error:
         raise cannot_resume(file, error) from error
     if problem:
         raise cannot_resume(file, problem)

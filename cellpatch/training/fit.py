@@ -28,10 +28,11 @@ from cellpatch.models.spec import ModelSpec
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, RandomOptics
 from cellpatch.optics.scaling import scaled_paths
+from cellpatch.runtime.errors import CHECKPOINT_READ_ERRORS
 from cellpatch.training.adaptation import FineTuning
 from cellpatch.training.budget import Budget, plan_budget
 from cellpatch.training.callbacks import BestWeights, LastCheckpoint, OnRound, RoundLine, RoundReport, UpdateLimit
-from cellpatch.training.checkpoint import UNREADABLE, cannot_resume, rounds_done
+from cellpatch.training.checkpoint import cannot_resume, rounds_done
 from cellpatch.training.lightning_module import Classifier, TrainingInput
 from cellpatch.training.processes import SpawnedProcesses, quiet_lightning
 from cellpatch.training.trainer_settings import TrainerSettings
@@ -113,7 +114,7 @@ class GradientFit:
             if trainer.interrupted:  # Lightning exits at Ctrl-C without a message
                 raise KeyboardInterrupt from None
             raise
-        except UNREADABLE as error:
+        except CHECKPOINT_READ_ERRORS as error:
             if checkpoint is None or best.began or self.trainer.devices > 1:  # processes of their own keep `began`
                 raise
             raise cannot_resume(checkpoint, error) from error
