@@ -124,6 +124,7 @@ def test_every_target_of_conf_has_a_short_name_and_every_name_a_class() -> None:
         (["logger=[wandb,nope]"], "logger must be of .*, but got .'nope'."),
         (["logger=[]"], "logger must be of .*, but got an empty list"),
         (["logger=wandb,csv"], r"several trackers at once are a list: 'logger=\[wandb,csv\]'"),
+        (["a" * 300 + "=[1]"], r"unknown key a{40}\.\.\., of 300 letters"),
         (["model=[cnn,nin]"], r"model takes one name, but got model=\[cnn,nin\]; a grid takes several: -m model="),
         (["data/split=[1.5]"], "data/split takes one name"),
         (["logger.wandb._target_=builtins.print"], "logger.wandb._target_ must be one of .*settings.Wandb"),

@@ -24,6 +24,7 @@ RENAMED = {  # keys of earlier versions
     "adapt.class_weights": "adapt.balance (balanced is adapt.balance=class_weights)",
 }
 
+_LONGEST = 200  # bytes of a key: Hydra looks for a file of this name
 _SEVERAL = ("logger",)  # groups of which several files may be chosen
 
 
@@ -53,13 +54,15 @@ def register() -> None:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Raise ValueError for a key that has another name now, and for a list that a group does not take.
+    """Raise ValueError for a key that has another name now or is too long, and for a list that a group does not take.
 
-    Hydra would suggest to append the old key, take the last of several names, and fail at a number.
+    Hydra would suggest to append the old key, fail at a long one and at a number, and take the last of several names.
     """
     for override in overrides:
         key, _, value = override.partition("=")
         key = key.lstrip("+~")
+        if len(key.encode()) > _LONGEST:
+            raise ValueError(f"unknown key {key[:40]}..., of {len(key)} letters")
         if key in RENAMED:
             raise ValueError(f"{key} has another name now: {RENAMED[key]}")
         if value.startswith("[") and (CONF / key).is_dir():
