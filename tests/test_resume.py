@@ -1,6 +1,9 @@
 """Training that was killed goes on as if it had not been; two processes train as one."""
 
+import logging
+import pickle
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +25,7 @@ from cellpatch.runs.unfinished import find_unfinished, report_unfinished
 from cellpatch.sweeps.train import train
 from cellpatch.training.callbacks import LastCheckpoint
 from cellpatch.training.lightning_module import _random_state, _set_random_state
+from cellpatch.training.processes import SpawnedProcesses
 
 SMALL_VIT = ["model=customvit_s", "model.backbone.input_px=16", "model.backbone.token_px=4"]
 SMALL_VIT += ["model.backbone.stem_width=8", "model.backbone.dim=32", "model.backbone.depth=2"]
@@ -281,6 +285,18 @@ def test_two_processes_train_as_one(
     assert one["identity"] == two["identity"]
     for alone, shared in zip(one["history"], two["history"], strict=True):
         assert alone == pytest.approx(shared, rel=within)
+
+
+def test_several_devices_get_nothing_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A formatter that colours its lines holds the terminal, which no other process can be given."""
+    coloured = logging.Formatter()
+    monkeypatch.setattr(coloured, "terminal", sys.stderr, raising=False)
+    handler = logging.StreamHandler()
+    handler.setFormatter(coloured)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    with pytest.raises(TypeError, match="cannot pickle"):
+        pickle.dumps(coloured)
+    pickle.dumps(SpawnedProcesses())
 
 
 def _normalise_share(rank: int, port: int, out: Path) -> None:

@@ -1,7 +1,6 @@
 """Classify new cells with a stored run: cellpatch predict RUN SOURCE [--out predictions.csv]."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -20,6 +19,7 @@ from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predicted_files import FORMATS, check_format
 from cellpatch.runs.folders import require_one_run
 from cellpatch.runs.stored_run import StoredRun
+from cellpatch.runtime.logs import log_to_terminal
 from cellpatch.runtime.memory import tune_malloc
 from cellpatch.runtime.plain_text import plain
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         sys.exit(plain(f"error: {error}"))
     tune_malloc()
-    logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    log_to_terminal()
     many = [name for name in ("out_dir", "format", "set") if vars(options)[name]]
     several = len(options.source) > 1 or bool(many) or options.launcher != BASIC
     try:

@@ -1,12 +1,13 @@
 """What Lightning prints in this process, and in those that it starts for several devices."""
 
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pytorch_lightning.strategies import DDPStrategy
+
+from cellpatch.runtime.logs import log_to_terminal
 
 _LOGGERS = ("pytorch_lightning", "lightning_fabric")
 _IGNORED = (
@@ -39,18 +40,17 @@ def _quieten() -> None:
 
 
 class SpawnedProcesses(DDPStrategy):
-    """Processes that train together, one per device; they log as the process does that starts them."""
+    """Processes that train together, one per device; they log what the process does that starts them.
+
+    What reaches them is pickled, and a handler's formatter may hold a terminal: they get the level alone.
+    """
 
     def __init__(self) -> None:
         super().__init__(start_method="spawn")
-        root = logging.getLogger()
-        formatters = [each.formatter for each in root.handlers if each.formatter is not None]
-        self._level, self._formatter = root.level, formatters[0] if formatters else logging.Formatter()
+        self._level = logging.getLogger().level
 
     def setup_environment(self) -> None:
         """Lightning calls it in each process, before all else."""
-        logging.basicConfig(level=self._level, stream=sys.stderr)
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(self._formatter)
+        log_to_terminal(self._level)
         _quieten()
         super().setup_environment()
