@@ -32,15 +32,15 @@ class TrainingCost:
 
 def training_cost(group: SeedGroup, groups: Sequence[SeedGroup]) -> TrainingCost:
     """The cost of a group among all `groups` of its data set, whose probes share the passes that make features."""
-    updates = [run.record.updates for run in group.runs if run.record.updates is not None]
-    fit = _median_of_all([_fit_core_seconds(run.record) for run in group.runs])
+    updates = [run.record.updates for run in group.trainings if run.record.updates is not None]
+    fit = _median_of_all([_fit_core_seconds(run.record) for run in group.trainings])
     features = _pass_core_seconds(group, groups) if group.of_probes else 0.0
     return TrainingCost(
         updates=median(updates) if updates else None,
         core_seconds=None if fit is None or features is None else fit + features,
-        gpu_seconds=_median_of_all([_fit_gpu_seconds(run.record) for run in group.runs]),
+        gpu_seconds=_median_of_all([_fit_gpu_seconds(run.record) for run in group.trainings]),
         pass_core_seconds=features if group.of_probes else None,
-        trainings=sum(run.record.states_best_validation for run in group.runs),
+        trainings=sum(run.record.states_best_validation for run in group.trainings),
         best_at_last=group.best_validations["last"],
     )
 
@@ -82,7 +82,7 @@ def _core_seconds(record: Record, seconds: float) -> float | None:
 
 def _pass_core_seconds(group: SeedGroup, groups: Sequence[SeedGroup]) -> float | None:
     """The longest pass of any run with the same features: the others read what it left. None if all only read."""
-    sharing = [run for other in groups if _features_key(other) == _features_key(group) for run in other.runs]
+    sharing = [run for other in groups if _features_key(other) == _features_key(group) for run in other.trainings]
     passes = [
         seconds
         for run in sharing

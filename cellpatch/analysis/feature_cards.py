@@ -25,4 +25,4 @@ def feature_cards_caption(chosen: Mapping[str, SeedGroup]) -> str:
 
 def feature_cards(group: SeedGroup) -> list[FeatureCard]:
     """The cards of its runs that have one."""
-    return [run.record.features for run in group.runs if run.record.features is not None]
+    return [run.record.features for run in group.trainings if run.record.features is not None]

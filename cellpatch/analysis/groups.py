@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from cellpatch.analysis.bootstrap import bootstrap_weights, leave_one_out, weighted_counts
 from cellpatch.analysis.estimates import Estimate
+from cellpatch.analysis.folds import pool_folds
 from cellpatch.analysis.results import RunResult
 from cellpatch.analysis.unlike_runs import why_not_averaged, why_other_cells
 from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1, macro_f1_of, widespread_classes
@@ -50,9 +51,19 @@ class SeedGroup:
         return len(self.runs[0].specimens)
 
     @property
+    def trainings(self) -> list[RunResult]:
+        """Its runs, or each of their folds, if these are pooled: a network was trained for each."""
+        return [training for run in self.runs for training in run.trainings]
+
+    @property
+    def folds(self) -> int:
+        """The number of folds that its runs pool; 0 if they pool none."""
+        return len(self.runs[0].folds)
+
+    @property
     def training_codes(self) -> set[TrainingCode | None]:
         """The training codes of its runs; None means runs of versions that did not record it."""
-        return {run.record.training_code for run in self.runs}
+        return {run.record.training_code for run in self.trainings}
 
     @property
     def mixed_code(self) -> bool:
@@ -66,8 +77,9 @@ class SeedGroup:
 
     @property
     def best_validations(self) -> Counter[BestValidation]:
-        """How many of its runs kept their first or last validation."""
-        return Counter(run.record.best_validation for run in self.runs if run.record.best_validation is not None)
+        """How many of its trainings kept their first or last validation."""
+        kept = [run.record.best_validation for run in self.trainings]
+        return Counter(each for each in kept if each is not None)
 
     @property
     def no_interval(self) -> str:
@@ -100,13 +112,13 @@ class SeedGroup:
 
 
 def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
-    """Runs grouped by their coordinates without the seed, in the order of GROUP_KEYS.
+    """Runs grouped by their coordinates without the seed, in the order of GROUP_KEYS; their folds are pooled first.
 
-    Raises ValueError if two runs of a group have the same seed or different test cells: their mean would be of two
-    studies.
+    Raises ValueError if folds are missing, or two runs of a group have the same seed or different test cells: their
+    mean would be of two studies.
     """
     by_coordinates: dict[GroupCoordinates, list[RunResult]] = {}
-    for result in sorted(results, key=lambda result: result.coordinates):
+    for result in sorted(pool_folds(results), key=lambda result: result.coordinates):
         by_coordinates.setdefault(result.coordinates.group, []).append(result)
     groups = []
     for coordinates, runs in by_coordinates.items():

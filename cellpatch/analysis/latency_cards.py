@@ -37,7 +37,7 @@ def milliseconds(chosen: Mapping[str, SeedGroup], groups: Sequence[SeedGroup]) -
     cards: dict[str, LatencyCard] = {}
     for label, group in chosen.items():
         of_curve = [each for each in groups if each.coordinates.curve == group.coordinates.curve]
-        latencies = [run.record.latency for each in of_curve for run in each.runs]
+        latencies = [run.record.latency for each in of_curve for run in each.trainings]
         timed = [card for card in latencies if card is not None and "eager" in card.engines]
         if timed:
             cards[label] = timed[0]

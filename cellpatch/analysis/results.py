@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 from pydantic import JsonValue
 
+from cellpatch.data.splitter import HeldOutFold
 from cellpatch.metrics.scores import confusions_by_specimen
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import RunCoordinates
@@ -37,7 +38,7 @@ class RunResult:
     """One run: its record, the sorted names of its test specimens, and their confusion matrices by condition.
 
     Rows of a confusion matrix are true classes, columns predicted ones. `stored` is the record as it was written.
-    `folder` is where the run lies, None if it was packed.
+    `folder` is where the run lies, None if it was packed. `folds` are the runs that `pool_folds` made it of.
     """
 
     run: str
@@ -46,6 +47,17 @@ class RunResult:
     confusions: Mapping[Condition, Confusions]
     stored: Json = field(repr=False)
     folder: Path | None = None
+    folds: tuple["RunResult", ...] = field(default=(), repr=False)
+
+    @property
+    def trainings(self) -> tuple["RunResult", ...]:
+        """The run itself, or its folds: each is one training."""
+        return self.folds or (self,)
+
+    @property
+    def held_out_fold(self) -> HeldOutFold | None:
+        """The fold of specimens that it tested; None for a split without folds, and for pooled ones."""
+        return None if self.record.audit is None else self.record.audit.held_out_fold
 
     @property
     def coordinates(self) -> RunCoordinates:
@@ -72,8 +84,18 @@ class RunResult:
     def test_set_key(self) -> str:
         """Identifies the test cells: runs with the same key can be compared cell by cell."""
         counts = self.confusions[CLEAN].sum(axis=2)
+        return dumps([self.record.data.fingerprint, self._split, counts.tolist()], sort_keys=True)
+
+    @cached_property
+    def folds_key(self) -> str:
+        """Identifies the cells and how they are parted into folds: runs of the folds of one study have the same key."""
+        split = {key: value for key, value in self._split.items() if key != "fold"}
+        return dumps([self.record.data.fingerprint, split], sort_keys=True)
+
+    @property
+    def _split(self) -> Json:
         split = effective_split(self.record.settings)
-        return dumps([self.record.data.fingerprint, split, counts.tolist()], sort_keys=True)
+        return {key: value for key, value in split.items() if key != "fold"} if self.folds else split
 
 
 def read_results(*paths: Path) -> list[RunResult]:

@@ -23,6 +23,7 @@ NAMES: dict[str, dict[str, str]] = {  # path of a node in the config: import pat
     },
     "data.split": {
         "cellpatch.data.splits.BySpecimen": "by_specimen",
+        "cellpatch.data.splits.KFold": "kfold",
         "cellpatch.data.splits.BySite": "by_site",
         "cellpatch.data.splits.ByCell": "by_cell",
     },

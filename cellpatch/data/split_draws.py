@@ -29,6 +29,22 @@ def hold_out(
     return draws[min(range(_DRAWS), key=lambda i: (lost[i], worst[i]))]
 
 
+def assign_folds(
+    labels: Int[np.ndarray, " n"], specimens: Int[np.ndarray, " n"], folds: int, seed: int
+) -> Int[np.ndarray, " n"]:
+    """The fold of each cell, from 0: specimens stay whole, and classes are spread over the folds.
+
+    By scikit-learn's StratifiedGroupKFold; `seed` decides between specimens of equal counts.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    fold_of = np.empty(len(labels), np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, specimens)):
+        fold_of[test] = fold
+    return fold_of
+
+
 def prefix_of_each_class(
     index: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], n_classes: int, limit: int, seeds: list[int]
 ) -> Int[np.ndarray, " k"]:

@@ -1,4 +1,4 @@
-"""Train, validation and test by specimen, by site or by cell."""
+"""Train, validation and test by specimen, in folds, by site or by cell."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,11 @@ import pandas as pd
 from jaxtyping import Int
 
 from cellpatch.data.split_copies import NearCopies
-from cellpatch.data.split_draws import hold_out
-from cellpatch.data.splitter import LabelledCells, Splitter
+from cellpatch.data.split_draws import assign_folds, hold_out
+from cellpatch.data.splitter import HeldOutFold, LabelledCells, Splitter
+
+MAX_FOLDS = 100  # a fold is a training of each model
+_THREE_NEED = "train, validation and test need"
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,13 @@ class BySpecimen(_ByShares):
     Raises ValueError if a share, limit or seed is out of range.
     """
 
-    _by = "specimen"
+    _name, _by = "by_specimen", "specimen"
+    _follows_source = True
 
     def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
-        labelled, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(cells.labels >= 0), 3, self._drop)
+        labelled, specimen, counts = _specimen_counts(
+            cells, classes, np.flatnonzero(cells.labels >= 0), 3, self._drop, _THREE_NEED
+        )
         everyone = np.arange(len(counts))
         test = hold_out(counts, everyone, self.test_share, self.seed, leave=2)
         rest = np.setdiff1d(everyone, test)
@@ -55,6 +61,61 @@ class BySpecimen(_ByShares):
         train = np.setdiff1d(rest, validation)
         specimens = {"train": train, "validation": validation, "test": test}
         return {part: labelled[np.isin(everyone, members)[specimen]] for part, members in specimens.items()}
+
+
+@dataclass(frozen=True)
+class KFold(Splitter):
+    """Test on one of several folds of specimens, stratified by class: over all folds each specimen is tested once.
+
+    Folds count from 0. `val_share` of the other folds' specimens are validation (at least one), the rest training.
+    Raises ValueError if there are fewer than two folds, the fold is none of them, or a share, limit or seed is out of
+    range.
+    """
+
+    fold: int
+    folds: int
+    seed: int
+    val_share: float
+    val_limit: int
+    drop_classes: Sequence[str] = ()
+    near_copies: NearCopies = "keep"
+    _name, _by = "kfold", "specimen"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.folds <= MAX_FOLDS:
+            raise ValueError(f"data.split.folds must be 2 to {MAX_FOLDS}, but got {self.folds}")
+        _ = self.held_out_fold
+        if not 0 < self.val_share < 1:
+            raise ValueError(
+                f"data.split.val_share must be > 0 and leave a part for training, but got {self.val_share}"
+            )
+        self._check_limits()
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        return {"test": 1 / self.folds, "validation": self.val_share * (1 - 1 / self.folds)}
+
+    @property
+    def held_out_fold(self) -> HeldOutFold:
+        return HeldOutFold(self.fold, self.folds)
+
+    def _without_cells(self, part: str) -> str:
+        return f"{super()._without_cells(part)}, or try fewer data.split.folds than {self.folds}"
+
+    def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
+        needing = f"{self.folds} folds need" if self.folds > 2 else _THREE_NEED
+        labelled, specimen, counts = _specimen_counts(
+            cells, classes, np.flatnonzero(cells.labels >= 0), max(self.folds, 3), self._drop, needing
+        )
+        everyone = np.arange(len(counts))
+        test = assign_folds(cells.labels[labelled], specimen, self.folds, self.seed) == self.fold
+        rest = np.unique(specimen[~test])
+        validation = np.isin(everyone, hold_out(counts, rest, self.val_share, self.seed, leave=1))[specimen]
+        return {
+            "train": labelled[~test & ~validation],
+            "validation": labelled[validation],
+            "test": labelled[test],
+        }
 
 
 @dataclass(frozen=True)
@@ -71,7 +132,7 @@ class BySite(Splitter):
     val_limit: int
     drop_classes: Sequence[str] = ()
     near_copies: NearCopies = "keep"
-    _by = "site"
+    _name, _by = "by_site", "site"
 
     def __post_init__(self) -> None:
         if not self.test_sites or isinstance(self.test_sites, str):
@@ -108,7 +169,9 @@ class BySite(Splitter):
             )
         tested = np.isin(cells.sites.astype(str), list(self.test_sites))
         labelled = cells.labels >= 0
-        others, specimen, counts = _specimen_counts(cells, classes, np.flatnonzero(labelled & ~tested), 2, self._drop)
+        others, specimen, counts = _specimen_counts(
+            cells, classes, np.flatnonzero(labelled & ~tested), 2, self._drop, "train and validation need"
+        )
         everyone = np.arange(len(counts))
         validation = np.isin(everyone, hold_out(counts, everyone, self.val_share, self.seed, leave=1))[specimen]
         return {
@@ -127,7 +190,7 @@ class ByCell(_ByShares):
     and for `near_copies` drop_specimens.
     """
 
-    _by = "cell"
+    _name, _by = "by_cell", "cell"
     divides_specimens = True
 
     def _assign(self, cells: LabelledCells, classes: Sequence[str]) -> dict[str, Int[np.ndarray, " k"]]:
@@ -148,18 +211,18 @@ def _specimen_counts(
     members: Int[np.ndarray, " m"],
     parts: int,
     drop: Callable[[Sequence[str], Sequence[str]], str],
+    needing: str,
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Int[np.ndarray, "specimens classes"]]:
     """Some cells, each one's specimen by number, and each specimen's cells by class.
 
-    Raises ValueError if there are fewer specimens than `parts`, over all or of a class; `drop` gives the advice to drop
-    such classes.
+    Raises ValueError if there are fewer specimens than `parts`, over all or of a class; `needing` names the parts,
+    `drop` gives the advice to drop such classes.
     """
     specimen, names = pd.factorize(cells.specimens[members], sort=True)
     if len(names) < parts:
         raise ValueError(f"a split by specimen needs at least {parts} specimens, but got {len(names)}: {list(names)}")
     counts = np.zeros((len(names), len(classes)), np.int64)
     np.add.at(counts, (specimen, cells.labels[members]), 1)
-    needing = "train, validation and test need" if parts == 3 else "train and validation need"
     spread = dict(zip(classes, (counts > 0).sum(axis=0).tolist(), strict=True))
     few = [name for name in classes if spread[name] < parts]
     if few:

@@ -25,6 +25,20 @@ from cellpatch.runtime.typed import typed_list
 PARTS = ("train", "validation", "test")
 
 
+@dataclass(frozen=True)
+class HeldOutFold:
+    """The fold of specimens that is the test set, from 0, and of how many; raises ValueError if it is none of them."""
+
+    fold: int
+    folds: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fold < self.folds:
+            raise ValueError(
+                f"data.split.fold must be 0 to {self.folds - 1}, for data.split.folds={self.folds}, but got {self.fold}"
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledCells:
     """The cells to split, by column.
@@ -48,8 +62,9 @@ class SplitAudit:
 
     `by` is what assigned the cells to parts: this module, by specimen or site, or the source. `seed`, `shares` and
     `val_limit` are those of the settings, `flags_seed` is the run's. `train_available` counts training cells before the
-    flag_limit. `test_sites` are those that were held out. `near_copies_of_test_crops` are in the parts;
-    `left_out_as_near_copies` are not, by `data.split.near_copies`. Both are None if there are none.
+    flag_limit. `test_sites` and `held_out_fold` are what was held out, where the rule states it.
+    `near_copies_of_test_crops` are in the parts; `left_out_as_near_copies` are not, by `data.split.near_copies`. Both
+    are None if there are none.
     """
 
     by: Literal["specimen", "site", "cell", "source"]
@@ -64,12 +79,13 @@ class SplitAudit:
     cells: dict[str, dict[str, int]]  # by part and class
     train_available: dict[str, int]  # by class
     test_sites: list[str] | None = None
+    held_out_fold: HeldOutFold | None = None
     near_copies_of_test_crops: dict[str, int] | None = None  # by part
     left_out_as_near_copies: dict[str, LeftOut] | None = None  # by part
 
     def as_json(self) -> Json:
         """The audit as a run's record stores it."""
-        optional = ("test_sites", "near_copies_of_test_crops", "left_out_as_near_copies")
+        optional = ("test_sites", "held_out_fold", "near_copies_of_test_crops", "left_out_as_near_copies")
         return {key: value for key, value in asdict(self).items() if value is not None or key not in optional}
 
 
@@ -97,8 +113,10 @@ class Splitter(ABC):
     val_limit: int
     drop_classes: Sequence[str]
     near_copies: NearCopies
+    _name: ClassVar[str]  # as data.split
     _by: ClassVar[Literal["specimen", "site", "cell"]]
     divides_specimens: ClassVar[bool] = False
+    _follows_source: ClassVar[bool] = False  # takes a split that the source states in place of its own
 
     def _check_limits(self) -> None:
         if self.val_limit < 1 or self.seed < 0:
@@ -107,7 +125,7 @@ class Splitter(ABC):
             )
         if self.near_copies == "drop_specimens" and self.divides_specimens:
             raise ValueError(
-                f"data.split.near_copies must be keep or drop_cells with data.split=by_{self._by}, which puts cells of "
+                f"data.split.near_copies must be keep or drop_cells with data.split={self._name}, which puts cells of "
                 f"one specimen into several parts, but got {self.near_copies}"
             )
         if isinstance(self.drop_classes, str):  # its letters would be the classes
@@ -120,6 +138,10 @@ class Splitter(ABC):
 
     @property
     def held_out_sites(self) -> list[str] | None:
+        return None
+
+    @property
+    def held_out_fold(self) -> HeldOutFold | None:
         return None
 
     @abstractmethod
@@ -144,9 +166,9 @@ class Splitter(ABC):
         against this rule.
         """
         predefined = cells.predefined_split is not None
-        if predefined and self._by != "specimen":
+        if predefined and not self._follows_source:
             raise ValueError(
-                f"the source states a split of its own, which data.split=by_{self._by} would not change: remove its "
+                f"the source states a split of its own, which data.split={self._name} would not change: remove its "
                 "column split, or leave data.split as it is"
             )
         parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
@@ -192,6 +214,7 @@ class Splitter(ABC):
             cells={name: counts_by_class(labels[index], classes) for name, index in kept.items()},
             train_available=counts_by_class(labels[available["train"]], classes),
             test_sites=self.held_out_sites,
+            held_out_fold=self.held_out_fold,
             near_copies_of_test_crops=None if cells.near_groups is None else count_near_copies(cells.near_groups, kept),
             left_out_as_near_copies=count_left_out(left_out, {name: cells.specimens[parts[name]] for name in left_out}),
         )

@@ -39,6 +39,7 @@ def sample_size_caption(
     seeds = f"{any_of(map(str, numbers))} seed{'s' * (numbers != [1])}"
     cells = f"n = {groups[0].n_test} {synthetic_prefix(groups)}test cells of {groups[0].n_specimens} specimens"
     cells += f" ({unit})" if (unit := specimen_unit_note(groups)) else ""
+    cells += f", each tested in one of {groups[0].folds} folds" if groups[0].folds else ""
     words = _intervals(groups, numbers) if intervals is None else intervals
     if groups[0].runs[0].record.divides_specimens:
         cells += ", whose other cells were trained on (the split is by cell)"
@@ -50,7 +51,7 @@ def sample_size_caption(
 def best_validation_caption(groups: Sequence[SeedGroup]) -> str:
     """For captions: how many runs kept their last or their first validation; empty if none did."""
     counts = sum((group.best_validations for group in groups), Counter[BestValidation]())
-    runs = sum(len(group.runs) for group in groups)
+    runs = sum(len(group.trainings) for group in groups)
     last = " kept their last validation: they may be undertrained."
     first = " kept their first validation: training did not improve on it."
     words: dict[BestValidation, str] = {"last": last, "first": first}
@@ -74,7 +75,7 @@ def prior_caption(chosen: Mapping[str, SeedGroup]) -> str:
 
 
 def _priors(group: SeedGroup) -> set[str]:
-    priors = [run.record.prior for run in group.runs]
+    priors = [run.record.prior for run in group.trainings]
     return {"not recorded" if prior is None else prior.name for prior in priors}
 
 
@@ -115,7 +116,7 @@ def pretraining_caption(groups: Sequence[SeedGroup]) -> str:
     """For captions: which adaptations were pretrained without labels, and on how many crops; empty if none was."""
     crops: dict[str, set[int]] = {}
     for group in groups:
-        seen = {run.record.pretraining.audit.cells for run in group.runs if run.record.pretraining is not None}
+        seen = {run.record.pretraining.audit.cells for run in group.trainings if run.record.pretraining is not None}
         crops.setdefault(group.coordinates.adapt, set()).update(seen)
     words = {"mim": "pretrained without labels on", "distil": "pretrained on its features of"}
     return "".join(
@@ -152,7 +153,7 @@ def mixed_code_caption(groups: Sequence[SeedGroup], among: Sequence[SeedGroup] |
 
     `among` as for `sample_size_caption`. Empty if all runs share one training code, or none recorded it.
     """
-    if not is_mixed(run.record for group in groups for run in group.runs):
+    if not is_mixed(run.record for group in groups for run in group.trainings):
         return ""
     names = label_curves([group.coordinates for group in groups], among or groups)
     if len({group.coordinates.flag_limit for group in groups}) > 1:

@@ -85,6 +85,11 @@ def pool_bins(bins: Sequence[ReliabilityBin]) -> list[ReliabilityBin]:
     return _bins(confidence, accuracy, np.array([each.n for each in bins], float))
 
 
+def bins_gap(bins: Sequence[ReliabilityBin]) -> float:
+    """The expected calibration error of cells that are known by their bins."""
+    return sum(each.n * abs(each.confidence - each.accuracy) for each in bins) / sum(each.n for each in bins)
+
+
 def _bins(
     confidence: Float[np.ndarray, " k"], accuracy: Float[np.ndarray, " k"], n: Float[np.ndarray, " k"]
 ) -> list[ReliabilityBin]:

@@ -64,7 +64,9 @@ class Weights:
     install: str | None
     hub: str | None
     hub_file: str | None
-    layout: Literal["timm", "ctranspath", "transformers_dinov2", "in_order"]
+    layout: Literal[
+        "timm", "ctranspath", "transformers_dinov2", "transformers_vit", "dinov2", "moco", "visual", "in_order"
+    ]
     sha256: str | None
     licence: str
     terms: str

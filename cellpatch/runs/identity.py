@@ -130,7 +130,9 @@ def _with_class_weights(adapt: Json) -> Json:
 def run_name(settings: Settings) -> str:
     """A run's name for people, safe as a folder's name."""
     names = (settings.model.name, settings.adapt.label, settings.data.name)
-    parts = [*names, str(settings.flag_limit), f"s{settings.seed}"]
+    split = settings.data.split
+    fold = [f"f{split['fold']}"] if split.get("component") == "kfold" else []
+    parts = [*names, str(settings.flag_limit), *fold, f"s{settings.seed}"]
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
 
 

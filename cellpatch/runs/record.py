@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from cellpatch.data.split_copies import LeftOut
+from cellpatch.data.splitter import HeldOutFold
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.reader import Geometry
 from cellpatch.metrics.classification import Scores
@@ -59,10 +60,12 @@ class TrainingCode:
 class AuditFacts:
     """What readers of a run ask of its split: what assigned the cells, and near copies of test cells by part.
 
-    `near_copies_of_test_crops` are in the part, `left_out_as_near_copies` are not.
+    `held_out_fold` is None for a split without folds. `near_copies_of_test_crops` are in the part,
+    `left_out_as_near_copies` are not.
     """
 
     by: str
+    held_out_fold: HeldOutFold | None = None
     near_copies_of_test_crops: dict[str, int] | None = None
     left_out_as_near_copies: dict[str, LeftOut] | None = None
 

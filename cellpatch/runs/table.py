@@ -103,6 +103,8 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
     `left_out`, `joined` and `doubtful` count objects of the input, `mirrored_cells` test cells whose margin is mirrored
     within the blur's reach; missing where a run's version did not count them.
 
+    A column `fold` joins where runs test folds of the specimens: its rows are of one fold each, and not pooled.
+
     A column `pretrain_seconds` joins where runs were pretrained without labels: `seconds` lack them, and an earlier run
     may have spent them. A column `training_code` joins where runs are of different training code.
     """
@@ -123,6 +125,7 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
             "best_validation": record.best_validation,
             "run": run.name,
             **({} if record.data.intake is None else record.data.intake.totals()),
+            "fold": None if (audit := record.audit) is None or (held := audit.held_out_fold) is None else held.fold,
             "training_code": f"{record.cellpatch}" if code is None else f"{code.number} {code.fingerprint}",
         }
         rows += [
@@ -135,12 +138,20 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
         ]
     mixed = is_mixed(run.record for run in runs)
     pretrained = any(run.record.pretraining is not None for run in runs)
-    columns = [*COLUMNS, *(["pretrain_seconds"] if pretrained else []), *(["training_code"] if mixed else [])]
+    folds = any(row["fold"] is not None for row in rows)
+    columns = [
+        *COLUMNS,
+        *(["fold"] if folds else []),
+        *(["pretrain_seconds"] if pretrained else []),
+        *(["training_code"] if mixed else []),
+    ]
     table = pd.DataFrame(rows, columns=columns)
     table["updates"] = table["updates"].astype("Int64")  # whole numbers, missing for probes
     table["classes_not_widespread"] = table["classes_not_widespread"].astype("Int64")
     table["best_validation"] = table["best_validation"].fillna("")
-    return table.sort_values([*GRID_KEYS, "kind", "sigma"], ignore_index=True)
+    if folds:
+        table["fold"] = table["fold"].astype("Int64")
+    return table.sort_values([*GRID_KEYS, *(["fold"] if folds else []), "kind", "sigma"], ignore_index=True)
 
 
 def _test_set(record: Record) -> str:

@@ -63,7 +63,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     caption = f"Macro-F1 against {measured}, {data}; a line joins the points of a model at flag_limit {limits}; "
     caption += "dotted: always naming the largest class. "
     on_gpu = bool(by_unit["GPU hours"])
-    caption += f"{cost_caption(machines([run for group in drawn for run in group.runs]), on_gpu)} "
+    caption += f"{cost_caption(machines([run for group in drawn for run in group.trainings]), on_gpu)} "
     known = {place for hours in by_unit.values() for place in hours}
     return Drawing("figure_cost", figure, caption + sample_size_caption(drawn, groups) + _unknown(whole, known))
 

@@ -30,7 +30,9 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     chosen = by_label(at_one_limit([group for group in groups if _trained(group)]), groups)
     if not chosen:
         raise ValueError("no record has a history of validations: probes have none")
-    states_updates = all("update" in (run.record.history or [{}])[0] for group in chosen.values() for run in group.runs)
+    states_updates = all(
+        "update" in (run.record.history or [{}])[0] for group in chosen.values() for run in group.trainings
+    )
     panels = families({label: group.coordinates for label, group in chosen.items()})
     width = PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM
     figure, axes = new_figure(width, 15 + 45 * len(ROWS), len(ROWS), len(panels), sharex=True, sharey="row")
@@ -56,7 +58,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
 
 
 def _trained(group: SeedGroup) -> bool:
-    return all(run.record.history for run in group.runs)
+    return all(run.record.history for run in group.trainings)
 
 
 def _draw(ax: Axes, group: SeedGroup, key: str, member: Member, label: str, states_updates: bool) -> End:
@@ -83,7 +85,7 @@ def over_training(
             for number, row in enumerate(run.record.history or [], 1)
             if key in row  # trainer.check_val_every_n_epoch may leave epochs without a validation
         }
-        for run in group.runs
+        for run in group.trainings
     ]
     shared = sorted(set.intersection(*map(set, by_seed)))
     return np.array(shared, float), np.array([np.mean([values[at] for values in by_seed]) for at in shared])

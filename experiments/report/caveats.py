@@ -118,7 +118,7 @@ def _unlearnt_classes(groups: Sequence[SeedGroup]) -> list[str]:
 
 def _best_validations(groups: Sequence[SeedGroup]) -> list[str]:
     """How many trainings ended at their best, of those whose version recorded it."""
-    records = [run.record for group in groups for run in group.runs]
+    records = [run.record for group in groups for run in group.trainings]
     kept = [record.best_validation for record in records if record.states_best_validation]
     words = count_best_validations(kept)
     if not words:
@@ -129,7 +129,7 @@ def _best_validations(groups: Sequence[SeedGroup]) -> list[str]:
 
 def _near_copies(groups: Sequence[SeedGroup]) -> list[str]:
     """Cells of training or validation that nearly equal a test cell: the most of any run."""
-    audits = [run.record.audit for group in groups for run in group.runs]
+    audits = [run.record.audit for group in groups for run in group.trainings]
     counts = [audit.near_copies_of_test_crops for audit in audits if audit and audit.near_copies_of_test_crops]
     sentences = []
     if counts:

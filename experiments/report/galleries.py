@@ -43,7 +43,7 @@ def galleries_of(groups: Sequence[SeedGroup]) -> tuple[list[Gallery], str]:
     """Cells of each class and the surest errors of the best run, or why they cannot be shown."""
     at_limit = at_one_limit(groups)
     best, _ = leader(by_label(learning_curves(groups), groups), at_limit[0].coordinates.flag_limit)
-    run = by_label(at_limit, groups)[best].runs[0]
+    run = by_label(at_limit, groups)[best].trainings[0]
     if run.folder is None:
         return [], _PACKED
     try:

@@ -132,8 +132,8 @@ def _study(key: str, data: str, groups: Sequence[SeedGroup], file: Path, files: 
         galleries=galleries,
         no_cells=why,
         missing=missing,
-        commits=_commits([run for group in groups for run in group.runs]),
-        runs=[RunView(run.run, _link(run, file.parent)) for group in groups for run in group.runs],
+        commits=_commits([run for group in groups for run in group.trainings]),
+        runs=[RunView(run.run, _link(run, file.parent)) for group in groups for run in group.trainings],
     )
 
 

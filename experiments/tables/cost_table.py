@@ -30,7 +30,7 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     if table[["updates", "core_seconds", "gpu_seconds"]].isna().all(axis=None):
         raise ValueError("no record states updates, or seconds and threads or GPU of a training")
     on_gpu = bool(table["gpu_seconds"].notna().any())
-    note = cost_caption(machines([run for group in groups for run in group.runs]), on_gpu)
+    note = cost_caption(machines([run for group in groups for run in group.trainings]), on_gpu)
     return [
         ShownTable(
             "cost",

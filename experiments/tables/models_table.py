@@ -57,8 +57,8 @@ def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
         row |= {"sd_specimens": estimate.draws.mean(axis=1).std(ddof=1)}
         row |= {"sd_seeds": estimate.values.std(ddof=1) if len(estimate.values) > 1 else np.nan}
         row |= {"balanced_accuracy": np.mean([run.record.clean.balanced_accuracy for run in group.runs])}
-        pretrain = [np.nan if (each := run.record.pretrain_seconds) is None else each for run in group.runs]
-        row |= {"seconds": np.mean([run.record.seconds.train for run in group.runs]), PRETRAIN: np.mean(pretrain)}
+        pretrain = [np.nan if (each := run.record.pretrain_seconds) is None else each for run in group.trainings]
+        row |= {"seconds": np.mean([run.record.seconds.train for run in group.trainings]), PRETRAIN: np.mean(pretrain)}
         rows.append(row)
     table = pd.DataFrame(rows).assign(**mixed_code_column(groups))
     if table[PRETRAIN].isna().all():

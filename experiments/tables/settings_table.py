@@ -27,7 +27,7 @@ LEFT_OUT |= {"optics.sigma"}  # conditions of the evaluation
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """Settings by model, and those that all runs share."""
     by_model = {
-        label: _joined([settings_of(run.record.settings.config) for group in curve.groups for run in group.runs])
+        label: _joined([settings_of(run.record.settings.config) for group in curve.groups for run in group.trainings])
         for label, curve in by_label(learning_curves(groups), groups).items()
     }
     keys = list(dict.fromkeys(key for settings in by_model.values() for key in settings))
