@@ -5,6 +5,7 @@ import shlex
 from typing import Any
 
 import pytest
+import torch
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -67,6 +68,24 @@ def test_every_model_has_its_row() -> None:
         assert of_timm is None or of_timm[1] == model.arguments["architecture"]
     assert stated == counted
     assert {name for name, source in sources.items() if "our choice" in source} == {"densenet", "convnext"}
+
+
+@pytest.mark.long
+def test_published_models_are_compared_by_what_they_are() -> None:
+    head = "| model | input (px) | field of view (um) | tokens | parameters | MACs | licence | trained on | TCGA |"
+    rows = _rows((DOCS / "foundation_models.md").read_text(), head)
+    specs = {name: assemble(compose_config([f"model={name}"])).model for name in models()}
+    published = {name: spec.weights.licence for name, spec in specs.items() if spec.weights is not None}
+    assert rows.keys() == published.keys()
+    for name, licence in published.items():
+        side, _, tokens, parameters, macs, stated, _, tcga = rows[name]
+        backbone: Any = specs[name].on_meta()
+        found = backbone.net.forward_features(torch.empty(1, 3, int(side), int(side), device="meta"))
+        places = found.shape[1] if found.ndim == 3 else found.shape.numel() // backbone.num_features
+        assert (int(side), int(tokens), stated) == (backbone.input_px, places, licence), name
+        assert parameters == f"{count_parameters(backbone) / 1e6:.2f} M", name
+        assert macs == f"{count_macs(backbone) / 1e6:.0f} M", name
+        assert tcga in ("yes", "no", "unknown")
 
 
 def test_every_file_of_the_tree_exists() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from conftest import ROOT
 from safetensors.torch import load_file, save_file
 from small_models import with_arguments
 from torch import Tensor, nn
@@ -201,25 +202,76 @@ def test_resnet_rs50_s_published_file_gives_timm_s_features(tmp_path: Path) -> N
 
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+HALVES = ([0.5] * 3, [0.5] * 3)
+LUNIT = ([0.70322989, 0.53606487, 0.66096631], [0.21716536, 0.26081574, 0.20723464])
+HIBOU = ([0.7068, 0.5755, 0.722], [0.195, 0.2316, 0.1816])
+LEMON = (
+    [0.5626308917999268, 0.3856308162212372, 0.5453570485115051],
+    [0.1810322254896164, 0.16682660579681396, 0.13694559037685394],
+)
+COPY, KAIKO = "1aurent/vit_", "kaiko_ai_towards_large_pathology_fms"
 BIOPTIMUS = ([0.707223, 0.578729, 0.703617], [0.211883, 0.230117, 0.177517])
 
 
-@pytest.mark.parametrize(
-    ("name", "pixels", "licence", "gated", "layout", "hub"),
-    [  # from their pages at the hub, and of CTransPath from its authors' repository
-        ("uni", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "MahmoodLab/UNI"),
-        ("uni2_h", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "MahmoodLab/UNI2-h"),
-        ("virchow2", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "paige-ai/Virchow2"),
-        ("h_optimus_0", BIOPTIMUS, "Apache-2.0", True, "timm", "bioptimus/H-optimus-0"),
-        ("prov_gigapath", IMAGENET, "Apache-2.0", True, "timm", "prov-gigapath/prov-gigapath"),
-        ("phikon_v2", IMAGENET, "Owkin non-commercial licence", False, "transformers_dinov2", "owkin/phikon-v2"),
-        ("dinov2_s", IMAGENET, "Apache-2.0", False, "timm", "timm/vit_small_patch14_dinov2.lvd142m"),
-        ("dinov2_l", IMAGENET, "Apache-2.0", False, "timm", "timm/vit_large_patch14_dinov2.lvd142m"),
-        ("resnet_rs50", IMAGENET, "Apache-2.0", False, "timm", "timm/resnetrs50.tf_in1k"),
-        ("ctranspath", IMAGENET, "GPL-3.0", False, "ctranspath", None),
-        ("efficientnet_lite0", ([0.5] * 3, [0.5] * 3), "Apache-2.0", False, "in_order", None),
-    ],
-)
+STATED: list[
+    tuple[Any, ...]
+] = [  # from their pages at the hub, their authors' repositories, and TRIDENT's and eva's loading code
+    ("uni", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "MahmoodLab/UNI"),
+    ("uni2_h", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "MahmoodLab/UNI2-h"),
+    ("virchow", IMAGENET, "Apache-2.0", True, "timm", "paige-ai/Virchow"),
+    ("virchow2", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "paige-ai/Virchow2"),
+    ("h0_mini", BIOPTIMUS, "CC BY-NC-ND 4.0", True, "timm", "bioptimus/H0-mini"),
+    ("h_optimus_0", BIOPTIMUS, "Apache-2.0", True, "timm", "bioptimus/H-optimus-0"),
+    ("h_optimus_1", BIOPTIMUS, "CC BY-NC-ND 4.0", True, "timm", "bioptimus/H-optimus-1"),
+    ("prov_gigapath", IMAGENET, "Apache-2.0", True, "timm", "prov-gigapath/prov-gigapath"),
+    ("gigapath_flash", IMAGENET, "Apache-2.0", True, "timm", "prov-gigapath/prov-gigapath-flash"),
+    ("phikon", IMAGENET, "Owkin non-commercial licence", False, "transformers_vit", "owkin/phikon"),
+    ("phikon_v2", IMAGENET, "Owkin non-commercial licence", False, "transformers_dinov2", "owkin/phikon-v2"),
+    ("midnight_12k", HALVES, "MIT", False, "transformers_dinov2", "kaiko-ai/midnight"),
+    ("openmidnight", IMAGENET, "Apache-2.0", True, "dinov2", "SophontAI/OpenMidnight"),
+    ("gpfm", IMAGENET, "MIT at the hub, CC BY-NC-ND 4.0 in the repository", False, "timm", "majiabo/GPFM"),
+    ("hibou_b", HIBOU, "Apache-2.0", True, "transformers_dinov2", "histai/hibou-b"),
+    ("hibou_l", HIBOU, "Apache-2.0", True, "transformers_dinov2", "histai/hibou-L"),
+    *(
+        (f"kaiko_{name}", HALVES, "Kaiko non-commercial licence", False, "timm", f"{COPY}{of}.{KAIKO}")
+        for name, of in {
+            "s16": "small_patch16_224",
+            "s8": "small_patch8_224",
+            "b16": "base_patch16_224",
+            "b8": "base_patch8_224",
+            "l14": "large_patch14_reg4_224",
+        }.items()
+    ),
+    *(
+        (
+            f"lunit_s{px}",
+            LUNIT,
+            "Lunit non-commercial licence",
+            False,
+            "timm",
+            f"{COPY}small_patch{px}_224.lunit_dino",
+        )
+        for px in (16, 8)
+    ),
+    ("stainnet_s", HALVES, "CC BY-NC-ND 4.0", False, "timm", "JWonderLand/StainNet"),
+    ("stainnet_b", HALVES, "CC BY-NC-ND 4.0", False, "timm", "JWonderLand/StainNet-Base"),
+    ("lemon_s", LEMON, "MIT", False, "moco", "iclr2025-anonymous/LEMON"),
+    ("keep", IMAGENET, "MIT", False, "visual", "Astaxanthin/KEEP"),
+    ("digepath", IMAGENET, "CC BY-NC 4.0", True, "timm", "xtxx/Digepath"),
+    *((f"dinobloom_{size}", IMAGENET, "Apache-2.0", False, "dinov2", "MarrLab/DinoBloom") for size in "sblg"),
+    ("dinov2_s", IMAGENET, "Apache-2.0", False, "timm", "timm/vit_small_patch14_dinov2.lvd142m"),
+    ("dinov2_l", IMAGENET, "Apache-2.0", False, "timm", "timm/vit_large_patch14_dinov2.lvd142m"),
+    *(
+        (f"dinov3_{of[0]}", IMAGENET, "DINOv3 licence", False, "timm", f"timm/vit_{of}_patch16_dinov3.lvd1689m")
+        for of in ("small", "base", "large")
+    ),
+    ("resnet_rs50", IMAGENET, "Apache-2.0", False, "timm", "timm/resnetrs50.tf_in1k"),
+    ("ctranspath", IMAGENET, "GPL-3.0", False, "ctranspath", None),
+    ("efficientnet_lite0", HALVES, "Apache-2.0", False, "in_order", None),
+]
+
+
+@pytest.mark.parametrize(("name", "pixels", "licence", "gated", "layout", "hub"), STATED)
 def test_models_state_what_was_published(
     name: str, pixels: Any, licence: str, gated: bool, layout: str, hub: str | None
 ) -> None:
@@ -230,6 +282,11 @@ def test_models_state_what_was_published(
     assert (arguments["mean"], arguments["std"]) == pixels
     assert (weights.licence, "gated" in weights.terms) == (licence, gated)
     assert (weights.layout, weights.hub) == (layout, hub)
+
+
+def test_every_pretrained_model_is_among_the_stated() -> None:
+    files = (ROOT / "conf" / "model").glob("*.yaml")
+    assert {row[0] for row in STATED} == {file.stem for file in files if "\nweights:\n" in file.read_text()}
 
 
 def test_in_a_folder_each_model_finds_the_file_of_its_name(tmp_path: Path) -> None:
