@@ -135,7 +135,7 @@ def test_optics(kind: str, way: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("unit", ["px40", "um"])
 def test_random_optics(unit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = OpticsSettings("none", 0.0, unit, None, "bilinear", [0, 1.5], ["pre", "post"])
+    settings = OpticsSettings("none", 0.0, {}, unit, None, "bilinear", [0, 1.5], ["pre", "post"])
     optics = RandomOptics([PATH.under(condition) for condition in settings.trained(field_um=20.0)])
     with fake_gpu(monkeypatch) as transfers, bf16():
         x = optics.to(GPU)(to_pixels(optics.trim(crops_of())))

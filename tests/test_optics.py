@@ -342,7 +342,7 @@ def test_drawn_optics_give_each_crop_one_of_them() -> None:
 
 
 def test_sigma_in_micrometres() -> None:
-    conditions = OpticsSettings("pre", [0.25, 1.0], "um", 40, "bilinear", [0.25, 0.5], ["pre"])
+    conditions = OpticsSettings("pre", [0.25, 1.0], {}, "um", 40, "bilinear", [0.25, 0.5], ["pre"])
     assert conditions.evaluated(10.0) == [CLEAN, Condition("pre", 1.0), Condition("pre", 4.0)]
     assert conditions.trained(10.0)[-1].sigma == pytest.approx(2.0)
     with pytest.raises(ValueError, match="optics.unit=um needs the scale of the crops"):
@@ -352,7 +352,7 @@ def test_sigma_in_micrometres() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="margin_px must be >= 0, but got -1"):
         _axis(8, -1, 8, None)
-    with pytest.raises(ValueError, match="kind must be one of none, pre, post, defocus, motion, but got 'soft'"):
+    with pytest.raises(ValueError, match="kind must be one of none, pre, post, defocus, motion, jpeg, .*, dust, but got 'soft'"):
         _axis(8, 1, 8, None, "soft", 1.0)
     for sigma in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="sigma must be finite and >= 0"):
@@ -371,7 +371,7 @@ def test_bad_arguments() -> None:
 def _conditions(
     kind: Any, sigma: Any, via: int | None = 40, train: Any = None, train_kind: Any = ("pre", "post")
 ) -> OpticsSettings:
-    return OpticsSettings(kind, sigma, "px40", via, "bilinear", train, list(train_kind))
+    return OpticsSettings(kind, sigma, {}, "px40", via, "bilinear", train, list(train_kind))
 
 
 def test_conditions_are_every_kind_at_every_sigma_and_clean() -> None:

@@ -32,11 +32,14 @@ def check_arguments(node_path: str, target: type[Any], arguments: Mapping[str, A
     try:
         values = _schema(cast(Any, target))(**{key: value for key, value in arguments.items() if key in hints})
     except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0])
+        key, *inside = map(str, error.errors()[0]["loc"])
         if key not in arguments:
             raise ValueError(f"{node_path}.{key} is missing") from error
-        proposed = _proposed_list(f"{node_path}.{key}", hints[key], arguments[key])
-        message = f"{node_path}.{key} must be {in_words(hints[key])}, but got {arguments[key]!r}{proposed}"
+        hint, value = hints[key], arguments[key]
+        if get_origin(hint) is dict and isinstance(value, dict) and inside and inside[0] in value:
+            key, hint, value = f"{key}.{inside[0]}", get_args(hint)[1], value[inside[0]]
+        proposed = _proposed_list(f"{node_path}.{key}", hint, value)
+        message = f"{node_path}.{key} must be {in_words(hint)}, but got {value!r}{proposed}"
         raise ValueError(message) from error
     return {key: getattr(values, key) if key in hints else value for key, value in arguments.items()}
 

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig
 from pydantic import JsonValue
@@ -43,6 +43,7 @@ _OF_TRAINING |= {
     "mixup": 0.0,
     "cutmix": 0.0,
 }
+_OF_EVALUATION: dict[str, JsonValue] = {"faults": {}}
 
 
 def assemble(config: DictConfig) -> Experiment:
@@ -98,7 +99,7 @@ def assemble_stored(
     adapt: Any = settings.config["adapt"]
     if not settings.is_probe:
         adapt = _OF_TRAINING | {key: value for key, value in adapt.items() if key != "class_weights"}
-    optics: Any = settings.config["optics"]
+    optics: Any = _OF_EVALUATION | cast(Any, settings.config["optics"])
     return (
         _model(model, backbone, weights),
         check_component("adapt", adapt).build(),

@@ -11,7 +11,7 @@ neither step sees a border while the margin suffices.
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 
@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 
 from cellpatch.optics.conditions import CLEAN, STUDY_PX, Condition, Resize
+from cellpatch.optics.faults import acts_on_pixels, apply_fault, fault_reach
 from cellpatch.optics.kernels import KERNELS, blur_matrix, check_kernel_fits
+from cellpatch.optics.magnified import magnified_matrix, mirrored_px
 
 
 def to_pixels(crops: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
@@ -95,13 +97,27 @@ def axis_operator(path: OpticalPath, condition: Condition = CLEAN) -> Float[Tens
     applies sigma * side / 40 after it. Two-dimensional kernels are not part of this operator. All callers get the same
     tensor and must not change it.
     """
+    if condition.magnification != 1:
+        return _magnified_operator(path, condition.magnification)
     applied, radius_sigmas = condition.blur.applied, condition.blur.radius_sigmas
     resized, beyond = window_matrix(path)
     native_px = condition.sigma_px(path.crop_px) if applied == "native" else 0.0
     steps = resized @ blur_matrix(path.side_px, native_px, radius_sigmas)
     resized_px = condition.sigma_px(path.resized_px) if applied == "resized" else 0.0
     steps = blur_matrix(len(steps), resized_px, radius_sigmas) @ steps
-    steps = steps[beyond : len(steps) - beyond]
+    return _to_input(path, steps[beyond : len(steps) - beyond])
+
+
+def _magnified_operator(path: OpticalPath, magnification: float) -> Float[Tensor, "target side"]:
+    """As `axis_operator`, of a window of the crop's size / magnification; what it lacks is filled by reflection."""
+    beyond = mirrored_px(path.side_px, path.crop_px, magnification)
+    wider = replace(path, margin_px=path.margin_px + beyond, mirrored_px=path.mirrored_px + beyond)
+    steps = magnified_matrix(wider.side_px, path.crop_px, path.resized_px, magnification, path.resize)
+    return _to_input(wider, steps)
+
+
+def _to_input(path: OpticalPath, steps: Float[Tensor, "resized side"]) -> Float[Tensor, "target stored"]:
+    """Steps along an axis of a crop with all its pixels, on those that are stored, and resized to the input."""
     if path.mirrored_px:
         stored = torch.eye(path.side_px - 2 * path.mirrored_px, dtype=torch.float64)[None]
         steps = steps @ pad(stored, (path.mirrored_px, path.mirrored_px), mode="reflect")[0].T
@@ -121,7 +137,8 @@ class Optics(_Trimming):
     """From a stored crop with margin to a model's input under one condition, for square crops and inputs.
 
     Maps [b, 3, side, side] in [0, 1] to [b, 3, input, input] with side = crop + 2 margin. Defocus and motion are
-    convolutions of native pixels before all other steps, because no product of two axes can express them.
+    convolutions of native pixels before all other steps, because no product of two axes can express them. A fault acts
+    before these, on the whole stored crop.
     """
 
     operator: Tensor
@@ -136,7 +153,9 @@ class Optics(_Trimming):
         cut = min(int(used[0]), whole.shape[1] - 1 - int(used[-1]))  # zero columns need no arithmetic
         whole = whole[:, cut : whole.shape[1] - cut].clone()
         around = 0 if kernel is None else len(kernel) // 2
-        self.needed_px = min(path.side_px, whole.shape[1] + 2 * around)
+        self.fault = condition if acts_on_pixels(condition) else None
+        self.crop_px = path.crop_px
+        self.needed_px = path.side_px if self.fault else min(path.side_px, whole.shape[1] + 2 * around)
         self.resize = path.resize
         self.is_crop = whole.shape[0] == whole.shape[1] and torch.equal(whole, torch.eye(path.input_px))
         self.register_buffer("operator", whole, persistent=False)
@@ -149,6 +168,8 @@ class Optics(_Trimming):
         """
         with _full_precision(x.device.type):
             x = _centre(x, self.needed_px)
+            if self.fault is not None:
+                x = _centre(apply_fault(x, self.fault, self.crop_px), self.operator.shape[1])
             if self.kernel is not None:
                 from kornia.filters import filter2d  # takes a second to import, and Gaussian blur does not need it
 
@@ -177,11 +198,13 @@ class RandomOptics(_Trimming):
 
 
 def reaches_beyond_margin(condition: Condition, path: OpticalPath, mirrored_px: int = 0) -> bool:
-    """Whether a blur reaches beyond the margin's real pixels, so that it takes mirrored ones.
+    """Whether a condition reaches beyond the margin's real pixels, so that it takes mirrored ones.
 
     `mirrored_px` of the margin's outer pixels are mirrored already. The pixel or two that a resize reads beside a crop
     do not count.
     """
+    if condition.is_fault:
+        return fault_reach(condition, path.crop_px) > path.margin_px - mirrored_px
     return condition.blur.radius_sigmas * condition.sigma * path.crop_px > (path.margin_px - mirrored_px) * STUDY_PX
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from cellpatch.metrics.classification import Scores
-from cellpatch.optics.conditions import CLEAN, KINDS, MAX_PX, Condition
+from cellpatch.optics.conditions import CLEAN, FAULTS, KINDS, MAX_PX, Condition
 from cellpatch.runtime.json_types import Json
 
 _DEEPEST = 64  # levels of a record's JSON: those of all versions have less than ten
@@ -82,8 +82,8 @@ def check_parts(
 
 
 def _check_condition(condition: Condition) -> None:
-    if condition.kind not in KINDS or not 0 <= condition.sigma <= MAX_PX:
-        allowed = f"{', '.join(KINDS)} and sigma 0 to {MAX_PX}"
+    if condition.kind not in KINDS | FAULTS or not 0 <= condition.sigma <= condition.most:
+        allowed = f"{', '.join(KINDS | FAULTS)} and sigma 0 to {condition.most:g}"
         raise ValueError(f"metrics must be of {allowed}, but got {condition.kind!r} and {condition.sigma}")
 
 

@@ -115,7 +115,7 @@ def _skipped(run: str) -> Outcome:
 def _warn_about_borders(path: OpticalPath, conditions: list[Condition]) -> None:
     wide = [str(each) for each in conditions if reaches_beyond_margin(each, path)]
     if wide:
-        message = "the margin of %d px is less than the blur of %s reaches: missing pixels are filled by reflection"
+        message = "the margin of %d px is less than the reach of %s: missing pixels are filled by reflection"
         log.warning(message, path.margin_px, ", ".join(wide))
 
 

@@ -21,7 +21,7 @@ from cellpatch.runtime.json_types import Json
 
 SECTIONS = ("adapt", "augment", "optics", "trainer")
 LEFT_OUT = {"adapt.name", "trainer.accelerator", "trainer.resume", "trainer.enable_progress_bar", "optics.kind"}
-LEFT_OUT |= {"optics.sigma"}  # conditions of the evaluation
+LEFT_OUT |= {"optics.sigma", "optics.faults"}  # conditions of the evaluation
 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
