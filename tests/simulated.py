@@ -1,5 +1,6 @@
 """Results of runs that were never trained: confusion matrices drawn with a known skill, for figures, tables and pages."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from cellpatch.runs.record import parse_record
 
 CLASSES = ("stroma", "epithelium", "<script>alert(1)</script>")
 SIGMAS = (0.4, 0.8, 1.6, 3.2)
+FAULTS = [Condition("jpeg", 30.0), Condition("jpeg", 90.0), Condition("smaller", 40.0)]
 SKILLS = {  # error = floor + gain (limit / 256)^-0.5, loss of score per log2(1 + sigma)
     ("cnn", "scratch", 40): (0.15, 0.45, 0.10),
     ("customvit", "scratch", 40): (0.05, 0.60, 0.15),
@@ -28,9 +30,10 @@ def simulated(
     skills: dict[tuple[str, str, int], tuple[float, float, float]] = SKILLS,
     data: str = "simulated",
     specimens: int = 30,
+    faults: Sequence[Condition] = FAULTS,
 ) -> list[RunResult]:
-    """One result a model, limit and seed, on the same cells, under clean, pre and post blur."""
-    conditions = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in SIGMAS)]
+    """One result a model, limit and seed, on the same cells, under clean, pre and post blur, and other faults."""
+    conditions = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in SIGMAS), *faults]
     fixed = np.random.default_rng(0)
     true = fixed.multinomial(fixed.integers(30, 90, specimens), [0.5, 0.35, 0.15])
     hardness = fixed.normal(0, 0.06, (specimens, 1))
@@ -42,8 +45,10 @@ def simulated(
                 own = rng.normal(0, 0.01)
                 confusions = {}
                 for condition in conditions:
-                    blur = loss * np.log2(1 + condition.sigma) * (1 if condition.kind == "post" else 0.7)
-                    right = (1 - floor - gain * (limit / 256) ** -0.5 - blur - hardness + own).clip(0.05, 0.99)
+                    lost = loss * np.log2(1 + condition.sigma) * (1 if condition.kind == "post" else 0.7)
+                    if condition.is_fault:
+                        lost = 2 * loss * condition.sigma / condition.most
+                    right = (1 - floor - gain * (limit / 256) ** -0.5 - lost - hardness + own).clip(0.05, 0.99)
                     confusions[condition] = _answers(rng, true, np.broadcast_to(right, true.shape))
                 stored = _record(_config(data, model, adapt, side, limit, seed), loss)
                 stored["metrics"] = _metrics(confusions)

@@ -352,7 +352,9 @@ def test_sigma_in_micrometres() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="margin_px must be >= 0, but got -1"):
         _axis(8, -1, 8, None)
-    with pytest.raises(ValueError, match="kind must be one of none, pre, post, defocus, motion, jpeg, .*, dust, but got 'soft'"):
+    with pytest.raises(
+        ValueError, match="kind must be one of none, pre, post, defocus, motion, jpeg, .*, dust, but got 'soft'"
+    ):
         _axis(8, 1, 8, None, "soft", 1.0)
     for sigma in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="sigma must be finite and >= 0"):

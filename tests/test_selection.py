@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from simulated import simulated, with_config
+from simulated import FAULTS, simulated, with_config
 
 from cellpatch.analysis.results import pack
 from cellpatch.analysis.selection import Selection
@@ -39,7 +39,9 @@ def test_each_option_keeps_its_values() -> None:
 
 def test_a_sigma_keeps_clean_cells_beside_it() -> None:
     [run, *_] = _parsed("--sigma", "0.8").choose(RUNS)
-    assert {(at.kind, at.sigma) for at in run.confusions} == {("none", 0.0), ("pre", 0.8), ("post", 0.8)}
+    kept = {(at.kind, at.sigma) for at in run.confusions if not at.is_fault}
+    assert kept == {("none", 0.0), ("pre", 0.8), ("post", 0.8)}
+    assert {at for at in run.confusions if at.is_fault} == {*FAULTS}, "a sigma is of blur"
     assert run.confusions[CLEAN] is RUNS[0].confusions[CLEAN]
     with pytest.raises(ValueError, match=r"--sigma must be of 0.4, 0.8, 1.6, 3.2, but got 5"):
         _parsed("--sigma", "0.8,5").choose(RUNS)

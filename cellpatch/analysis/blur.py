@@ -32,7 +32,7 @@ class Lead:
 
 def blur_kinds(group: SeedGroup) -> list[str]:
     """Kinds of blur that a group was evaluated under."""
-    return sorted({condition.kind for condition in group.conditions() if not condition.is_clean})
+    return sorted({condition.kind for condition in group.conditions() if condition.is_blur})
 
 
 def summarise_blur(groups: Sequence[SeedGroup]) -> pd.DataFrame:

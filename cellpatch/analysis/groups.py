@@ -1,7 +1,7 @@
 """Seed groups: the runs that differ in their seed alone, scored on shared bootstrap draws of their specimens."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from cellpatch.analysis.results import RunResult
 from cellpatch.analysis.unlike_runs import why_not_averaged, why_other_cells
 from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1, macro_f1_of, widespread_classes
 from cellpatch.metrics.validations import BestValidation
-from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.optics.conditions import CLEAN, Condition, faults_among
 from cellpatch.runs.coordinates import GroupCoordinates
 from cellpatch.runs.record import TrainingCode
 
@@ -105,6 +105,14 @@ class SeedGroup:
         """The conditions that all its runs were evaluated under, in the order of the first run."""
         return [c for c in self.runs[0].confusions if all(c in run.confusions for run in self.runs)]
 
+    def blur_conditions(self) -> list[Condition]:
+        """Clean, and each blur that all its runs were evaluated under."""
+        return [condition for condition in self.conditions() if not condition.is_fault]
+
+    def fault_conditions(self) -> list[Condition]:
+        """The faults other than blur that all its runs were evaluated under, as `faults_among` sorts them."""
+        return faults_among(self.conditions())
+
     def estimate(self, condition: Condition, score: Score) -> Estimate:
         """A score under a condition, of each seed."""
         values, draws, without = zip(*(_score_run(run, condition, score) for run in self.runs), strict=True)
@@ -166,20 +174,36 @@ def limit_of(chosen: Mapping[str, SeedGroup]) -> int:
 
 
 def under_blur(groups: Sequence[SeedGroup], *kinds: str) -> list[SeedGroup]:
-    """Each group with only its runs that were evaluated under the most conditions.
+    """Each group with only its runs that were evaluated under the most conditions of blur.
 
     Leaves out groups where these lack one of `kinds`, or all blur if no kind is named. Raises ValueError if no group
     is left.
     """
-    blurred = []
-    for group in groups:
-        most = max((set(run.confusions) for run in group.runs), key=len)
-        evaluated = {condition.kind for condition in most if not condition.is_clean}
-        if evaluated and set(kinds) <= evaluated:
-            blurred.append(replace(group, runs=tuple(run for run in group.runs if set(run.confusions) == most)))
+    alike = [_evaluated_alike(group, lambda condition: condition.is_blur) for group in groups]
+    blurred = [group for group in alike if {*kinds} <= {each.kind for each in group.conditions() if each.is_blur}]
+    blurred = [group for group in blurred if len(group.blur_conditions()) > 1]
     if not blurred:
         raise ValueError("no run was evaluated under blur: optics=blur evaluates finished runs")
     return blurred
+
+
+def under_faults(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
+    """Each group with only its runs that were evaluated under the most faults other than blur.
+
+    Leaves out groups without any. Raises ValueError if no group is left.
+    """
+    alike = [_evaluated_alike(group, lambda condition: condition.is_fault) for group in groups]
+    faulty = [group for group in alike if group.fault_conditions()]
+    if not faulty:
+        raise ValueError("no run was evaluated under faults other than blur: optics=faults evaluates finished runs")
+    return faulty
+
+
+def _evaluated_alike(group: SeedGroup, of: Callable[[Condition], bool]) -> SeedGroup:
+    """The group with only its runs that were evaluated under the most conditions of a sort."""
+    each = [{condition for condition in run.confusions if of(condition)} for run in group.runs]
+    most = max(each, key=len)
+    return replace(group, runs=tuple(run for run, found in zip(group.runs, each, strict=True) if found == most))
 
 
 def blur_curve(group: SeedGroup, kind: str, score: Score) -> tuple[list[float], list[Estimate]]:

@@ -8,14 +8,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from cellpatch.analysis.results import RunResult
-from cellpatch.optics.conditions import CLEAN
 
 NOT_SET = "not set"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Values to keep; empty keeps all.
+    """Values to keep; empty keeps all. `sigmas` are of blur: other faults stay.
 
     `where` are settings of the config, `KEY=VALUE`; of a key that is named several times, each value is kept.
     """
@@ -47,12 +46,14 @@ class Selection:
         return self._sharpened(chosen) if self.sigmas else chosen
 
     def _sharpened(self, runs: Sequence[RunResult]) -> list[RunResult]:
-        """The runs under their clean condition and the chosen sigmas alone."""
-        there = sorted({condition.sigma for run in runs for condition in run.confusions} - {0.0})
+        """The runs without blur of other sigmas."""
+        there = sorted({condition.sigma for run in runs for condition in run.confusions if condition.is_blur})
         if missing := sorted(set(self.sigmas) - {*there} - {0.0}):
             found = f"must be of {_listed(there)}" if there else "finds no run that was evaluated under blur"
             raise ValueError(f"--sigma {found}, but got {_listed(missing)}")
-        kept = [{at: n for at, n in run.confusions.items() if at == CLEAN or at.sigma in self.sigmas} for run in runs]
+        kept = [
+            {at: n for at, n in run.confusions.items() if not at.is_blur or at.sigma in self.sigmas} for run in runs
+        ]
         return [replace(run, confusions=confusions) for run, confusions in zip(runs, kept, strict=True)]
 
 

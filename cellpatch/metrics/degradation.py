@@ -1,4 +1,4 @@
-"""How scores fall with blur: pure functions of rising sigmas and of scores at them."""
+"""How scores fall with blur and other faults: pure functions of rising sigmas or strengths and of scores at them."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,20 @@ def slope(sigmas: Sequence[float], scores: Float[np.ndarray, "*draws k"]) -> Flo
 
     Per doubling of 1 + sigma. Raises ValueError for fewer than two sigmas.
     """
-    x = blur_axis(sigmas)
+    return _least_squares(sigmas, blur_axis(sigmas), scores)
+
+
+def slope_per_unit(strengths: Sequence[float], scores: Float[np.ndarray, "*draws k"]) -> Float[np.ndarray, "*draws"]:
+    """Least-squares slope of scores against the strength of a fault other than blur, per unit of the strength.
+
+    Raises ValueError for fewer than two strengths.
+    """
+    return _least_squares(strengths, np.asarray(strengths, np.float64), scores)
+
+
+def _least_squares(
+    sigmas: Sequence[float], x: Float[np.ndarray, " k"], scores: Float[np.ndarray, "*draws k"]
+) -> Float[np.ndarray, "*draws"]:
     if len(np.unique(x)) < 2:
         raise ValueError(f"a slope needs two sigmas at least, but got {list(sigmas)}")
     x = x - x.mean()

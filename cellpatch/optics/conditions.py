@@ -1,6 +1,6 @@
 """Conditions: the blur or other fault that a run is evaluated under, and the blur that it is trained under."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log2
 from typing import Literal
@@ -107,11 +107,23 @@ class Condition:
         """Sigma in pixels of an image of the crop that is `side_px` wide."""
         return self.sigma * side_px / STUDY_PX
 
+    @property
+    def words(self) -> str:
+        """What it is, with the unit of a fault: `post sigma 1.6`, `jpeg 30 (100 - quality)`."""
+        return f"{self} ({FAULTS[self.kind].unit})" if self.is_fault else f"{self.kind} sigma {self.sigma:g}"
+
     def __str__(self) -> str:
         return "clean" if self.is_clean else f"{self.kind} {self.sigma:g}"
 
 
 CLEAN = Condition("none", 0.0)
+
+
+def faults_among(conditions: Iterable[Condition]) -> list[Condition]:
+    """The faults other than blur, in the order of FAULTS, each with rising strength."""
+    order = list(FAULTS)
+    found = [condition for condition in conditions if condition.is_fault]
+    return sorted(found, key=lambda condition: (order.index(condition.kind), condition.sigma))
 
 
 @dataclass(frozen=True)
@@ -174,8 +186,7 @@ class OpticsSettings:
         """
         asked = {(kind, self._in_px40(sigma, field_um)) for kind in self._kinds for sigma in self._sigmas}
         blurred = [Condition(kind, sigma) for kind, sigma in sorted(asked) if sigma > 0 and kind != "none"]
-        faulty = sorted(set(self._faulty), key=lambda each: (list(FAULTS).index(each.kind), each.sigma))
-        return [CLEAN, *blurred, *(each for each in faulty if each.sigma > 0)]
+        return [CLEAN, *blurred, *faults_among({each for each in self._faulty if each.sigma > 0})]
 
     def trained(self, field_um: float | None) -> list[Condition]:
         """What a training cell's condition is drawn from: each kind at sigmas evenly spaced in log2(1 + sigma)."""

@@ -53,7 +53,7 @@ def print_conditions(name: str, rows: Sequence[ConditionScores]) -> None:
     for row in rows:
         scores = row.scores
         Console().print(
-            f"{name}  {row.condition.kind} sigma {row.condition.sigma:g}: accuracy {scores.accuracy:.4f}  "
+            f"{name}  {row.condition.words}: accuracy {scores.accuracy:.4f}  "
             f"balanced accuracy {scores.balanced_accuracy:.4f}  macro-F1 {scores.macro_f1:.4f}",
             markup=False,
             soft_wrap=True,

@@ -30,8 +30,8 @@ FLAT = 0.01  # the least width of the axis, so that rounding errors do not look 
 def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     """Two bars a model, by the slope after the resize."""
     blurred = by_label(at_one_limit(under_blur(groups, "pre", "post")), groups)
-    [(conditions, _)] = Counter(frozenset(group.conditions()) for group in blurred.values()).most_common(1)
-    chosen = {label: group for label, group in blurred.items() if conditions == set(group.conditions())}
+    [(conditions, _)] = Counter(frozenset(group.blur_conditions()) for group in blurred.values()).most_common(1)
+    chosen = {label: group for label, group in blurred.items() if conditions == set(group.blur_conditions())}
     rates = {label: {kind: rate(group, kind) for kind in ("post", "pre")} for label, group in chosen.items()}
     order = sorted(chosen, key=lambda label: -rates[label]["post"].mean)
     figure, [ax] = new_figure(height_mm=30 + 7 * len(order))

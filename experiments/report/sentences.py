@@ -21,7 +21,7 @@ _NAMED = 4  # models of a set that a sentence names
 def untested(groups: Sequence[SeedGroup]) -> str:
     """What no run of the data set can show."""
     limits = sorted({group.coordinates.flag_limit for group in groups})
-    sigmas = sorted({condition.sigma for group in groups for condition in group.conditions()})
+    sigmas = sorted({condition.sigma for group in groups for condition in group.blur_conditions()})
     blur = f", blur beyond sigma {sigmas[-1]:g}" if sigmas[-1] else ""
     return (
         f"Not tested: other laboratories, scanners and stains, another split, more than {limits[-1]} annotations per "
@@ -188,7 +188,7 @@ def _with(label: str, costs: Mapping[str, Milliseconds]) -> str:
 
 
 def no_focus(groups: Sequence[SeedGroup]) -> str:
-    if any(len(group.conditions()) > 1 for group in groups):
+    if any(len(group.blur_conditions()) > 1 for group in groups):
         return "Models were evaluated under different blur, so they are not compared out of focus."
     return (
         "No run was evaluated under blur, so slides out of focus were not tested: optics=blur evaluates finished runs."

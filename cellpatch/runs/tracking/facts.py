@@ -38,7 +38,7 @@ def hyperparameters(record: Record) -> Json:
 
 
 def numbers(record: Record) -> dict[str, float]:
-    """Every number of a finished run: scores of test cells, clean and blurred, of the kept validation, costs.
+    """Every number of a finished run: scores of test cells under each condition, of the kept validation, costs.
 
     Names are such as test/macro_f1, blur/post/1.6/macro_f1, slope/post/macro_f1, best/val_macro_f1, seconds/train,
     latency/eager_ms. What a run does not have is left out.
@@ -46,7 +46,8 @@ def numbers(record: Record) -> dict[str, float]:
     found = {f"test/{name}": value for name, value in asdict(record.clean).items() if isinstance(value, int | float)}
     for row in record.metrics:
         if row.condition != CLEAN:
-            at = f"blur/{row.condition.kind}/{row.condition.sigma:g}"
+            sort = "fault" if row.condition.is_fault else "blur"
+            at = f"{sort}/{row.condition.kind}/{row.condition.sigma:g}"
             found |= {f"{at}/{name}": getattr(row.scores, name) for name in BLURRED}
     found |= slopes(record)
     best = {
@@ -66,7 +67,7 @@ def slopes(record: Record) -> dict[str, float]:
     """Slopes of scores against log2(1 + sigma), by kind of blur, the clean score included."""
     by_kind: dict[str, list[ConditionScores]] = {}
     for row in record.metrics:
-        if row.condition != CLEAN:
+        if row.condition.is_blur:
             by_kind.setdefault(row.condition.kind, []).append(row)
     found = {}
     for kind, rows in by_kind.items():
