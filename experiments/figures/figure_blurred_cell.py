@@ -9,7 +9,6 @@ store that the runs were trained on; needs the crops, no blurred run.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from matplotlib.patches import Rectangle
 
@@ -17,15 +16,13 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.data.store.reader import CellStore
 from cellpatch.figures.captions import synthetic_prefix
-from cellpatch.figures.gallery import pick_across_specimens
+from cellpatch.figures.gallery import LOOKED_AT, sharpest, under
 from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, new_figure, styled
 from cellpatch.optics.conditions import CLEAN, STUDY_PX, Condition
-from cellpatch.optics.operator import OpticalPath, to_pixels
 from cellpatch.runs.stored_run import require_store
 
 SIGMAS = (0.4, 0.8, 1.6, 3.2)  # of conf/optics/blur.yaml
 ROWS = {"pre": "before the resize (pre)", "post": "after the resize (post)"}
-OF_EACH_CLASS = 12  # cells of a class that are looked at
 LARGER = 8  # times, of the difference between pre and post
 
 
@@ -82,31 +79,9 @@ def caption(data: str, groups: Sequence[SeedGroup], store: CellStore, row: int) 
         f"One {kind}cell ({store.cells['class'].iloc[row]}) of {data} under blur. Stored: the crop of "
         f"{store.geometry.crop_px} px{width} in its margin. The others are what a network of {STUDY_PX} px sees: "
         "clean, and under Gaussian blur before the resize (pre, above) and after it (post, below), sigma in pixels of "
-        f"the {STUDY_PX}x{STUDY_PX} image. It is the sharpest of up to {OF_EACH_CLASS} cells of each class, of "
+        f"the {STUDY_PX}x{STUDY_PX} image. It is the sharpest of up to {LOOKED_AT} cells of each class, of "
         f"{len(store)} {synthetic_prefix(groups)}cells in the store.{equal}"
     )
-
-
-def sharpest(store: CellStore) -> int:
-    """Row of the store of the cell with the largest mean step between neighbouring pixels, of cells of all classes."""
-    cells = store.cells
-    picked = []
-    for name in sorted(cells["class"].unique()):
-        of_class = np.flatnonzero(cells["class"] == name)
-        picked.append(of_class[pick_across_specimens(cells["specimen"].iloc[of_class], OF_EACH_CLASS)])
-    rows = np.concatenate(picked)
-    margin, side = store.geometry.margin_px, store.geometry.crop_px
-    grey = store.crops(rows)[:, margin : margin + side, margin : margin + side].astype(np.float32).mean(axis=3)
-    steps = np.abs(np.diff(grey, axis=1)).mean(axis=(1, 2)) + np.abs(np.diff(grey, axis=2)).mean(axis=(1, 2))
-    return int(rows[steps.argmax()])
-
-
-def under(crop: UInt8[np.ndarray, "s s 3"], store: CellStore, condition: Condition) -> Float[np.ndarray, "h h 3"]:
-    """What a network of 40x40 px sees of a stored crop under a condition, in [0, 1]."""
-    path = OpticalPath(store.geometry.crop_px, store.geometry.margin_px, STUDY_PX)
-    with torch.inference_mode():
-        seen = path.under(condition)(to_pixels(torch.from_numpy(crop)[None]))
-    return seen[0].permute(1, 2, 0).numpy()
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def recommend(groups: Sequence[SeedGroup]) -> Recommendation:
         Answer("How sure is this?", sure),
         Answer("What does it cost?", sentences.cost(groups, compared)),
         Answer("What if slides are out of focus?", [blur]),
+        Answer("What if images have other faults?", sentences.faults(groups)),
         Answer("What limits these results?", [sentences.untested(groups), *caveats(groups)]),
     ]
     return Recommendation([answer for answer in answers if answer.sentences], _by_limit(found))
