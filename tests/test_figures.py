@@ -293,9 +293,9 @@ def test_one_command_makes_all_that_the_runs_allow(
         make_all.main()
     assert [
         line.partition(": ")[2].partition(":")[0] for line in capsys.readouterr().out.splitlines() if "not made" in line
-    ] == ["figure_blurred_cell of simulated", "figure_cells of simulated"]
+    ] == ["figure_blurred_cell of simulated", "figure_cells of simulated", "figure_faults of simulated"]
     drawn = {file.stem for file in (tmp_path / "figures").iterdir()}
-    assert drawn == set(FIGURES) - {"figure_blurred_cell", "figure_cells"}
+    assert drawn == set(FIGURES) - {"figure_blurred_cell", "figure_cells", "figure_faults"}
     assert len(list((tmp_path / "tables").glob("*.tex"))) > 5
     monkeypatch.setattr(sys, "argv", ["make_all.py", "figures", "nothing.parquet"])
     with pytest.raises(SystemExit, match="error: nothing.parquet must be a folder of runs"):
@@ -665,6 +665,7 @@ def test_runs_of_different_training_code_are_named() -> None:
         "figure_blurred_cell",
         "figure_cells",
         "figure_counts",
+        "figure_faults",
         "figure_classes",
         "figure_input_side",
         "figure_confusion",

@@ -18,9 +18,9 @@ from cellpatch.optics.operator import (
     RandomOptics,
     axis_operator,
     reaches_beyond_margin,
-    resize_matrix,
     to_pixels,
 )
+from cellpatch.optics.resizing import resize_matrix
 
 RADIUS_SIGMAS = KINDS["post"].radius_sigmas
 

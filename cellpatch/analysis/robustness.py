@@ -14,7 +14,7 @@ from cellpatch.optics.conditions import CLEAN, FAULTS, Condition
 FAULT_KEYS = BLUR_KEYS  # coordinates of a row of `summarise_faults`
 
 
-def change(group: SeedGroup, condition: Condition, score: Score = macro_f1) -> Estimate:
+def change_under(group: SeedGroup, condition: Condition, score: Score = macro_f1) -> Estimate:
     """The score under a condition less that on clean cells, paired by seed and specimen."""
     return difference(group.estimate(condition, score), group.estimate(CLEAN, score))
 
@@ -42,7 +42,7 @@ def summarise_faults(groups: Sequence[SeedGroup]) -> pd.DataFrame:
             row = {"fault": condition.kind, "strength": condition.sigma, "unit": FAULTS[condition.kind].unit}
             for name, estimate in (
                 ("macro_f1", group.estimate(condition, macro_f1)),
-                ("change", change(group, condition)),
+                ("change", change_under(group, condition)),
                 ("slope", slopes[condition.kind]),
             ):
                 row |= dict(zip((name, f"{name}_low", f"{name}_high"), estimate.summary(), strict=True))

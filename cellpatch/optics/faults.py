@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from cellpatch.optics.conditions import STUDY_PX, Condition
-from cellpatch.optics.magnified import window_beyond_px
 from cellpatch.optics.pixel_random import cell_seeds, normal, uniform
+from cellpatch.optics.resizing import window_beyond_px
 
 _NOISE_CELLS = 64  # at a time: a draw takes up to 100 bytes per pixel and channel
 _DUST, _RIM, _INSIDE = 0.15, 0.45, 0.5  # shares of light; of what an air bubble's inside loses of the optical density

@@ -18,12 +18,12 @@ from math import ceil
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import conv2d, pad
 
 from cellpatch.optics.conditions import CLEAN, STUDY_PX, Condition, Resize
 from cellpatch.optics.faults import acts_on_pixels, apply_fault, fault_reach
 from cellpatch.optics.kernels import KERNELS, blur_matrix, check_kernel_fits
-from cellpatch.optics.magnified import magnified_matrix, mirrored_px
+from cellpatch.optics.resizing import magnified_matrix, mirrored_px, resize_matrix
 
 
 def to_pixels(crops: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
@@ -64,14 +64,6 @@ class OpticalPath:
     def under(self, condition: Condition = CLEAN) -> "Optics":
         """The optics under a condition; raises ValueError for a blur that crop and margin cannot hold."""
         return Optics(self, condition)
-
-
-def resize_matrix(source_px: int, target_px: int, resize: Resize = "bilinear") -> Float[Tensor, "target source"]:
-    """Resize along one axis: antialiased bilinear or bicubic, or means over areas."""
-    if min(source_px, target_px) < 1:
-        raise ValueError(f"sides must be >= 1 px, but got {source_px} and {target_px}")
-    identity = torch.eye(source_px, dtype=torch.float64)[None, None]
-    return interpolate(identity, (target_px, source_px), mode=resize, antialias=resize != "area")[0, 0]
 
 
 def window_matrix(path: OpticalPath) -> tuple[Float[Tensor, "rows side"], int]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of, under_faults
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.robustness import change
+from cellpatch.analysis.robustness import change_under
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
 from cellpatch.figures.families import End, label_ends
@@ -58,7 +58,7 @@ def _draw_model(ax: Axes, label: str, group: SeedGroup, kind: str) -> list[End]:
     if not conditions:
         return []
     strengths = [0.0, *(condition.sigma for condition in conditions)]
-    changes = [(0.0, 0.0, 0.0), *(change(group, condition).summary() for condition in conditions)]
+    changes = [(0.0, 0.0, 0.0), *(change_under(group, condition).summary() for condition in conditions)]
     words = ["clean", *(condition.words for condition in conditions)]
     texts = [f"{each}, macro-F1 {format_ci(*at, sign='+')}" for each, at in zip(words, changes, strict=True)]
     draw_curve(ax, strengths, changes, label, texts, group.coordinates)

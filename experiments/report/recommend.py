@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import image_faults
 import pandas as pd
 import sentences
 from caveats import caveats
@@ -44,7 +45,7 @@ def recommend(groups: Sequence[SeedGroup]) -> Recommendation:
         Answer("How sure is this?", sure),
         Answer("What does it cost?", sentences.cost(groups, compared)),
         Answer("What if slides are out of focus?", [blur]),
-        Answer("What if images have other faults?", sentences.faults(groups)),
+        Answer("What if images have other faults?", image_faults.faults(groups)),
         Answer("What limits these results?", [sentences.untested(groups), *caveats(groups)]),
     ]
     return Recommendation([answer for answer in answers if answer.sentences], _by_limit(found))

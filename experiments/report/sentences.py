@@ -7,10 +7,9 @@ from verdicts import OWN, PRETRAINED, Verdict, leading_score
 
 from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.estimates import Estimate, difference
-from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of, under_faults
+from cellpatch.analysis.groups import SeedGroup, at_one_limit
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.latency_cards import Milliseconds, milliseconds
-from cellpatch.analysis.robustness import change
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import WIDESPREAD, macro_f1
 from cellpatch.optics.conditions import CLEAN
@@ -212,25 +211,6 @@ def focus(verdict: Verdict, groups: Sequence[SeedGroup]) -> str:
     if len(changes) == 1:
         return f"{text} Against sharp cells it changes {words[0]}."
     return f"{text} Against sharp cells it changes {words[0]} at best, and {words[1]} at worst."
-
-
-def faults(groups: Sequence[SeedGroup]) -> list[str]:
-    """Which fault costs the best model most and least, each at its strongest; nothing without faults."""
-    if not any(group.fault_conditions() for group in groups):
-        return []
-    chosen = by_label(at_one_limit(under_faults(groups)), groups)
-    leader = max(chosen, key=lambda label: chosen[label].estimate(CLEAN, macro_f1).mean)
-    group = chosen[leader]
-    strongest = {condition.kind: condition for condition in group.fault_conditions()}
-    changes = {condition: change(group, condition) for condition in strongest.values()}
-    worst, best = (pick(changes, key=lambda condition: changes[condition].mean) for pick in (min, max))
-    text = (
-        f"Of {len(changes)} faults, each at its strongest, {worst.words} costs {leader} (the best of these models on "
-    )
-    text += f"clean cells, flag_limit {limit_of(chosen)}) most: its macro-F1 changes by "
-    text += f"{format_score(changes[worst], sign='+')}"
-    least = f"; {best.words} changes it by {format_score(changes[best], sign='+')}" if len(changes) > 1 else ""
-    return [f"{text}{least}{_of_one_seed(changes[worst])}."]
 
 
 def _of_one_seed(score: Estimate) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of, under_faults
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.robustness import FAULT_KEYS, change, summarise_faults
+from cellpatch.analysis.robustness import FAULT_KEYS, change_under, summarise_faults
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
 from cellpatch.figures.tables import ShownTable, format_ci
@@ -45,7 +45,7 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
     for name, title, digits in (("macro_f1", "macro-F1", 3), ("change", "change", 3), ("slope", "slope per unit", 5)):
         ends = summary[[name, f"{name}_low", f"{name}_high"]].to_numpy()
         sign = "" if name == "macro_f1" else "+"
-        worded[title] = [format_ci(*each, digits=digits, sign=sign) for each in ends]
+        worded[title] = [format_ci(value, low, high, digits, sign) for value, low, high in ends]
     return worded
 
 
@@ -53,12 +53,10 @@ def compared(chosen: dict[str, SeedGroup]) -> pd.DataFrame:
     """Changes in macro-F1: a row a fault and strength that any model has, a column a model."""
     has = {label: group.fault_conditions() for label, group in chosen.items()}
     conditions = faults_among(set().union(*has.values()))
-    columns = {
-        label: [
-            format_ci(*change(group, each).summary(), sign="+") if each in has[label] else "-" for each in conditions
-        ]
-        for label, group in chosen.items()
-    }
+    columns = {}
+    for label, group in chosen.items():
+        changes = {condition: change_under(group, condition).summary() for condition in has[label]}
+        columns[label] = [format_ci(*changes[each], sign="+") if each in changes else "-" for each in conditions]
     return pd.DataFrame({"fault": [condition.words for condition in conditions]} | columns)
 
 

@@ -1,12 +1,21 @@
-"""A crop whose content appears larger or smaller, as a part of the optical operator."""
+"""Resizing along one axis as a matrix: of whole pixels, and of a window whose content appears larger or smaller."""
 
 from math import ceil
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from cellpatch.optics.conditions import Resize
+
+
+def resize_matrix(source_px: int, target_px: int, resize: Resize = "bilinear") -> Float[Tensor, "target source"]:
+    """Resize along one axis: antialiased bilinear or bicubic, or means over areas."""
+    if min(source_px, target_px) < 1:
+        raise ValueError(f"sides must be >= 1 px, but got {source_px} and {target_px}")
+    identity = torch.eye(source_px, dtype=torch.float64)[None, None]
+    return interpolate(identity, (target_px, source_px), mode=resize, antialias=resize != "area")[0, 0]
 
 
 def window_beyond_px(crop_px: int, magnification: float) -> float:
