@@ -32,7 +32,8 @@ from cellpatch.models.cnn import CNN
 from cellpatch.models.network import Network, assemble_network
 from cellpatch.models.predictor import make_predict_fn
 from cellpatch.models.spec import ModelSpec
-from cellpatch.optics.conditions import CLEAN, KINDS, Condition, OpticsSettings, Resize
+from cellpatch.optics import faults
+from cellpatch.optics.conditions import CLEAN, FAULTS, KINDS, Condition, OpticsSettings, Resize
 from cellpatch.optics.operator import OpticalPath, Optics, RandomOptics, to_pixels
 from cellpatch.optics.scaling import scaled_paths
 from cellpatch.pretraining.objectives import FeatureRegression, MaskedImageModel
@@ -123,14 +124,15 @@ WAYS |= {name: {"resize": name} for name in get_args(Resize)}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *FAULTS])
 def test_optics(kind: str, way: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     path = OpticalPath(**{"crop_px": SIDE - 2 * MARGIN, "margin_px": MARGIN, "input_px": 40} | way)
     optics = path.under(Condition(kind, 0.0 if kind == "none" else 1.5))
     with fake_gpu(monkeypatch) as transfers, bf16():
+        monkeypatch.setattr(faults, "jpeg_round_trips", lambda images, quality: images)  # the codec reads values
         x = optics.to(GPU)(to_pixels(optics.trim(crops_of(path))))
     assert (x.device, x.dtype, x.shape[2]) == (GPU, torch.float32, path.input_px)
-    assert transfers.seen == []
+    assert transfers.seen == (["copy cuda to cpu", "copy cpu to cuda"] if kind == "jpeg" else [])
 
 
 @pytest.mark.parametrize("unit", ["px40", "um"])
@@ -299,7 +301,8 @@ def test_resident_batches(dataset: CellDataset, monkeypatch: pytest.MonkeyPatch)
 
 def test_evaluation(dataset: CellDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     network = small_network()
-    conditions = [CLEAN, *(Condition(kind, 1.0) for kind in KINDS if kind != "none")]
+    conditions = [CLEAN, *(Condition(kind, 1.0) for kind in [*KINDS, *FAULTS] if kind != "none")]
+    monkeypatch.setattr(faults, "jpeg_round_trips", lambda images, quality: images)
     with fake_gpu(monkeypatch) as transfers:
         predict = make_predict_fn(network, dataset.store, PATH, GPU, 4)
         predicted = predict(conditions, dataset.split.test)

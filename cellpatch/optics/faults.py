@@ -49,17 +49,19 @@ def _as_bytes(x: Pixels) -> Pixels:
 
 
 def _jpeg(x: Pixels, strength: float, crop_px: int) -> Pixels:
-    """Written as JPEG of quality 100 - strength, rounded, with 4:2:0 chroma, and read again: libjpeg's, on the CPU."""
+    """Written as JPEG of quality 100 - strength, rounded, and read again, on the CPU whatever the device."""
     images = _as_bytes(x).byte().permute(0, 2, 3, 1).cpu()
-    read = np.stack([jpeg_round_trip(image, max(1, round(100 - strength))) for image in images.numpy()])
-    return torch.from_numpy(read).to(x.device).permute(0, 3, 1, 2) / 255
+    return jpeg_round_trips(images, max(1, round(100 - strength))).to(x.device).permute(0, 3, 1, 2) / 255
 
 
-def jpeg_round_trip(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
-    """An image written as JPEG of a quality from 1 to 100, and read again."""
-    file = BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    return np.asarray(Image.open(file))
+def jpeg_round_trips(images: UInt8[Tensor, "b h w 3"], quality: int) -> UInt8[Tensor, "b h w 3"]:
+    """Images, each written by libjpeg at a quality from 1 to 100 with 4:2:0 chroma, and read again."""
+    read = []
+    for image in images.numpy():
+        file = BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+        read.append(np.asarray(Image.open(file)))
+    return torch.from_numpy(np.stack(read))
 
 
 def _noise(x: Pixels, strength: float, crop_px: int) -> Pixels:

@@ -57,6 +57,10 @@ class OpticalPath:
         return self.crop_px + 2 * self.margin_px
 
     @property
+    def stored_px(self) -> int:  # of a crop with its margin, without what is mirrored
+        return self.side_px - 2 * self.mirrored_px
+
+    @property
     def resized_px(self) -> int:
         """Side of the crop after the first resize."""
         return self.via_px or self.input_px
@@ -100,18 +104,17 @@ def axis_operator(path: OpticalPath, condition: Condition = CLEAN) -> Float[Tens
     return _to_input(path, steps[beyond : len(steps) - beyond])
 
 
-def _magnified_operator(path: OpticalPath, magnification: float) -> Float[Tensor, "target side"]:
-    """As `axis_operator`, of a window of the crop's size / magnification; what it lacks is filled by reflection."""
-    beyond = mirrored_px(path.side_px, path.crop_px, magnification)
+def _magnified_operator(path: OpticalPath, times: float) -> Float[Tensor, "target side"]:
+    """As `axis_operator`, of a window of the crop's size / times; what it lacks is filled by reflection."""
+    beyond = mirrored_px(path.side_px, path.crop_px, times)
     wider = replace(path, margin_px=path.margin_px + beyond, mirrored_px=path.mirrored_px + beyond)
-    steps = magnified_matrix(wider.side_px, path.crop_px, path.resized_px, magnification, path.resize)
-    return _to_input(wider, steps)
+    return _to_input(wider, magnified_matrix(wider.side_px, path.crop_px, path.resized_px, times, path.resize))
 
 
 def _to_input(path: OpticalPath, steps: Float[Tensor, "resized side"]) -> Float[Tensor, "target stored"]:
     """Steps along an axis of a crop with all its pixels, on those that are stored, and resized to the input."""
     if path.mirrored_px:
-        stored = torch.eye(path.side_px - 2 * path.mirrored_px, dtype=torch.float64)[None]
+        stored = torch.eye(path.stored_px, dtype=torch.float64)[None]
         steps = steps @ pad(stored, (path.mirrored_px, path.mirrored_px), mode="reflect")[0].T
     return (resize_matrix(path.resized_px, path.input_px, path.resize) @ steps).float()
 
@@ -145,9 +148,8 @@ class Optics(_Trimming):
         cut = min(int(used[0]), whole.shape[1] - 1 - int(used[-1]))  # zero columns need no arithmetic
         whole = whole[:, cut : whole.shape[1] - cut].clone()
         around = 0 if kernel is None else len(kernel) // 2
-        self.fault = condition if acts_on_pixels(condition) else None
-        self.crop_px = path.crop_px
-        self.needed_px = path.side_px if self.fault else min(path.side_px, whole.shape[1] + 2 * around)
+        self.fault, self.crop_px = (condition if acts_on_pixels(condition) else None), path.crop_px
+        self.needed_px = path.stored_px if self.fault else min(path.side_px, whole.shape[1] + 2 * around)
         self.resize = path.resize
         self.is_crop = whole.shape[0] == whole.shape[1] and torch.equal(whole, torch.eye(path.input_px))
         self.register_buffer("operator", whole, persistent=False)
