@@ -1,15 +1,8 @@
-"""Cells that a figure or page shows: which ones, and how a network sees them."""
+"""Which cells a gallery shows."""
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float, Int, UInt8
-
-from cellpatch.data.store.reader import CellStore
-from cellpatch.optics.conditions import STUDY_PX, Condition
-from cellpatch.optics.operator import OpticalPath, to_pixels
-
-LOOKED_AT = 12  # cells of each class, among which the sharpest is picked
+from jaxtyping import Int
 
 
 def pick_across_specimens(specimens: pd.Series, n: int) -> Int[np.ndarray, " picked"]:
@@ -17,25 +10,3 @@ def pick_across_specimens(specimens: pd.Series, n: int) -> Int[np.ndarray, " pic
     drawn = specimens.reset_index(drop=True).sample(frac=1, random_state=0)
     turn = drawn.groupby(drawn, observed=True).cumcount()
     return turn.sort_values(kind="stable").index[:n].to_numpy()
-
-
-def sharpest(store: CellStore) -> int:
-    """Row of the store of the cell with the largest mean step between neighbouring pixels, of cells of all classes."""
-    cells = store.cells
-    picked = []
-    for name in sorted(cells["class"].unique()):
-        of_class = np.flatnonzero(cells["class"] == name)
-        picked.append(of_class[pick_across_specimens(cells["specimen"].iloc[of_class], LOOKED_AT)])
-    rows = np.concatenate(picked)
-    margin, side = store.geometry.margin_px, store.geometry.crop_px
-    grey = store.crops(rows)[:, margin : margin + side, margin : margin + side].astype(np.float32).mean(axis=3)
-    steps = np.abs(np.diff(grey, axis=1)).mean(axis=(1, 2)) + np.abs(np.diff(grey, axis=2)).mean(axis=(1, 2))
-    return int(rows[steps.argmax()])
-
-
-def under(crop: UInt8[np.ndarray, "s s 3"], store: CellStore, condition: Condition) -> Float[np.ndarray, "h h 3"]:
-    """What a network of 40x40 px sees of a stored crop under a condition, in [0, 1]."""
-    path = OpticalPath(store.geometry.crop_px, store.geometry.margin_px, STUDY_PX)
-    with torch.inference_mode():
-        seen = path.under(condition)(to_pixels(torch.from_numpy(crop)[None]))
-    return seen[0].permute(1, 2, 0).numpy()

@@ -16,7 +16,7 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.data.store.reader import CellStore
 from cellpatch.figures.captions import synthetic_prefix
-from cellpatch.figures.gallery import LOOKED_AT, sharpest, under
+from cellpatch.figures.one_cell import LOOKED_AT, sharpest, under
 from cellpatch.figures.plotting import Drawing, add_title_and_legend, add_tooltip, new_figure, styled
 from cellpatch.optics.conditions import CLEAN, STUDY_PX, Condition
 from cellpatch.runs.stored_run import require_store

@@ -17,7 +17,7 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.conf import CONF
 from cellpatch.figures.captions import synthetic_prefix
-from cellpatch.figures.gallery import sharpest, under
+from cellpatch.figures.one_cell import sharpest, under
 from cellpatch.figures.plotting import Drawing, add_title, add_tooltip, new_figure, styled
 from cellpatch.optics.conditions import CLEAN, FAULTS, STUDY_PX, Condition
 from cellpatch.runs.stored_run import require_store

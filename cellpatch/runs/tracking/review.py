@@ -28,10 +28,9 @@ class ShownCell:
 
 
 def condition_table(record: Record) -> pd.DataFrame:
-    """A row for each condition: kind, sigma, scores."""
-    return pd.DataFrame(
-        [asdict(row.condition) | {name: getattr(row.scores, name) for name in BLURRED} for row in record.metrics]
-    )
+    """A row for clean cells and each blur: kind, sigma, scores. Other faults are numbers of their own."""
+    rows = [row for row in record.metrics if not row.condition.is_fault]
+    return pd.DataFrame([asdict(row.condition) | {name: getattr(row.scores, name) for name in BLURRED} for row in rows])
 
 
 def per_class_table(record: Record) -> pd.DataFrame:
