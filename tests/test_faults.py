@@ -1,5 +1,6 @@
 """Faults of the image other than blur: what they do to pixels, and the way from a command to a table."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import robustness_table
 import torch
-from conftest import ROOT, config_of
+from conftest import ROOT, config_of, unaudited_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -31,13 +32,20 @@ from cellpatch.analysis.blur import summarise_blur
 from cellpatch.analysis.groups import group_by_seed, under_blur, under_faults
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.analysis.robustness import change_under, summarise_faults
+from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
+from cellpatch.data.dataset import CellDataset
+from cellpatch.data.store.reader import CellStore
+from cellpatch.inference.restore import restore
 from cellpatch.metrics.degradation import slope_per_unit
 from cellpatch.metrics.scores import macro_f1
+from cellpatch.models.network import assemble_network
 from cellpatch.optics.conditions import CLEAN, FAULTS, Condition, OpticsSettings, faults_among
 from cellpatch.optics.faults import acts_on_pixels, apply_fault
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin, to_pixels
 from cellpatch.optics.pixel_random import cell_seeds, normal, uniform
+from cellpatch.probing.feature_cache import FeatureCache
+from cellpatch.probing.fit import CachedFeatures
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.verify import verify
 from cellpatch.sweeps.train import train
@@ -290,15 +298,11 @@ def test_strengths_out_of_range_are_refused(kind: str, strength: float) -> None:
     ],
 )
 def test_what_users_mistype(override: str, message: str) -> None:
-    from cellpatch.config.assemble import assemble
-
     with pytest.raises(ValueError, match=message):
         assemble(compose_config(["model=cnn", override]))
 
 
 def test_the_experiment_has_blur_and_every_fault() -> None:
-    from cellpatch.config.assemble import assemble
-
     conditions = assemble(compose_config(["experiment=robustness", "model=cnn"])).optics.evaluated(None)
     assert conditions[9:] == CONDITIONS
     assert {each.kind for each in conditions[1:9]} == {"pre", "post"}
@@ -362,9 +366,36 @@ def test_a_run_of_before_faults_still_opens(finished: tuple[Path, Path], tmp_pat
     del record["config"]["optics"]["faults"]
     replace_record(run, record)
     assert train(config_of(tmp_path, root, *SMALL_CNN, "optics.faults.dust=4")).state == "evaluated"
-    from cellpatch.inference.restore import restore
-
     assert restore(run).stored.record.metrics[1].condition == Condition("dust", 4.0)
+
+
+def test_features_of_each_condition_are_cached_under_keys_of_their_own(
+    store_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = CellStore(store_of(n=10, side=16))
+    cells, path = np.arange(4), OpticalPath(16, 0, 16)
+    dataset = CellDataset(store, ["a", "b"], np.arange(10) % 2, unaudited_split(cells, cells, cells))
+    cache = FeatureCache(tmp_path / "embeddings", 1.0, 3, torch.device("cpu"))
+    model = assemble(compose_config(SMALL_CNN)).model
+    features = CachedFeatures(model, None, dataset, path, cache, "cells")
+    conditions = [CLEAN, Condition("pre", 1.0), *(Condition(kind, 10.0) for kind in FAULTS)]
+    found = {condition: features(condition, cells) for condition in conditions}
+    network = assemble_network(features._backbone, path.under(), torch.nn.Identity()).eval()
+    pixels = to_pixels(torch.from_numpy(store.crops(cells)))
+    for condition, each in found.items():
+        with torch.inference_mode():
+            expected = network.features(pixels, path.under(condition)).numpy()
+        np.testing.assert_allclose(each, expected, atol=1e-5, err_msg=str(condition))
+    keys = [json.loads(file.read_text())["content"] for file in (tmp_path / "embeddings").glob("*/key.json")]
+    assert len(keys) == len(conditions)
+    [clean] = [key for key in keys if key["condition"] == {"kind": "none", "sigma": 0.0}]
+    [pre] = [key for key in keys if key["condition"] == {"kind": "pre", "sigma": 1.0}]
+    stated = {"backbone", "weights", "via_px", "resize", "condition", "blur", "crops", "dtype", "feature_code", "timm"}
+    assert set(clean) == set(pre) == stated, "entries of before there were faults stay"
+    assert (clean["blur"], pre["blur"]) == (
+        {"applied": "nowhere", "radius_sigmas": 0},
+        {"applied": "native", "radius_sigmas": 4},
+    )
 
 
 # Analysis

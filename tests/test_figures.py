@@ -22,6 +22,7 @@ import figure_classes
 import figure_confusion
 import figure_counts
 import figure_customvit
+import figure_faults
 import figure_features
 import figure_input_side
 import figure_planner
@@ -51,6 +52,7 @@ from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry
 from cellpatch.data.store.writer import CellRows, StoreWriter
+from cellpatch.figures import one_cell
 from cellpatch.figures.captions import axis_label, mixed_code_caption, prior_caption
 from cellpatch.figures.families import families, spread
 from cellpatch.figures.palette import STUDY, assign_styles, group_style, model_style
@@ -331,16 +333,16 @@ def test_cells_shown_are_of_their_class_and_of_many_specimens() -> None:
 
 def test_the_blurred_cell_is_seen_as_a_network_sees_it() -> None:
     store = CellStore(next(Path(RESULTS[0].record.settings.data.loading.store_dir).iterdir()))
-    row = figure_blurred_cell.sharpest(store)
+    row = one_cell.sharpest(store)
     crop = store.crops(np.array([row]))[0]
     margin, side = store.geometry.margin_px, store.geometry.crop_px
-    clean = figure_blurred_cell.under(crop, store, CLEAN)
+    clean = one_cell.under(crop, store, CLEAN)
     image = Image.fromarray(crop[margin : margin + side, margin : margin + side])
     by_pillow = np.asarray(image.resize((40, 40), Image.Resampling.BILINEAR)) / 255
     inner = slice(5, 35)  # at its border Pillow does not know the margin
     np.testing.assert_allclose(clean[inner, inner], by_pillow[inner, inner], atol=2 / 255)
     for kind in figure_blurred_cell.ROWS:
-        seen = [figure_blurred_cell.under(crop, store, Condition(kind, sigma)) for sigma in figure_blurred_cell.SIGMAS]
+        seen = [one_cell.under(crop, store, Condition(kind, sigma)) for sigma in figure_blurred_cell.SIGMAS]
         steps = [np.abs(np.diff(each, axis=0)).mean() for each in [clean, *seen]]
         assert steps == sorted(steps, reverse=True), "the wider the blur, the smaller the steps between pixels"
     photographed = {"source": {"synthetic": False, "licence": "none"}}
@@ -352,6 +354,15 @@ def test_the_blurred_cell_is_seen_as_a_network_sees_it() -> None:
     largest = max(abs(each).max() for each in figure_blurred_cell.differences(crop, store))
     assert f"they differ by at most {256 * largest:.1f} of 256 levels" in caption
     assert largest > 0.002, "crops of 8 px are resized"
+
+
+def test_the_cell_under_faults_is_shown_at_every_strength() -> None:
+    drawing = figure_faults.draw("simulated", group_by_seed(RESULTS))
+    titles = [ax.get_title() for ax in drawing.figure.axes if ax.images]
+    conditions = sum(map(len, figure_faults.LEVELS.values()))
+    assert (len(titles), titles.count("clean")) == (conditions + len(figure_faults.LEVELS), len(figure_faults.LEVELS))
+    assert {"jpeg 90", "pale stain 40", "dust 10"} <= set(titles)
+    assert "darker, brighter: % of the intensity" in drawing.caption
 
 
 def test_what_one_data_set_lacks_another_still_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
