@@ -25,7 +25,7 @@ from cellpatch.config.schema import compose_config, models
 from cellpatch.config.validate import check
 from cellpatch.metrics.classification import score_predictions
 from cellpatch.optics.conditions import CLEAN, Condition
-from cellpatch.runs.record import ConditionScores, metrics_row
+from cellpatch.runs.condition_scores import ConditionScores, metrics_row
 from cellpatch.runs.training_code import TRAINING_CODE
 
 CLASSES = [f"type {i:02}" for i in range(16)]

@@ -27,7 +27,7 @@ from cellpatch.probing import feature_cache
 from cellpatch.probing.probes import LinearProbe
 from cellpatch.runs import identity as identity_module
 from cellpatch.runs import table as table_module
-from cellpatch.runs.record import ConditionScores, metrics_row
+from cellpatch.runs.condition_scores import ConditionScores, metrics_row
 from cellpatch.sweeps.train import train
 
 FolderMaker = Callable[..., Path]

@@ -37,7 +37,7 @@ from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.optics.operator import OpticalPath, RandomOptics, to_pixels
 from cellpatch.runs import identity as identity_module
 from cellpatch.runs import locks, runner, table
-from cellpatch.runs.record import ConditionScores, metrics_row
+from cellpatch.runs.condition_scores import ConditionScores, metrics_row
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.verify import mismatched_metrics, verify
 from cellpatch.sweeps import status

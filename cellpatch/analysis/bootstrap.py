@@ -67,9 +67,12 @@ def specimen_variance(draws: Float[np.ndarray, " draws"], specimens: int) -> flo
 
     Draws of n specimens vary by (n - 1) / n of it, as a variance that is divided by n does. NaN for one specimen.
     """
-    if specimens < 2:
-        return float("nan")
-    return float(draws.var(ddof=1)) * specimens / (specimens - 1)
+    return float(draws.var(ddof=1)) * small_sample_factor(specimens)
+
+
+def small_sample_factor(specimens: int) -> float:
+    """What the variance of draws of n specimens is multiplied by: n / (n - 1), NaN for one specimen."""
+    return specimens / (specimens - 1) if specimens > 1 else float("nan")
 
 
 def specimen_dof(without: Float[np.ndarray, " specimens"]) -> float:

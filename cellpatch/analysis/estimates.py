@@ -81,6 +81,29 @@ def paired(seeds: Sequence[Sequence[int]]) -> list[list[int]]:
     return [list(range(min(map(len, seeds))))] * len(seeds)
 
 
+def independent_difference(minuend: Estimate, subtrahend: Estimate) -> Estimate:
+    """The first less the second, of the same networks on specimens of two cohorts: paired by seed alone.
+
+    The variances over both cohorts' specimens add up; draws of one are in another order, so that they are independent.
+    """
+    indices = paired([minuend.seeds, subtrahend.seeds])
+    both = list(zip((minuend, subtrahend), indices, strict=True))
+    first, second = (each.values[index] for each, index in both)
+    whole = bootstrap.small_sample_factor(sum(len(each.without) for each, _ in both))
+    noise = []
+    for each, index in both:
+        draws = each.draws[:, index]
+        own = bootstrap.small_sample_factor(len(each.without))  # the sum is multiplied by that of all specimens
+        noise.append((draws - draws.mean(axis=0)) * np.sqrt(own / whole))
+    shuffled = np.random.default_rng(0).permutation(len(noise[1]))
+    return Estimate(
+        first - second,
+        first - second + noise[0] - noise[1][shuffled],
+        np.concatenate([minuend.without[:, indices[0]] - second, first - subtrahend.without[:, indices[1]]]),
+        tuple(minuend.seeds[i] for i in indices[0]),
+    )
+
+
 def difference(minuend: Estimate, subtrahend: Estimate) -> Estimate:
     """The first less the second, paired by seed and specimen."""
     return combine(lambda x: x[..., 0] - x[..., 1], [minuend, subtrahend])

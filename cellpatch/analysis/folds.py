@@ -12,7 +12,8 @@ from cellpatch.analysis.unlike_runs import why_not_averaged
 from cellpatch.data.splitter import HeldOutFold
 from cellpatch.metrics.pooling import pool_scores
 from cellpatch.optics.conditions import Condition
-from cellpatch.runs.record import ConditionScores, Record, Seconds
+from cellpatch.runs.condition_scores import ConditionScores
+from cellpatch.runs.record import Record, Seconds
 
 _SHOWN = 8  # runs in an error
 
@@ -77,6 +78,7 @@ def _pool(runs: Sequence[RunResult]) -> RunResult:
         confusions=confusions,
         folder=None,
         folds=folds,
+        cohorts={},  # each of its networks may be evaluated on one: they are no network together
     )
 
 

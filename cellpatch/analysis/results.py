@@ -24,6 +24,7 @@ from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.coordinates import RunCoordinates
 from cellpatch.runs.folders import require_runs
 from cellpatch.runs.identity import effective_split
+from cellpatch.runs.predictions import Predictions
 from cellpatch.runs.readable import Readable, describe_problem, read_each
 from cellpatch.runs.record import Record, parse_record, seal, unseal
 from cellpatch.runs.stored_run import StoredRun
@@ -33,12 +34,21 @@ from cellpatch.runtime.json_types import Json
 Confusions = Int[np.ndarray, "specimens classes classes"]
 
 
+@dataclass(frozen=True, eq=False)
+class CohortResult:
+    """A run's predictions of an external cohort: the sorted names of its specimens, confusion matrices by condition."""
+
+    specimens: tuple[str, ...]
+    confusions: Mapping[Condition, Confusions]
+
+
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: caches of scores use it as their key
 class RunResult:
     """One run: its record, the sorted names of its test specimens, and their confusion matrices by condition.
 
     Rows of a confusion matrix are true classes, columns predicted ones. `stored` is the record as it was written.
-    `folder` is where the run lies, None if it was packed. `folds` are the runs that `pool_folds` made it of.
+    `folder` is where the run lies, None if it was packed. `folds` are the runs that `pool_folds` made it of. `cohorts`
+    are the external cohorts that it was evaluated on, by name.
     """
 
     run: str
@@ -48,6 +58,7 @@ class RunResult:
     stored: Json = field(repr=False)
     folder: Path | None = None
     folds: tuple["RunResult", ...] = field(default=(), repr=False)
+    cohorts: Mapping[str, CohortResult] = field(default_factory=dict, repr=False)
 
     @property
     def trainings(self) -> tuple["RunResult", ...]:
@@ -131,15 +142,24 @@ def pack(results: Sequence[RunResult], file: Path) -> None:
     """Write runs as one Parquet file, a row a run; of their cells only the counts are kept."""
     rows = []
     for result in results:
-        counts = [
-            {"kind": condition.kind, "sigma": condition.sigma, "specimen": s, "label": t, "predicted": p, "n": n}
-            for condition, confusions in result.confusions.items()
-            for s, t, p, n in _sparse(confusions)
-        ]
         record = result.stored | {"config": _without_folders(result.stored["config"])}
-        rows.append({"run": result.run, "record": seal(record), "specimens": list(result.specimens), "counts": counts})
+        cohorts = [
+            {"name": name, "specimens": list(cohort.specimens), "counts": _rows(cohort.confusions)}
+            for name, cohort in result.cohorts.items()
+        ]
+        row = {"run": result.run, "record": seal(record), "specimens": list(result.specimens)}
+        rows.append(row | {"counts": _rows(result.confusions), "cohorts": cohorts})
     with atomic_write(file) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary, compression="zstd", compression_level=19)
+
+
+def _rows(by_condition: Mapping[Condition, Confusions]) -> list[Json]:
+    """A row a condition, specimen, true and predicted class."""
+    return [
+        {"kind": condition.kind, "sigma": condition.sigma, "specimen": s, "label": t, "predicted": p, "n": n}
+        for condition, confusions in by_condition.items()
+        for s, t, p, n in _sparse(confusions)
+    ]
 
 
 def _without_folders(config: JsonValue) -> JsonValue:
@@ -153,26 +173,31 @@ def _without_folders(config: JsonValue) -> JsonValue:
 
 _COUNT = {"kind": pa.string(), "sigma": pa.float64(), "specimen": pa.int32(), "label": pa.int16()}
 _COUNT |= {"predicted": pa.int16(), "n": pa.int32()}
-_SCHEMA = pa.schema(
-    {
-        "run": pa.string(),
-        "record": pa.string(),
-        "specimens": pa.list_(pa.string()),
-        "counts": pa.list_(pa.struct(_COUNT)),
-    }
-)
+_OF_CELLS = {"specimens": pa.list_(pa.string()), "counts": pa.list_(pa.struct(_COUNT))}
+_SCHEMA_0_6 = pa.schema({"run": pa.string(), "record": pa.string(), **_OF_CELLS})  # of 0.6.0 and before
+_COHORT = pa.struct({"name": pa.string(), **_OF_CELLS})
+_SCHEMA = pa.schema([*_SCHEMA_0_6, pa.field("cohorts", pa.list_(_COHORT))])
 
 
 def _read_run(folder: Path) -> RunResult:
     run = StoredRun.open(folder)
     n_classes = len(run.record.classes)
+    specimens, confusions = _count(run.predictions, n_classes)
+    cohorts = {name: CohortResult(*_count(found, n_classes)) for name, found in run.cohort_predictions.items()}
+    return RunResult(run.name, run.record, specimens, confusions, run.stored, folder, cohorts=cohorts)
+
+
+def _count(
+    predictions: Mapping[Condition, Predictions], n_classes: int
+) -> tuple[tuple[str, ...], dict[Condition, Confusions]]:
+    """The sorted names of the specimens, and their confusion matrices by condition."""
     confusions, names = {}, list[str]()
-    for condition, (rows, labels, probabilities) in run.predictions.items():
+    for condition, (rows, labels, probabilities) in predictions.items():
         names = sorted(rows["specimen"].unique())
         predicted = probabilities.argmax(axis=1)
         counts = confusions_by_specimen(labels, predicted, rows["specimen"], n_classes)
         confusions[condition] = counts.astype(np.int32)  # half the memory of hundreds of runs
-    return RunResult(run.name, run.record, tuple(names), confusions, run.stored, folder)
+    return tuple(names), confusions
 
 
 def _sparse(confusions: Confusions) -> list[list[int]]:
@@ -186,7 +211,7 @@ def _unpack(file: Path) -> Readable[RunResult]:
         if not file.is_file():  # a pipe would never end
             raise FileNotFoundError(ENOENT, "there is no such file")
         table = pq.read_table(file, partitioning=None)
-        if table.schema != _SCHEMA:
+        if table.schema not in (_SCHEMA, _SCHEMA_0_6):
             raise pa.ArrowInvalid(f"it has the columns {table.column_names}")
     except (OSError, pa.ArrowException) as error:
         allowed = "a folder of runs or a file of cellpatch pack"
@@ -208,12 +233,32 @@ def _unpack_row(row: pa.Table, at: str) -> RunResult:
     where = f"{at}: the record of {name}"
     stored = unseal(row["record"][0].as_py(), where)
     record = parse_record(stored, where)
-    specimens = tuple(row["specimens"][0].as_py())
-    if None in specimens or len(set(specimens)) != len(specimens):
+    cells = _unpack_cells(row["specimens"][0], row["counts"][0], len(record.classes), where)
+    return RunResult(name, record, *cells, stored, cohorts=_unpack_cohorts(row, record, where))
+
+
+def _unpack_cohorts(row: pa.Table, record: Record, where: str) -> dict[str, CohortResult]:
+    """The external cohorts of a packed run; raises ValueError if they are others than the record's."""
+    packed = row["cohorts"][0] if "cohorts" in row.column_names else []
+    cohorts = {
+        each["name"].as_py(): CohortResult(
+            *_unpack_cells(each["specimens"], each["counts"], len(record.classes), f"{where}, {each['name']}")
+        )
+        for each in packed
+    }
+    if list(cohorts) != [cohort.name for cohort in record.cohorts]:
+        raise ValueError(f"{where}: cohorts must be those of the record, but got {list(cohorts)}")
+    return cohorts
+
+
+def _unpack_cells(
+    specimens: pa.Scalar, counts: pa.Scalar, n_classes: int, where: str
+) -> tuple[tuple[str, ...], dict[Condition, Confusions]]:
+    names = tuple(specimens.as_py() or ())
+    if None in names or len(set(names)) != len(names):
         raise ValueError(f"{where}: specimens must be different names")
-    counts = pa.Table.from_struct_array(row["counts"][0].values).to_pandas()
-    shape = (len(specimens), len(record.classes), len(record.classes))
-    return RunResult(name, record, specimens, _confusions(counts, shape, where), stored)
+    table = pa.Table.from_struct_array(counts.values).to_pandas()
+    return names, _confusions(table, (len(names), n_classes, n_classes), where)
 
 
 def _confusions(counts: pd.DataFrame, shape: tuple[int, int, int], where: str) -> dict[Condition, Confusions]:

@@ -22,6 +22,7 @@ VERBS = {
     "report": ("experiments:report", "write one page with recommendation, figures and tables"),
     "dashboard": ("experiments:dashboard", "make a W&B workspace and report of uploaded runs"),
     "pack": ("pack:main", "pack the numbers of many runs into one small file"),
+    "evaluate": ("evaluate:main", "score finished runs on other labelled cells, such as those of another hospital"),
     "predict": ("predict:main", "classify new cells with a run"),
     "export": ("export:main", "write a run as ONNX, for QuPath too"),
     "latency": ("latency:main", "measure how long runs take for a cell, and add it to their records"),

@@ -8,7 +8,7 @@ from rich.table import Table
 from cellpatch.metrics.classification import Scores
 from cellpatch.metrics.scores import WIDESPREAD
 from cellpatch.metrics.validations import BestValidation
-from cellpatch.runs.record import ConditionScores
+from cellpatch.runs.condition_scores import ConditionScores
 
 
 def print_table(name: str, scores: Scores, n_train: Mapping[str, int]) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,11 +15,13 @@ from cellpatch.data.store.reader import Geometry
 from cellpatch.metrics.classification import Scores
 from cellpatch.metrics.prior import ClassPrior
 from cellpatch.metrics.validations import BestValidation
-from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.optics.conditions import CLEAN
 from cellpatch.pretraining.facts import PretrainingFacts
 from cellpatch.runs import legacy
 from cellpatch.runs.cards import FeatureCard, Hardware, LatencyCard
-from cellpatch.runs.record_checks import check_json, check_parts
+from cellpatch.runs.cohorts import Cohort, nested_cohorts
+from cellpatch.runs.condition_scores import ConditionScores, nested_rows
+from cellpatch.runs.record_checks import check_cohorts, check_json, check_parts
 from cellpatch.runs.settings import Settings, first_problem, parse_settings
 from cellpatch.runtime.json_types import Json
 
@@ -96,18 +98,6 @@ class GitState:
     dirty: bool
 
 
-@dataclass(frozen=True)
-class ConditionScores:
-    """The scores of a run under one condition.
-
-    `mirrored_cells` are the test cells whose margin is mirrored within the blur's reach; None where it was not counted.
-    """
-
-    condition: Condition
-    scores: Scores
-    mirrored_cells: int | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """Everything that a run's record states.
@@ -119,6 +109,7 @@ class Record:
     or is not known. `prior` holds the class frequencies that the stored network's probabilities presume; None for
     versions before 0.4.0. `training_code` is None for runs of 0.3.0 and before. `logged` names the trackers that show
     the run, `warnings` what failed beside it, such as a tracker; `size` and `logged` are None for runs before 0.6.0.
+    `cohorts` are other labelled cells that the run was evaluated on.
     """
 
     run: str
@@ -153,6 +144,7 @@ class Record:
     warnings: list[str] = field(default_factory=list)
     latency: LatencyCard | None = None
     features: FeatureCard | None = None
+    cohorts: list[Cohort] = field(default_factory=list)
 
     @property
     def pretrain_seconds(self) -> float | None:
@@ -193,41 +185,20 @@ def parse_record(stored: Json, where: str) -> Record:
     settings = parse_settings(config, where)
     try:
         record: Record = _ADAPTER.validate_python(
-            stored | {"settings": settings, "metrics": _condition_scores(stored.get("metrics"))}
+            stored
+            | {"settings": settings, "metrics": nested_rows(stored.get("metrics"))}
+            | {"cohorts": nested_cohorts(stored.get("cohorts", []))}
         )
         geometry = [] if record.data.geometry is None else [record.data.geometry.side_px]
         sides_px = [*geometry, settings.model.backbone.input_px]
         rows = [(row.condition, row.scores) for row in record.metrics]
         check_parts(record.classes, record.counts, record.temperature, sides_px, rows)
+        check_cohorts(record.cohorts, record.classes, record.files)
     except ValidationError as error:
         raise ValueError(f"{where}: {first_problem(error)}") from error
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     return record
-
-
-def _condition_scores(rows: Any) -> Any:
-    """Each row's condition apart from its scores; what is no such row is left to be rejected."""
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        return rows
-    return [
-        {
-            "condition": {"kind": row.get("kind"), "sigma": row.get("sigma")},
-            "scores": {key: value for key, value in row.items() if key != "mirrored_cells"},
-            "mirrored_cells": row.get("mirrored_cells"),
-        }
-        for row in rows
-    ]
-
-
-def metrics_row(row: ConditionScores) -> Json:
-    """A condition and its scores as one flat row of record.json."""
-    scores = cast(Json, _SCORES.dump_python(row.scores, by_alias=True))
-    for optional in ("cost_weighted_error", "reliability"):
-        if scores[optional] is None:
-            del scores[optional]
-    mirrored: Json = {} if row.mirrored_cells is None else {"mirrored_cells": row.mirrored_cells}
-    return {"kind": row.condition.kind, "sigma": row.condition.sigma, **scores, **mirrored}
 
 
 def seal(record: Mapping[str, Any]) -> str:
@@ -252,5 +223,4 @@ def _checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-_ADAPTER = TypeAdapter(Record)  # schemas, built once
-_SCORES = TypeAdapter(Scores)
+_ADAPTER = TypeAdapter(Record)  # a schema, built once

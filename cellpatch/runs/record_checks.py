@@ -8,6 +8,7 @@ from typing import Any
 
 from cellpatch.metrics.classification import Scores
 from cellpatch.optics.conditions import CLEAN, FAULTS, KINDS, MAX_PX, Condition
+from cellpatch.runs.cohorts import Cohort
 from cellpatch.runtime.json_types import Json
 
 _DEEPEST = 64  # levels of a record's JSON: those of all versions have less than ten
@@ -79,6 +80,25 @@ def check_parts(
     for condition, scores in metrics:
         _check_condition(condition)
         _check_scores(scores, classes, f"metrics of {condition}")
+
+
+def check_cohorts(cohorts: Sequence[Cohort], classes: Sequence[str], files: Iterable[str]) -> None:
+    """Raise ValueError that names the key if external cohorts do not fit to their record."""
+    names = [cohort.name for cohort in cohorts]
+    if len(set(names)) != len(names):
+        raise ValueError(f"cohorts must have different names, but got {names}")
+    for cohort in cohorts:
+        where = f"cohorts of {cohort.name!r}"
+        if cohort.file not in set(files):
+            raise ValueError(f"{where}: file must be one of files, but got {cohort.file!r}")
+        unknown = sorted({name for name in cohort.class_map.values() if name is not None} - set(classes))
+        if unknown:
+            raise ValueError(f"{where}: class_map must name classes of {list(classes)}, but has {unknown}")
+        if CLEAN not in [row.condition for row in cohort.metrics]:
+            raise ValueError(f"{where}: metrics must have clean cells")
+        for row in cohort.metrics:
+            _check_condition(row.condition)
+            _check_scores(row.scores, classes, f"{where}, {row.condition}")
 
 
 def _check_condition(condition: Condition) -> None:

@@ -20,6 +20,7 @@ from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
 from cellpatch.pretraining.facts import PretrainingFacts
 from cellpatch.pretraining.methods import Pretraining
 from cellpatch.probing.probes import Probe
+from cellpatch.runs.condition_scores import ConditionScores, metrics_row
 from cellpatch.runs.console import print_best_validation, print_conditions, print_few_specimens, print_table
 from cellpatch.runs.dry_run import plan_run
 from cellpatch.runs.experiment import Experiment
@@ -32,7 +33,6 @@ from cellpatch.runs.outcome import Outcome
 from cellpatch.runs.pretrained import pretrain, pretraining_fingerprint
 from cellpatch.runs.preview import print_preview
 from cellpatch.runs.provenance import git_state, hardware, versions
-from cellpatch.runs.record import ConditionScores, metrics_row
 from cellpatch.runs.scoring import score
 from cellpatch.runs.size import network_size
 from cellpatch.runs.stored_run import (

@@ -1,17 +1,18 @@
 """The scores of a run under each condition, from predictions."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Float, Int
 
 from cellpatch.data.dataset import CellDataset
 from cellpatch.metrics.classification import Costs, score_predictions
 from cellpatch.optics.conditions import Condition
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin
-from cellpatch.runs.record import ConditionScores
+from cellpatch.runs.condition_scores import ConditionScores
 from cellpatch.runs.stored_run import StoredRun
 
 
@@ -33,8 +34,21 @@ def score(
     costs: Costs,
 ) -> list[ConditionScores]:
     """The scores of the test cells' probabilities under each condition."""
-    labels, classes = dataset.test_labels, dataset.classes
-    mirrored = Counter(dataset.store.cells["mirrored_px"].to_numpy()[dataset.split.test].tolist())
+    cells = dataset.store.cells.iloc[dataset.split.test]
+    return score_cells(cells, dataset.test_labels, dataset.classes, path, predicted, temperature, costs)
+
+
+def score_cells(
+    cells: pd.DataFrame,
+    labels: Int[np.ndarray, " n"],
+    classes: Sequence[str],
+    path: OpticalPath,
+    predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
+    temperature: float,
+    costs: Costs | None,
+) -> list[ConditionScores]:
+    """The scores of the probabilities of some cells of a store under each condition."""
+    mirrored = Counter(cells["mirrored_px"].tolist())
     rows = []
     for condition, probabilities in predicted.items():
         reached = sum(n for pixels, n in mirrored.items() if pixels and reaches_beyond_margin(condition, path, pixels))

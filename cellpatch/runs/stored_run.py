@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from errno import ENOENT
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +19,18 @@ from cellpatch.data.store.reader import CellStore
 from cellpatch.metrics.classification import Costs
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.cards import FeatureCard, LatencyCard
+from cellpatch.runs.cohorts import Cohort
+from cellpatch.runs.condition_scores import ConditionScores, metrics_row
 from cellpatch.runs.folders import RECORD
 from cellpatch.runs.predictions import Predictions, read_columns, read_predictions
-from cellpatch.runs.record import ConditionScores, Record, metrics_row, parse_record, seal, unseal
+from cellpatch.runs.record import Record, parse_record, seal, unseal
 from cellpatch.runs.record_checks import check_stored
 from cellpatch.runtime.atomic_io import atomic_write, sha256_of
 from cellpatch.runtime.json_types import Json
 
 PREDICTIONS, VALIDATION = "predictions.parquet", "validation.parquet"  # of test cells, of clean validation cells
 WEIGHTS = "weights.safetensors"
+COHORT = "cohort-"  # with a number, of the cells of an external cohort
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,20 @@ class StoredRun:
         return self._read(VALIDATION) if VALIDATION in self.record.files else {}
 
     @cached_property
+    def cohort_predictions(self) -> Mapping[str, Mapping[Condition, Predictions]]:
+        """The predictions of each external cohort's cells, by its name; raises ValueError as `predictions`."""
+        self.check_files([cohort.file for cohort in self.record.cohorts])
+        found = {}
+        for cohort in self.record.cohorts:
+            file = self.folder / cohort.file
+            found[cohort.name] = read_predictions([file], self.record.classes)
+            stated = {row.condition: row.scores.n_test for row in cohort.metrics}
+            counts = {condition: len(each.labels) for condition, each in found[cohort.name].items()}
+            if counts != stated:
+                raise ValueError(f"{file}: predictions must be of as many cells as the metrics of {cohort.name}")
+        return found
+
+    @cached_property
     def specimens_by_class(self) -> dict[str, int] | None:
         """In how many specimens each class has a test cell; None if the predictions are missing.
 
@@ -141,6 +158,32 @@ class StoredRun:
         evaluate = self.record.seconds.evaluate + seconds
         stored_seconds = {**cast(Json, self.stored["seconds"]), "evaluate": evaluate}
         return self._replace(files=files, metrics=metrics, seconds=stored_seconds)
+
+    def with_cohort(
+        self,
+        cohort: Cohort,
+        cells: pd.DataFrame,
+        labels: Int[np.ndarray, " n"],
+        predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
+    ) -> "StoredRun":
+        """Add an external cohort, in place of one of the same name; first its predictions, then the record.
+
+        `cohort.file` is chosen here.
+        """
+        numbers = [int(name.removeprefix(COHORT).partition(".")[0]) for name in self.record.files if COHORT in name]
+        file = self.folder / f"{COHORT}{max(numbers, default=0) + 1}.parquet"
+        with atomic_write(file) as temporary:
+            write_predictions(temporary, cells, labels, predicted, self.record.classes)
+        others = [each for each in self.record.cohorts if each.name != cohort.name]
+        replaced = {each.file for each in self.record.cohorts if each.name == cohort.name}
+        files = {name: digest for name, digest in self.record.files.items() if name not in replaced}
+        run = self._replace(
+            files={**files, file.name: sha256_of(file)},
+            cohorts=[each.as_json() for each in [*others, replace(cohort, file=file.name)]],
+        )
+        for name in replaced:
+            (self.folder / name).unlink(missing_ok=True)
+        return run
 
     def with_costs(self, costs: Costs, scores: Sequence[ConditionScores]) -> "StoredRun":
         """State other costs of errors, and the scores that follow from them."""

@@ -1,20 +1,21 @@
 """Is every run as it was written? Record, files, identity, and scores computed again without a model."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from cellpatch.metrics.calibration import fit_temperature
-from cellpatch.metrics.classification import score_predictions
-from cellpatch.optics.conditions import CLEAN
+from cellpatch.metrics.classification import Costs, score_predictions
+from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs import legacy
+from cellpatch.runs.condition_scores import ConditionScores, metrics_row
 from cellpatch.runs.folders import require_runs
 from cellpatch.runs.identity import identity
+from cellpatch.runs.predictions import Predictions
 from cellpatch.runs.readable import read_each
-from cellpatch.runs.record import ConditionScores, metrics_row
 from cellpatch.runs.stored_run import WEIGHTS, StoredRun
 from cellpatch.runtime.json_types import Json
 
@@ -84,9 +85,23 @@ def mismatched_metrics(run: StoredRun) -> list[str]:
         _, labels, probabilities = run.validation[CLEAN]
         if not _alike(fit_temperature(labels, probabilities), record.temperature):
             names.append("temperature")
-    for row in record.metrics:
-        _, labels, probabilities = run.predictions[row.condition]
-        again = score_predictions(labels, probabilities, record.classes, record.temperature, record.settings.data.costs)
+    names += _mismatched(run, record.metrics, run.predictions, record.settings.data.costs)
+    for cohort in record.cohorts:
+        found = _mismatched(run, cohort.metrics, run.cohort_predictions[cohort.name], None)
+        names += [f"{name} of {cohort.name}" for name in found]
+    return names
+
+
+def _mismatched(
+    run: StoredRun,
+    metrics: Sequence[ConditionScores],
+    predictions: Mapping[Condition, Predictions],
+    costs: Costs | None,
+) -> list[str]:
+    record, names = run.record, []
+    for row in metrics:
+        _, labels, probabilities = predictions[row.condition]
+        again = score_predictions(labels, probabilities, record.classes, record.temperature, costs)
         computed = metrics_row(ConditionScores(row.condition, again, row.mirrored_cells))
         stored: Json = metrics_row(row)
         at = f"{row.condition.kind} {row.condition.sigma:g}"

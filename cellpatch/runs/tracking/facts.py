@@ -7,7 +7,8 @@ import numpy as np
 
 from cellpatch.metrics.degradation import slope
 from cellpatch.optics.conditions import CLEAN
-from cellpatch.runs.record import ConditionScores, Record
+from cellpatch.runs.condition_scores import ConditionScores
+from cellpatch.runs.record import Record
 from cellpatch.runtime.json_types import Json
 
 BLURRED = ("accuracy", "balanced_accuracy", "macro_f1", "ece")  # scores that are shown of each condition

@@ -1,0 +1,103 @@
+"""Evaluate finished runs on another cohort: cellpatch evaluate RUN ... data=NAME data.name=COHORT [KEY=VALUE ...]."""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellpatch.cli.each_run import for_each_run, runs_of
+from cellpatch.cli.overrides import prepare_overrides
+from cellpatch.runs.condition_scores import ConditionScores
+from cellpatch.runtime.logs import log_to_terminal
+from cellpatch.runtime.plain_text import plain
+
+if TYPE_CHECKING:
+    from cellpatch.inference.evaluate import CohortTask
+
+log = logging.getLogger(__name__)
+
+_SETTING = re.compile(r"\+{0,2}(data|optics)[=./]|trainer\.accelerator=")
+_EPILOG = """\
+Settings describe the cohort as those of cellpatch train do; data.name names it in figures, tables and the report.
+optics=blur evaluates under blur too, trainer.accelerator=cpu keeps a GPU free. All of its labelled cells are tested:
+data.split has no effect. An evaluation of the same name is replaced.
+
+    cellpatch evaluate runs data=points data.root=DIR data.points=FILE data.name=hospital_b
+    cellpatch evaluate runs data=folder data.root=DIR data.name=hospital_b --classes classes.yaml
+
+classes.yaml has a line for each class that has another name there, `tumour: adenocarcinoma`, or `artefact: null` for
+cells to leave out. Classes of the same name need no line; others are left out and counted."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Evaluate the runs that the arguments name; ends with status 1 if one could not be."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(
+        prog="cellpatch evaluate",
+        description="Score finished runs on other labelled cells, and add the scores to their records.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", metavar="RUN|KEY=VALUE", nargs="+", help="runs, folders of runs, and settings")
+    parser.add_argument("--classes", metavar="FILE", type=Path, help="YAML: the run's class for each of the cohort")
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="the published weights, if they have moved")
+    options = parser.parse_args(words)
+    settings = [word for word in options.words if "=" in word and not Path(word).exists()]
+    runs = runs_of([Path(word) for word in options.words if word not in settings])
+    log_to_terminal()
+    try:
+        task, accelerator = _task(settings, options.classes)
+    except ValueError as error:
+        sys.exit(plain(f"error: {error}"))
+    from cellpatch.inference.evaluate import evaluate_cohort  # seconds to import: mistakes above come first
+
+    def evaluate(folder: Path) -> bool:
+        run = evaluate_cohort(folder, task, accelerator, options.weights)
+        cohort = next(each for each in run.record.cohorts if each.name == task.name)
+        own = {row.condition: row.scores.macro_f1 for row in run.record.metrics}
+        for row in cohort.metrics:
+            print(plain(_line(folder.name, task.name, row, own.get(row.condition), cohort.specimens)))
+        if cohort.left_out:
+            counts = ", ".join(f"{name} ({n})" for name, n in cohort.left_out.items())
+            log.info("left out, of classes that the run does not have: %s", counts)
+        return True
+
+    for_each_run(runs, evaluate)
+
+
+def _line(run: str, name: str, row: ConditionScores, own: float | None, specimens: int) -> str:
+    classes = [each for each, scores in row.scores.per_class.items() if scores.n_test]
+    before = "" if own is None else f", {own:.3f} on its own test cells"
+    return (
+        f"{run}: {name}, {row.condition}: macro-F1 {row.scores.macro_f1:.3f}{before} "
+        f"({row.scores.n_test} cells of {len(classes)} classes and {specimens} specimens)"
+    )
+
+
+def _task(settings: Sequence[str], classes: Path | None) -> tuple["CohortTask", str]:
+    """What to evaluate on, and the accelerator; prepares the cohort's store if it is absent."""
+    from cellpatch.config.assemble_data import assemble_data
+    from cellpatch.config.schema import compose_config
+    from cellpatch.config.validate import check
+    from cellpatch.data.cohort import read_class_map
+    from cellpatch.data.dataset import open_store
+    from cellpatch.inference.evaluate import CohortTask
+
+    if other := [each for each in settings if not _SETTING.match(each)]:
+        raise ValueError(f"settings must be of data, optics and trainer.accelerator, but got {', '.join(other)}")
+    if not any(each.startswith("data.name=") for each in settings):
+        raise ValueError("data=NAME ... data.name=COHORT must state the cohort's cells and its name")
+    config = compose_config(prepare_overrides(settings))
+    class_map = {} if classes is None else read_class_map(classes)
+    data = assemble_data(config)
+    optics = check(config, "optics").build("optics")
+    store = open_store(data)
+    conditions = optics.evaluated(store.geometry.field_um)
+    return CohortTask(data.name, store, class_map, conditions), str(config.trainer.accelerator)
+
+
+if __name__ == "__main__":
+    main()
