@@ -46,6 +46,7 @@ from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin, to_pix
 from cellpatch.optics.pixel_random import cell_seeds, normal, uniform
 from cellpatch.probing.feature_cache import FeatureCache
 from cellpatch.probing.fit import CachedFeatures
+from cellpatch.runs.differences import differences
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.verify import verify
 from cellpatch.sweeps.train import train
@@ -363,8 +364,10 @@ def test_a_record_with_another_fault_is_refused(finished: tuple[Path, Path], kin
 def test_a_run_of_before_faults_still_opens(finished: tuple[Path, Path], tmp_path: Path) -> None:
     run, root = finished
     record = read_record(run)
+    today = StoredRun.open(run).record
     del record["config"]["optics"]["faults"]
     replace_record(run, record)
+    assert not differences(StoredRun.open(run).record, today), "no fault is what it had"
     assert train(config_of(tmp_path, root, *SMALL_CNN, "optics.faults.dust=4")).state == "evaluated"
     assert restore(run).stored.record.metrics[1].condition == Condition("dust", 4.0)
 
