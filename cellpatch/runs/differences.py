@@ -75,8 +75,9 @@ def _settings(record: Record) -> dict[str, str]:
 
 def _keys_with_effect(record: Record) -> Iterator[str]:
     """As users write them: an identity keeps `adapt.balance` under the name that it was first given."""
-    for key, _ in _flat(effective_settings(record.settings.config)):
-        yield "adapt.balance" if key == "adapt.class_weights" else key
+    for key, value in _flat(effective_settings(record.settings.config)):
+        if not key.startswith("optics.faults.") or value != "[]":  # earlier versions have no faults to state
+            yield "adapt.balance" if key == "adapt.class_weights" else key
 
 
 def _data(record: Record) -> dict[str, str]:

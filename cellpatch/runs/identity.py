@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from cellpatch.optics.conditions import FAULTS
 from cellpatch.runs import legacy
 from cellpatch.runs.settings import Settings
 from cellpatch.runs.training_code import OF_AUGMENTATION, TRAINING_CODE
@@ -45,7 +44,6 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "augment.erasing": (0.0,),
     "augment.scale": ([1.0, 1.0],),
     "data.split.near_copies": ("keep",),
-    **dict.fromkeys([f"optics.faults.{kind}" for kind in FAULTS], ([],)),
 }
 _BATCHES_OR_SHARE = ("trainer.limit_train_batches", "trainer.limit_val_batches")  # an int counts, a float is a share
 # Without effect where `trainer.max_epochs` is the budget. With `max_steps` beside it they stay in the identity: runs of
