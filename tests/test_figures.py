@@ -358,7 +358,7 @@ def test_the_blurred_cell_is_seen_as_a_network_sees_it() -> None:
 
 def test_the_cell_under_faults_is_shown_at_every_strength() -> None:
     drawing = figure_faults.draw("simulated", group_by_seed(RESULTS))
-    titles = [ax.get_title() for ax in drawing.figure.axes if ax.images]
+    titles = [ax.get_title("left") for ax in drawing.figure.axes if ax.images]
     conditions = sum(map(len, figure_faults.LEVELS.values()))
     assert (len(titles), titles.count("clean")) == (conditions + len(figure_faults.LEVELS), len(figure_faults.LEVELS))
     assert {"jpeg 90", "pale stain 40", "dust 10"} <= set(titles)
