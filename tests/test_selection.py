@@ -47,7 +47,9 @@ def test_a_sigma_keeps_clean_cells_beside_it() -> None:
         _parsed("--sigma", "0.8,5").choose(RUNS)
     sharp = [replace(run, confusions={CLEAN: run.confusions[CLEAN]}) for run in RUNS]
     mixed = _parsed("--sigma", "0.8").choose([RUNS[0], sharp[1]])
-    assert [len(each.confusions) for each in mixed] == [3 + len(FAULTS), 1], "a run without blur stays with its clean cells"
+    assert [len(each.confusions) for each in mixed] == [3 + len(FAULTS), 1], (
+        "a run without blur stays with its clean cells"
+    )
     with pytest.raises(ValueError, match="--sigma finds no run that was evaluated under blur, but got 0.8"):
         _parsed("--sigma", "0.8").choose(sharp)
 
