@@ -213,9 +213,8 @@ COPY, KAIKO = "1aurent/vit_", "kaiko_ai_towards_large_pathology_fms"
 BIOPTIMUS = ([0.707223, 0.578729, 0.703617], [0.211883, 0.230117, 0.177517])
 
 
-STATED: list[
-    tuple[Any, ...]
-] = [  # from their pages at the hub, their authors' repositories, and TRIDENT's and eva's loading code
+# From their pages at the hub, their authors' repositories, and TRIDENT's and eva's loading code.
+STATED: list[tuple[Any, ...]] = [
     ("uni", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "MahmoodLab/UNI"),
     ("uni2_h", IMAGENET, "CC BY-NC-ND 4.0", True, "timm", "MahmoodLab/UNI2-h"),
     ("virchow", IMAGENET, "Apache-2.0", True, "timm", "paige-ai/Virchow"),
@@ -243,14 +242,7 @@ STATED: list[
         }.items()
     ),
     *(
-        (
-            f"lunit_s{px}",
-            LUNIT,
-            "Lunit non-commercial licence",
-            False,
-            "timm",
-            f"{COPY}small_patch{px}_224.lunit_dino",
-        )
+        (f"lunit_s{px}", LUNIT, "Lunit non-commercial licence", False, "timm", f"{COPY}small_patch{px}_224.lunit_dino")
         for px in (16, 8)
     ),
     ("stainnet_s", HALVES, "CC BY-NC-ND 4.0", False, "timm", "JWonderLand/StainNet"),
