@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("words", metavar="RUN|KEY=VALUE", nargs="+", help="runs, folders of runs, and settings")
     parser.add_argument("--classes", metavar="FILE", type=Path, help="YAML: the run's class for each of the cohort")
     parser.add_argument("--weights", metavar="FILE", type=Path, help="the published weights, if they have moved")
-    options = parser.parse_args(words)
+    options = parser.parse_intermixed_args(words)
     settings = [word for word in options.words if "=" in word and not Path(word).exists()]
     runs = runs_of([Path(word) for word in options.words if word not in settings])
     log_to_terminal()
