@@ -72,7 +72,7 @@ def test_scores_of_another_hospital_join_the_record(invoke: Invoke, here: Path) 
     done = _evaluate(invoke, here, *COHORT, "optics=blur", "optics.sigma=1.6")
     assert done.returncode == 0, done.stderr
     assert "hospital_b, clean: macro-F1 " in done.stdout
-    assert "(36 cells of 3 classes and 4 specimens)" in done.stdout
+    assert "(36 cells of 3 classes, 4 specimens)" in done.stdout
     assert "left out, of classes that the run does not have: mud (12)" in done.stderr
     for folder in finished_runs(here / "runs"):
         run = StoredRun.open(folder)

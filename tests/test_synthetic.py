@@ -15,6 +15,7 @@ from cellpatch.data.synthetic.camera import jpeg
 from cellpatch.data.synthetic.cell_counts import MAX_CELLS, MAX_SPECIMENS, SHARES
 from cellpatch.data.synthetic.cells import PAINTERS
 from cellpatch.data.synthetic.frame import SpecimenStyle, draw_bank, draw_traits, open_frame
+from cellpatch.data.synthetic.hospitals import HOSPITALS
 from cellpatch.data.synthetic.source import GEOMETRY, Synthetic
 from cellpatch.data.synthetic.stains import VECTORS, Staining, draw_staining, optical_density, transmit, unmix
 
@@ -276,3 +277,24 @@ def test_colour_alone_does_not_tell_the_types() -> None:
     forest = RandomForestClassifier(100, min_samples_leaf=2, class_weight="balanced_subsample", random_state=0)
     guess = forest.fit(features[~test], truth[~test]).predict(features[test])
     assert 1 / 16 < f1_score(truth[test], guess, average="macro") < 0.45
+
+
+def test_another_hospital_is_other_light_on_the_same_specimens(tmp_path: Path) -> None:
+    """Hospital a is that of all stores before there were two; b has a darker, warmer white and other names."""
+    size = CropSize()
+    ours, theirs = (render_specimen(ONE_OF_EACH, 3, 0, size, HOSPITALS[name]) for name in "ab")
+    np.testing.assert_array_equal(ours[0], render_specimen(ONE_OF_EACH, 3, 0)[0])
+    np.testing.assert_array_equal(ours[1], theirs[1])
+    np.testing.assert_array_equal(ours[2], theirs[2])
+    brightest = [np.quantile(crops, 0.99, axis=(0, 1, 2)) for crops in (ours[0], theirs[0])]
+    assert (brightest[1] < brightest[0]).all()
+    assert brightest[1][2] < brightest[1][0]
+    stores = {}
+    for name in ("a", "b"):
+        source = Synthetic(cells=200, specimens=6, seed=1, workers=0, hospital=name)  # type: ignore[arg-type]
+        (tmp_path / name).mkdir()
+        source.fill(tmp_path / name)
+        stores[name] = CellStore(tmp_path / name)
+    assert "hospital" not in Synthetic(cells=200, specimens=6, seed=1, workers=0).describe()
+    assert stores["a"].manifest.fingerprint != stores["b"].manifest.fingerprint
+    assert not set(stores["a"].cells["specimen"]) & set(stores["b"].cells["specimen"])

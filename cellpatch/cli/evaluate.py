@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cellpatch.cli.each_run import for_each_run, runs_of
 from cellpatch.cli.overrides import prepare_overrides
+from cellpatch.metrics.classification import Scores
 from cellpatch.runs.condition_scores import ConditionScores
 from cellpatch.runtime.logs import log_to_terminal
 from cellpatch.runtime.plain_text import plain
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def evaluate(folder: Path) -> bool:
         run = evaluate_cohort(folder, task, accelerator, options.weights)
         cohort = next(each for each in run.record.cohorts if each.name == task.name)
-        own = {row.condition: row.scores.macro_f1 for row in run.record.metrics}
+        own = {row.condition: row.scores for row in run.record.metrics}
         for row in cohort.metrics:
             print(plain(_line(folder.name, task.name, row, own.get(row.condition), cohort.specimens)))
         if cohort.left_out:
@@ -68,12 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for_each_run(runs, evaluate)
 
 
-def _line(run: str, name: str, row: ConditionScores, own: float | None, specimens: int) -> str:
+def _line(run: str, name: str, row: ConditionScores, own: Scores | None, specimens: int) -> str:
+    """A condition's macro-F1 on the cohort, and over the same classes on the run's own test cells."""
     classes = [each for each, scores in row.scores.per_class.items() if scores.n_test]
-    before = "" if own is None else f", {own:.3f} on its own test cells"
+    f1 = [] if own is None else [f1 for each in classes if (f1 := own.per_class[each].f1) is not None]
+    before = f", {sum(f1) / len(f1):.3f} on its own test cells" if f1 else ""
     return (
-        f"{run}: {name}, {row.condition}: macro-F1 {row.scores.macro_f1:.3f}{before} "
-        f"({row.scores.n_test} cells of {len(classes)} classes and {specimens} specimens)"
+        f"{run}: {name}, {row.condition}: macro-F1 {row.scores.macro_f1:.3f}{before} ({row.scores.n_test} cells of "
+        f"{len(classes)} classes, {specimens} specimen{'s' * (specimens != 1)})"
     )
 
 

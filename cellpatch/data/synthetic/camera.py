@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from cellpatch.data.synthetic.hospitals import HOSPITALS, Hospital
 from cellpatch.data.synthetic.stains import Floats, Staining, transmit
 
 UInts = NDArray[np.uint8]
@@ -27,10 +28,11 @@ class Camera:
     subsampling: int
 
 
-def draw_camera(rng: np.random.Generator) -> Camera:
+def draw_camera(rng: np.random.Generator, hospital: Hospital = HOSPITALS["a"]) -> Camera:
     """Draw one specimen's scan; about one in five is clearly soft."""
-    focus = float(rng.uniform(0.45, 0.75)) if rng.random() < 1 / 5 else float(rng.uniform(0.18, 0.42))
-    red, green, blue = (float(level) for level in rng.uniform(0.90, 0.99, 3))
+    sharp, clearly_soft = hospital.focus_um
+    focus = float(rng.uniform(*clearly_soft)) if rng.random() < 1 / 5 else float(rng.uniform(*sharp))
+    red, green, blue = (float(level) for level in rng.uniform(*np.transpose(hospital.white)))
     return Camera(
         focus_um=focus,
         soft_um=float(rng.uniform(0.2, 0.8)),
@@ -38,7 +40,7 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         shade=(float(rng.uniform(-0.03, 0.03)), float(rng.uniform(-0.03, 0.03))),
         electrons=float(rng.uniform(2_000, 12_000)),
         read=float(rng.uniform(0.002, 0.006)),
-        quality=int(rng.integers(70, 96)),
+        quality=int(rng.integers(*hospital.quality)),
         subsampling=int(rng.choice([0, 2])),
     )
 

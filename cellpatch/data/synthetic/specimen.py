@@ -11,6 +11,7 @@ from cellpatch.data.synthetic.cell_counts import CLASSES, plan_counts
 from cellpatch.data.synthetic.cells import PAINTERS
 from cellpatch.data.synthetic.frame import SpecimenStyle, draw_bank, draw_traits, open_frame
 from cellpatch.data.synthetic.ground import paint_ground, paste
+from cellpatch.data.synthetic.hospitals import HOSPITALS, Hospital
 from cellpatch.data.synthetic.stains import Floats, draw_staining
 from cellpatch.data.synthetic.tissue import Layout, lay_out
 from cellpatch.runtime.parallel import ordered_parallel_map
@@ -56,7 +57,9 @@ class CropSize:
 DEFAULT_SIZE = CropSize()
 
 
-def render_specimen(counts: Ints, seed: int, index: int, size: CropSize = DEFAULT_SIZE) -> Cut:
+def render_specimen(
+    counts: Ints, seed: int, index: int, size: CropSize = DEFAULT_SIZE, hospital: Hospital = HOSPITALS["a"]
+) -> Cut:
     """Render one specimen and cut its annotated cells.
 
     `counts` is int [16], cells per class; `index` is the specimen's number. Returns crops uint8 [n, S, S, 3] with
@@ -67,7 +70,7 @@ def render_specimen(counts: Ints, seed: int, index: int, size: CropSize = DEFAUL
     counts = np.asarray(counts, np.int64)
     _check(counts, seed, index)
     rng = np.random.default_rng([seed, index])
-    traits, staining, camera = draw_traits(rng), draw_staining(rng), draw_camera(rng)
+    traits, staining, camera = draw_traits(rng), draw_staining(rng, hospital), draw_camera(rng, hospital)
     style = SpecimenStyle(traits, draw_bank(rng, size.um_per_px), size.um_per_px)
     parts, left = [], 0
     for field_counts in _share_fields(counts):
@@ -83,7 +86,12 @@ def render_specimen(counts: Ints, seed: int, index: int, size: CropSize = DEFAUL
 
 
 def render(
-    cells: int, specimens: int, seed: int, workers: int = 2, size: CropSize = DEFAULT_SIZE
+    cells: int,
+    specimens: int,
+    seed: int,
+    workers: int = 2,
+    size: CropSize = DEFAULT_SIZE,
+    hospital: Hospital = HOSPITALS["a"],
 ) -> Iterator[tuple[int, UInts, Ints, Ints, Ints]]:
     """Yield (index, crops, labels, x, y) of every specimen in order, as `render_specimen` returns them.
 
@@ -92,11 +100,12 @@ def render(
     """
     if workers < 0:
         raise ValueError(f"Expected argument `workers` to be >= 0, but got {workers}")
-    tasks = ((counts, seed, index, size) for index, counts in enumerate(plan_counts(cells, specimens, seed)))
+    planned = enumerate(plan_counts(cells, specimens, seed))
+    tasks = ((counts, seed, index, size, hospital) for index, counts in planned)
     return ordered_parallel_map(_render, tasks, workers)
 
 
-def _render(task: tuple[Ints, int, int, CropSize]) -> tuple[int, UInts, Ints, Ints, Ints]:
+def _render(task: tuple[Ints, int, int, CropSize, Hospital]) -> tuple[int, UInts, Ints, Ints, Ints]:
     return (task[2], *render_specimen(*task))
 
 

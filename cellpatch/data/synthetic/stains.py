@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpatch.data.synthetic.hospitals import HOSPITALS, Hospital
+
 Floats = NDArray[np.float32]
 
 STAINS = ("haematoxylin", "red", "green", "own")
@@ -31,13 +33,15 @@ class Staining:
     offset: Floats
 
 
-def draw_staining(rng: np.random.Generator) -> Staining:
-    """Draw the stains of one specimen around VECTORS."""
+def draw_staining(rng: np.random.Generator, hospital: Hospital = HOSPITALS["a"]) -> Staining:
+    """Draw the stains of one specimen around VECTORS, with the hospital's red and gain."""
     strength = rng.uniform(_LIGHT, _STRONG)
     radians = np.deg2rad(_JITTER_DEGREES)
-    vectors = np.abs(VECTORS + radians * rng.standard_normal(VECTORS.shape))
+    nominal = VECTORS.copy()
+    nominal[1] = np.array(hospital.red, np.float32) / np.linalg.norm(np.array(hospital.red, np.float32))
+    vectors = np.abs(nominal + radians * rng.standard_normal(VECTORS.shape))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    gain = 1 + rng.uniform(-strength, strength, 4)
+    gain = np.array(hospital.gain) * (1 + rng.uniform(-strength, strength, 4))
     offset = rng.uniform(0, _OFFSET * strength, 4)
     return Staining(vectors.astype(np.float32), gain.astype(np.float32), offset.astype(np.float32))
 
