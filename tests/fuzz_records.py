@@ -392,10 +392,26 @@ def make_world(folder: Path) -> Path:
 
 
 def make_run_of_today(folder: Path) -> Path:
-    from conftest import run_of_squares
+    """A run with blur, another fault and an external cohort."""
+    from conftest import config_of, run_of_squares, square_crop
+    from PIL import Image
 
+    from cellpatch.config.assemble_data import assemble_data
+    from cellpatch.data.dataset import open_store
+    from cellpatch.inference.evaluate import CohortTask, evaluate_cohort
+    from cellpatch.optics.conditions import CLEAN
+
+    root, rng = folder / "today", np.random.default_rng(1)
     small = ("model=cnn", "model.backbone.input_px=16", "model.backbone.widths=[4]", "trainer.max_epochs=1")
-    return run_of_squares(folder / "today", *small, "optics.kind=post", "optics.sigma=1.6")
+    run = run_of_squares(root, *small, "optics.kind=post", "optics.sigma=1.6", "optics.faults.noise=[5]")
+    for code, name in enumerate(("red", "green", "mud")):
+        for i in range(6):
+            file = root / "other" / name / f"o{i % 3}" / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(square_crop(rng, code)).save(file)
+    store = open_store(assemble_data(config_of(root, root / "other", "data.name=other", "data.um_per_px=0.5")))
+    evaluate_cohort(run, CohortTask("other", store, {}, [CLEAN]), "cpu")
+    return run
 
 
 def show(text: str) -> None:

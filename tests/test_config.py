@@ -257,7 +257,7 @@ def test_plain_values_are_resolved() -> None:
         ("adapt=lineer_probe", "but got 'lineer_probe'; did you mean adapt=linear_probe?"),
         (
             "data/split=by_sit",
-            "data.split must be one of by_cell, by_site, by_specimen, but got 'by_sit'; did you mean ",
+            "data.split must be one of by_cell, by_site, by_specimen, kfold, but got 'by_sit'; did you mean ",
         ),
         ("hydra/launcher=slurm", "but got 'slurm'; did you mean hydra/launcher=submitit_slurm?"),
         ("flag_limit=abc", "flag_limit must be a whole number, but got abc"),

@@ -39,7 +39,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from PIL import Image
-from simulated import CLASSES, OTHER_WAY, SKILLS, restated, simulated, with_config
+from simulated import CLASSES, OTHER_WAY, SKILLS, on_cohort, restated, simulated, with_config
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import nn
 
@@ -67,7 +67,7 @@ from cellpatch.runs.coordinates import CurveCoordinates
 from cellpatch.runtime.atomic_io import atomic_directory
 
 FIGURES = {name: make_all.load(file) for name, file in make_all.script_files("figures").items()}
-RESULTS = simulated()
+RESULTS = on_cohort(simulated())
 GROUPS = group_by_seed(RESULTS)
 
 
@@ -546,9 +546,8 @@ def test_a_figure_grows_with_its_panels() -> None:
 def test_curves_are_split_into_panels_that_can_be_read() -> None:
     ways = [("dinov2_s", way, side) for way in ("linear_probe", "knn", "ft_all", "lora") for side in (56, 224)]
     ways += [("efficientnet_lite0", "knn", 64), ("efficientnet_lite0", "lora", 64)]
-    skills = {(model, "scratch", 40): (0.1, 0.2, 0.1) for model in list(models())[:12]} | dict.fromkeys(
-        ways, (0.2, 0.2, 0.1)
-    )
+    drawn = [*STUDY, "colour", "dinov2_l", "dinov2_s", "efficientnet_lite0"]
+    skills = {(model, "scratch", 40): (0.1, 0.2, 0.1) for model in drawn} | dict.fromkeys(ways, (0.2, 0.2, 0.1))
     groups = group_by_seed(simulated(limits=(256,), skills=skills))
     found = families({label: group.coordinates for label, group in by_label(groups, groups).items()})
     assert [(family.title, len(family.members)) for family in found] == [

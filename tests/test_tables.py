@@ -17,7 +17,7 @@ import pytest
 import recipes
 import scaling_table
 import settings_table
-from simulated import CLASSES, OTHER_WAY, SKILLS, restated, simulated, with_config
+from simulated import CLASSES, OTHER_WAY, SKILLS, on_cohort, restated, simulated, with_config
 
 from cellpatch.analysis.blur import blur_leads, summarise_blur
 from cellpatch.analysis.comparison import compare_with_best
@@ -29,7 +29,7 @@ from cellpatch.figures.tables import MIXED_CODE, write_table, write_tables
 from cellpatch.metrics.scores import macro_f1, macro_f1_of
 from cellpatch.optics.conditions import CLEAN
 
-GROUPS = group_by_seed(simulated(limits=(256, 4096)))
+GROUPS = group_by_seed(on_cohort(simulated(limits=(256, 4096))))
 
 
 def test_one_specimen_has_no_interval() -> None:

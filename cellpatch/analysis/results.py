@@ -149,8 +149,9 @@ def pack(results: Sequence[RunResult], file: Path) -> None:
         ]
         row = {"run": result.run, "record": seal(record), "specimens": list(result.specimens)}
         rows.append(row | {"counts": _rows(result.confusions), "cohorts": cohorts})
+    schema = _SCHEMA if any(result.cohorts for result in results) else _SCHEMA_0_6
     with atomic_write(file) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary, compression="zstd", compression_level=19)
+        pq.write_table(pa.Table.from_pylist(rows, schema), temporary, compression="zstd", compression_level=19)
 
 
 def _rows(by_condition: Mapping[Condition, Confusions]) -> list[Json]:
@@ -174,7 +175,7 @@ def _without_folders(config: JsonValue) -> JsonValue:
 _COUNT = {"kind": pa.string(), "sigma": pa.float64(), "specimen": pa.int32(), "label": pa.int16()}
 _COUNT |= {"predicted": pa.int16(), "n": pa.int32()}
 _OF_CELLS = {"specimens": pa.list_(pa.string()), "counts": pa.list_(pa.struct(_COUNT))}
-_SCHEMA_0_6 = pa.schema({"run": pa.string(), "record": pa.string(), **_OF_CELLS})  # of 0.6.0 and before
+_SCHEMA_0_6 = pa.schema({"run": pa.string(), "record": pa.string(), **_OF_CELLS})  # without a cohort, as until 0.6.0
 _COHORT = pa.struct({"name": pa.string(), **_OF_CELLS})
 _SCHEMA = pa.schema([*_SCHEMA_0_6, pa.field("cohorts", pa.list_(_COHORT))])
 

@@ -17,11 +17,23 @@ STUDY = ["cnn", "convnext", "customvit", "densenet", "efficientnet", "nin", "res
 # muted one. Models whose weights a package brings have colours far from all of the first.
 _SCRATCH = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#661100"]
 _NEXT = "#4D1A59"  # of the ninth model from scratch: a model beside the study's eight shares no colour with them
-_PRETRAINED = ["#AA4499", "#DDCC77", "#332288", "#882255", "#117733", "#CC6677", "#44AA99", "#999933", "#6699CC"]
 _MARKERS = "osD^vP*X"
-# The marker of each colour in _PRETRAINED: of those that were searched, these keep the colours of equal markers
-# furthest apart for protanopes and deuteranopes (a test measures it).
-_PRETRAINED_MARKERS = (2, 2, 4, 3, 6, 4, 6, 0, 4)
+# Each colour with the markers that it takes in turn: colours of equal markers are far apart for protanopes and
+# deuteranopes too (a test measures it).
+_PRETRAINED = {
+    "#AA4499": "DP",
+    "#DDCC77": "DPv*X<>pdh",
+    "#332288": "vsX<>",
+    "#882255": "^*pdh",
+    "#117733": "*sP<>pdh",
+    "#CC6677": "vsX<>pdh",
+    "#44AA99": "*oP",
+    "#999933": "o^",
+    "#6699CC": "vsX<>pdh",
+}
+# They have the looks that they had before other published models came: figures of before keep theirs.
+_FIRST = ["ctranspath", "dinov2_l", "dinov2_s", "efficientnet_lite0", "h_optimus_0", "phikon_v2", "prov_gigapath"]
+_FIRST += ["resnet_rs50", "uni", "uni2_h", "virchow2"]
 LINESTYLES: dict[str, Dashes] = {
     "scratch": "-",
     "mim": (0, (5, 1, 1, 1)),
@@ -51,8 +63,8 @@ class Style:
 def model_style(model: str) -> Style:
     """Colour and marker of a model, by its place in conf/model: the choice of a figure does not change them.
 
-    Where there are more models than colours, two share a colour, never the pair of colour and marker (up to 36 of a
-    kind). A model that conf/model no longer has is grey.
+    Where there are more models than colours, two share a colour, never the pair of colour and marker (up to 51
+    published ones). A model that conf/model no longer has is grey.
     """
     return _styles().get(model, Style("0.5", "x"))
 
@@ -65,14 +77,14 @@ def _styles() -> dict[str, Style]:
 def assign_styles(pretrained: dict[str, bool]) -> dict[str, Style]:
     """A look for each model, by whether it is pretrained."""
     own = sorted(name for name in pretrained if not pretrained[name] and name not in STUDY)
-    published = [name for name in pretrained if pretrained[name] and name != COLOUR]
+    published = [name for name in pretrained if pretrained[name] and name not in (COLOUR, *_FIRST)]
     looks = {COLOUR: Style("0.35", "+")}
     for index, name in enumerate([*STUDY, *own]):
         looks[name] = _numbered(index, (*_SCRATCH, _NEXT))
-    for index, name in enumerate(published):
-        turn, place = divmod(index, len(_PRETRAINED))
-        marker = _MARKERS[(_PRETRAINED_MARKERS[place] + 3 * turn) % len(_MARKERS)]
-        looks[name] = Style(_PRETRAINED[place], marker)
+    turns = range(max(map(len, _PRETRAINED.values())))
+    pairs = [(each, markers[turn]) for turn in turns for each, markers in _PRETRAINED.items() if turn < len(markers)]
+    for index, name in enumerate([*_FIRST, *published]):
+        looks[name] = Style(*pairs[index % len(pairs)])
     return looks
 
 

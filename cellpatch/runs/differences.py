@@ -76,7 +76,8 @@ def _settings(record: Record) -> dict[str, str]:
 def _keys_with_effect(record: Record) -> Iterator[str]:
     """As users write them: an identity keeps `adapt.balance` under the name that it was first given."""
     for key, value in _flat(effective_settings(record.settings.config)):
-        if not key.startswith("optics.faults.") or value != "[]":  # earlier versions have no faults to state
+        no_fault = key.startswith("optics.faults.") and value == "[]"
+        if not no_fault and (key, value) != ("data.hospital", "a"):  # earlier versions have no such keys to state
             yield "adapt.balance" if key == "adapt.class_weights" else key
 
 

@@ -44,7 +44,6 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "augment.erasing": (0.0,),
     "augment.scale": ([1.0, 1.0],),
     "data.split.near_copies": ("keep",),
-    "data.hospital": ("a",),
 }
 _BATCHES_OR_SHARE = ("trainer.limit_train_batches", "trainer.limit_val_batches")  # an int counts, a float is a share
 # Without effect where `trainer.max_epochs` is the budget. With `max_steps` beside it they stay in the identity: runs of
