@@ -288,7 +288,7 @@ def test_one_command_makes_all_that_the_runs_allow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = {key: skill for key, skill in SKILLS.items() if key[0] in ("customvit", "dinov2_s")}
-    pack(simulated(limits=(256, 512), seeds=(0,), skills=few), tmp_path / "runs.parquet")
+    pack(on_cohort(simulated(limits=(256, 512), seeds=(0,), skills=few)), tmp_path / "runs.parquet")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["make_all.py", "all", "runs.parquet"])
     with pytest.raises(SystemExit, match="0"):

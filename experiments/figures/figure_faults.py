@@ -17,7 +17,7 @@ from cellpatch.analysis.groups import SeedGroup
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.conf import CONF
 from cellpatch.figures.captions import synthetic_prefix
-from cellpatch.figures.one_cell import sharpest, under
+from cellpatch.figures.one_cell import LOOKED_AT, sharpest, under
 from cellpatch.figures.plotting import Drawing, add_title, add_tooltip, new_figure, styled
 from cellpatch.optics.conditions import CLEAN, FAULTS, STUDY_PX, Condition
 from cellpatch.runs.stored_run import require_store
@@ -54,7 +54,9 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     )
     caption = (
         f"One {synthetic_prefix(groups).upper()}cell ({store.cells['class'].iloc[row]}) of {data} under faults of the "
-        f"image, as a network of {STUDY_PX} px sees it: clean, and at the strengths of optics=faults. Units: {units}."
+        f"image, as a network of {STUDY_PX} px sees it: clean, and at the strengths of optics=faults. Units: {units}. "
+        f"It is the sharpest of up to {LOOKED_AT} cells of each class, of {len(store)} "
+        f"{synthetic_prefix(groups)}cells in the store."
     )
     return Drawing("figure_faults", figure, caption)
 
