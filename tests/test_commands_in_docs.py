@@ -4,6 +4,7 @@ import argparse
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,16 @@ class _ParsedError(Exception):
 VERBS = [command for command in _starting_with("cellpatch ") if command not in TRAINING]
 
 
+def _only(parse: Callable[..., object]) -> Callable[..., None]:
+    """A parser's method after which the command ends."""
+
+    def parse_alone(parser: argparse.ArgumentParser, *given: Any, **named: Any) -> None:
+        parse(parser, *given, **named)
+        raise _ParsedError
+
+    return parse_alone
+
+
 @pytest.mark.parametrize("command", VERBS)
 def test_its_verb_exists_and_takes_its_arguments(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     verb, *arguments = words_of(command)[1:]
@@ -113,13 +124,8 @@ def test_its_verb_exists_and_takes_its_arguments(command: str, monkeypatch: pyte
     assert verb in main.VERBS
     if not arguments or "--help" in arguments:
         return  # the text names the command
-    parse = argparse.ArgumentParser.parse_args
-
-    def parse_alone(parser: argparse.ArgumentParser, *given: Any, **named: Any) -> None:
-        parse(parser, *given, **named)
-        raise _ParsedError
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_alone)
+    for name in ("parse_args", "parse_intermixed_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, name, _only(getattr(argparse.ArgumentParser, name)))
     monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(_ParsedError):
         main.main([verb, *arguments])
