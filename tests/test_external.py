@@ -161,6 +161,8 @@ def test_table_and_figure(invoke: Invoke, here: Path, tmp_path: Path, packed: bo
     assert row["change"] == pytest.approx(row["external"] - row["own"])
     assert row["change_low"] <= row["change"] <= row["change_high"]
     [table] = external_table.tables(groups)
+    assert list(table.shown["cohort"]) == ["hospital_b"]
+    assert float(table.shown["on the cohort"][0].split()[0]) == pytest.approx(row["external"], abs=5e-4)
     assert (
         "hospital_b: 36 cells of 4 specimens, of 3 of 3 classes; taken as the same: rot as red; left out: mud (12)."
         in table.notes

@@ -14,7 +14,8 @@ def cohort_caption(groups: Sequence[SeedGroup], name: str) -> str:
     tested = [each for each, n in external.specimens_by_class.items() if n]
     absent = [each for each, n in external.specimens_by_class.items() if not n]
     synthetic = "synthetic " if cohort.synthetic else ""
-    words = f"{name}: {external.n_test} {synthetic}cells of {external.n_specimens} specimens"
+    specimens = external.n_specimens
+    words = f"{name}: {external.n_test} {synthetic}cells of {specimens} specimen{'s' * (specimens > 1)}"
     words += f", of {len(tested)} of {len(tested) + len(absent)} classes"
     words += f" (none of {', '.join(absent)}); scores are over these {len(tested)}" if absent else ""
     joined = [f"{theirs} as {ours}" for theirs, ours in cohort.class_map.items() if ours is not None and ours != theirs]

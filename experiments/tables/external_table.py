@@ -21,7 +21,7 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """A row a cohort and group; raises ValueError if no run was evaluated on a cohort."""
     summary = summarise_cohorts(groups)
     shown = summary[["cohort", *(key for key in GROUP_KEYS if key != "data"), "seeds"]].copy()
-    titles = {"own": "own test cells", "external": "cohort", "change": "change"}
+    titles = {"own": "own test cells", "external": "on the cohort", "change": "change"}
     for part, title in titles.items():
         sign = "+" if part == "change" else ""
         ends = summary[[part, f"{part}_low", f"{part}_high"]].to_numpy()
