@@ -85,10 +85,7 @@ class KFold(Splitter):
         if not 2 <= self.folds <= MAX_FOLDS:
             raise ValueError(f"data.split.folds must be 2 to {MAX_FOLDS}, but got {self.folds}")
         _ = self.held_out_fold
-        if not 0 < self.val_share < 1:
-            raise ValueError(
-                f"data.split.val_share must be > 0 and leave a part for training, but got {self.val_share}"
-            )
+        _check_share_of_others(self.val_share)
         self._check_limits()
 
     @property
@@ -139,10 +136,7 @@ class BySite(Splitter):
             raise ValueError(
                 f"data.split.test_sites must name at least one site, as a list, but got {self.test_sites!r}"
             )
-        if not 0 < self.val_share < 1:
-            raise ValueError(
-                f"data.split.val_share must be > 0 and leave a part for training, but got {self.val_share}"
-            )
+        _check_share_of_others(self.val_share)
         self._check_limits()
 
     @property
@@ -203,6 +197,12 @@ class ByCell(_ByShares):
             ):
                 parts[name].append(part)
         return {name: np.sort(np.concatenate(of_class)) for name, of_class in parts.items()}
+
+
+def _check_share_of_others(val_share: float) -> None:
+    """Raise ValueError for a share of the specimens outside the test set that leaves none to train or validate on."""
+    if not 0 < val_share < 1:
+        raise ValueError(f"data.split.val_share must be > 0 and leave a part for training, but got {val_share}")
 
 
 def _specimen_counts(
