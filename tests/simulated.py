@@ -107,6 +107,16 @@ def with_config(run: RunResult, section: str, **values: Any) -> RunResult:
     return restated(run, config=config | {section: config[section] | values})
 
 
+def at_field(results: list[RunResult], field_um: float) -> list[RunResult]:
+    """The runs as if their crops showed this field: other crops, so another fingerprint of the cells."""
+    found = []
+    for run in results:
+        data = run.stored["data"] | {"fingerprint": f"field {field_um}"}
+        stated = restated(with_config(run, "data", field_um=field_um), data=data)
+        found.append(replace(stated, run=f"{run.run}-{field_um:g}"))
+    return found
+
+
 def _answers(rng: np.random.Generator, true: np.ndarray, right: np.ndarray) -> np.ndarray:
     n = true.shape[1]
     found = rng.binomial(true, right)

@@ -418,8 +418,8 @@ def test_models_of_one_s_own_have_looks_and_move_no_other() -> None:
 
 @pytest.mark.parametrize(("adapt", "usual", "other"), [("scratch", 40, 64), ("linear_probe", 224, 56)])
 def test_another_input_side_is_hollow(adapt: str, usual: int, other: int) -> None:
-    assert group_style(CurveCoordinates("d", "cnn", adapt, usual, "via 40 px")).fillstyle == "full"
-    assert group_style(CurveCoordinates("d", "cnn", adapt, other, "via 40 px")).fillstyle == "none"
+    assert group_style(CurveCoordinates("d", 10.0, "cnn", adapt, usual, "via 40 px")).fillstyle == "full"
+    assert group_style(CurveCoordinates("d", 10.0, "cnn", adapt, other, "via 40 px")).fillstyle == "none"
 
 
 # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB

@@ -40,6 +40,7 @@ SMALL += ["trainer.max_epochs=1", "data/split=kfold", "data.split.folds=3"]
 
 # Figures of several limits or sides, of CustomViT, and what needs cards of latency and features: the runs have none.
 MAY_FAIL = {"figure2", "figure3", "figure_customvit", "figure_features", "figure_input_side", "figure_planner"}
+MAY_FAIL |= {"figure_field", "field_table"}  # one field
 MAY_FAIL |= {"figure_separability", "figure_specimens", "latency_table"}
 MAY_FAIL |= {"figure_external", "external_table", "figure_robustness", "robustness_table"}  # no cohort, no other fault
 

@@ -60,7 +60,7 @@ def test_packed_and_read_again(tmp_path: Path) -> None:
         for condition, counts in before.confusions.items():
             np.testing.assert_array_equal(after.confusions[condition], counts)
     assert asdict(results[0].coordinates) | {"n_train": results[0].n_train} == {
-        "data": "d", "model": "cnn", "adapt": "scratch", "input_px": 40, "flag_limit": 8, "seed": 1, "n_train": 15,
+        "data": "d", "field_um": 0.0, "model": "cnn", "adapt": "scratch", "input_px": 40, "flag_limit": 8, "seed": 1, "n_train": 15,
         "optics": "straight, area, trained on pre 0.4 to 1.6 um",
     }  # fmt: skip
 

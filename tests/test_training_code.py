@@ -62,7 +62,8 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
     root = folder_of_squares(6, 3)
     value_text = "null" if value is None else str(value)
 
-    model = ["model=customvit_s", "trainer.max_epochs=1"] if key.startswith("model") else SMALL
+    architecture = "resnet" if key == "model.backbone.cell_share" else "customvit_s"
+    model = [f"model={architecture}", "trainer.max_epochs=1"] if key.startswith("model") else SMALL
     fixed = ["adapt.balance=adjusted_loss"] if key == "adapt.adjust_tau" else []
     fixed += ["trainer.max_epochs=5"] if key == "trainer.check_val_every_n_epoch" else []
 
@@ -78,6 +79,7 @@ def test_a_setting_at_its_implicit_value_changes_no_identity(
     lacking = parse_settings(_without(stated.config, key), "settings")
     assert identity(lacking, "data", None) == identity(stated, "data", None)
     other = "5" if "max_steps" in key else "value" if value is None else "5" if isinstance(value, int) else "0.5"
+    other = "0.5" if key.endswith("_share") else other
     other = "[0.5,1]" if isinstance(value, list) else OTHER_CHOICES.get(str(value), other)
     assert identity(of(other), "data", None) != identity(stated, "data", None)
 

@@ -11,11 +11,10 @@ from jaxtyping import Float
 from cellpatch.analysis.bootstrap import interval
 from cellpatch.analysis.estimates import Estimate, combine, difference
 from cellpatch.analysis.groups import SCORES, SeedGroup, at_one_limit, blur_curve, limit_of, redrawn
-from cellpatch.analysis.labels import by_label
+from cellpatch.analysis.labels import by_label, row_keys
 from cellpatch.metrics import degradation
 from cellpatch.metrics.scores import Score
 
-BLUR_KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of a row of `summarise_blur`
 _LEAD_KEYS = ["flag_limit", "kind", "score", "ahead", "behind"]
 
 
@@ -41,9 +40,9 @@ def summarise_blur(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     Facts are the score at each sigma, its slope and area over log2(1 + sigma), and the slope over the clean score
     (`relative slope`). `redrawn` is the share of draws that lacked a class.
     """
-    rows = []
+    rows, keys = [], row_keys(groups)
     for group in groups:
-        about = {key: getattr(group.coordinates, key) for key in BLUR_KEYS}
+        about = {key: getattr(group.coordinates, key) for key in keys}
         about |= {"seeds": len(group.seeds), "n_test": group.n_test}
         about |= {"specimens": group.n_specimens, "redrawn": redrawn(group)}
         for kind in blur_kinds(group):

@@ -96,4 +96,4 @@ def _pass_core_seconds(group: SeedGroup, groups: Sequence[SeedGroup]) -> float |
 def _features_key(group: SeedGroup) -> tuple[object, ...]:
     place = group.coordinates
     copies = group.runs[0].record.settings.adapt.augmented_copies
-    return place.data, place.model, place.input_px, place.optics, copies
+    return place.data, place.field_um, place.model, place.input_px, place.optics, copies

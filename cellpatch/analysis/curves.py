@@ -107,7 +107,7 @@ def crossing_limit(ahead: LearningCurve, behind: LearningCurve, score: Score) ->
     Raises ValueError if they share no two limits or have different test cells.
     """
     shared = [limit for limit in ahead.limits if limit in behind.limits]
-    if len(shared) < 2 or ahead.groups[0].runs[0].test_set_key != behind.groups[0].runs[0].test_set_key:
+    if len(shared) < 2 or ahead.groups[0].runs[0].cells_key != behind.groups[0].runs[0].cells_key:
         raise ValueError(
             f"a crossing needs two limits on the same test cells, but got {ahead.coordinates}, {behind.coordinates}"
         )

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ from cellpatch.runs.record import TrainingCode
 
 DRAWS = 2000
 STUDY_LIMIT = 4096  # of the study's figures 2, 4 and 5
-GROUP_KEYS = [field.name for field in fields(GroupCoordinates)]
 SCORES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1}
 
 
@@ -120,7 +120,7 @@ class SeedGroup:
 
 
 def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
-    """Runs grouped by their coordinates without the seed, in the order of GROUP_KEYS; their folds are pooled first.
+    """Runs grouped by their coordinates without the seed, sorted by them; their folds are pooled first.
 
     Raises ValueError if folds are missing, or two runs of a group have the same seed or different test cells: their
     mean would be of two studies.
@@ -141,15 +141,18 @@ def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
 
 
 def data_sets(groups: Sequence[SeedGroup]) -> dict[str, list[SeedGroup]]:
-    """Groups by the name of their data; raises ValueError if runs of one name are on different test cells."""
+    """Groups by the name of their data; raises ValueError if runs of one name are on different test cells.
+
+    Those of several fields are one data set if each shows the same cells.
+    """
     by_data: dict[str, list[SeedGroup]] = {}
     for group in groups:
         by_data.setdefault(group.coordinates.data, []).append(group)
     for data, of_data in by_data.items():
-        by_test_set = {group.runs[0].test_set_key: group.runs[0] for group in of_data}
-        if len(by_test_set) > 1:
-            first, second, *_ = by_test_set.values()
-            raise ValueError(f"runs on {data} have different test cells: {why_other_cells(first, second)}")
+        of_field = {(group.coordinates.field_um, group.runs[0].test_set_key): group.runs[0] for group in of_data}
+        for first, second in combinations(of_field.values(), 2):
+            if first.coordinates.field_um == second.coordinates.field_um or first.cells_key != second.cells_key:
+                raise ValueError(f"runs on {data} have different test cells: {why_other_cells(first, second)}")
     return by_data
 
 

@@ -98,6 +98,12 @@ class RunResult:
         return dumps([self.record.data.fingerprint, self._split, counts.tolist()], sort_keys=True)
 
     @cached_property
+    def cells_key(self) -> str:
+        """Identifies the test cells whatever their crops show: at several fields they have the same key."""
+        counts = self.confusions[CLEAN].sum(axis=2)
+        return dumps([self.record.classes, self.specimens, self._split, counts.tolist()], sort_keys=True)
+
+    @cached_property
     def folds_key(self) -> str:
         """Identifies the cells and how they are parted into folds: runs of the folds of one study have the same key."""
         split = {key: value for key, value in self._split.items() if key != "fold"}

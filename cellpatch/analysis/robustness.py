@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cellpatch.analysis.blur import BLUR_KEYS
 from cellpatch.analysis.estimates import Estimate, combine, difference
 from cellpatch.analysis.groups import SeedGroup
+from cellpatch.analysis.labels import row_keys
 from cellpatch.metrics import degradation
 from cellpatch.metrics.scores import Score, macro_f1
 from cellpatch.optics.conditions import CLEAN, FAULTS, Condition
-
-FAULT_KEYS = BLUR_KEYS  # coordinates of a row of `summarise_faults`
 
 
 def change_under(group: SeedGroup, condition: Condition, score: Score = macro_f1) -> Estimate:
@@ -32,9 +30,9 @@ def summarise_faults(groups: Sequence[SeedGroup]) -> pd.DataFrame:
 
     The slope is of all strengths of the fault, and so equal in its rows: macro-F1 per `unit` of the strength.
     """
-    rows = []
+    rows, keys = [], row_keys(groups)
     for group in groups:
-        about = {key: getattr(group.coordinates, key) for key in FAULT_KEYS}
+        about = {key: getattr(group.coordinates, key) for key in keys}
         about |= {"seeds": len(group.seeds), "n_test": group.n_test, "specimens": group.n_specimens}
         conditions = group.fault_conditions()
         slopes = {kind: slope_of_fault(group, kind) for kind in {condition.kind for condition in conditions}}

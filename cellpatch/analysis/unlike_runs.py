@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from cellpatch.analysis.results import RunResult
-from cellpatch.runs.coordinates import GRID_KEYS
+from cellpatch.runs.coordinates import FIELD, GRID_KEYS
 from cellpatch.runs.differences import Difference, hidden_differences
 
 _SHOWN = 8  # differences in an error
@@ -17,7 +17,7 @@ def why_not_averaged(runs: Sequence[RunResult]) -> str:
     if not found:
         return f"{first.run} and {second.run} are the same run: name it once, or move one elsewhere"
     return (
-        f"runs that differ in more than {', '.join(GRID_KEYS)} cannot be averaged, "
+        f"runs that differ in more than {', '.join([*GRID_KEYS, FIELD])} cannot be averaged, "
         f"but {_how_they_differ(first, second, found)}"
     )
 
@@ -26,7 +26,10 @@ def why_other_cells(first: RunResult, second: RunResult) -> str:
     """Between two runs of other test cells, what makes them so, and how to choose."""
     found = hidden_differences(first.record, second.record)
     of_data = [each for each in found if each.part == "data" or each.key.startswith("data.")]
-    return _how_they_differ(first, second, of_data)
+    words = _how_they_differ(first, second, of_data)
+    if first.coordinates.field_um != second.coordinates.field_um:
+        return f"{words} data.border=reflect keeps the same cells at each data.field_um."
+    return words
 
 
 def _how_they_differ(first: RunResult, second: RunResult, found: Sequence[Difference]) -> str:

@@ -20,7 +20,9 @@ class TimmBackbone(PretrainableBackbone):
     `options` go to timm's constructor. `pretrained_img_size` is the side of the published weights, null for a network
     that takes any side. Weights are loaded at that side; then timm resamples their position embeddings to
     `input_px` (bicubic, antialiased). `pooling` is the architecture's own, or `token_and_mean`: the class token joined
-    to the mean of the patch tokens, without registers. `strides` sets the stride of named convolutions, and
+    to the mean of the patch tokens, without registers. With a `cell_share` in (0, 1] the mean of the places (patch
+    tokens, or places of a convolutional map) is over the cell alone: a square at the centre, this share of the input
+    wide; it is the whole of `own` pooling. `strides` sets the stride of named convolutions, and
     `removed_layers` replaces named layers by the identity. Both keep a map of 5x5 at 40 px in networks for 224 px.
     Raises ValueError for an unknown architecture, option or layer, and for a side that the network cannot take.
     """
@@ -38,6 +40,7 @@ class TimmBackbone(PretrainableBackbone):
         removed_layers: Sequence[str],
         mean: Sequence[float],
         std: Sequence[float],
+        cell_share: float | None = None,
     ) -> None:
         super().__init__()
         self.input_px = input_px
@@ -56,6 +59,11 @@ class TimmBackbone(PretrainableBackbone):
             parent, _, leaf = name.rpartition(".")
             _layer(self.net, name)
             setattr(self.net.get_submodule(parent), leaf, nn.Identity())
+        if cell_share is not None and not 0 < cell_share <= 1:
+            raise ValueError(f"model.backbone.cell_share must be > 0 and at most 1, or null, but got {cell_share}")
+        if cell_share is not None and self.net.num_features != self.net.head_hidden_size:
+            raise ValueError(f"model.backbone.cell_share: {architecture} has layers behind its pooling")
+        self.cell_share = cell_share
         if pooling == "token_and_mean" and getattr(self.net, "cls_token", None) is None:
             raise ValueError(f"model.backbone.pooling: {architecture} has no class token")
         self.num_features = self.net.head_hidden_size * (2 if pooling == "token_and_mean" else 1)
@@ -110,18 +118,36 @@ class TimmBackbone(PretrainableBackbone):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b features"]:
         x = self.normalise(x)
-        if self.pooling == "own":
+        if self.pooling == "own" and self.cell_share is None:
             return self.net(x)
-        tokens = self.net.forward_features(x)
-        patches = tokens[:, self.net.num_prefix_tokens :].mean(dim=1)
-        return torch.cat([tokens[:, 0], patches], dim=1)
+        found = self.net.forward_features(x)
+        if self.cell_share is None:
+            mean = found[:, self.net.num_prefix_tokens :].mean(dim=1)
+        else:
+            mean = mean_of_cell(self._places(found), self.cell_share)
+        return mean if self.pooling == "own" else torch.cat([found[:, 0], mean], dim=1)
 
     def feature_map(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b channels rows columns"]:
-        found = self.net.forward_features(self.normalise(x))
+        return self._places(self.net.forward_features(self.normalise(x)))
+
+    def _places(self, found: Tensor) -> Float[Tensor, "b channels rows columns"]:
+        """What the network finds at each place of the input, from a map or from tokens."""
         if found.ndim == 4:
-            return found
+            return found.permute(0, 3, 1, 2) if getattr(self.net, "output_fmt", "NCHW") == "NHWC" else found
         patches = found[:, getattr(self.net, "num_prefix_tokens", 0) :].transpose(1, 2)
         return patches.unflatten(2, (isqrt(patches.shape[2]), -1))
+
+
+def mean_of_cell(places: Float[Tensor, "b channels rows columns"], share: float) -> Float[Tensor, "b channels"]:
+    """The mean over a square at the centre, `share` of the side wide; a place counts by its part in the square."""
+    rows, columns = (places.new_tensor(_parts_in_cell(n, share)) for n in places.shape[2:])
+    return (places * rows[:, None] * columns).sum(dim=(2, 3))
+
+
+def _parts_in_cell(n: int, share: float) -> list[float]:
+    """Of n places in a row, each one's part of the middle `share` of the row; they sum to 1."""
+    first, last = (1 - share) / 2, (1 + share) / 2
+    return [max(0.0, min((i + 1) / n, last) - max(i / n, first)) / share for i in range(n)]
 
 
 def _layer(net: nn.Module, name: str) -> Any:

@@ -15,9 +15,13 @@ def learns_all_weights(adapt: str) -> bool:
 
 @dataclass(frozen=True, order=True)
 class CurveCoordinates:
-    """What the runs of one learning curve share."""
+    """What the runs of one learning curve share.
+
+    `field_um` is the side of a crop that was asked for, 0 where the source of the cells takes no `data.field_um`.
+    """
 
     data: str
+    field_um: float
     model: str
     adapt: str  # with the teacher's name after `distil`
     input_px: int
@@ -66,4 +70,5 @@ class RunCoordinates(GroupCoordinates):
         return GroupCoordinates(*(getattr(self, field.name) for field in fields(GroupCoordinates)))
 
 
-GRID_KEYS = [field.name for field in fields(RunCoordinates)]
+FIELD = "field_um"  # a column of its own only where runs of several fields meet
+GRID_KEYS = [field.name for field in fields(RunCoordinates) if field.name != FIELD]

@@ -35,6 +35,7 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "trainer.limit_val_batches": (1.0,),
     "trainer.gradient_clip_algorithm": (None,),
     "model.backbone.stem": ("single",),
+    "model.backbone.cell_share": (None,),
     "adapt.optimizer": ("adamw",),
     "adapt.adamw_rate": (1.0,),
     "adapt.adjust_tau": (1.0,),
@@ -45,6 +46,8 @@ IMPLICIT: Mapping[str, Sequence[JsonValue]] = {
     "augment.scale": ([1.0, 1.0],),
     "data.split.near_copies": ("keep",),
 }
+STUDY_FIELD_UM = 10.0  # the side of its crops; the name of a run states another
+_SITES = 40  # letters of the held-out sites in the name of a run
 _BATCHES_OR_SHARE = ("trainer.limit_train_batches", "trainer.limit_val_batches")  # an int counts, a float is a share
 # Without effect where `trainer.max_epochs` is the budget. With `max_steps` beside it they stay in the identity: runs of
 # 0.3.0 with both had another schedule, and must not be taken for today's.
@@ -132,7 +135,9 @@ def run_name(settings: Settings) -> str:
     names = (settings.model.name, settings.adapt.label, settings.data.name)
     split = settings.data.split
     fold = [f"f{split['fold']}"] if split.get("component") == "kfold" else []
-    parts = [*names, str(settings.flag_limit), *fold, f"s{settings.seed}"]
+    field = [f"{settings.data.field_um:g}um"] if settings.data.field_um not in (None, STUDY_FIELD_UM) else []
+    sites = [f"site_{'_'.join(settings.data.held_out_sites)}"[:_SITES]] if settings.data.held_out_sites else []
+    parts = [*names, *field, *sites, str(settings.flag_limit), *fold, f"s{settings.seed}"]
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts)
 
 

@@ -34,7 +34,20 @@ class DataSettings:
     name: str
     split: Json
     loading: LoadingSettings
+    field_um: float | None = None
     costs: Costs = field(default_factory=lambda: Costs([], 2.0))
+
+    @property
+    def held_out_sites(self) -> list[str]:
+        """The sites whose cells are the test set; empty for other splits."""
+        sites = self.split.get("test_sites")
+        return [str(site) for site in sites] if isinstance(sites, list) else []
+
+    @property
+    def label(self) -> str:
+        """The name of the data, with the sites that are held out: each choice of them is a data set of its own."""
+        sites = self.held_out_sites
+        return f"{self.name}, site{'s' * (len(sites) > 1)} {', '.join(sites)}" if sites else self.name
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,8 @@ class Settings:
         """The run's place in a grid."""
         optics = self.optics
         return RunCoordinates(
-            self.data.name,
+            self.data.label,
+            self.data.field_um or 0.0,
             self.model.name,
             self.adapt.label,
             self.model.backbone.input_px,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cellpatch.metrics.classification import Scores
 from cellpatch.metrics.scores import WIDESPREAD
-from cellpatch.runs.coordinates import GRID_KEYS
+from cellpatch.runs.coordinates import FIELD, GRID_KEYS
 from cellpatch.runs.folders import named_runs
 from cellpatch.runs.identity import effective_split
 from cellpatch.runs.readable import Readable, describe_problem, open_each
@@ -103,6 +103,8 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
     `left_out`, `joined` and `doubtful` count objects of the input, `mirrored_cells` test cells whose margin is mirrored
     within the blur's reach; missing where a run's version did not count them.
 
+    A column `field_um` joins where runs show crops of several fields.
+
     A column `fold` joins where runs test folds of the specimens: its rows are of one fold each, and not pooled.
 
     A column `pretrain_seconds` joins where runs were pretrained without labels: `seconds` lack them, and an earlier run
@@ -139,8 +141,10 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
     mixed = is_mixed(run.record for run in runs)
     pretrained = any(run.record.pretraining is not None for run in runs)
     folds = any(row["fold"] is not None for row in rows)
+    fields = len({row[FIELD] for row in rows}) > 1
     columns = [
         *COLUMNS,
+        *([FIELD] if fields else []),
         *(["fold"] if folds else []),
         *(["pretrain_seconds"] if pretrained else []),
         *(["training_code"] if mixed else []),
@@ -151,7 +155,8 @@ def table_of(runs: Sequence[TabledRun]) -> pd.DataFrame:
     table["best_validation"] = table["best_validation"].fillna("")
     if folds:
         table["fold"] = table["fold"].astype("Int64")
-    return table.sort_values([*GRID_KEYS, *(["fold"] if folds else []), "kind", "sigma"], ignore_index=True)
+    joined = [*([FIELD] if fields else []), *(["fold"] if folds else [])]
+    return table.sort_values([*GRID_KEYS, *joined, "kind", "sigma"], ignore_index=True)
 
 
 def _test_set(record: Record) -> str:

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cellpatch.analysis.blur import BLUR_KEYS, blur_leads, summarise_blur
+from cellpatch.analysis.blur import blur_leads, summarise_blur
 from cellpatch.analysis.groups import SeedGroup, under_blur
+from cellpatch.analysis.labels import ROW_KEYS, row_keys
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import baseline_caption, sample_size_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, mixed_code_column
-from cellpatch.runs.coordinates import GroupCoordinates
 
 NOTE = "Ends: the sigma from which the leader on sharp cells is no longer ahead; never: it is ahead at every sigma."
 
@@ -40,18 +40,17 @@ def _with_mixed_code(summary: pd.DataFrame, groups: Sequence[SeedGroup]) -> pd.D
     columns = mixed_code_column(groups)
     if not columns:
         return summary
-    by_coordinates = dict(zip([_key(group.coordinates) for group in groups], columns[MIXED_CODE], strict=True))
-    rows = summary[BLUR_KEYS].itertuples(index=False, name=None)
+    keys = row_keys(groups)
+    of_groups = [tuple(getattr(group.coordinates, key) for key in keys) for group in groups]
+    by_coordinates = dict(zip(of_groups, columns[MIXED_CODE], strict=True))
+    rows = summary[keys].itertuples(index=False, name=None)
     return summary.assign(**{MIXED_CODE: [by_coordinates[row] for row in rows]})
-
-
-def _key(coordinates: GroupCoordinates) -> tuple[str | int, ...]:
-    return tuple(getattr(coordinates, key) for key in BLUR_KEYS)
 
 
 def shown_scores(summary: pd.DataFrame) -> pd.DataFrame:
     """The table for people: a row a group, kind and score."""
-    index = [*BLUR_KEYS, "seeds", "kind", "sigmas", "score", *([MIXED_CODE] if MIXED_CODE in summary else [])]
+    index = [*(key for key in ROW_KEYS if key in summary), "seeds", "kind", "sigmas", "score"]
+    index += [MIXED_CODE] if MIXED_CODE in summary else []
     ends = summary[["value", "low", "high"]].to_numpy()
     worded = summary.assign(words=[format_ci(value, low, high) for value, low, high in ends])
     wide = worded.pivot_table(index=index, columns="what", values="words", aggfunc="first", sort=False)

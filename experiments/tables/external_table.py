@@ -10,7 +10,8 @@ over seeds and over the specimens of both.
 from collections.abc import Sequence
 
 from cellpatch.analysis.external import cohort_names, summarise_cohorts
-from cellpatch.analysis.groups import GROUP_KEYS, SeedGroup
+from cellpatch.analysis.groups import SeedGroup
+from cellpatch.analysis.labels import row_keys
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.cohort_captions import cohort_caption
@@ -20,7 +21,7 @@ from cellpatch.figures.tables import ShownTable, format_ci
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
     """A row a cohort and group; raises ValueError if no run was evaluated on a cohort."""
     summary = summarise_cohorts(groups)
-    shown = summary[["cohort", *(key for key in GROUP_KEYS if key != "data"), "seeds"]].copy()
+    shown = summary[["cohort", *row_keys(groups), "seeds"]].copy()
     titles = {"own": "own test cells", "external": "on the cohort", "change": "change"}
     for part, title in titles.items():
         sign = "+" if part == "change" else ""

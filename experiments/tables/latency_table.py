@@ -21,7 +21,7 @@ from cellpatch.figures.tables import ShownTable
 from cellpatch.metrics.scores import class_counts, macro_f1
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.cards import LatencyCard
-from cellpatch.runs.coordinates import GRID_KEYS
+from cellpatch.runs.coordinates import FIELD, GRID_KEYS
 from cellpatch.runtime.numbers import rounded
 
 NOTE = "Macro-F1 is of the run that was timed alone, without an interval; milliseconds are medians and quartiles."
@@ -46,11 +46,12 @@ def summarise(results: Sequence[RunResult]) -> pd.DataFrame:
     if not timed:
         raise ValueError(NO_LATENCY_CARDS)
     require_one_machine(card for _, card in timed)
-    return pd.DataFrame([_row(result, card) for result, card in timed])
+    table = pd.DataFrame([_row(result, card) for result, card in timed])
+    return table if table[FIELD].nunique() > 1 else table.drop(columns=FIELD)
 
 
 def _row(result: RunResult, card: LatencyCard) -> dict[str, str | int | float]:
-    row: dict[str, str | int | float] = {key: getattr(result.coordinates, key) for key in GRID_KEYS}
+    row: dict[str, str | int | float] = {key: getattr(result.coordinates, key) for key in [*GRID_KEYS, FIELD]}
     row |= {"macro_f1": float(macro_f1(class_counts(result.confusions[CLEAN].sum(axis=0))))}
     row |= {"parameters": card.parameters, "mmac": round(card.mmac), "threads": card.hardware.threads}
     for engine, batches in card.engines.items():
@@ -65,7 +66,8 @@ def _row(result: RunResult, card: LatencyCard) -> dict[str, str | int | float]:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table for people: milliseconds with their quartiles in one column an engine and batch."""
-    words = table[["model", "adapt", "input_px", "flag_limit", "parameters", "mmac", "threads"]].astype(str)
+    field = [FIELD] if FIELD in table else []
+    words = table[["model", "adapt", *field, "input_px", "flag_limit", "parameters", "mmac", "threads"]].astype(str)
     words["macro-F1"] = table["macro_f1"].map("{:.3f}".format)
     for name in [column.removesuffix("_ms") for column in map(str, table) if column.endswith("_ms")]:
         engine, _, batch = name.rpartition("_")

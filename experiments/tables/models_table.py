@@ -9,23 +9,24 @@ test specimens. The last row of each limit is always naming the largest class. B
 `widespread` leaves out, and between which limits a model from scratch overtakes a pretrained one in the mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cellpatch.analysis.baselines import largest_class
 from cellpatch.analysis.groups import SeedGroup
+from cellpatch.analysis.labels import ROW_KEYS, row_keys
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption, widespread_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_score, mixed_code_column
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
-from cellpatch.runs.coordinates import learns_all_weights
+from cellpatch.runs.coordinates import FIELD, learns_all_weights
 
 PRETRAIN = "pretrain_seconds"
-KEYS = ["model", "adapt", "input_px", "optics", "flag_limit"]  # coordinates of a row
 
 
 def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
@@ -40,16 +41,16 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
 
 
 def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
-    """One row per model, adapt, input side, optics and limit: n of seeds, mean macro-F1 and its interval, seconds.
+    """One row per group: n of seeds, mean macro-F1 and its interval, seconds.
 
     Both sources of variation have a column: `sd_specimens`, of the mean over draws of specimens, and `sd_seeds`, of
     one seed.
     """
-    rows = []
+    rows, keys = [], row_keys(groups)
     for group in groups:
         estimate = group.estimate(CLEAN, macro_f1)
         low, high = estimate.interval()
-        row = {key: getattr(group.coordinates, key) for key in KEYS}
+        row = {key: getattr(group.coordinates, key) for key in keys}
         row |= {"n_train": group.n_train, "seeds": len(group.seeds)}
         row |= {"macro_f1": estimate.mean, "low": low, "high": high}
         widespread, low, high = group.widespread_macro_f1.summary()
@@ -84,8 +85,8 @@ def mean_crossings(summary: pd.DataFrame) -> list[str]:
 
     Models without published weights that were pretrained on these crops count as from scratch.
     """
-    several_optics = summary["optics"].nunique() > 1
-    means = summary.pivot_table(index=KEYS[:-1], columns="flag_limit", values="macro_f1")
+    keys = [key for key in ROW_KEYS if key in summary and key != "flag_limit"]
+    means = summary.pivot_table(index=keys, columns="flag_limit", values="macro_f1")
     sentences = []
     for scratch in [key for key in means.index if learns_all_weights(key[1])]:
         for pretrained in [key for key in means.index if not learns_all_weights(key[1])]:
@@ -93,13 +94,21 @@ def mean_crossings(summary: pd.DataFrame) -> list[str]:
             for (low, before), (high, after) in pairwise(leads.items()):
                 if before * after < 0:
                     verb = "overtakes" if after > 0 else "falls behind"
-                    model, adapt, _, optics = scratch
-                    model = model if adapt == "scratch" else f"{model}, {adapt},"
-                    subject = f"{model} ({optics})" if several_optics else model
-                    model, adapt, side, optics = pretrained
-                    details = f"{side} px, {optics}" if several_optics else f"{side} px"
-                    sentences.append(f"{subject} {verb} {model}, {adapt} ({details}) between {low} and {high}")
+                    own = dict(zip(keys, scratch, strict=True))
+                    subject = own["model"] if own["adapt"] == "scratch" else f"{own['model']}, {own['adapt']},"
+                    if details := _details(own, summary):
+                        subject += f" ({', '.join(details)})"
+                    other = dict(zip(keys, pretrained, strict=True))
+                    side = ", ".join([f"{other['input_px']} px", *_details(other, summary)])
+                    object_ = f"{other['model']}, {other['adapt']} ({side})"
+                    sentences.append(f"{subject} {verb} {object_} between {low} and {high}")
     return sentences
+
+
+def _details(row: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
+    """Field and optics of a row in words, where the table has several."""
+    words = [f"{row[FIELD]:g} um"] if FIELD in row else []
+    return words + ([row["optics"]] if summary["optics"].nunique() > 1 else [])
 
 
 def shown(summary: pd.DataFrame) -> pd.DataFrame:
@@ -108,6 +117,7 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
         "limit": summary["flag_limit"],
         "model": summary["model"],
         "adapt": summary["adapt"],
+        **({"field, um": summary[FIELD].map("{:g}".format).replace("nan", "-")} if FIELD in summary else {}),
         "input": ["-" if pd.isna(side) else str(side) for side in summary["input_px"]],
         "optics": summary["optics"],
         "cells": summary["n_train"],
