@@ -15,6 +15,8 @@ from jaxtyping import Bool, Shaped, UInt8
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from cellpatch.data.images.plain_files import decode_plain
+
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a file that it decodes whole
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 SLIDE_SUFFIXES = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"}
@@ -110,6 +112,8 @@ def decode_file(
         raise ValueError(f"{file}: no such image")
     if not status.st_size:
         raise ValueError(f"{file}: is empty (zero bytes)")
+    if (plain := _read_plain(file, status.st_size)) is not None:
+        return plain, None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # rejected below, with its size
@@ -126,6 +130,17 @@ def decode_file(
         raise ValueError(f"{file}: cannot be read as an image ({error})") from error
     opaque = rgba[..., 3] == 255
     return np.ascontiguousarray(rgba[..., :3]), None if opaque.all() else opaque
+
+
+def _read_plain(file: str | Path, size: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    """The pixels of a plain file, as Pillow reads them; None for others."""
+    if size > 3 * MAX_PIXELS:
+        return None
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 (faster on hundreds of thousands of names)
+            return decode_plain(stream.read(), MAX_PIXELS)
+    except OSError:
+        return None
 
 
 def _check_kind(file: str | Path, image: ImageFile) -> None:
