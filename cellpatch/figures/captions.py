@@ -37,8 +37,8 @@ def sample_size_caption(
     """
     numbers = sorted({len(group.seeds) for group in groups})
     seeds = f"{any_of(map(str, numbers))} seed{'s' * (numbers != [1])}"
-    specimens = groups[0].n_specimens
-    cells = f"n = {groups[0].n_test} {synthetic_prefix(groups)}test cells of {specimens} specimen{'s' * (specimens > 1)}"
+    n = groups[0].n_specimens
+    cells = f"n = {groups[0].n_test} {synthetic_prefix(groups)}test cells of {n} specimen{'s' * (n > 1)}"
     cells += f" ({unit})" if (unit := specimen_unit_note(groups)) else ""
     cells += f", each tested in one of {groups[0].folds} folds" if groups[0].folds else ""
     words = _intervals(groups, numbers) if intervals is None else intervals

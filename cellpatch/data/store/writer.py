@@ -182,7 +182,7 @@ class StoreWriter:
         if empty:
             raise ValueError(
                 f"no cells of {empty} were left: {self._counts.total()} cells kept, left out "
-                f"{dict(self.intake.left_out)}"
+                f"{dict(self.intake.left_out)}; annotate some, or leave the class out (data.classes states all of them)"
             )
         groups = self._near_groups(cells, kept)
         if groups.null_count < len(groups) or not kept.all():
