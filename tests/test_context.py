@@ -82,5 +82,5 @@ def test_the_experiment_compares_a_crop_blown_up_with_a_cell_in_its_field(tmp_pa
     jobs = [line for line in (out + err).splitlines() if "data.field_um=" in line and "#" in line]
     assert process.returncode == 1
     assert {"data.field_um=10" in job for job in jobs} == {True, False}
-    assert all("data.border=reflect" in job for job in jobs)
+    assert all("data.widest_field_um=112" in job for job in jobs)
     assert all(("model.backbone.cell_share=0.09" in job) == ("data.field_um=112" in job) for job in jobs)

@@ -19,6 +19,7 @@ from cellpatch.analysis.groups import data_sets, group_by_seed
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import read_results
 from cellpatch.config.schema import compose_config
+from cellpatch.data.images.crops import LEAVES, TRANSPARENT
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.folders import finished_runs
@@ -51,7 +52,7 @@ def test_fields_are_one_data_set_with_a_label_each() -> None:
 def test_fields_of_other_cells_are_refused_with_what_to_do() -> None:
     fewer = simulated(limits=(256, 1024), skills=SKILLS, specimens=29)
     mixed = group_by_seed([*RESULTS, *at_field(fewer, 40.0)])
-    with pytest.raises(ValueError, match=r"(?s)different test cells.*data\.field_um: .*data\.border=reflect keeps"):
+    with pytest.raises(ValueError, match=r"(?s)different test cells.*data\.field_um: .*data\.widest_field_um, set to"):
         data_sets(mixed)
 
 
@@ -75,7 +76,7 @@ def test_figure_of_fields(tmp_path: Path) -> None:
     assert "the side of the field that a crop shows" in drawing.caption
     with pytest.raises(ValueError, match="no model was run at several input sides"):
         figure_input_side.draw("simulated", groups)
-    with pytest.raises(ValueError, match=r"several fields: data\.field_um=10,20,40 data\.border=reflect adds them"):
+    with pytest.raises(ValueError, match=r"several fields: data\.field_um=10,20,40 data\.widest_field_um=40 adds them"):
         figure_field.draw("simulated", group_by_seed(RESULTS[: len(RESULTS) // 2]))
 
 
@@ -124,31 +125,41 @@ def _train(folder: Path, *overrides: str) -> None:
 
 
 def test_runs_at_two_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells at an image's border stay with data.border=reflect; a run's name states a field that is not the study's."""
+    """A run's name states a field that is not the study's; all fields have the cells that the widest one has.
+
+    One cell of each tile is near the border. One of the first tile is near transparent pixels.
+    """
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     rows = []
+    (tmp_path / "tiles").mkdir()
     for i in range(8):
-        tile = rng.integers(60, 120, (200, 200, 3)).astype(np.uint8)
+        tile = rng.integers(60, 120, (200, 200, 4)).astype(np.uint8)
+        tile[..., 3] = 255
         for channel, (x, y) in enumerate(((12, 12), (100, 140), (100, 60))):
             tile[y - 4 : y + 4, x - 4 : x + 4, channel % 2] = 250
             rows.append({"image": f"tile{i}.png", "x": x, "y": y, "class": ("red", "green", "red")[channel]})
-        (tmp_path / "tiles").mkdir(exist_ok=True)
+        tile[172:, :, 3] = 0 if i == 0 else 255
         Image.fromarray(tile).save(tmp_path / "tiles" / f"tile{i}.png")
     pd.DataFrame(rows).to_csv(tmp_path / "tiles" / "points.csv", index=False)
     settings = ["data=points", f"data.root={tmp_path / 'tiles'}", "data.points=points.csv", "data.name=tiles"]
     settings += ["data.image_um_per_px=0.25", "data.margin_um=0", "flag_limit=4"]
     for field in (10, 20):
-        _train(tmp_path, *settings, f"data.field_um={field}", "data.border=reflect")
+        _train(tmp_path, *settings, f"data.field_um={field}", "data.widest_field_um=20")
     results = read_results(tmp_path / "runs")
     names = sorted(run.run.rpartition("-")[0] for run in results)
     assert names == ["colour-linear_probe-tiles-20um-4-s0", "colour-linear_probe-tiles-4-s0"]
+    for run in results:
+        assert run.record.data.intake is not None
+        assert run.record.data.intake.as_json()["left_out"] == {LEAVES: 8, TRANSPARENT: 1}
     [table] = field_table.tables(group_by_seed(results))
     assert table.shown["field_um"].tolist() == ["10", "20"]
     assert len(data_sets(group_by_seed(results))) == 1
-    _train(tmp_path, *settings, "data.field_um=16")  # the cells near the border are left out
-    with pytest.raises(ValueError, match=r"data\.border=reflect keeps the same cells at each data\.field_um"):
+    _train(tmp_path, *settings, "data.field_um=8")
+    with pytest.raises(ValueError, match=r"data\.widest_field_um, set to the widest of the fields, keeps the same"):
         data_sets(group_by_seed(read_results(tmp_path / "runs")))
+    with pytest.raises(ValueError, match=r"widest_field_um must be null, or .* at least data\.field_um=20.*but got 10"):
+        _train(tmp_path, *settings, "data.field_um=20", "data.widest_field_um=10")
 
 
 @pytest.fixture(scope="module")

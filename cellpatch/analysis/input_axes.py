@@ -39,7 +39,7 @@ FIELD_OF_VIEW = InputAxis(
     "um",
     "field of view",
     "the side of the field that a crop shows",
-    "no model was run at several fields: data.field_um=10,20,40 data.border=reflect adds them",
+    "no model was run at several fields: data.field_um=10,20,40 data.widest_field_um=40 adds them",
 )
 
 

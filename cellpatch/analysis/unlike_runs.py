@@ -28,7 +28,7 @@ def why_other_cells(first: RunResult, second: RunResult) -> str:
     of_data = [each for each in found if each.part == "data" or each.key.startswith("data.")]
     words = _how_they_differ(first, second, of_data)
     if first.coordinates.field_um != second.coordinates.field_um:
-        return f"{words} data.border=reflect keeps the same cells at each data.field_um."
+        return f"{words} data.widest_field_um, set to the widest of the fields, keeps the same cells at each of them."
     return words
 
 

@@ -14,6 +14,7 @@ from cellpatch.runtime.json_types import Json
 Part = Literal["settings", "data", "code"]
 PARTS: tuple[Part, ...] = ("settings", "data", "code")
 _NOT_STATED = "not stated"
+_LATER = {("data.hospital", "a"), ("data.widest_field_um", "None")}  # earlier versions have no such keys to state
 _WITHOUT_EFFECT = ("runs_dir", "dry_run", "retry_failed", "logger", "experiment")  # on what a run becomes
 
 
@@ -77,7 +78,7 @@ def _keys_with_effect(record: Record) -> Iterator[str]:
     """As users write them: an identity keeps `adapt.balance` under the name that it was first given."""
     for key, value in _flat(effective_settings(record.settings.config)):
         no_fault = key.startswith("optics.faults.") and value == "[]"
-        if not no_fault and (key, value) != ("data.hospital", "a"):  # earlier versions have no such keys to state
+        if not no_fault and (key, value) not in _LATER:
             yield "adapt.balance" if key == "adapt.class_weights" else key
 
 

@@ -1,10 +1,10 @@
 """How much context does a cell need? Macro-F1 against the field of view: the side of the crop, um.
 
-    cellpatch train -m data=points ... data.field_um=10,20,40 data.border=reflect
+    cellpatch train -m data=points ... data.field_um=10,20,40 data.widest_field_um=40
     cellpatch figures runs figure_field          # or: make figure_field RUNS=runs
 
 Of what was run at several fields: a panel a model and adapt, a line a flag_limit. The input side stays the same, so a
-larger field shows each cell smaller. `data.border=reflect` keeps the cells near an image's border at each field.
+larger field shows each cell smaller. `data.widest_field_um` keeps the same cells at each.
 """
 
 from collections.abc import Sequence

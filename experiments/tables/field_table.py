@@ -1,6 +1,6 @@
 """How much context does a cell need? Macro-F1 at each field of view, and the change from the smallest one.
 
-    cellpatch train -m data=points ... data.field_um=10,20,40 data.border=reflect
+    cellpatch train -m data=points ... data.field_um=10,20,40 data.widest_field_um=40
     cellpatch tables runs field_table          # writes tables/field-DATA.csv, .md and .tex
 
 A row a model, limit and field. The change is paired: by seed, and by specimen. Intervals are 95 %, over both.

@@ -1,7 +1,7 @@
 """Cut cells' crops out of images, on several processes; imports little, since each process does so again."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -65,13 +65,17 @@ def resolve_scale(slide: SlideReader, stated: float | None) -> tuple[float | Non
 
 @dataclass(frozen=True)
 class CropSpec:
-    """What all crops of a store share: side of what a model sees, margin, scale, whether resampled, border."""
+    """What all crops of a store share: side of what a model sees, margin, scale, whether resampled, border.
+
+    A cell has a crop only where it would have one of `widest_px`, too.
+    """
 
     crop_px: int
     margin_px: int
     um_per_px: float
     resampled: bool
     border: Border
+    widest_px: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,10 @@ def cut(slide: SlideReader, x: float, y: float, spec: CropSpec, scale: float) ->
     else they are resampled with an antialiased bilinear filter. Where the image ends, pixels are mirrored: of the
     margin with border "reflect_margin", of the crop too with "reflect", none with "drop".
     """
+    if spec.widest_px > spec.crop_px:
+        widest = cut(slide, x, y, replace(spec, crop_px=spec.widest_px), scale)
+        if isinstance(widest, str):
+            return widest
     scale = 1.0 if abs(scale - 1) < 1e-3 else scale
     side = (spec.crop_px + 2 * spec.margin_px) * scale
     left, top = x - side / 2, y - side / 2

@@ -46,10 +46,11 @@ _last_read = LastRead()  # for all sources of this process: each job of a grid m
 class Points(Source):
     """Images below `root` and points in image pixels, in one of the layouts of `read_annotations`.
 
-    `field_um` is the side of a crop, `margin_um` what is kept around it on each side. `um_per_px` is the store's scale
-    (None: that of the images, which must then agree). `image_um_per_px` is the images' own (None: from the file; a
-    mapping gives one per first-level folder). Where the two differ, crops are resampled. A point without a `specimen`
-    column gets that of its image in the table `specimens` (image, specimen), or the first group of `specimen_pattern`
+    `field_um` is the side of a crop, `margin_um` what is kept around it on each side. Cells whose crop of
+    `widest_field_um` would be left out are left out, so that narrower fields have the same cells. `um_per_px` is the
+    store's scale (None: that of the images, which must then agree). `image_um_per_px` is the images' own (None: from
+    the file; a mapping gives one per first-level folder). Where the two differ, crops are resampled. A point without a
+    `specimen` column gets that of its image in the table `specimens` (image, specimen), or the first group of `specimen_pattern`
     searched in the image's path below root, or the image's path itself.
 
     Raises ValueError that names the key, or file and row, on a bad setting, table, point or image.
@@ -77,8 +78,15 @@ class Points(Source):
         contradictions: Contradictions,
         licence: str,
         synthetic: bool,
+        widest_field_um: float | None = None,
     ) -> None:
         self.root = folder_of(root, "data.root")
+        if widest_field_um is not None and not field_um <= widest_field_um < 1e4:
+            raise ValueError(
+                f"data.widest_field_um must be null, or a length in micrometres of at least data.field_um={field_um}, "
+                f"but got {widest_field_um}"
+            )
+        self.widest_field_um = widest_field_um
         for key, value in (("field_um", field_um), ("margin_um", margin_um)):
             if not 0 <= value < 1e4 or (key == "field_um" and value == 0):
                 raise ValueError(f"data.{key} must be a length in micrometres, but got {value}")
@@ -187,7 +195,8 @@ class Points(Source):
             "layout pixel_origin slide_origin polygons class_names classes specimen_pattern image_um_per_px um_per_px "
             " orientation scene field_um margin_um border contradictions licence synthetic"
         )
-        return {"kind": "points"} | {name: getattr(self, name) for name in names.split()}
+        widest = {} if self.widest_field_um is None else {"widest_field_um": self.widest_field_um}
+        return {"kind": "points"} | {name: getattr(self, name) for name in names.split()} | widest
 
     def fill(self, folder: Path) -> None:
         try:
@@ -213,7 +222,8 @@ class Points(Source):
         writer = StoreWriter(folder, classes, geometry, self._parameters(), None, intake, of_crops)
         with writer:
             resampled = self.um_per_px is not None
-            spec = CropSpec(geometry.crop_px, geometry.margin_px, um_per_px, resampled, self.border)
+            widest_px = round((self.widest_field_um or 0) / um_per_px)
+            spec = CropSpec(geometry.crop_px, geometry.margin_px, um_per_px, resampled, self.border, widest_px)
             results = ordered_parallel_map(partial(cut_points, self._images, spec), points, workers, _AHEAD)
             last = None
             for (name, part), crops in zip(tasks, results, strict=True):
