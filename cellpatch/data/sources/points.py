@@ -50,8 +50,8 @@ class Points(Source):
     `widest_field_um` would be left out are left out, so that narrower fields have the same cells. `um_per_px` is the
     store's scale (None: that of the images, which must then agree). `image_um_per_px` is the images' own (None: from
     the file; a mapping gives one per first-level folder). Where the two differ, crops are resampled. A point without a
-    `specimen` column gets that of its image in the table `specimens` (image, specimen), or the first group of `specimen_pattern`
-    searched in the image's path below root, or the image's path itself.
+    `specimen` column gets that of its image in the table `specimens` (image, specimen), or the first group of
+    `specimen_pattern` searched in the image's path below root, or the image's path itself.
 
     Raises ValueError that names the key, or file and row, on a bad setting, table, point or image.
     """
