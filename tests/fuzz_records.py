@@ -392,13 +392,15 @@ def make_world(folder: Path) -> Path:
 
 
 def make_run_of_today(folder: Path) -> Path:
-    """A run with blur, another fault and an external cohort."""
+    """A run with blur, another fault, an external cohort and test-time augmentation."""
     from conftest import config_of, run_of_squares, square_crop
     from PIL import Image
 
     from cellpatch.config.assemble_data import assemble_data
+    from cellpatch.config.validate import check
     from cellpatch.data.dataset import open_store
     from cellpatch.inference.evaluate import CohortTask, evaluate_cohort
+    from cellpatch.inference.turned import evaluate_turned
     from cellpatch.optics.conditions import CLEAN
 
     root, rng = folder / "today", np.random.default_rng(1)
@@ -411,6 +413,7 @@ def make_run_of_today(folder: Path) -> Path:
             Image.fromarray(square_crop(rng, code)).save(file)
     store = open_store(assemble_data(config_of(root, root / "other", "data.name=other", "data.um_per_px=0.5")))
     evaluate_cohort(run, CohortTask("other", store, {}, [CLEAN]), "cpu")
+    evaluate_turned(run, check(config_of(root, root / "other"), "optics").build("optics"), "cpu")
     return run
 
 

@@ -54,7 +54,7 @@ def cohort_of(run: RunResult, name: str) -> Cohort:
 
 def _on(run: RunResult, name: str) -> RunResult:
     cells = run.cohorts[name]
-    return replace(run, specimens=cells.specimens, confusions=cells.confusions, folder=None, cohorts={})
+    return replace(run, specimens=cells.specimens, confusions=cells.confusions, folder=None, cohorts={}, turned={})
 
 
 def shared_score(external: SeedGroup) -> Score:

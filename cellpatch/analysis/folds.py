@@ -14,6 +14,7 @@ from cellpatch.metrics.pooling import pool_scores
 from cellpatch.optics.conditions import Condition
 from cellpatch.runs.condition_scores import ConditionScores
 from cellpatch.runs.record import Record, Seconds
+from cellpatch.runs.turned import TurnedScores
 
 _SHOWN = 8  # runs in an error
 
@@ -69,6 +70,8 @@ def _pool(runs: Sequence[RunResult]) -> RunResult:
     confusions: dict[Condition, Confusions] = {
         at: np.concatenate([run.confusions[at] for run in folds])[order] for at in conditions
     }
+    of_views = [at for at in conditions if all(at in run.turned for run in folds)]
+    turned = {at: np.concatenate([run.turned[at] for run in folds])[order] for at in of_views}
     first = folds[0]
     return replace(
         first,
@@ -79,6 +82,7 @@ def _pool(runs: Sequence[RunResult]) -> RunResult:
         folder=None,
         folds=folds,
         cohorts={},  # each of its networks may be evaluated on one: they are no network together
+        turned=turned,
     )
 
 
@@ -94,6 +98,7 @@ def _pool_records(records: Sequence[Record], conditions: Sequence[Condition]) ->
         evaluate=float(np.sum([record.seconds.evaluate for record in records])),
     )
     audit = None if first.audit is None else replace(first.audit, held_out_fold=None)
+    turned = [record.turned for record in records if record.turned is not None]
     return replace(
         first,
         counts=_pool_counts([record.counts for record in records]),
@@ -108,7 +113,16 @@ def _pool_records(records: Sequence[Record], conditions: Sequence[Condition]) ->
         updates=None,
         best_validation=None,
         history=None,
+        turned=_pool_turned(turned) if len(turned) == len(records) else None,
     )
+
+
+def _pool_turned(turned: Sequence[TurnedScores]) -> TurnedScores:
+    """Scores with test-time augmentation of all folds, under the conditions that all have."""
+    rows = [{row.condition: row for row in each.metrics} for each in turned]
+    shared = [condition for condition in rows[0] if all(condition in each for each in rows)]
+    pooled = [_pool_condition([each[condition] for each in rows]) for condition in shared]
+    return replace(turned[0], file="", seconds=sum(each.seconds for each in turned), metrics=pooled)
 
 
 def _row_at(record: Record, condition: Condition) -> ConditionScores:

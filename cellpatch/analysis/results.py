@@ -10,6 +10,7 @@ from errno import ENOENT
 from functools import cached_property
 from json import dumps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,8 @@ class RunResult:
 
     Rows of a confusion matrix are true classes, columns predicted ones. `stored` is the record as it was written.
     `folder` is where the run lies, None if it was packed. `folds` are the runs that `pool_folds` made it of. `cohorts`
-    are the external cohorts that it was evaluated on, by name.
+    are the external cohorts that it was evaluated on, by name. `turned` has the confusion matrices with test-time
+    augmentation, empty without.
     """
 
     run: str
@@ -59,6 +61,7 @@ class RunResult:
     folder: Path | None = None
     folds: tuple["RunResult", ...] = field(default=(), repr=False)
     cohorts: Mapping[str, CohortResult] = field(default_factory=dict, repr=False)
+    turned: Mapping[Condition, Confusions] = field(default_factory=dict, repr=False)
 
     @property
     def trainings(self) -> tuple["RunResult", ...]:
@@ -154,8 +157,9 @@ def pack(results: Sequence[RunResult], file: Path) -> None:
             for name, cohort in result.cohorts.items()
         ]
         row = {"run": result.run, "record": seal(record), "specimens": list(result.specimens)}
-        rows.append(row | {"counts": _rows(result.confusions), "cohorts": cohorts})
+        rows.append(row | {"counts": _rows(result.confusions), "cohorts": cohorts, "turned": _rows(result.turned)})
     schema = _SCHEMA if any(result.cohorts for result in results) else _SCHEMA_0_6
+    schema = _SCHEMA_TURNED if any(result.turned for result in results) else schema
     with atomic_write(file) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema), temporary, compression="zstd", compression_level=19)
 
@@ -184,6 +188,7 @@ _OF_CELLS = {"specimens": pa.list_(pa.string()), "counts": pa.list_(pa.struct(_C
 _SCHEMA_0_6 = pa.schema({"run": pa.string(), "record": pa.string(), **_OF_CELLS})  # without a cohort, as until 0.6.0
 _COHORT = pa.struct({"name": pa.string(), **_OF_CELLS})
 _SCHEMA = pa.schema([*_SCHEMA_0_6, pa.field("cohorts", pa.list_(_COHORT))])
+_SCHEMA_TURNED = pa.schema([*_SCHEMA, pa.field("turned", pa.list_(pa.struct(_COUNT)))])  # test-time augmentation
 
 
 def _read_run(folder: Path) -> RunResult:
@@ -191,7 +196,8 @@ def _read_run(folder: Path) -> RunResult:
     n_classes = len(run.record.classes)
     specimens, confusions = _count(run.predictions, n_classes)
     cohorts = {name: CohortResult(*_count(found, n_classes)) for name, found in run.cohort_predictions.items()}
-    return RunResult(run.name, run.record, specimens, confusions, run.stored, folder, cohorts=cohorts)
+    turned = _count(run.turned_predictions, n_classes)[1]
+    return RunResult(run.name, run.record, specimens, confusions, run.stored, folder, cohorts=cohorts, turned=turned)
 
 
 def _count(
@@ -218,7 +224,7 @@ def _unpack(file: Path) -> Readable[RunResult]:
         if not file.is_file():  # a pipe would never end
             raise FileNotFoundError(ENOENT, "there is no such file")
         table = pq.read_table(file, partitioning=None)
-        if table.schema not in (_SCHEMA, _SCHEMA_0_6):
+        if table.schema not in (_SCHEMA_TURNED, _SCHEMA, _SCHEMA_0_6):
             raise pa.ArrowInvalid(f"it has the columns {table.column_names}")
     except (OSError, pa.ArrowException) as error:
         allowed = "a folder of runs or a file of cellpatch pack"
@@ -241,7 +247,21 @@ def _unpack_row(row: pa.Table, at: str) -> RunResult:
     stored = unseal(row["record"][0].as_py(), where)
     record = parse_record(stored, where)
     cells = _unpack_cells(row["specimens"][0], row["counts"][0], len(record.classes), where)
-    return RunResult(name, record, *cells, stored, cohorts=_unpack_cohorts(row, record, where))
+    turned = _unpack_turned(row, record, len(cells[0]), where)
+    return RunResult(name, record, *cells, stored, cohorts=_unpack_cohorts(row, record, where), turned=turned)
+
+
+def _unpack_turned(row: pa.Table, record: Record, specimens: int, where: str) -> dict[Condition, Confusions]:
+    """Counts with test-time augmentation; raises ValueError if they are of other conditions than the record's."""
+    packed: Any = row["turned"][0] if "turned" in row.column_names else []
+    stated = [] if record.turned is None else [each.condition for each in record.turned.metrics]
+    found: dict[Condition, Confusions] = {}
+    if len(packed):
+        table = pa.Table.from_struct_array(packed.values).to_pandas()
+        found = _confusions(table, (specimens, len(record.classes), len(record.classes)), where)
+    if {*found} != {*stated}:
+        raise ValueError(f"{where}: turned must be of {list(map(str, stated))}, but got {list(map(str, found))}")
+    return found
 
 
 def _unpack_cohorts(row: pa.Table, record: Record, where: str) -> dict[str, CohortResult]:

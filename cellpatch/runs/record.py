@@ -21,8 +21,9 @@ from cellpatch.runs import legacy
 from cellpatch.runs.cards import FeatureCard, Hardware, LatencyCard
 from cellpatch.runs.cohorts import Cohort, nested_cohorts
 from cellpatch.runs.condition_scores import ConditionScores, nested_rows
-from cellpatch.runs.record_checks import check_cohorts, check_json, check_parts
+from cellpatch.runs.record_checks import check_cohorts, check_json, check_parts, check_turned
 from cellpatch.runs.settings import Settings, first_problem, parse_settings
+from cellpatch.runs.turned import TurnedScores, nested_turned
 from cellpatch.runtime.json_types import Json
 
 
@@ -62,11 +63,14 @@ class TrainingCode:
 class AuditFacts:
     """What readers of a run ask of its split: what assigned the cells, and near copies of test cells by part.
 
-    `held_out_fold` is None for a split without folds. `near_copies_of_test_crops` are in the part,
+    `held_out_fold` is None for a split without folds. `val_limit` is the most validation cells a class,
+    `train_available` the training cells by class before the flag_limit. `near_copies_of_test_crops` are in the part,
     `left_out_as_near_copies` are not.
     """
 
     by: str
+    val_limit: int | None = None
+    train_available: dict[str, int] | None = None
     held_out_fold: HeldOutFold | None = None
     near_copies_of_test_crops: dict[str, int] | None = None
     left_out_as_near_copies: dict[str, LeftOut] | None = None
@@ -109,7 +113,7 @@ class Record:
     or is not known. `prior` holds the class frequencies that the stored network's probabilities presume; None for
     versions before 0.4.0. `training_code` is None for runs of 0.3.0 and before. `logged` names the trackers that show
     the run, `warnings` what failed beside it, such as a tracker; `size` and `logged` are None for runs before 0.6.0.
-    `cohorts` are other labelled cells that the run was evaluated on.
+    `cohorts` are other labelled cells that the run was evaluated on, `turned` its scores with test-time augmentation.
     """
 
     run: str
@@ -145,6 +149,7 @@ class Record:
     latency: LatencyCard | None = None
     features: FeatureCard | None = None
     cohorts: list[Cohort] = field(default_factory=list)
+    turned: TurnedScores | None = None
 
     @property
     def pretrain_seconds(self) -> float | None:
@@ -187,13 +192,15 @@ def parse_record(stored: Json, where: str) -> Record:
         record: Record = _ADAPTER.validate_python(
             stored
             | {"settings": settings, "metrics": nested_rows(stored.get("metrics"))}
-            | {"cohorts": nested_cohorts(stored.get("cohorts", []))}
+            | {"cohorts": nested_cohorts(stored.get("cohorts", [])), "turned": nested_turned(stored.get("turned"))}
         )
         geometry = [] if record.data.geometry is None else [record.data.geometry.side_px]
         sides_px = [*geometry, settings.model.backbone.input_px]
         rows = [(row.condition, row.scores) for row in record.metrics]
         check_parts(record.classes, record.counts, record.temperature, sides_px, rows)
         check_cohorts(record.cohorts, record.classes, record.files)
+        if record.turned is not None:
+            check_turned(record.turned, record.metrics, record.classes, record.files)
     except ValidationError as error:
         raise ValueError(f"{where}: {first_problem(error)}") from error
     except ValueError as error:

@@ -9,6 +9,8 @@ from typing import Any
 from cellpatch.metrics.classification import Scores
 from cellpatch.optics.conditions import CLEAN, FAULTS, KINDS, MAX_PX, Condition
 from cellpatch.runs.cohorts import Cohort
+from cellpatch.runs.condition_scores import ConditionScores
+from cellpatch.runs.turned import TurnedScores
 from cellpatch.runtime.json_types import Json
 
 _DEEPEST = 64  # levels of a record's JSON: those of all versions have less than ten
@@ -89,16 +91,33 @@ def check_cohorts(cohorts: Sequence[Cohort], classes: Sequence[str], files: Iter
         raise ValueError(f"cohorts must have different names, but got {names}")
     for cohort in cohorts:
         where = f"cohorts of {cohort.name!r}"
-        if cohort.file not in set(files):
-            raise ValueError(f"{where}: file must be one of files, but got {cohort.file!r}")
         unknown = sorted({name for name in cohort.class_map.values() if name is not None} - set(classes))
         if unknown:
             raise ValueError(f"{where}: class_map must name classes of {list(classes)}, but has {unknown}")
-        if CLEAN not in [row.condition for row in cohort.metrics]:
-            raise ValueError(f"{where}: metrics must have clean cells")
-        for row in cohort.metrics:
-            _check_condition(row.condition)
-            _check_scores(row.scores, classes, f"{where}, {row.condition}")
+        _check_evaluation(cohort.file, cohort.metrics, classes, files, where)
+
+
+def check_turned(
+    turned: TurnedScores, metrics: Sequence[ConditionScores], classes: Sequence[str], files: Iterable[str]
+) -> None:
+    """Raise ValueError that names the key if scores of turned cells do not fit to their record."""
+    cells = {row.condition: row.scores.n_test for row in metrics}
+    for row in turned.metrics:
+        if cells.get(row.condition) != row.scores.n_test:
+            raise ValueError(f"turned: metrics must be of conditions and cells of the record, not {row.condition}")
+    _check_evaluation(turned.file, turned.metrics, classes, files, "turned")
+
+
+def _check_evaluation(
+    file: str, metrics: Sequence[ConditionScores], classes: Sequence[str], files: Iterable[str], where: str
+) -> None:
+    if file not in set(files):
+        raise ValueError(f"{where}: file must be one of files, but got {file!r}")
+    if CLEAN not in [row.condition for row in metrics]:
+        raise ValueError(f"{where}: metrics must have clean cells")
+    for row in metrics:
+        _check_condition(row.condition)
+        _check_scores(row.scores, classes, f"{where}, {row.condition}")
 
 
 def _check_condition(condition: Condition) -> None:

@@ -1,6 +1,7 @@
 """A finished run on disk: record.json, predictions.parquet, validation.parquet, weights.safetensors."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from errno import ENOENT
@@ -25,12 +26,14 @@ from cellpatch.runs.folders import RECORD
 from cellpatch.runs.predictions import Predictions, read_columns, read_predictions
 from cellpatch.runs.record import Record, parse_record, seal, unseal
 from cellpatch.runs.record_checks import check_stored
+from cellpatch.runs.turned import TurnedScores
 from cellpatch.runtime.atomic_io import atomic_write, sha256_of
 from cellpatch.runtime.json_types import Json
 
 PREDICTIONS, VALIDATION = "predictions.parquet", "validation.parquet"  # of test cells, of clean validation cells
 WEIGHTS = "weights.safetensors"
 COHORT = "cohort-"  # with a number, of the cells of an external cohort
+TURNED = "turned-"  # with a number, of test cells with test-time augmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +115,23 @@ class StoredRun:
     @cached_property
     def cohort_predictions(self) -> Mapping[str, Mapping[Condition, Predictions]]:
         """The predictions of each external cohort's cells, by its name; raises ValueError as `predictions`."""
-        self.check_files([cohort.file for cohort in self.record.cohorts])
-        found = {}
-        for cohort in self.record.cohorts:
-            file = self.folder / cohort.file
-            found[cohort.name] = read_predictions([file], self.record.classes)
-            stated = {row.condition: row.scores.n_test for row in cohort.metrics}
-            counts = {condition: len(each.labels) for condition, each in found[cohort.name].items()}
-            if counts != stated:
-                raise ValueError(f"{file}: predictions must be of as many cells as the metrics of {cohort.name}")
+        cohorts = self.record.cohorts
+        return {cohort.name: self._read_evaluation(cohort.file, cohort.metrics, cohort.name) for cohort in cohorts}
+
+    @cached_property
+    def turned_predictions(self) -> Mapping[Condition, Predictions]:
+        """The same with test-time augmentation, empty without; raises ValueError as `predictions`."""
+        turned = self.record.turned
+        return {} if turned is None else self._read_evaluation(turned.file, turned.metrics, "turned")
+
+    def _read_evaluation(
+        self, name: str, metrics: Sequence[ConditionScores], of: str
+    ) -> Mapping[Condition, Predictions]:
+        self.check_files([name])
+        found = read_predictions([self.folder / name], self.record.classes)
+        stated = {row.condition: row.scores.n_test for row in metrics}
+        if stated != {condition: len(each.labels) for condition, each in found.items()}:
+            raise ValueError(f"{self.folder / name}: predictions must be of as many cells as the metrics of {of}")
         return found
 
     @cached_property
@@ -170,17 +181,38 @@ class StoredRun:
 
         `cohort.file` is chosen here.
         """
-        numbers = [int(name.removeprefix(COHORT).partition(".")[0]) for name in self.record.files if COHORT in name]
-        file = self.folder / f"{COHORT}{max(numbers, default=0) + 1}.parquet"
+        file = self._next_file(COHORT)
         with atomic_write(file) as temporary:
             write_predictions(temporary, cells, labels, predicted, self.record.classes)
         others = [each for each in self.record.cohorts if each.name != cohort.name]
         replaced = {each.file for each in self.record.cohorts if each.name == cohort.name}
+        cohorts = [each.as_json() for each in [*others, replace(cohort, file=file.name)]]
+        return self._exchange(file, replaced, cohorts=cohorts)
+
+    def with_turned(
+        self,
+        turned: TurnedScores,
+        cells: pd.DataFrame,
+        labels: Int[np.ndarray, " n"],
+        predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
+    ) -> "StoredRun":
+        """State scores with test-time augmentation, in place of earlier ones; `turned.file` is chosen here."""
+        file = self._next_file(TURNED)
+        with atomic_write(file) as temporary:
+            write_predictions(temporary, cells, labels, predicted, self.record.classes)
+        replaced = set() if self.record.turned is None else {self.record.turned.file}
+        return self._exchange(file, replaced, turned=replace(turned, file=file.name).as_json())
+
+    def _next_file(self, prefix: str) -> Path:
+        """A file whose number is higher than those of the record."""
+        found = [re.fullmatch(rf"{prefix}(\d{{1,9}})\.parquet", name) for name in self.record.files]
+        number = max((int(match[1]) for match in found if match), default=0) + 1
+        return self.folder / f"{prefix}{number}.parquet"
+
+    def _exchange(self, file: Path, replaced: set[str], **facts: Any) -> "StoredRun":
+        """Add a written file and facts to the record, then remove the files that it replaces."""
         files = {name: digest for name, digest in self.record.files.items() if name not in replaced}
-        run = self._replace(
-            files={**files, file.name: sha256_of(file)},
-            cohorts=[each.as_json() for each in [*others, replace(cohort, file=file.name)]],
-        )
+        run = self._replace(files={**files, file.name: sha256_of(file)}, **facts)
         for name in replaced:
             (self.folder / name).unlink(missing_ok=True)
         return run

@@ -89,6 +89,9 @@ def mismatched_metrics(run: StoredRun) -> list[str]:
     for cohort in record.cohorts:
         found = _mismatched(run, cohort.metrics, run.cohort_predictions[cohort.name], None)
         names += [f"{name} of {cohort.name}" for name in found]
+    if record.turned is not None:
+        found = _mismatched(run, record.turned.metrics, run.turned_predictions, None)
+        names += [f"{name} of turned cells" for name in found]
     return names
 
 
