@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cellpatch.analysis.results import CohortResult, RunResult
 from cellpatch.metrics import scores as scores_module
 from cellpatch.optics.conditions import CLEAN, Condition
+from cellpatch.runs.predictions import Predictions
 from cellpatch.runs.record import parse_record
+from cellpatch.runs.stored_run import VALIDATION, StoredRun
 
 CLASSES = ("stroma", "epithelium", "<script>alert(1)</script>")
 SIGMAS = (0.4, 0.8, 1.6, 3.2)
@@ -88,6 +92,34 @@ def on_cohort(results: list[RunResult], name: str = "far", specimens: int = 8) -
         found = CohortResult(tuple(f"far {i}" for i in range(specimens)), confusions)
         evaluated.append(replace(restated(run, **facts), cohorts={name: found}))
     return evaluated
+
+
+def cells_of(run: RunResult) -> StoredRun:
+    """What the folder of a run would hold: its cells under each condition, right ones surer; validation as test."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for condition, confusions in run.confusions.items():
+        specimen, label, predicted = (np.repeat(index, confusions[confusions > 0]) for index in np.nonzero(confusions))
+        n = len(label)
+        sure = rng.uniform(0.4, 1, n) ** np.where(label == predicted, 0.5, 1)
+        probabilities = np.full((n, len(CLASSES)), ((1 - sure) / (len(CLASSES) - 1))[:, None])
+        probabilities[np.arange(n), predicted] = sure
+        rows = pd.DataFrame({"cell_id": np.arange(n).astype(str), "specimen": np.array(run.specimens)[specimen]})
+        found[condition] = Predictions(rows, label, probabilities)
+    stored = StoredRun(Path(run.run), run.record, run.stored)
+    vars(stored).update(predictions=found, validation={CLEAN: found[CLEAN]})
+    return stored
+
+
+def in_folders(results: Sequence[RunResult], root: Path = Path("simulated")) -> list[RunResult]:
+    """The runs, each as if it lay in a folder, whose cells `cells_of` gives in place of `cells._opened`."""
+    audit = {"by": "specimen", "val_limit": 9999, "train_available": {}}
+    placed = []
+    for run in results:
+        counts = run.stored["counts"] | {"validation": dict.fromkeys(CLASSES, 9)}
+        files = run.stored.get("files", {}) | {VALIDATION: "0"}
+        placed.append(replace(restated(run, audit=audit, counts=counts, files=files), folder=root / run.run))
+    return placed
 
 
 def pretraining_facts(

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations, pairwise, product
 from pathlib import Path
 from types import ModuleType
@@ -39,10 +39,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from PIL import Image
-from simulated import CLASSES, OTHER_WAY, SKILLS, on_cohort, restated, simulated, with_config
+from simulated import CLASSES, OTHER_WAY, SKILLS, cells_of, in_folders, on_cohort, restated, simulated, with_config
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import nn
 
+from cellpatch.analysis import cells
 from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.estimates import difference, mean_over_seeds, paired
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
@@ -72,8 +73,8 @@ GROUPS = group_by_seed(RESULTS)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _crops(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A store of noise that the simulated runs are on: as many cells as they have test cells."""
+def _crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A store of noise that the simulated runs are on: as many cells as they have test cells; and predicted cells."""
     n, specimens = GROUPS[0].n_test, GROUPS[0].n_specimens
     root = tmp_path_factory.mktemp("stores")
     names = [f"c{i}" for i in range(n)]
@@ -88,8 +89,12 @@ def _crops(tmp_path_factory: pytest.TempPathFactory) -> None:
         writer.add(noise, rows)
     fingerprint = CellStore(root / "store").manifest.fingerprint
     placed = [with_config(run, "data", loading={"store_dir": str(root)}) for run in RESULTS]
-    RESULTS[:] = [restated(run, data=run.stored["data"] | {"fingerprint": fingerprint}) for run in placed]
+    placed = [restated(run, data=run.stored["data"] | {"fingerprint": fingerprint}) for run in placed]
+    RESULTS[:] = in_folders(placed, root)
     GROUPS[:] = group_by_seed(RESULTS)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cells, "_opened", cells_of)
+        yield
 
 
 @pytest.mark.long

@@ -17,8 +17,20 @@ import pytest
 import recipes
 import scaling_table
 import settings_table
-from simulated import CLASSES, OTHER_WAY, SKILLS, at_field, on_cohort, restated, simulated, with_config
+from simulated import (
+    CLASSES,
+    OTHER_WAY,
+    SKILLS,
+    at_field,
+    cells_of,
+    in_folders,
+    on_cohort,
+    restated,
+    simulated,
+    with_config,
+)
 
+from cellpatch.analysis import cells
 from cellpatch.analysis.blur import blur_leads, summarise_blur
 from cellpatch.analysis.comparison import compare_with_best
 from cellpatch.analysis.groups import SeedGroup, group_by_seed
@@ -29,7 +41,7 @@ from cellpatch.figures.tables import MIXED_CODE, write_table, write_tables
 from cellpatch.metrics.scores import macro_f1, macro_f1_of
 from cellpatch.optics.conditions import CLEAN
 
-GROUPS = group_by_seed(on_cohort(simulated(limits=(256, 4096))))
+GROUPS = group_by_seed(in_folders(on_cohort(simulated(limits=(256, 4096)))))
 AT_FIELDS = group_by_seed(on_cohort([run for um in (10.0, 20.0) for run in at_field(simulated(limits=(256,)), um)]))
 
 
@@ -68,7 +80,8 @@ def test_the_table_of_results_has_intervals_over_specimens(tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize("file", make_all.script_files("tables").values(), ids=lambda file: file.stem)
-def test_each_table_says_what_it_is_of(file: Path, tmp_path: Path) -> None:
+def test_each_table_says_what_it_is_of(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "_opened", cells_of)
     tables = make_all.load(file).tables(AT_FIELDS if file.stem == "field_table" else GROUPS)
     assert all(table.caption for table in tables)
     pages = [page for page in write_tables(tables, "sim", tmp_path) if page.suffix == ".md"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from scipy.special import stdtrit
 
 from cellpatch.metrics.scores import ClassCounts
@@ -43,7 +43,7 @@ def bootstrap_weights(
 
 
 def weighted_counts(
-    counts: Int[np.ndarray, "specimens ..."], weights: Int[np.ndarray, "draws specimens"]
+    counts: Real[np.ndarray, "specimens ..."], weights: Int[np.ndarray, "draws specimens"]
 ) -> Float[np.ndarray, "draws ..."]:
     """The counts of each draw: sums over specimens, each times its weight in the draw."""
     # in float64, which is exact here too and 20 times as fast as integers

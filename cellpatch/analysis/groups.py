@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from cellpatch.analysis.bootstrap import bootstrap_weights, leave_one_out, weighted_counts
+from cellpatch.analysis.bootstrap import bootstrap_weights, weighted_counts
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.folds import pool_folds
 from cellpatch.analysis.results import RunResult
@@ -115,8 +115,24 @@ class SeedGroup:
 
     def estimate(self, condition: Condition, score: Score) -> Estimate:
         """A score under a condition, of each seed."""
-        values, draws, without = zip(*(_score_run(run, condition, score) for run in self.runs), strict=True)
-        return Estimate(np.array(values), np.stack(draws, 1), np.stack(without, 1), self.seeds, (0.0, 1.0))
+        return self._estimate([_score_run(run, condition, score) for run in self.runs])
+
+    def estimate_counts(
+        self,
+        counts: Sequence[np.ndarray],
+        score: Callable[[np.ndarray], np.ndarray],
+        bounds: tuple[float, float] = (0.0, 1.0),
+    ) -> Estimate:
+        """A score of other counts of each run than its confusions, by test specimen; a single one is of all seeds.
+
+        `score` gives a number of counts that are summed over specimens, [draws, ...] to [draws].
+        """
+        return self._estimate([_score_counts(self.runs[0], each, score) for each in counts], bounds)
+
+    def _estimate(self, scored: Sequence["_Scored"], bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+        values, draws, without = zip(*scored, strict=True)
+        seeds = self.seeds if len(scored) == len(self.seeds) else self.seeds[:1]
+        return Estimate(np.array(values), np.stack(draws, 1), np.stack(without, 1), seeds, bounds)
 
 
 def group_by_seed(results: Sequence[RunResult]) -> list[SeedGroup]:
@@ -231,12 +247,15 @@ class _Scored(NamedTuple):
 
 @lru_cache(maxsize=8192)  # 17 kB each; a paper's figures and tables ask for the same scores up to a hundred times
 def _score_run(run: RunResult, condition: Condition, score: Score) -> _Scored:
-    counts = class_counts(run.confusions[condition])
+    return _score_counts(run, class_counts(run.confusions[condition]), score)
+
+
+def _score_counts(run: RunResult, counts: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> _Scored:
     drawn = _draws_of(run)
     if drawn.why_none:
         draws, without = np.full(DRAWS, np.nan), np.full(len(counts), np.nan)
     else:
-        draws, without = score(weighted_counts(counts, drawn.weights)), score(leave_one_out(counts))
+        draws, without = score(weighted_counts(counts, drawn.weights)), score(counts.sum(axis=0) - counts)
     return _Scored(float(score(counts.sum(axis=0))), draws, without)
 
 

@@ -1,4 +1,8 @@
-"""Evaluate finished runs on another cohort: cellpatch evaluate RUN ... data=NAME data.name=COHORT [KEY=VALUE ...]."""
+"""Evaluate finished runs anew: on another cohort, as ensembles, with test-time augmentation, as prediction sets.
+
+cellpatch evaluate RUN ... data=NAME data.name=COHORT [KEY=VALUE ...]
+cellpatch evaluate RUN ... [--tta] [--ensemble] [--sets] [--referral]
+"""
 
 import argparse
 import logging
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cellpatch.cli.each_run import for_each_run, runs_of
 from cellpatch.cli.overrides import prepare_overrides
+from cellpatch.cli.own_cells import LEVEL, evaluate_own_cells
 from cellpatch.metrics.classification import Scores
 from cellpatch.runs.condition_scores import ConditionScores
 from cellpatch.runtime.logs import log_to_terminal
@@ -29,6 +34,13 @@ data.split has no effect. An evaluation of the same name is replaced.
     cellpatch evaluate runs data=points data.root=DIR data.points=FILE data.name=hospital_b
     cellpatch evaluate runs data=folder data.root=DIR data.name=hospital_b --classes classes.yaml
 
+--tta predicts the runs' own test cells eight times each, turned and flipped, and adds the scores to their records;
+optics=blur does so under blur too.
+--ensemble, --sets and --referral print what stored predictions give: averages over the seeds of each place, prediction
+sets, and scores of the rest where the least sure cells are sent to a human.
+
+    cellpatch evaluate runs --tta --ensemble --sets --referral
+
 classes.yaml has a line for each class that has another name there, `tumour: adenocarcinoma`, or `artefact: null` for
 cells to leave out. Classes of the same name need no line; others are left out and counted."""
 
@@ -38,18 +50,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
         prog="cellpatch evaluate",
-        description="Score finished runs on other labelled cells, and add the scores to their records.",
+        description="Score finished runs on other labelled cells, or on their own in other ways.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", metavar="RUN|KEY=VALUE", nargs="+", help="runs, folders of runs, and settings")
     parser.add_argument("--classes", metavar="FILE", type=Path, help="YAML: the run's class for each of the cohort")
     parser.add_argument("--weights", metavar="FILE", type=Path, help="the published weights, if they have moved")
+    parser.add_argument("--tta", action="store_true", help="test-time augmentation of the own test cells")
+    parser.add_argument("--ensemble", action="store_true", help="averages over the seeds of each place")
+    parser.add_argument("--sets", action="store_true", help="prediction sets, calibrated by specimen")
+    parser.add_argument("--level", type=float, default=LEVEL, help="of prediction sets, such as 0.95 (%(default)s)")
+    parser.add_argument("--referral", action="store_true", help="send the least sure cells to a human")
     options = parser.parse_intermixed_args(words)
     settings = [word for word in options.words if "=" in word and not Path(word).exists()]
     runs = runs_of([Path(word) for word in options.words if word not in settings])
     log_to_terminal()
+    own_cells = options.tta or options.ensemble or options.sets or options.referral
     try:
+        if own_cells:
+            return evaluate_own_cells(runs, settings, options)
         task, accelerator = _task(settings, options.classes)
     except ValueError as error:
         sys.exit(plain(f"error: {error}"))
@@ -66,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.info("left out, of classes that the run does not have: %s", counts)
         return True
 
-    for_each_run(runs, evaluate)
+    return for_each_run(runs, evaluate)
 
 
 def _line(run: str, name: str, row: ConditionScores, own: Scores | None, specimens: int) -> str:

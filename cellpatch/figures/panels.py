@@ -23,14 +23,15 @@ def draw_blur_panels(
     chosen: Mapping[str, SeedGroup],
     panels: Mapping[str, Callable[[SeedGroup], BlurCurve]],
     score: str,
-    sharey: Literal["all", "col"] = "all",
+    sharey: Literal["all", "col", "row"] = "all",
     baseline: Baseline | None = None,
 ) -> tuple[Figure, str]:
     """Curves against log2(1 + sigma), and for the caption which sigmas a model lacks.
 
     A row for each of `panels`, which maps titles to functions that give a group's curve; a column for each family of
-    models. `score` names what the curves show. `sharey` is "col" where a family may need an axis of its own.
-    A `baseline` is a dotted line. Where intervals would squeeze the curves of a column they are cut, as the words say.
+    models. `score` names what the curves show. `sharey` is "col" where a family may need an axis of its own, "row"
+    where rows have different units. A `baseline` is a dotted line. Where intervals would squeeze the curves of a column
+    they are cut, as the words say.
     """
     columns = families({label: group.coordinates for label, group in chosen.items()})
     width = PAGE_MM if len(columns) > 1 else 1.3 * COLUMN_MM
