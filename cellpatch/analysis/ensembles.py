@@ -15,7 +15,8 @@ from cellpatch.analysis.cells import (
     validation_cells,
 )
 from cellpatch.analysis.estimates import Estimate, difference
-from cellpatch.analysis.groups import GROUP_KEYS, SeedGroup
+from cellpatch.analysis.groups import SeedGroup
+from cellpatch.analysis.labels import row_keys
 from cellpatch.analysis.results import RunResult
 from cellpatch.metrics.calibration import fit_temperature, scale
 from cellpatch.metrics.classification import Scores, score_predictions
@@ -161,7 +162,7 @@ def summarise_averages(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     """
     rows = []
     for group in with_averages(groups):
-        about = {key: getattr(group.coordinates, key) for key in GROUP_KEYS} | {"seeds": len(group.seeds)}
+        about = {key: getattr(group.coordinates, key) for key in row_keys(groups)} | {"seeds": len(group.seeds)}
         mmac = million_macs(group)
         for condition in compared_conditions(group):
             for each in averaged(group, condition):

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cellpatch.analysis.ensembles import summarise_averages, with_averages
-from cellpatch.analysis.groups import GROUP_KEYS, SeedGroup
+from cellpatch.analysis.groups import SeedGroup
+from cellpatch.analysis.labels import ROW_KEYS
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.tables import ShownTable, format_ci
@@ -32,7 +33,7 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
 
 
 def _shown(rows: pd.DataFrame) -> pd.DataFrame:
-    shown = rows[[*(key for key in GROUP_KEYS if key != "data"), "seeds"]].copy()
+    shown = rows[[*(key for key in ROW_KEYS if key in rows), "seeds"]].copy()
     places = zip(rows["kind"], rows["sigma"], strict=True)
     shown["cells"] = [str(Condition(kind, sigma)) for kind, sigma in places]
     shown[["by", "passes"]] = rows[["by", "passes"]]
