@@ -23,6 +23,8 @@ VERBS = {
     "dashboard": ("experiments:dashboard", "make a W&B workspace and report of uploaded runs"),
     "pack": ("pack:main", "pack the numbers of many runs into one small file"),
     "evaluate": ("evaluate:main", "score finished runs on other labelled cells, such as those of another hospital"),
+    "audit": ("audit:main", "list likely label errors, duplicates and outliers among your labelled cells"),
+    "agreement": ("agreement:main", "compare the labels of several annotators, and write consensus labels"),
     "predict": ("predict:main", "classify new cells with a run"),
     "export": ("export:main", "write a run as ONNX, for QuPath too"),
     "latency": ("latency:main", "measure how long runs take for a cell, and add it to their records"),

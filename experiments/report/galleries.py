@@ -1,20 +1,17 @@
 """Cells on the page of the report: some of each class, and the worst errors of the best run."""
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, UInt8
-from PIL import Image
+from jaxtyping import Int
 
 from cellpatch.analysis.curves import leader, learning_curves
 from cellpatch.analysis.groups import SeedGroup, at_one_limit
 from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import RunResult
 from cellpatch.data.store.reader import CellStore
-from cellpatch.figures.gallery import pick_across_specimens
+from cellpatch.figures.gallery import pick_across_specimens, png_base64
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.predictions import Predictions
 from cellpatch.runs.stored_run import StoredRun, require_store
@@ -84,10 +81,4 @@ def _cells(
     rows = np.array([row_of[name] for name in predictions.rows["cell_id"].to_numpy()[shown]], int)
     margin, side = store.geometry.margin_px, store.geometry.crop_px
     crops = store.crops(rows)[:, margin : margin + side, margin : margin + side]
-    return [CellView(_png(crop), text) for crop, text in zip(crops, words, strict=True)]
-
-
-def _png(crop: UInt8[np.ndarray, "h w 3"]) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(crop).save(stream, "png")
-    return base64.b64encode(stream.getvalue()).decode()
+    return [CellView(png_base64(crop), text) for crop, text in zip(crops, words, strict=True)]

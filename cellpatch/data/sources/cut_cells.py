@@ -33,6 +33,7 @@ def add_cut(writer: StoreWriter, points: pd.DataFrame, cut: CutCrops) -> None:
             source=list(rows["where"]),
             x=list(rows["x"]),
             y=list(rows["y"]),
+            image=list(rows["image"]),
             split=list(rows["split"]) if "split" in rows else None,
             site=list(rows["site"]) if "site" in rows else None,
             mirrored_px=cut.mirrored_px,

@@ -33,12 +33,13 @@ _CELLS = pa.schema(
         ("specimen", pa.dictionary(pa.int32(), pa.string())),
         ("shard", pa.int32()),
         ("row", pa.int32()),
-        ("x", pa.float64()),
+        ("x", pa.float64()),  # pixels of the image
         ("y", pa.float64()),
         ("source", pa.string()),
+        ("image", pa.string()),  # its path below the source's root, null for single crops
         ("site", pa.string()),  # hospital or scanner, null unless the source states it
         ("mirrored_px", pa.int16()),  # pixels from a border of the stored crop on that are mirrored, at most
-        ("split", pa.string()),  # null unless the source brings its own train/validation/test
+        ("split", pa.string()),  # train, validation or test, null unless the source brings its own split
         ("digest", pa.binary(16)),  # blake2b of the crop: the audit finds equal crops without reading any
         ("near_group", pa.int32()),  # shared by cells that nearly equal one of another specimen, else null
     ]
@@ -49,9 +50,7 @@ _CELLS = pa.schema(
 class CellRows:
     """The rows of n cells by column; a slice of it has the same columns.
 
-    `source` names each cell's file and row in errors. The others are optional: `x` and `y` are pixels of the source
-    image, `split` is train, validation or test where the source brings its own split, `site` a hospital or scanner, and
-    `mirrored_px` how many pixels from a border of a crop on are mirrored, at most.
+    `source` names each cell's file and row in errors. The others are optional; _CELLS describes them.
     """
 
     cell_id: Sequence[str]
@@ -60,6 +59,7 @@ class CellRows:
     source: Sequence[str]
     x: Sequence[float] | None = None
     y: Sequence[float] | None = None
+    image: Sequence[str] | None = None
     split: Sequence[str | None] | None = None
     site: Sequence[str | None] | None = None
     mirrored_px: Sequence[int] | None = None
@@ -141,6 +141,7 @@ class StoreWriter:
             "x": rows.x,
             "y": rows.y,
             "source": rows.source,
+            "image": rows.image,
             "site": rows.site,
             "mirrored_px": np.zeros(n, np.int16) if rows.mirrored_px is None else rows.mirrored_px,
             "split": rows.split,
