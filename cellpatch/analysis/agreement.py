@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.data.annotators import Ratings
@@ -99,7 +99,12 @@ class Consensus:
 
     labels: Int[np.ndarray, " cells"]
     quality: Float[np.ndarray, " cells"]
-    tied: np.ndarray
+    tied: Bool[np.ndarray, " cells"]
+
+    @property
+    def largest_share(self) -> float:
+        """The share of cells of the most frequent class."""
+        return float(np.bincount(self.labels).max() / len(self.labels))
 
 
 def majority(ratings: Ratings) -> Consensus:

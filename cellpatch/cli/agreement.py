@@ -1,6 +1,7 @@
 """Compare the labels of several annotators, and write consensus labels: cellpatch agreement FILE [--out FOLDER]."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from cellpatch.runtime.logs import log_to_terminal
 from cellpatch.runtime.output_folder import check_output_folder, output_folder
 from cellpatch.runtime.plain_text import plain
 from cellpatch.runtime.spreadsheet import csv_text
+
+log = logging.getLogger(__name__)
 
 AGREEMENT, CONFUSIONS, CONSENSUS = FILES = "agreement.csv", "confusions.csv", "consensus.csv"
 _EPILOG = """\
@@ -57,6 +60,13 @@ def _compare(options: argparse.Namespace) -> str:
     ratings = read_ratings(options.file, options.within, options.um_per_px)
     consensus = majority(ratings) if options.runs is None else crowdlab(ratings, _probabilities(ratings, options.runs))
     pairs = pairs_table(ratings)
+    if options.runs is not None and not pairs["agreement"][0] > (share := majority(ratings).largest_share):
+        log.warning(
+            "annotators agree in %.1f %% of labels, no more than if all named the largest class (%.1f %%): CROWDLAB "
+            "then follows the networks; prefer votes, without --runs",
+            100 * pairs["agreement"][0],
+            100 * share,
+        )
     labelled = ratings.cells.assign(
         **{
             "class": np.array(ratings.classes)[consensus.labels],

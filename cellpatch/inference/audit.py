@@ -17,6 +17,7 @@ from cellpatch.inference.outliers import outlier_distance
 from cellpatch.runs.stored_run import require_store
 
 ERROR, OTHER_CLASS, COPY, OUTLIER = "likely label error", "copy with another label", "copy", "outlier"  # by urgency
+LEAST_PER_OUTLIER = 20  # cells: our choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,9 @@ class Audit:
 
 
 def audit(results: Sequence[RunResult], outliers: int, weights_file: Path | None = None) -> Audit:
-    """Audit the labels of the test cells of one group's runs, with at most so many `outliers`; 0 needs no weights.
+    """Audit the labels of the test cells of one group's runs.
+
+    Lists so many `outliers`, but at most one in LEAST_PER_OUTLIER cells; 0 needs no weights.
 
     Raises ValueError for runs of several groups, packed runs, cells that are not on this machine, and networks that
     cannot be restored.
@@ -82,6 +85,6 @@ def audit(results: Sequence[RunResult], outliers: int, weights_file: Path | None
     if outliers:
         distances = outlier_distance(tested, store, rows, weights_file)
     farthest = np.zeros(len(rows), bool)
-    farthest[np.argsort(-distances, kind="stable")[:outliers]] = outliers > 0
+    farthest[np.argsort(-distances, kind="stable")[: min(outliers, len(rows) // LEAST_PER_OUTLIER)]] = True
     errors = find_label_errors(tested.labels, tested.probabilities)
     return Audit(tested, store, rows, errors, find_partners(store.cells)[rows], distances, farthest & (distances > 0))

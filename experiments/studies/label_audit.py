@@ -4,7 +4,8 @@
 
 Takes the cells of any data source, gives a share of them another class, uniformly at random by a seed, writes crops and
 a table, trains five folds on the flipped labels, and audits them. Where the set's own labels have errors too, what an
-audit finds of these counts as false here: its precision is then a lower bound. Writes tables/label_audit.csv.
+audit finds of these counts as false here: its
+precision is then a lower bound. Writes tables/label_audit.csv; label_audit.csv beside this script has what we found.
 """
 
 import argparse
@@ -21,13 +22,12 @@ from sklearn.metrics import average_precision_score
 
 from cellpatch.analysis.label_errors import find_label_errors
 from cellpatch.analysis.out_of_sample import one_group, out_of_sample
-from cellpatch.analysis.results import read_results
+from cellpatch.analysis.results import RunResult, read_results
 from cellpatch.config.assemble_data import assemble_data
 from cellpatch.config.schema import compose_config
 from cellpatch.data.dataset import open_store
 from cellpatch.data.store.reader import CellStore
 from cellpatch.figures.tables import write_table
-from cellpatch.runs.folders import finished_runs
 
 FOLDS = 5
 FIRST = (100, 500)  # cells from the top of the list
@@ -60,9 +60,9 @@ def train_folds(table: Path, store: CellStore, model: Sequence[str], runs: Path)
     subprocess.run([sys.executable, "-m", "cellpatch", "train", "-m", *words], check=True)  # noqa: S603
 
 
-def measure(runs: Path, table: pd.DataFrame) -> dict[str, float]:
+def measure(results: Sequence[RunResult], table: pd.DataFrame) -> dict[str, float]:
     """How well the audit of all folds lists the cells whose class is not the true one."""
-    tested = out_of_sample(one_group(read_results(*finished_runs(runs))))
+    tested = out_of_sample(one_group(results))
     cells = table.set_index("cell_id").loc[tested.cells["cell_id"]]
     flipped = (cells["class"] != cells["true"]).to_numpy()
     found = find_label_errors(tested.labels, tested.probabilities)
@@ -96,7 +96,7 @@ def main() -> None:
         table.to_csv(file, index=False)
         runs = options.work / f"runs-{seed}-{re.sub(r'[^-.=A-Za-z0-9]+', '_', '-'.join(options.model))}"
         train_folds(file, store, options.model, runs)
-        rows.append({"model": " ".join(options.model), "seed": seed} | measure(runs, table))
+        rows.append({"model": " ".join(options.model), "seed": seed} | measure(read_results(runs), table))
     found = pd.DataFrame(rows)
     write_table(Path("tables/label_audit"), found, found.round(3))
     print(found.round(3).to_string(index=False))
