@@ -80,7 +80,7 @@ def audit(results: Sequence[RunResult], outliers: int, weights_file: Path | None
     """
     tested = out_of_sample(one_group(results))
     store = require_store(tested.trainings[0].record)
-    rows = pd.Index(store.cells["cell_id"].astype(str)).get_indexer(tested.cells["cell_id"])
+    rows = pd.Index(store.cells["cell_id"].astype(str)).get_indexer(pd.Index(tested.cells["cell_id"]))
     distances = np.zeros(len(rows))
     if outliers:
         distances = outlier_distance(tested, store, rows, weights_file)

@@ -1,12 +1,14 @@
 """An audit as a folder: audit.csv, audit.html, and for QuPath a GeoJSON file per image."""
 
 import json
+from collections import Counter
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import JsonValue
 
 from cellpatch.data.paths import resolve_inside
 from cellpatch.figures.audit_page import AuditPage, CellCard, Flow, Section, render
@@ -27,7 +29,12 @@ _EXPLANATIONS = {
     COPY: "Nearly the same crop is in another specimen (the small picture), with the same label. Exported twice?",
     OUTLIER: "The network's features lie far from those of all other cells: an artefact, or a rare look.",
 }
-_COLOURS = {ERROR: [213, 94, 0], OTHER_CLASS: [204, 121, 167], COPY: [86, 180, 233], OUTLIER: [240, 228, 66]}
+_COLOURS: dict[str, list[JsonValue]] = {
+    ERROR: [213, 94, 0],
+    OTHER_CLASS: [204, 121, 167],
+    COPY: [86, 180, 233],
+    OUTLIER: [240, 228, 66],
+}
 
 
 def write_audit(audit: Audit, out: Path) -> pd.DataFrame:
@@ -77,8 +84,9 @@ def _page(audit: Audit, findings: pd.DataFrame) -> AuditPage:
         if len(rows):
             cards = _cards(audit, rows.iloc[:SHOWN])
             sections.append(Section(f"reason{number}", reason, _EXPLANATIONS[reason], len(rows), cards))
-    counts = findings[findings["suggested"] != ""].groupby(["label", "suggested"]).size().sort_values(ascending=False)
-    flows = [Flow(label, suggested, int(n)) for (label, suggested), n in counts.items()]
+    suggested = findings[findings["suggested"] != ""]
+    pairs = Counter(zip(suggested["label"].tolist(), suggested["suggested"].tolist(), strict=True))
+    flows = [Flow(*pair, cells) for pair, cells in pairs.most_common()]
     data = group.coordinates.data
     synthetic = " (SYNTHETIC cells)" if group.runs[0].record.data.source.synthetic else ""
     notes = [

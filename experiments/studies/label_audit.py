@@ -4,8 +4,8 @@
 
 Takes the cells of any data source, gives a share of them another class, uniformly at random by a seed, writes crops and
 a table, trains five folds on the flipped labels, and audits them. Where the set's own labels have errors too, what an
-audit finds of these counts as false here: its
-precision is then a lower bound. Writes tables/label_audit.csv; label_audit.csv beside this script has what we found.
+audit finds of these counts as false here: its precision is then a lower bound. Writes tables/label_audit.csv; what we
+found is label_audit.csv beside this script.
 """
 
 import argparse
