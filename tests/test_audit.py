@@ -9,7 +9,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Invoke
+from conftest import ROOT, Invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -237,3 +237,11 @@ def test_probabilities_are_those_of_the_network_that_did_not_see_the_cell(here: 
         own = tested.training == number
         rows = run.clean_predictions.rows
         assert set(tested.cells["cell_id"][own]) == set(rows["cell_id"])
+
+
+def test_the_page_of_docs_has_the_kept_figures() -> None:
+    table = pd.read_csv(ROOT / "experiments" / "studies" / "label_audit.csv")
+    page = (ROOT / "docs" / "audit.md").read_text()
+    for _, rows in table.groupby(["data", "model"]):
+        for column, digits in (("listed", 0), ("precision", 3), ("recall", 3), ("average_precision", 3)):
+            assert f"| {' and '.join(f'{value:.{digits}f}' for value in rows[column])} |" in page
