@@ -55,7 +55,7 @@ def _audit(options: argparse.Namespace) -> None:
     lines = [f"{options.out}: {len(found.rows)} cells audited"]
     lines += [f"  {reason}: {cells.sum()}" for reason, cells in found.reasons().items()]
     lines += [] if found.tested.group.folds else [ONLY_TEST]
-    print(plain("\n".join(lines)))
+    print(plain("\n".join([*lines, *found.warnings()])))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,19 @@ class Audit:
         differs = copied & (labels[self.partners] != labels[self.rows])
         return {ERROR: self.errors.likely, OTHER_CLASS: differs, COPY: copied & ~differs, OUTLIER: self.outliers}
 
+    def warnings(self) -> list[str]:
+        """A sentence for each class of which most cells are listed as errors: the networks do not find it."""
+        sentences = []
+        for code, name in enumerate(self.tested.classes):
+            of_class = self.tested.labels == code
+            listed, cells = int(self.errors.likely[of_class].sum()), int(of_class.sum())
+            if listed > cells / 2:
+                sentences.append(
+                    f"{listed} of {cells} cells of {name} are listed as likely errors: the networks do not find this "
+                    "class, so this says little about its labels."
+                )
+        return sentences
+
     def findings(self) -> pd.DataFrame:
         """A row a listed cell: the most urgent reason first, then the worst label quality.
 

@@ -94,6 +94,7 @@ def _page(audit: Audit, findings: pd.DataFrame) -> AuditPage:
         f"{group.coordinates.model}, {group.coordinates.adapt}, flag_limit {group.coordinates.flag_limit}: "
         f"{sample_size_caption([group], intervals='')}",
         *([] if group.folds else [ONLY_TEST]),
+        *audit.warnings(),
         "A crop is shown with its margin: the cell in question is in its middle.",
     ]
     made = f"Made {date.today().isoformat()} with cellpatch {__version__}."
