@@ -26,6 +26,7 @@ VERBS = {
     "audit": ("audit:main", "list likely label errors, duplicates and outliers among your labelled cells"),
     "agreement": ("agreement:main", "compare the labels of several annotators, and write consensus labels"),
     "predict": ("predict:main", "classify new cells with a run"),
+    "next": ("next:main", "propose which cells to label next, and state what more labels are worth"),
     "export": ("export:main", "write a run as ONNX, for QuPath too"),
     "latency": ("latency:main", "measure how long runs take for a cell, and add it to their records"),
     "features": ("features:main", "measure how well features predict the specimen (batch effect) and separate classes"),

@@ -23,7 +23,7 @@ from cellpatch.data.store.reader import Geometry
 from cellpatch.inference.cutting import Crops, Lanes, cut_crops
 from cellpatch.inference.new_cells import NewCells, PointOptions, list_cells
 from cellpatch.inference.partial import PartialPrediction
-from cellpatch.inference.restore import predict_probabilities, restore
+from cellpatch.inference.restore import RestoredRun, predict_probabilities, restore
 from cellpatch.models.network import Network
 from cellpatch.runtime.device import inference_batch_size, resolve_device
 from cellpatch.runtime.error_collector import ErrorCollector
@@ -95,13 +95,9 @@ def predict(
     network = restored.network.to(device)
     key = json.dumps([restored.stored.record.identity, _fingerprint(cells), repr(options)])
     so_far = PartialPrediction(partial, key, len(cells), len(restored.classes))
-    problems, notes = ErrorCollector(), cells.intake.sentences()
-    if cells.xy is None:
-        crops = _read_crops(cells, run.name, restored.geometry, problems)
-    else:
-        lanes = Lanes(workers or available_workers(), in_turns=device.type == "cpu")
-        crops, chosen = cut_crops(cells, restored.geometry, options, so_far, problems, lanes)
-        notes += chosen
+    problems = ErrorCollector()
+    crops, chosen = read_crops(cells, restored, options, so_far, problems, workers)
+    notes = [*cells.intake.sentences(), *chosen]
     total = len(cells) - len(cells.left_out)
     _classify(network, crops, problems, inference_batch_size(network.backbone.input_px, device), so_far, total)
     problems.raise_if_any()
@@ -113,6 +109,25 @@ def predict(
     so_far.flush()
     classes = [str(name) for name in restored.classes]
     return Prediction(cells, classes, rows, so_far.probabilities[rows], left_out, notes, so_far)
+
+
+def read_crops(
+    cells: NewCells,
+    restored: RestoredRun,
+    options: PointOptions,
+    so_far: PartialPrediction,
+    problems: ErrorCollector,
+    workers: int | None = None,
+) -> tuple[Crops, list[str]]:
+    """The crops of cells that are not done, each with its row, and notes on what was chosen for an image.
+
+    Reasons of cells without a crop go to `so_far`, what cannot be read to `problems`. Raises ValueError as `cut_crops`.
+    """
+    if cells.xy is None:
+        return _read_crops(cells, restored.stored.name, restored.geometry, problems), []
+    in_turns = next(restored.network.parameters()).device.type == "cpu"
+    lanes = Lanes(workers or available_workers(), in_turns)
+    return cut_crops(cells, restored.geometry, options, so_far, problems, lanes)
 
 
 def _fingerprint(cells: NewCells) -> str:

@@ -108,7 +108,9 @@ def predicted_features(prediction: Prediction) -> Iterator[Any]:
             mean = prediction.probabilities[of_feature[number]].mean(axis=0, dtype=np.float64)
             name = prediction.classes[int(mean.argmax())]
             properties["classification"] = {"name": name} | ({"color": colours[name]} if name in colours else {})
-            _measure(properties, {f"p_{name}": float(p) for name, p in zip(prediction.classes, mean, strict=True)})
+            add_measurements(
+                properties, {f"p_{name}": float(p) for name, p in zip(prediction.classes, mean, strict=True)}
+            )
         elif number in reasons:
             metadata = properties.get("metadata")
             properties["metadata"] = (metadata if isinstance(metadata, dict) else {}) | {"left_out": reasons[number]}
@@ -132,7 +134,7 @@ def _colours(features: list[Any]) -> dict[str, Any]:
     return colours
 
 
-def _measure(properties: dict[str, Any], values: dict[str, float]) -> None:
+def add_measurements(properties: dict[str, Any], values: dict[str, float]) -> None:
     """Add measurements in the way that the feature has its own: QuPath wrote a list before 0.4, an object since."""
     measurements = properties.get("measurements")
     if isinstance(measurements, list):

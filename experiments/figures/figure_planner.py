@@ -15,11 +15,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
-from cellpatch.analysis.bootstrap import interval
 from cellpatch.analysis.curves import LearningCurve, learning_curves, within_classes
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.scaling import MAX_EXTRAPOLATION, fit_power_law, limit_for, why_no_power_law
+from cellpatch.analysis.planner import Planner
+from cellpatch.analysis.scaling import MAX_EXTRAPOLATION
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import group_by_value, sample_size_caption
 from cellpatch.figures.families import End, Member, families, label_ends
@@ -101,22 +101,15 @@ def _ends(first: float, low: float, high: float) -> str:
 
 def plan(curve: LearningCurve) -> Plan:
     """The annotations that targets take, by interpolation and a power law where the data support one."""
-    limits = curve.limits
-    estimates = curve.estimates(limits, macro_f1)
-    means = np.array([estimate.mean for estimate in estimates])
-    draws = np.stack([estimate.bootstrap_samples() for estimate in estimates], axis=1)
-    refusal = why_no_power_law(limits, draws)
+    planner = Planner(curve.limits, curve.estimates(curve.limits, macro_f1))
     targets, needed = [], []
-    law, laws = (fit_power_law(limits, scores) if refusal is None else None for scores in (means, draws))
-    best = means.max() if law is None else 1 - law[0]
-    for target in np.linspace(means[0], best, TARGETS):
-        value = float(limit_for(limits, means, target, law))
-        if not np.isfinite(value):
+    for target in np.linspace(planner.means[0], planner.best, TARGETS):
+        takes = planner.needed(float(target))
+        if not np.isfinite(takes[0]):
             break
-        low, high = interval(limit_for(limits, draws, target, laws))
         targets.append(float(target))
-        needed.append((max(value, limits[0]), max(low, limits[0]), high))  # nothing is known below
-    return Plan(targets, needed, refusal)
+        needed.append(takes)
+    return Plan(targets, needed, planner.refusal)
 
 
 if __name__ == "__main__":

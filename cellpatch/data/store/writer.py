@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, UInt8
 
 from cellpatch.data.store.contradictions import find_contradictions
+from cellpatch.data.store.digests import digest_of
 from cellpatch.data.store.intake import Contradictions, Intake
 from cellpatch.data.store.near_copies import NEAR_COPIES, near_groups, signatures
 from cellpatch.data.store.reader import Geometry, Manifest
@@ -131,7 +132,7 @@ class StoreWriter:
         """Append crops that fit into the shard."""
         n = len(crops)
         self._buffer[self._filled : self._filled + n] = crops
-        digests = [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
+        digests = [digest_of(crop) for crop in crops]
         columns: dict[str, Sequence[object] | np.ndarray | None] = {
             "cell_id": rows.cell_id,
             "class": rows.label,
