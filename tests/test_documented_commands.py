@@ -31,6 +31,8 @@ NOT_RUN = {  # and why
     r"submitit_slurm|launcher=ray": "needs a cluster; make test-cluster",
     r"data=arrays": "the reader writes its source; tests/test_docs.py",
     r"tests/fuzz_records\.py": "takes long; tests/test_bad_runs.py does a part of it",
+    r"next .*--earlier": "needs rounds of labelling; tests/test_next.py",
+    r"studies/next_rounds\.py": "takes half an hour; tests/test_next.py has a part of it",
     r"studies/search\.py": "reads the runs of experiment=search; tests/test_search.py",
     r"^(cellpatch|python -m cellpatch\.)\s?(predict|latency|pack|diff|VERB)$": "a name in a sentence, without arguments",
     r"^make (data|NAME)$": "a name in a sentence",

@@ -35,7 +35,7 @@ missing. All rounds must be tested on the same cells (docs/next.md)."""
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a proposal, and print what more labels are worth; ends with status 1 if it could not be written."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     tune_malloc()
     log_to_terminal()
     try:

@@ -11,12 +11,14 @@ the same, all cells of the test specimens. Intervals are 95 %, over seeds and te
 
 Decided before the first study: a strategy beats random if its macro-F1, as a mean over all rounds after the first, is
 ahead in a simultaneous 95 % interval (Bonferroni, over the strategies that need no label, in two data sets).
-`class-balanced random` sees the labels of the pool: nobody can do it, it shows what balance is worth.
+`class-balanced random` sees the labels of the pool: nobody can do it, it shows what balance is worth. `--only` compares
+fewer strategies: next_rounds_again.csv has `diverse, spread` on another split (data.split.seed=1), chosen after the
+first study and decided alone.
 """
 
 import argparse
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
+from next_ways import ORACLE, RANDOM, WAYS, Cells, Way
 from simulated_study import estimates
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.neighbors import NearestNeighbors
 
 from cellpatch.analysis.bootstrap import interval_of_mean
 from cellpatch.analysis.estimates import combine, difference
@@ -35,39 +36,20 @@ from cellpatch.cli.overrides import prepare_overrides
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config, register
 from cellpatch.data.dataset import open_dataset, open_store
-from cellpatch.inference.choose_cells import (
-    STRATEGIES,
-    Candidates,
-    Strategy,
-    by_turns,
-    choose_cells,
-    principal_components,
-)
+from cellpatch.figures.palette import numbered_style
+from cellpatch.figures.plotting import PAGE_MM, Drawing, add_title_and_legend, new_figure, save, styled
+from cellpatch.inference.choose_cells import Candidates, choose_cells
 from cellpatch.metrics.scores import confusions_by_specimen, macro_f1
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.fits import cached_features
 from cellpatch.runtime.atomic_io import atomic_write
+from cellpatch.runtime.spreadsheet import csv_text
 
 log = logging.getLogger(__name__)
 
 START, STEP, LAST, VALIDATION, SEEDS, DRAWS = 128, 128, 1024, 256, 5, 2000
-RANDOM, ORACLE = "random", "class-balanced random"
-MOST_CLUSTERS, NEIGHBOURS = 500, 20  # of TypiClust, as published
 DATA_SETS = 2  # that the intervals are simultaneous over
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """Labelled cells with features, and the indices of the pool, of validation and of test cells."""
-
-    features: Float[np.ndarray, "n d"]
-    labels: Int[np.ndarray, " n"]
-    specimens: Shaped[np.ndarray, " n"]
-    pool: Int[np.ndarray, " k"]
-    validation: Int[np.ndarray, " m"]
-    test: Int[np.ndarray, " t"]
-    classes: int
 
 
 @dataclass(frozen=True)
@@ -82,57 +64,6 @@ class Schedule:
     @property
     def labels(self) -> list[int]:
         return list(range(self.start, self.last + 1, self.step))
-
-
-@dataclass(frozen=True)
-class Way:
-    """How a round chooses: a strategy, made of the cells and of those labelled so far, and whether it spreads."""
-
-    make: Callable[[Cells, Int[np.ndarray, " l"], Int[np.ndarray, " u"]], Strategy]
-    spread: bool = True
-    needs_labels: bool = False
-
-
-def typical(labelled: Float[np.ndarray, "l d"]) -> Strategy:
-    """TypiClust (Hacohen et al., ICML 2022): the most typical cell of each of the largest clusters without a label."""
-
-    def order(cells: Candidates, n: int, rng: np.random.Generator) -> Int[np.ndarray, " k"]:
-        assert cells.features is not None
-        reduced = principal_components(np.concatenate([cells.features, labelled]), rng)
-        clusters = min(len(labelled) + n, MOST_CLUSTERS, len(reduced))
-        means = MiniBatchKMeans(clusters, n_init=1, random_state=int(rng.integers(2**31))).fit(reduced)
-        cluster, covered = np.split(means.labels_, [len(cells)])
-        atypical = np.empty(len(cells))
-        for each in np.unique(cluster):
-            members = np.flatnonzero(cluster == each)
-            near = min(NEIGHBOURS + 1, len(members))
-            distances = NearestNeighbors(n_neighbors=near).fit(reduced[members]).kneighbors(reduced[members])[0]
-            atypical[members] = distances.sum(axis=1) / max(1, near - 1)
-        turns = by_turns(cluster, atypical)
-        return turns[np.argsort(np.isin(cluster[turns], covered), kind="stable")]
-
-    return order
-
-
-def balanced(labels: Int[np.ndarray, " u"]) -> Strategy:
-    """As many of each class as there are, at random: an oracle."""
-    return lambda cells, n, rng: by_turns(labels, rng.random(len(labels)))
-
-
-def _plain(name: str, spread: bool = True) -> Way:
-    return Way(lambda cells, labelled, rest: STRATEGIES[name], spread)
-
-
-WAYS: dict[str, Way] = {
-    RANDOM: _plain("random", spread=False),
-    ORACLE: Way(lambda cells, labelled, rest: balanced(cells.labels[rest]), spread=False, needs_labels=True),
-    "random, spread": _plain("random"),
-    "margin": _plain("margin", spread=False),
-    "margin, spread": _plain("margin"),
-    "entropy, spread": _plain("entropy"),
-    "diverse, spread": _plain("diverse"),
-    "typical, spread": Way(lambda cells, labelled, rest: typical(cells.features[labelled])),
-}
 
 
 def label_in_rounds(
@@ -223,6 +154,47 @@ def study(settings: Sequence[str], schedule: Schedule, seeds: int, ways: Mapping
     return summarise(experiment.data.name, confusions, schedule.labels)
 
 
+SHOWN = [RANDOM, ORACLE, "random, spread", "margin, spread", "entropy, spread", "diverse, spread"]
+
+
+@styled
+def draw(table: pd.DataFrame) -> Drawing:
+    """Macro-F1 over labels above, and what each strategy is ahead of random below; a column a data set."""
+    names = list(dict.fromkeys(table["data"]))
+    figure, axes = new_figure(PAGE_MM, 110, rows=2, columns=len(names), sharex=True, sharey="row")
+    for column, data in enumerate(names):
+        above, below = axes[column], axes[column + len(names)]
+        of_data = table[(table["data"] == data) & table["labels"].notna()]
+        for number, name in enumerate(SHOWN):
+            rows = of_data[of_data["strategy"] == name]
+            if rows.empty:
+                continue
+            labels = rows["labels"].to_numpy(float)
+            look: dict[str, Any] = numbered_style(number).marker_properties() | {"markersize": 4, "linewidth": 1.0}
+            above.plot(labels, rows["macro_f1"], label=name, **look)
+            if name != RANDOM:
+                later = rows[rows["labels"] > labels[0]]
+                at = labels[1:] + (number - len(SHOWN) / 2) * DODGE
+                below.plot(at, later["ahead"], **look)
+                color = numbered_style(number).color
+                below.vlines(at, later["ahead_low"], later["ahead_high"], color=color, linewidth=0.8, alpha=0.6)
+        above.set_title(data)
+        below.axhline(0, color="0.4", linewidth=0.6, zorder=0)
+        below.set_xlabel("training labels")
+    axes[0].set_ylabel("macro-F1, test")
+    axes[len(names)].set_ylabel("ahead of random")
+    add_title_and_legend(figure, "Labels revealed in rounds")
+    caption = (
+        "Labels revealed in rounds: a logistic regression on frozen features, five seeds. Below, the difference from "
+        "random at equal numbers of labels, with 95 % intervals over seeds and test specimens, each by itself. "
+        "Class-balanced random sees the labels and is no strategy that one could follow."
+    )
+    return Drawing("next_rounds", figure, caption)
+
+
+DODGE = 12  # labels between the marks of two strategies
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python experiments/studies/next_rounds.py",
@@ -231,18 +203,20 @@ def main() -> None:
     )
     parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="as of cellpatch train, of a probe")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    options = parser.parse_args()
+    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="STRATEGY")
+    parser.add_argument("--draw", type=Path, nargs="+", metavar="CSV", help="draw these tables, and run no study")
+    options = parser.parse_intermixed_args()
+    if options.draw:
+        for file in save(draw(pd.concat([pd.read_csv(file) for file in options.draw], ignore_index=True))):
+            print(file)
+        return
     torch.set_num_threads(1)
-    table = study(options.settings, Schedule(), options.seeds, WAYS)
+    table = study(options.settings, Schedule(), options.seeds, {name: WAYS[name] for name in [RANDOM, *options.only]})
     file = Path("tables") / f"next_rounds-{table['data'].iloc[0]}.csv"
     with atomic_write(file) as temporary:
-        table.to_csv(temporary, index=False)
-    shown = table[table["labels"].isna() | (table["labels"] == LAST)]
-    print(
-        shown[
-            ["strategy", "labels", "macro_f1", "low", "high", "ahead", "ahead_low", "ahead_high", "simultaneous_low"]
-        ].to_string(index=False)
-    )
+        temporary.write_text(csv_text(table), encoding="utf-8")
+    print(table[table["labels"].isna()].drop(columns=["data", "labels"]).to_string(index=False))
+    print(file)
 
 
 if __name__ == "__main__":
