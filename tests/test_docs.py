@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 
 from cellpatch.data.sources.source import Source, prepare_store
 from cellpatch.data.store.reader import CellStore
+from cellpatch.inference.next_cells import NextOptions
 
 
 @pytest.mark.long
@@ -85,6 +86,27 @@ def test_shares_of_the_real_designs_are_the_kept_ones() -> None:
     ]
     assert len(shown) == 9
     assert all(shares in stored for shares in shown)
+
+
+def test_differences_from_random_are_the_kept_ones() -> None:
+    table = pd.read_csv(ROOT / "experiments" / "studies" / "next_rounds.csv")
+    page = (ROOT / "docs" / "next.md").read_text()
+    rounds, last = table[table["labels"].isna()], table[table["labels"] == table["labels"].max()]
+    for name in table["strategy"].unique():
+        shown = []
+        for data in ("endonuke", "chula"):
+            [of_rounds], [of_last] = (
+                each[(each["data"] == data) & (each["strategy"] == name)].to_dict("records") for each in (rounds, last)
+            )
+            ahead = [f"{of_rounds[key]:+.3f}" for key in ("ahead", "ahead_low", "ahead_high")]
+            score = f"{of_rounds['macro_f1']:.3f}"
+            shown += [
+                score if name == "random" else f"{ahead[0]} ({ahead[1]} to {ahead[2]})",
+                f"{of_last['macro_f1']:.3f}",
+            ]
+        assert f" | {' | '.join(shown)} |" in page, name
+    assert not (rounds["simultaneous_low"] > 0).any(), "none beats random: random is the default"
+    assert NextOptions.strategy == "random"
 
 
 def test_the_rooms_of_the_layout_page_are_the_layers() -> None:

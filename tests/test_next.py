@@ -33,7 +33,9 @@ from cellpatch.inference.choose_cells import (
     margins,
     take_spread,
 )
+from cellpatch.inference.unlabelled_pool import held_out_specimens
 from cellpatch.probing.probes import LinearProbe
+from cellpatch.runs.stored_run import StoredRun
 
 CLASSES = ("red", "green", "blue")
 
@@ -299,6 +301,15 @@ def test_crops_are_proposed_by_their_paths(invoke: Invoke, tmp_path: Path) -> No
     assert len(table) == 3 * table["specimen"].nunique()
     assert "1 labelled already" in done.stdout
     assert all((tmp_path / "more" / path).is_file() for path in table["path"])
+
+
+def test_a_split_by_cell_holds_no_specimen_out(tmp_path: Path) -> None:
+    by_specimen = StoredRun.open(run_of_squares(tmp_path / "a", "model=colour"))
+    assert 0 < len(held_out_specimens(by_specimen)) < 5
+    assert (
+        held_out_specimens(StoredRun.open(run_of_squares(tmp_path / "b", "model=colour", "data/split=by_cell")))
+        == set()
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os.path import realpath
+from os.path import abspath, realpath
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,12 @@ def describe(counts: Counter[str]) -> str:
 
 
 def held_out_specimens(run: StoredRun) -> set[str]:
-    """The specimens of the run's validation and test cells: a label there does not train, and would change the test."""
+    """The specimens of the run's validation and test cells: a label there does not train, and would change the test.
+
+    None where the split divides specimens.
+    """
+    if run.record.audit is not None and run.record.audit.by == "cell":
+        return set()
     parts = [run.clean_predictions, *run.validation.values()]
     return {str(name) for part in parts for name in part.rows["specimen"].unique()}
 
@@ -125,12 +130,13 @@ def _shown_image(image: Path, run: StoredRun, source: Path) -> str:
     """An image's path: below the run's root if it lies there, else below the source, else its name."""
     data = run.record.settings.config["data"]
     root = data.get("root") if isinstance(data, dict) else None
-    file = Path(realpath(image))
-    folder = source if source.is_dir() else source.parent
-    for top in ([root] if isinstance(root, str) else []) + [str(folder)]:
-        if file.is_relative_to(realpath(top)):
-            return file.relative_to(realpath(top)).as_posix()
-    return file.name
+    tops = [*([root] if isinstance(root, str) else []), str(source if source.is_dir() else source.parent)]
+    for path_of in (abspath, realpath):  # a link below the root may point anywhere, and so may the root
+        for top in tops:
+            file = Path(path_of(image))
+            if file.is_relative_to(path_of(top)):
+                return file.relative_to(path_of(top)).as_posix()
+    return image.name
 
 
 def _specimens(
