@@ -124,11 +124,13 @@ class _Looked:
     ) -> Int[np.ndarray, " k"]:
         """What `take` chooses of the ranking without cells that are labelled, are there twice or have no crop."""
         while True:
-            chosen = take(ranking[~self._unusable[ranking]])
-            new = np.array([row for row in chosen.tolist() if row not in self._crops], np.int64)
-            if not len(new):
+            usable = ranking[~self._unusable[ranking]]
+            chosen = take(usable)
+            new = [row for row in chosen.tolist() if row not in self._crops]
+            if not new:
                 return chosen
-            self._look(new)
+            ahead = [row for row in usable.tolist() if row not in self._crops][: int(self._unusable.sum())]
+            self._look(np.array(list(dict.fromkeys(new + ahead)), np.int64))  # where most are labelled, ever more
 
     def _look(self, rows: Int[np.ndarray, " k"]) -> None:
         """Cut the crops of rows, and mark those that cannot be proposed; raises ValueError for images as `predict`."""
@@ -146,7 +148,8 @@ class _Looked:
                 holder = self._taken.setdefault(digest, row)
                 self._unusable[row] = holder != row
                 self.left_out.update([] if holder == row else [LABELLED if holder < 0 else TWICE])
-                self._crops[row] = cut[row]
+                if holder == row:
+                    self._crops[row] = cut[row]
         problems.raise_if_any()
 
     def probabilities(self, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k classes"]:
