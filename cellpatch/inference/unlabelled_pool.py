@@ -82,7 +82,7 @@ def read_pool(
                 raise ValueError(f"{source} holds crops, cut already: a scale and a border are for points in images")
             left_out, notes, of_source = cells.left_out, cells.intake.sentences(), None
             rows = np.setdiff1d(np.arange(len(cells)), list(left_out)).astype(int)
-        shown = {file: _shown_image(file, run, source) for file in set(cells.files)}
+        shown = {file: _shown_image(file, run, source, points.images_root) for file in set(cells.files)}
         images = [shown[cells.files[row]] for row in rows]
         specimens = _specimens(cells, rows, images, regex)
         table = pd.DataFrame({"source": number, "row": rows, "image": images, "specimen": specimens})
@@ -126,11 +126,12 @@ def _regex_of(run: StoredRun, pattern: str | None) -> re.Pattern[str] | None:
     return specimen_regex(pattern)
 
 
-def _shown_image(image: Path, run: StoredRun, source: Path) -> str:
-    """An image's path: below the run's root if it lies there, else below the source, else its name."""
+def _shown_image(image: Path, run: StoredRun, source: Path, slides: Path | None) -> str:
+    """An image's path: below the run's root if it lies there, else below --slide or the source, else its name."""
     data = run.record.settings.config["data"]
     root = data.get("root") if isinstance(data, dict) else None
-    tops = [*([root] if isinstance(root, str) else []), str(source if source.is_dir() else source.parent)]
+    tops = [root] if isinstance(root, str) else []
+    tops += [str(top) for top in (slides, source if source.is_dir() else source.parent) if top is not None]
     for path_of in (abspath, realpath):  # a link below the root may point anywhere, and so may the root
         for top in tops:
             file = Path(path_of(image))
