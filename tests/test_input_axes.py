@@ -20,6 +20,7 @@ from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import read_results
 from cellpatch.config.schema import compose_config
 from cellpatch.data.images.crops import LEAVES, TRANSPARENT
+from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.folders import finished_runs
@@ -204,3 +205,15 @@ def test_a_page_of_sites(sites: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     for heading in ("hospitals, site north", "hospitals, site south", "hospitals, sites far west, north"):
         assert heading in page
     assert (tmp_path / "report-hospitals_site_north.png").is_file()
+
+
+def test_the_page_of_endonuke_has_the_packed_scores() -> None:
+    root = Path(__file__).parents[1]
+    [table] = field_table.tables(group_by_seed(read_results(root / "experiments" / "results" / "field.parquet")))
+    lines = (root / "docs" / "endonuke.md").read_text().splitlines()
+    for (model, limit), rows in table.numbers.groupby(["model", "flag_limit"], sort=False):
+        first = f"| {model} |" if limit == 256 else "| |"
+        last = rows.iloc[-1]
+        change = format_ci(last["change"], last["change_low"], last["change_high"], sign="+")
+        scores = " | ".join(f"{score:.3f}" for score in rows["macro_f1"])
+        assert f"{first} {limit} | {scores} | {change} |" in lines
