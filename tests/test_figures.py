@@ -39,7 +39,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from PIL import Image
-from simulated import CLASSES, OTHER_WAY, SKILLS, cells_of, in_folders, on_cohort, restated, simulated, with_config
+from simulated import (
+    CLASSES,
+    OTHER_WAY,
+    SKILLS,
+    at_field,
+    cells_of,
+    in_folders,
+    on_cohort,
+    restated,
+    simulated,
+    with_config,
+)
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import nn
 
@@ -70,6 +81,17 @@ from cellpatch.runtime.atomic_io import atomic_directory
 FIGURES = {name: make_all.load(file) for name, file in make_all.script_files("figures").items()}
 RESULTS = on_cohort(simulated())
 GROUPS = group_by_seed(RESULTS)
+AT_FIELDS = group_by_seed([run for um in (10.0, 20.0) for run in at_field(simulated(limits=(256,)), um)])
+# What packed runs of one field do not allow: crops, predicted cells, several fields.
+NOT_OF_PACKED = [
+    "figure_blurred_cell",
+    "figure_cells",
+    "figure_faults",
+    "figure_field",
+    "figure_referral",
+    "figure_sets",
+]
+TABLES_NOT_OF_PACKED = ["ensemble_table", "field_table", "referral_table", "sets_table"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -100,7 +122,7 @@ def _crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.mark.long
 @pytest.mark.parametrize("name", FIGURES)
 def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_path: Path) -> None:
-    drawing = FIGURES[name].draw("simulated", GROUPS)
+    drawing = FIGURES[name].draw("simulated", AT_FIELDS if name == "figure_field" else GROUPS)
     assert drawing.name == name
     if name != "figure_customvit":  # of the network, not of cells
         assert "simulated" in drawing.caption
@@ -117,7 +139,7 @@ def test_each_figure_is_named_as_its_file_and_says_what_it_is_of(name: str, tmp_
 @pytest.mark.long
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_page_can_tell_each_value(name: str) -> None:
-    drawing = FIGURES[name].draw("simulated", GROUPS)
+    drawing = FIGURES[name].draw("simulated", AT_FIELDS if name == "figure_field" else GROUPS)
     root = ElementTree.fromstring(to_svg(drawing.figure, "one", drawing.caption))  # noqa: S314
     tips = [element for element in root.iter() if element.get("data-tip")]
     assert len(tips) >= 3
@@ -300,9 +322,9 @@ def test_one_command_makes_all_that_the_runs_allow(
         make_all.main()
     assert [
         line.partition(": ")[2].partition(":")[0] for line in capsys.readouterr().out.splitlines() if "not made" in line
-    ] == ["figure_blurred_cell of simulated", "figure_cells of simulated", "figure_faults of simulated"]
+    ] == [f"{name} of simulated" for name in (*NOT_OF_PACKED, *TABLES_NOT_OF_PACKED)]
     drawn = {file.stem for file in (tmp_path / "figures").iterdir()}
-    assert drawn == set(FIGURES) - {"figure_blurred_cell", "figure_cells", "figure_faults"}
+    assert drawn == set(FIGURES) - set(NOT_OF_PACKED)
     assert len(list((tmp_path / "tables").glob("*.tex"))) > 5
     monkeypatch.setattr(sys, "argv", ["make_all.py", "figures", "nothing.parquet"])
     with pytest.raises(SystemExit, match="error: nothing.parquet must be a folder of runs"):
@@ -681,6 +703,7 @@ def test_runs_of_different_training_code_are_named() -> None:
         "figure_cells",
         "figure_counts",
         "figure_faults",
+        "figure_field",
         "figure_classes",
         "figure_input_side",
         "figure_confusion",
