@@ -30,12 +30,14 @@ from torch.nn.functional import avg_pool2d, pad
 
 from cellpatch.analysis.blur import summarise_blur
 from cellpatch.analysis.groups import group_by_seed, under_blur, under_faults
+from cellpatch.analysis.labels import by_label
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.analysis.robustness import change_under, summarise_faults
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.store.reader import CellStore
+from cellpatch.figures.tables import format_ci
 from cellpatch.inference.restore import restore
 from cellpatch.metrics.degradation import slope_per_unit
 from cellpatch.metrics.scores import macro_f1
@@ -464,3 +466,17 @@ def test_the_table_is_of_each_fault_and_model() -> None:
     assert len(wide.shown.columns) == 1 + len(GROUPS)
     with pytest.raises(ValueError, match="no run was evaluated under faults other than blur: optics=faults"):
         robustness_table.tables(SHARP)
+
+
+def test_the_page_of_endonuke_has_the_packed_changes() -> None:
+    groups = group_by_seed(read_results(ROOT / "experiments" / "results" / "robustness.parquet"))
+    chosen = by_label(groups, groups)
+    assert list(chosen) == ["cnn", "dinov2_s, linear_probe", "efficientnet_lite0, linear_probe"]
+    lines = (ROOT / "docs" / "endonuke.md").read_text().splitlines()
+    clean = " | ".join(format_ci(*group.estimate(CLEAN, macro_f1).summary()) for group in chosen.values())
+    assert f"| none: macro-F1 | {clean} |" in lines
+    common = chosen["dinov2_s, linear_probe"].fault_conditions()
+    assert len(common) == len(FAULTS) == 12
+    for condition in common:
+        changes = [format_ci(*change_under(group, condition).summary(), sign="+") for group in chosen.values()]
+        assert f"| {condition.words} | {' | '.join(changes)} |" in lines
