@@ -410,7 +410,7 @@ def test_rounds_on_different_test_cells_need_a_cohort() -> None:
 
 
 def test_rounds_are_of_one_method() -> None:
-    with pytest.raises(ValueError, match="rounds must be of one model, adaptation, input side and optics"):
+    with pytest.raises(ValueError, match="rounds must be of one model, adaptation, field, input side and optics"):
         rounds_of(simulated((256,), faults=()))
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from cellpatch.analysis.bootstrap import interval
 from cellpatch.analysis.estimates import Estimate, combine, difference
 from cellpatch.analysis.groups import SCORES, SeedGroup, at_one_limit, blur_curve, limit_of, redrawn
-from cellpatch.analysis.labels import by_label, row_keys
+from cellpatch.analysis.labels import by_label, row_of
 from cellpatch.metrics import degradation
 from cellpatch.metrics.scores import Score
 
@@ -40,9 +40,9 @@ def summarise_blur(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     Facts are the score at each sigma, its slope and area over log2(1 + sigma), and the slope over the clean score
     (`relative slope`). `redrawn` is the share of draws that lacked a class.
     """
-    rows, keys = [], row_keys(groups)
+    rows = []
     for group in groups:
-        about = {key: getattr(group.coordinates, key) for key in keys}
+        about = row_of(group, groups)
         about |= {"seeds": len(group.seeds), "n_test": group.n_test}
         about |= {"specimens": group.n_specimens, "redrawn": redrawn(group)}
         for kind in blur_kinds(group):

@@ -16,7 +16,7 @@ from cellpatch.analysis.cells import (
 )
 from cellpatch.analysis.estimates import Estimate, difference
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import row_keys
+from cellpatch.analysis.labels import row_of
 from cellpatch.analysis.results import RunResult
 from cellpatch.metrics.calibration import fit_temperature, scale
 from cellpatch.metrics.classification import Scores, score_predictions
@@ -162,7 +162,7 @@ def summarise_averages(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     """
     rows = []
     for group in with_averages(groups):
-        about = {key: getattr(group.coordinates, key) for key in row_keys(groups)} | {"seeds": len(group.seeds)}
+        about = row_of(group, groups) | {"seeds": len(group.seeds)}
         mmac = million_macs(group)
         for condition in compared_conditions(group):
             for each in averaged(group, condition):

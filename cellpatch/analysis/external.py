@@ -8,7 +8,7 @@ import pandas as pd
 
 from cellpatch.analysis.estimates import Estimate, independent_difference
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import row_keys
+from cellpatch.analysis.labels import row_of
 from cellpatch.analysis.results import RunResult
 from cellpatch.metrics.scores import Score, macro_f1_of
 from cellpatch.optics.conditions import CLEAN
@@ -74,10 +74,10 @@ def summarise_cohorts(groups: Sequence[SeedGroup]) -> pd.DataFrame:
 
     `classes` are those that it is over. Intervals are 95 %. Raises ValueError as `cohort_names` and `on_cohort`.
     """
-    rows, keys = [], ["data", *row_keys(groups)]
+    rows = []
     for name in cohort_names(groups):
         for own, external in on_cohort(groups, name).items():
-            about = {"cohort": name} | {key: getattr(own.coordinates, key) for key in keys}
+            about = {"cohort": name, "data": own.coordinates.data} | row_of(own, groups)
             about |= {"seeds": len(own.seeds), "n_test": own.n_test, "n_cohort": external.n_test}
             about |= {"specimens": own.n_specimens, "specimens_cohort": external.n_specimens}
             score = shared_score(external)

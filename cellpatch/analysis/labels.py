@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+import pandas as pd
+
 from cellpatch.analysis.curves import LearningCurve
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.runs.coordinates import FIELD, CurveCoordinates
@@ -25,6 +27,16 @@ def row_keys(groups: Sequence[SeedGroup]) -> list[str]:
     """ROW_KEYS, the field only where groups differ in it."""
     fields = {group.coordinates.field_um for group in groups}
     return [key for key in ROW_KEYS if key != FIELD or len(fields) > 1]
+
+
+def row_of(group: SeedGroup, groups: Sequence[SeedGroup]) -> dict[str, object]:
+    """The coordinates of one of the groups, as the first columns of its row."""
+    return {key: getattr(group.coordinates, key) for key in row_keys(groups)}
+
+
+def keys_in(table: pd.DataFrame) -> list[str]:
+    """The coordinates that a table of such rows states."""
+    return [key for key in ROW_KEYS if key in table]
 
 
 def label_curves(curves: Sequence[CurveCoordinates], groups: Sequence[SeedGroup]) -> list[str]:

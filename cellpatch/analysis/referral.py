@@ -8,7 +8,7 @@ import pandas as pd
 from cellpatch.analysis.cells import cells_of, compared_conditions, with_cells
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import row_keys
+from cellpatch.analysis.labels import row_of
 from cellpatch.metrics.referral import ShareToSend, kept_cells, risk_area, step_counts
 from cellpatch.metrics.scores import Score, accuracy, class_counts
 from cellpatch.optics.conditions import Condition
@@ -46,7 +46,7 @@ def summarise_referral(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     """
     rows = []
     for group in with_cells(groups):
-        about = {key: getattr(group.coordinates, key) for key in row_keys(groups)} | {"seeds": len(group.seeds)}
+        about = row_of(group, groups) | {"seeds": len(group.seeds)}
         for condition in compared_conditions(group):
             area, share = area_and_share(group, condition)
             row = {"kind": condition.kind, "sigma": condition.sigma}

@@ -6,7 +6,7 @@ import pandas as pd
 
 from cellpatch.analysis.estimates import Estimate, combine, difference
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import row_keys
+from cellpatch.analysis.labels import row_of
 from cellpatch.metrics import degradation
 from cellpatch.metrics.scores import Score, macro_f1
 from cellpatch.optics.conditions import CLEAN, FAULTS, Condition
@@ -30,9 +30,9 @@ def summarise_faults(groups: Sequence[SeedGroup]) -> pd.DataFrame:
 
     The slope is of all strengths of the fault, and so equal in its rows: macro-F1 per `unit` of the strength.
     """
-    rows, keys = [], row_keys(groups)
+    rows = []
     for group in groups:
-        about = {key: getattr(group.coordinates, key) for key in keys}
+        about = row_of(group, groups)
         about |= {"seeds": len(group.seeds), "n_test": group.n_test, "specimens": group.n_specimens}
         conditions = group.fault_conditions()
         slopes = {kind: slope_of_fault(group, kind) for kind in {condition.kind for condition in conditions}}

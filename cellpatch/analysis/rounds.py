@@ -38,10 +38,11 @@ def rounds_of(results: Sequence[RunResult]) -> Rounds:
     for run in results:
         by_data.setdefault(run.record.data.fingerprint, []).append(run)
     groups = [group for of_data in by_data.values() for group in group_by_seed(of_data)]
-    methods = {(at.model, at.adapt, at.input_px, at.optics) for at in (group.coordinates for group in groups)}
+    places = [group.coordinates for group in groups]
+    methods = {(at.model, at.adapt, at.field_um, at.input_px, at.optics) for at in places}
     if len(methods) > 1:
-        listed = ", ".join(sorted(f"{model} {adapt} at {side} px" for model, adapt, side, _ in methods))
-        raise ValueError(f"rounds must be of one model, adaptation, input side and optics, but got {listed}")
+        listed = ", ".join(sorted(f"{model} {adapt} at {side} px" for model, adapt, _, side, _ in methods))
+        raise ValueError(f"rounds must be of one model, adaptation, field, input side and optics, but got {listed}")
     if len({_tested(group) for group in groups}) == 1:
         return Rounds(_rising(groups), "their own test cells")
     for name in _cohorts(groups):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from cellpatch.analysis.cells import PredictedCells, cells_of, compared_conditions, validation_cells, with_cells
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import row_keys
+from cellpatch.analysis.labels import row_of
 from cellpatch.analysis.results import RunResult
 from cellpatch.metrics.prediction_sets import (
     nonconformity,
@@ -167,7 +167,7 @@ def summarise_sets(groups: Sequence[SeedGroup], level: float = LEVEL) -> pd.Data
     """One row per group, calibration and condition, with 95 % intervals; raises ValueError as `measure_sets`."""
     rows = []
     for group in with_cells(groups):
-        about = {key: getattr(group.coordinates, key) for key in row_keys(groups)} | {"seeds": len(group.seeds)}
+        about = row_of(group, groups) | {"seeds": len(group.seeds)}
         for name, calibrate in CALIBRATIONS.items():
             for condition in compared_conditions(group):
                 sets = measure_sets(group, condition, level, calibrate)

@@ -5,11 +5,9 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
-from cellpatch.data.annotations.read import Origin
-from cellpatch.data.images.crops import Border
-from cellpatch.data.images.pixels import ImageOptions, Orientation
+from cellpatch.cli.point_options import add_point_options
+from cellpatch.data.images.pixels import ImageOptions
 from cellpatch.inference.choose_cells import STRATEGIES
 from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.next_cells import NextOptions, propose
@@ -110,15 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--earlier", type=Path, nargs="+", default=[], metavar="RUN", help="runs of earlier rounds")
     plan.add_argument("--target", type=float, metavar="F1", help="how many more labels until this macro-F1?")
     plan.add_argument("--seconds-per-label", type=float, metavar="S", help="your time for a cell, to state hours")
-    points = parser.add_argument_group("points in images", "as for cellpatch predict")
-    points.add_argument("--slide", type=Path, help="the image of a source that names none, or the folder of the images")
-    points.add_argument("--um-per-px", type=float, help="scale of the images, where they do not state it")
-    border, origin, orientation = PointOptions.border, PointOptions.pixel_origin, ImageOptions.orientation
-    points.add_argument("--border", choices=get_args(Border), default=border, help="of points near to an edge")
-    points.add_argument("--pixel-origin", choices=get_args(Origin), default=origin, help="of a table's x and y")
-    points.add_argument("--orientation", choices=get_args(Orientation), default=orientation, help="of turned images")
-    points.add_argument("--scene", type=int, help="which image of a file that holds several")
-    points.add_argument("--slide-origin", choices=["bounds", "slide"], default="bounds", help="QuPath's or OpenSlide's")
+    add_point_options(parser)
     return parser
 
 

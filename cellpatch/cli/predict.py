@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from os.path import realpath
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from cellpatch.cli.launchers import BASIC, LAUNCHERS, check_installed, check_launcher_settings
 from cellpatch.cli.overrides import prepare_overrides
+from cellpatch.cli.point_options import add_point_options
 from cellpatch.cli.predict_slides import predict_slides
-from cellpatch.data.annotations.read import Origin
-from cellpatch.data.images.crops import Border
-from cellpatch.data.images.pixels import ImageOptions, Orientation
 from cellpatch.inference.jobs import PredictionJob, do_job, outputs
-from cellpatch.inference.new_cells import PointOptions
 from cellpatch.inference.predicted_files import FORMATS, check_format
 from cellpatch.runs.folders import require_one_run
 from cellpatch.runs.stored_run import StoredRun
@@ -65,17 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cellpatch predict", description="Classify new cells with a run.")
     parser.add_argument("run", type=Path, help="a run, or a folder that holds one")
     parser.add_argument("source", type=Path, nargs="+", help=f"{_SOURCE}; several need --out-dir")
-    parser.add_argument("--slide", type=Path, help="the image of a source that names none, or the folder of the images")
     parser.add_argument("--out", type=Path, help=f"ends with {', '.join(FORMATS)}; {_OUT} if not given")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     parser.add_argument("--weights", type=Path, help="the published weights, if they have moved since training")
-    parser.add_argument("--um-per-px", type=float, help="scale of images with points, where they do not state it")
-    border, origin, orientation = PointOptions.border, PointOptions.pixel_origin, ImageOptions.orientation
-    parser.add_argument("--border", choices=get_args(Border), default=border, help="of points near to an edge")
-    parser.add_argument("--pixel-origin", choices=get_args(Origin), default=origin, help="of a table's x and y")
-    parser.add_argument("--orientation", choices=get_args(Orientation), default=orientation, help="of turned images")
-    parser.add_argument("--scene", type=int, help="which image of a file that holds several")
-    parser.add_argument("--slide-origin", choices=["bounds", "slide"], default="bounds", help="QuPath's or OpenSlide's")
+    add_point_options(parser)
     many = parser.add_argument_group("several sources", "a job each; finished ones are skipped, killed ones go on")
     many.add_argument("--out-dir", type=Path, help="folder of the outputs and of summary.csv")
     many.add_argument("--format", choices=FORMATS, help="of all outputs; else as their sources, or CSV")

@@ -181,9 +181,7 @@ class StoredRun:
 
         `cohort.file` is chosen here.
         """
-        file = self._next_file(COHORT)
-        with atomic_write(file) as temporary:
-            write_predictions(temporary, cells, labels, predicted, self.record.classes)
+        file = self._write_predictions(COHORT, cells, labels, predicted)
         others = [each for each in self.record.cohorts if each.name != cohort.name]
         replaced = {each.file for each in self.record.cohorts if each.name == cohort.name}
         cohorts = [each.as_json() for each in [*others, replace(cohort, file=file.name)]]
@@ -197,17 +195,24 @@ class StoredRun:
         predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
     ) -> "StoredRun":
         """State scores with test-time augmentation, in place of earlier ones; `turned.file` is chosen here."""
-        file = self._next_file(TURNED)
-        with atomic_write(file) as temporary:
-            write_predictions(temporary, cells, labels, predicted, self.record.classes)
+        file = self._write_predictions(TURNED, cells, labels, predicted)
         replaced = set() if self.record.turned is None else {self.record.turned.file}
         return self._exchange(file, replaced, turned=replace(turned, file=file.name).as_json())
 
-    def _next_file(self, prefix: str) -> Path:
-        """A file whose number is higher than those of the record."""
+    def _write_predictions(
+        self,
+        prefix: str,
+        cells: pd.DataFrame,
+        labels: Int[np.ndarray, " n"],
+        predicted: Mapping[Condition, Float[np.ndarray, "n classes"]],
+    ) -> Path:
+        """Write them to a file whose number is higher than those of the record."""
         found = [re.fullmatch(rf"{prefix}(\d{{1,9}})\.parquet", name) for name in self.record.files]
         number = max((int(match[1]) for match in found if match), default=0) + 1
-        return self.folder / f"{prefix}{number}.parquet"
+        file = self.folder / f"{prefix}{number}.parquet"
+        with atomic_write(file) as temporary:
+            write_predictions(temporary, cells, labels, predicted, self.record.classes)
+        return file
 
     def _exchange(self, file: Path, replaced: set[str], **facts: Any) -> "StoredRun":
         """Add a written file and facts to the record, then remove the files that it replaces."""

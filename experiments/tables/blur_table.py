@@ -17,7 +17,7 @@ import pandas as pd
 
 from cellpatch.analysis.blur import blur_leads, summarise_blur
 from cellpatch.analysis.groups import SeedGroup, under_blur
-from cellpatch.analysis.labels import ROW_KEYS, row_keys
+from cellpatch.analysis.labels import keys_in, row_keys
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import baseline_caption, sample_size_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_ci, mixed_code_column
@@ -49,7 +49,7 @@ def _with_mixed_code(summary: pd.DataFrame, groups: Sequence[SeedGroup]) -> pd.D
 
 def shown_scores(summary: pd.DataFrame) -> pd.DataFrame:
     """The table for people: a row a group, kind and score."""
-    index = [*(key for key in ROW_KEYS if key in summary), "seeds", "kind", "sigmas", "score"]
+    index = [*keys_in(summary), "seeds", "kind", "sigmas", "score"]
     index += [MIXED_CODE] if MIXED_CODE in summary else []
     ends = summary[["value", "low", "high"]].to_numpy()
     worded = summary.assign(words=[format_ci(value, low, high) for value, low, high in ends])

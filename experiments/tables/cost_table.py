@@ -15,7 +15,7 @@ import pandas as pd
 
 from cellpatch.analysis.costs import machines, training_cost
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import row_keys
+from cellpatch.analysis.labels import row_keys, row_of
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import baseline_caption, cost_caption, sample_size_caption
 from cellpatch.figures.tables import ShownTable
@@ -45,17 +45,17 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
 
 def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     """One row per group; missing where a record does not state it."""
-    rows, keys = [], row_keys(groups)
+    rows = []
     for group in groups:
         cost = training_cost(group, groups)
-        row = {key: getattr(group.coordinates, key) for key in keys}
+        row = row_of(group, groups)
         row |= {"n_train": group.n_train, "seeds": len(group.seeds)}
         row |= {"macro_f1": group.estimate(CLEAN, macro_f1).mean}
         row |= {"updates": cost.updates, "core_seconds": cost.core_seconds, "gpu_seconds": cost.gpu_seconds}
         row |= {"pass_core_seconds": cost.pass_core_seconds}
         rows.append(row | {"trainings": cost.trainings, "best_at_last": cost.best_at_last})
     numbers = ["updates", "core_seconds", "gpu_seconds", "pass_core_seconds"]
-    return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)).sort_values(["flag_limit", *keys[:-1]])
+    return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)).sort_values(["flag_limit", *row_keys(groups)[:-1]])
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

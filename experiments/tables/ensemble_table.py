@@ -13,7 +13,7 @@ import pandas as pd
 
 from cellpatch.analysis.ensembles import summarise_averages, with_averages
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import ROW_KEYS
+from cellpatch.analysis.labels import keys_in
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.tables import ShownTable, format_ci
@@ -33,7 +33,7 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
 
 
 def _shown(rows: pd.DataFrame) -> pd.DataFrame:
-    shown = rows[[*(key for key in ROW_KEYS if key in rows), "seeds"]].copy()
+    shown = rows[[*keys_in(rows), "seeds"]].copy()
     places = zip(rows["kind"], rows["sigma"], strict=True)
     shown["cells"] = [str(Condition(kind, sigma)) for kind, sigma in places]
     shown[["by", "passes"]] = rows[["by", "passes"]]

@@ -18,7 +18,7 @@ import pandas as pd
 
 from cellpatch.analysis.baselines import largest_class
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import ROW_KEYS, row_keys
+from cellpatch.analysis.labels import keys_in, row_of
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption, widespread_caption
 from cellpatch.figures.tables import MIXED_CODE, ShownTable, format_score, mixed_code_column
@@ -46,11 +46,11 @@ def summarise(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     Both sources of variation have a column: `sd_specimens`, of the mean over draws of specimens, and `sd_seeds`, of
     one seed.
     """
-    rows, keys = [], row_keys(groups)
+    rows = []
     for group in groups:
         estimate = group.estimate(CLEAN, macro_f1)
         low, high = estimate.interval()
-        row = {key: getattr(group.coordinates, key) for key in keys}
+        row = row_of(group, groups)
         row |= {"n_train": group.n_train, "seeds": len(group.seeds)}
         row |= {"macro_f1": estimate.mean, "low": low, "high": high}
         widespread, low, high = group.widespread_macro_f1.summary()
@@ -85,7 +85,7 @@ def mean_crossings(summary: pd.DataFrame) -> list[str]:
 
     Models without published weights that were pretrained on these crops count as from scratch.
     """
-    keys = [key for key in ROW_KEYS if key in summary and key != "flag_limit"]
+    keys = [key for key in keys_in(summary) if key != "flag_limit"]
     means = summary.pivot_table(index=keys, columns="flag_limit", values="macro_f1")
     sentences = []
     for scratch in [key for key in means.index if learns_all_weights(key[1])]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cellpatch.analysis.cells import with_cells
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.labels import ROW_KEYS
+from cellpatch.analysis.labels import keys_in
 from cellpatch.analysis.referral import TARGET, summarise_referral
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption
@@ -36,7 +36,7 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
 
 def _shown(summary: pd.DataFrame) -> pd.DataFrame:
     conditions = [Condition(kind, sigma) for kind, sigma in zip(summary["kind"], summary["sigma"], strict=True)]
-    shown = summary[[*(key for key in ROW_KEYS if key in summary), "seeds"]].copy()
+    shown = summary[[*keys_in(summary), "seeds"]].copy()
     shown["cells"] = [str(condition) for condition in conditions]
     for name, title in (("accuracy", "accuracy of all"), ("share_to_send", "to send"), ("risk_area", "area")):
         ends = summary[[name, f"{name}_low", f"{name}_high"]].to_numpy()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of, under_faults
-from cellpatch.analysis.labels import ROW_KEYS, by_label
+from cellpatch.analysis.labels import by_label, keys_in
 from cellpatch.analysis.robustness import change_under, summarise_faults
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
@@ -39,7 +39,7 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
 
 def shown(summary: pd.DataFrame) -> pd.DataFrame:
     """The table for people: a row a group, fault and strength."""
-    worded = summary[[*(key for key in ROW_KEYS if key in summary), "seeds", "fault", "strength", "unit"]].assign(
+    worded = summary[[*keys_in(summary), "seeds", "fault", "strength", "unit"]].assign(
         strength=[f"{strength:g}" for strength in summary["strength"]]
     )
     for name, title, digits in (("macro_f1", "macro-F1", 3), ("change", "change", 3), ("slope", "slope per unit", 5)):

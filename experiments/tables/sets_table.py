@@ -13,7 +13,7 @@ import pandas as pd
 
 from cellpatch.analysis.cells import with_cells
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of
-from cellpatch.analysis.labels import ROW_KEYS, by_label
+from cellpatch.analysis.labels import by_label, keys_in
 from cellpatch.analysis.sets import CALIBRATIONS, LEVEL, measure_sets, summarise_sets
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
@@ -45,7 +45,7 @@ def tables(groups: Sequence[SeedGroup]) -> list[ShownTable]:
 def _shown(summary: pd.DataFrame) -> pd.DataFrame:
     """A row a group, condition and calibration."""
     conditions = [Condition(kind, sigma) for kind, sigma in zip(summary["kind"], summary["sigma"], strict=True)]
-    shown = summary[[*(key for key in ROW_KEYS if key in summary), "seeds"]].copy()
+    shown = summary[[*keys_in(summary), "seeds"]].copy()
     shown["cells"] = [str(condition) for condition in conditions]
     shown["calibrated by"] = summary["calibrated_by"]
     ends = summary[["coverage", "coverage_low", "coverage_high"]].to_numpy()
