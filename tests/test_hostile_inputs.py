@@ -172,7 +172,7 @@ def test_a_field_without_end_names_the_file(tmp_path: Path, content: str) -> Non
 
 def test_file_names_that_are_no_text_are_refused_and_a_newline_is_read(tmp_path: Path) -> None:
     Image.fromarray(PIXELS[:8, :8]).save(tmp_path / "a\nb.png")
-    assert [file.name for file in images_below(tmp_path, Intake())] == ["a\nb.png"]
+    assert [Path(file).name for file in images_below(tmp_path, Intake())] == ["a\nb.png"]
     (tmp_path / "a\nb.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
     with pytest.raises(ValueError, match=r"\\udcff\.png: its name is not UTF-8"):
         images_below(tmp_path, Intake())

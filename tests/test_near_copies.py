@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 from simulated import restated, simulated
 from stored import read_record
 from test_crop_sources import _folder, _store
@@ -25,6 +26,7 @@ from cellpatch.config.assemble import assemble
 from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.data.split_copies import LeftOut, count_near_copies
 from cellpatch.data.splits import BySpecimen
+from cellpatch.data.store import near_copies
 from cellpatch.data.store.near_copies import NEAR, NEAR_COPIES, near_groups, signatures
 from cellpatch.data.store.reader import CellStore
 from cellpatch.data.synthetic.source import Synthetic
@@ -70,7 +72,7 @@ TWINS: dict[str, Callable[[int], np.ndarray]] = {
 
 def _groups(crops: list[np.ndarray], specimens: list[str]) -> list[int]:
     digests = np.array([crop.tobytes() for crop in crops])
-    return near_groups(signatures(np.stack(crops)), np.array(specimens, object), digests).tolist()
+    return near_groups(signatures(np.stack(crops)), np.unique(specimens, return_inverse=True)[1], digests).tolist()
 
 
 @pytest.mark.parametrize("twin", TWINS)
@@ -263,3 +265,13 @@ def test_the_report_names_near_copies_and_splits_by_cell() -> None:
     by_cell = group_by_seed([restated(run, audit={"by": "cell"}) for run in runs])
     assert any(each.startswith("Cells were split at random, not by specimen") for each in caveats(by_cell))
     assert "whose other cells were trained on (the split is by cell)" in sample_size_caption(by_cell)
+
+
+@pytest.mark.parametrize("crowd", [0, 40, 400])
+def test_crowded_points_are_those_of_brute_force(crowd: int) -> None:
+    rng = np.random.default_rng(crowd)
+    points = np.concatenate([rng.normal(size=(3000, 8)), 1 + 0.02 * rng.normal(size=(crowd, 8))])
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    crowded = near_copies._are_crowded(cKDTree(points), points)
+    np.testing.assert_array_equal(crowded, (distances < near_copies._RADIUS).sum(axis=1) > near_copies._NEIGHBOURS)
+    assert crowded.any() == (crowd > 0)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import multiprocessing
 import subprocess
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cellpatch.data.store import shards
 from cellpatch.data.store.reader import CellStore, Geometry
+from cellpatch.data.store.shards import Shards, finish_shard, write_crops
 from cellpatch.data.store.writer import CellRows, StoreWriter
 from cellpatch.runtime.atomic_io import atomic_directory, atomic_write, create_once, file_lock
 
@@ -184,7 +187,7 @@ def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
 
 def test_a_shard_is_bounded_in_bytes(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), StoreWriter(tmp_path, CLASSES, Geometry(1024), {}) as writer:
-        assert writer._buffer.nbytes <= 2**26
+        assert writer.shards.rows * 1024**2 * 3 <= 2**26
         raise RuntimeError
 
 
@@ -207,3 +210,50 @@ with atomic_directory(Path({str(tmp_path)!r}) / "store") as folder:
     assert done.returncode != 0
     assert "no room to write" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fingerprint_is_of_json_rows(tmp_path: Path) -> None:
+    """The bytes that it always was of, with names that JSON escapes; a site is in it only where one is stated."""
+    names = ['a "b"', "\u00e4\\n", "\U0001f52c"]
+    crops = np.arange(3 * 48, dtype=np.uint8).reshape(3, 4, 4, 3)
+    rows = CellRows(
+        cell_id=names,
+        label=["a", "b", "a"],
+        specimen=names,
+        source=names,
+        split=["train", None, "test"],
+        site=["n", None, ""],
+    )
+    with StoreWriter(tmp_path, CLASSES, Geometry(4), {}) as writer:
+        writer.add(crops, rows)
+    expected = hashlib.sha256(json.dumps([CLASSES, {"crop_px": 4, "margin_px": 0, "um_per_px": None}]).encode())
+    for i in range(3):
+        digest = hashlib.blake2b(crops[i].tobytes(), digest_size=16).hexdigest()
+        row = [names[i], "aba"[i], names[i], rows.split[i], digest, *([rows.site[i]] if rows.site[i] else [])]
+        expected.update(json.dumps(row).encode())
+    assert CellStore(tmp_path).manifest.fingerprint == expected.hexdigest()
+
+
+def test_a_shard_s_header_is_as_long_whatever_it_holds(tmp_path: Path) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (1, 1024, 1024, 3), dtype=np.uint8)
+    for side in (4, 1024):
+        assert len({len(shards._header(n, side)) for n in (1, 10**12)}) == 1
+    place = next(Shards(tmp_path, 5).places(first=7, n=1, most=64))
+    assert place == shards.Place(tmp_path / "crops-00001.npy", 2, 1)
+    write_crops(place, crops)
+    finish_shard(place.file, 3, 1024)
+    written = np.load(place.file)
+    np.testing.assert_array_equal(written[2:], crops)
+    assert not written[:2].any()
+
+
+@settings(max_examples=50)
+@given(first=st.integers(0, 50), n=st.integers(0, 40), most=st.integers(1, 9), rows=st.integers(1, 11))
+def test_places_follow_one_another(first: int, n: int, most: int, rows: int) -> None:
+    shards_of = Shards(Path("x"), rows)
+    found = [
+        (int(place.file.stem[-5:]), place.row + i)
+        for place in shards_of.places(first, n, most)
+        for i in range(place.crops)
+    ]
+    assert found == [divmod(number, rows) for number in range(first, first + n)]

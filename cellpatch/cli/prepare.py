@@ -43,10 +43,8 @@ def prepare_store(config: DictConfig) -> None:
     """Prepare the store of `config.data` and print what it holds."""
     from cellpatch.config.assemble_data import assemble_data
     from cellpatch.data.dataset import open_store
-    from cellpatch.data.store_names import report_other_names
 
     data = assemble_data(config)
-    report_other_names(data)
     store = open_store(data)
     manifest = store.manifest
     print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}")

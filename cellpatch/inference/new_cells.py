@@ -100,7 +100,7 @@ def list_cells(source: Path, options: PointOptions) -> NewCells:
     if not is_plain(str(source)):
         raise ValueError(f"{plain(str(source))}: its name is not UTF-8 or holds control characters; rename it")
     if source.is_dir():
-        files = images_below(source, Intake())
+        files = list(map(Path, images_below(source, Intake())))
         if not files:
             raise ValueError(f"{source}: holds no image; known are {', '.join(sorted(SUFFIXES))}")
         return _crops([(file, file.relative_to(source).as_posix()) for file in files])

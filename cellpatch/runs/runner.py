@@ -12,7 +12,6 @@ from pydantic import JsonValue
 
 from cellpatch.data.dataset import CellDataset, open_dataset, open_store
 from cellpatch.data.store.reader import CellStore
-from cellpatch.data.store_names import report_other_names
 from cellpatch.metrics.calibration import fit_temperature
 from cellpatch.models.predictor import FitResult
 from cellpatch.optics.conditions import CLEAN, Condition
@@ -65,7 +64,6 @@ def run_experiment(experiment: Experiment, wait: bool = True, grid: str | None =
         return plan_run(experiment)
     weights = experiment.model.weights_fingerprint()
     experiment.trainer.require_device()
-    report_other_names(experiment.data)
     store = open_store(experiment.data)
     path = experiment.path(store.geometry)
     conditions = experiment.optics.evaluated(store.geometry.field_um)

@@ -69,7 +69,7 @@ class ImageIndex:
 
     @cached_property
     def _all(self) -> list[Path]:
-        return [file for file in walk_files(self.root, Intake(), (ZARR_SUFFIX,)) if _is_image(file)]
+        return [Path(file) for file in walk_files(self.root, Intake(), (ZARR_SUFFIX,)) if _is_image(Path(file))]
 
     def at_path(self, file: Path, stated: str) -> str:
         """The path below root of an image that an annotation file names: as it stands there, else by its file name."""

@@ -30,13 +30,18 @@ def decode(
     Each file comes with its name for errors. `side_px` resizes the images, None keeps their sides.
     """
     chunks = [[str(file) for file, _ in files[start : start + _CHUNK]] for start in range(0, len(files), _CHUNK)]
-    workers = available_workers() if len(files) >= _WORTH_PROCESSES else 1
-    images = chain.from_iterable(ordered_parallel_map(partial(_read, side_px, orientation), chunks, workers, _AHEAD))
+    read = partial(_read, side_px, orientation)
+    images = chain.from_iterable(ordered_parallel_map(read, chunks, workers_for(len(files)), _AHEAD))
     for i, (rgb, (_, where)) in enumerate(zip(images, files, strict=True)):
         if isinstance(rgb, str):
             problems.add(rgb if where in rgb else f"{where}: {rgb}")
         else:
             yield i, rgb
+
+
+def workers_for(files: int) -> int:
+    """Processes that decode this many files."""
+    return available_workers() if files >= _WORTH_PROCESSES else 1
 
 
 def _read(
@@ -46,7 +51,7 @@ def _read(
     results: list[UInt8[np.ndarray, "s s 3"] | str] = []
     for file in files:
         try:
-            results.append(_square(read_rgb(file, orientation), side_px))
+            results.append(read_square(file, side_px, orientation))
         except ValueError as error:
             results.append(str(error))
     images = [image for image in results if not isinstance(image, str)]
@@ -54,8 +59,12 @@ def _read(
     return np.stack(images) if one_side else results
 
 
-def _square(rgb: UInt8[np.ndarray, "h w 3"], side_px: int | None) -> UInt8[np.ndarray, "s s 3"]:
-    """The image at `side_px` (None: as it is); raises ValueError if it is not square, or too large for a crop."""
+def read_square(file: str | Path, side_px: int | None, orientation: Orientation) -> UInt8[np.ndarray, "s s 3"]:
+    """An image file at `side_px` (None: as it is).
+
+    Raises ValueError if it is unreadable (read_rgb), not square, or too large for a crop.
+    """
+    rgb = read_rgb(file, orientation)
     height, width = rgb.shape[:2]
     if height != width:
         raise ValueError(f"must be square, but got {width}x{height} px")

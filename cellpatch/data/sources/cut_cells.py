@@ -4,6 +4,7 @@ import pandas as pd
 
 from cellpatch.data.images.crops import CutCrops
 from cellpatch.data.sources.point_checks import MICROMETRES, count_near, looks_like_micrometres
+from cellpatch.data.store.digests import CropHashes
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.store.writer import CellRows, StoreWriter
 
@@ -18,7 +19,7 @@ def check_image(points: pd.DataFrame, cut: CutCrops, intake: Intake) -> None:
         intake.doubtful[MICROMETRES] += len(xy)
 
 
-def add_cut(writer: StoreWriter, points: pd.DataFrame, cut: CutCrops) -> None:
+def add_cut(writer: StoreWriter, points: pd.DataFrame, cut: CutCrops, hashes: CropHashes) -> None:
     """Write the crops of some points and count the points without one."""
     writer.intake.left_out.update(cut.reasons.values())
     if not cut.kept:
@@ -38,4 +39,5 @@ def add_cut(writer: StoreWriter, points: pd.DataFrame, cut: CutCrops) -> None:
             site=list(rows["site"]) if "site" in rows else None,
             mirrored_px=cut.mirrored_px,
         ),
+        hashes,
     )

@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import cached_property
+from dataclasses import asdict
+from functools import cache, cached_property
 from pathlib import Path
 
 from cellpatch.data.class_names import is_missing, join_names
 from cellpatch.data.images.pixels import SUFFIXES, Orientation
 from cellpatch.data.images.walk import is_system_name, walk_files
-from cellpatch.data.sources.crop_files import CropFile, CropFormat, write_crop_files
+from cellpatch.data.sources.crop_files import CropFormat, write_crop_files
 from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, relative_paths, specimen_regex
 from cellpatch.data.store.intake import Contradictions, Intake
+from cellpatch.data.store.writer import CellRows
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.json_types import Json
 from cellpatch.runtime.plain_text import is_plain, plain
@@ -23,7 +24,7 @@ IN_NAME = """'data.specimen_pattern="([^/_]+)_[^/]*$"'"""  # what finds a specim
 _DEEPER = "images deeper than CLASS/SPECIMEN, whose specimen is the folder below the class"
 
 
-def images_below(root: Path, intake: Intake) -> list[Path]:
+def images_below(root: Path, intake: Intake) -> list[str]:
     """All image files below a folder, sorted; what else lies there is counted in `intake`.
 
     Raises one ValueError that lists the files whose names are not UTF-8 or hold control characters.
@@ -34,8 +35,13 @@ def images_below(root: Path, intake: Intake) -> list[Path]:
         if not is_plain(path):
             problems.add(f"{root}/{plain(path)}: its name is not UTF-8 or holds control characters; rename it")
     problems.raise_if_any()
-    images = [file for file in files if file.suffix.lower() in SUFFIXES]
-    others = Counter(file.suffix.lower() or "no suffix" for file in files if file.suffix.lower() not in SUFFIXES)
+    images, others = [], Counter[str]()
+    for file in files:
+        suffix = file[file.rfind(".") :].lower()  # hundreds of thousands of files: a Path each takes seconds
+        if suffix in SUFFIXES:
+            images.append(file)
+        else:
+            others[Path(file).suffix.lower() or "no suffix"] += 1
     intake.left_out.update({f"files of kind {suffix}, no images": count for suffix, count in others.items()})
     return images
 
@@ -69,7 +75,7 @@ class Folder(Source):
         self._intake = Intake()
 
     @cached_property
-    def files(self) -> list[Path]:
+    def files(self) -> list[str]:
         """All images below the root, sorted; raises ValueError if there is none, or a class folder has none."""
         files = images_below(self.root, self._intake)
         if not files:
@@ -77,10 +83,10 @@ class Folder(Source):
                 f"{self.root}: contains no readable image; expected CLASS/SPECIMEN/image.png. "
                 + "; ".join(self._intake.sentences())
             )
-        first = {relative.split("/")[0] for relative in relative_paths(self.root, files)}
+        first = {path.partition("/")[0] for path in relative_paths(self.root, files)}
         without = [each for each in self.root.iterdir() if each.is_dir() and each.name not in first]
         for folder in sorted(each for each in without if not is_system_name(each.name)):
-            others = [file.suffix for file in walk_files(folder, Intake())]
+            others = [Path(file).suffix for file in walk_files(folder, Intake())]
             if others:
                 raise ValueError(
                     f"{folder}: holds {len(others)} files of kind {', '.join(sorted(set(others)))} and no image that "
@@ -96,11 +102,12 @@ class Folder(Source):
         return own | {"specimen_pattern": self.specimen_pattern} | asdict(self.crop_format)
 
     def fill(self, folder: Path) -> None:
-        problems, crops = ErrorCollector(), []
-        without_specimen: list[Path] = []
+        problems, without_specimen = ErrorCollector(), list[str]()
+        labels, specimens, splits = list[str](), list[str](), list[str | None]()
         intake = self._intake.copy()
-        relative = list(relative_paths(self.root, self.files))
+        relative = relative_paths(self.root, self.files)
         split_by_folder = self._is_split(relative)
+        is_no_class = cache(is_missing)
         for file, path in zip(self.files, relative, strict=True):
             above = path.split("/")[:-1]
             split = _PARTS[above.pop(0).lower()] if split_by_folder and above else None
@@ -109,23 +116,24 @@ class Folder(Source):
                 problems.add(f"{file}: is not in a class folder")
             elif not specimen:
                 without_specimen.append(file)
-            elif is_missing(above[0]):
+            elif is_no_class(above[0]):
                 problems.add(f"{file}: the folder {above[0]!r} is not a class name; rename it")
             else:
                 if len(above) > 2 and self._regex is None:
-                    intake.doubtful[
-                        "images deeper than CLASS/SPECIMEN, whose specimen is the folder below the class"
-                    ] += 1
+                    intake.doubtful[_DEEPER] += 1
                 if specimen == path:
                     intake.doubtful["cells that count as a specimen each, for their path names none"] += 1
-                crops.append(CropFile(file, path, above[0], specimen, path, split))
+                labels.append(above[0])
+                specimens.append(specimen)
+                splits.append(split)
         self._add_without_specimen(without_specimen, problems)
         problems.raise_if_any()
-        labels = join_names([crop.label for crop in crops], intake)
-        crops = [replace(crop, label=label) for crop, label in zip(crops, labels, strict=True)]
-        write_crop_files(folder, crops, sorted(set(labels)), self._parameters(), self.crop_format, intake)
+        labels = join_names(labels, intake)
+        rows = CellRows(cell_id=relative, label=labels, specimen=specimens, source=relative, split=splits)
+        classes = sorted(set(labels))
+        write_crop_files(folder, self.files, rows, classes, self._parameters(), self.crop_format, intake)
 
-    def _add_without_specimen(self, files: Sequence[Path], problems: ErrorCollector) -> None:
+    def _add_without_specimen(self, files: Sequence[str], problems: ErrorCollector) -> None:
         """Add what to do about files without a specimen: one problem if no file has one."""
         rule = self.specimen_pattern or "CLASS/SPECIMEN/image"
         hint = "" if self.specimen_pattern else f". If a file's name begins with it, as in p07_12.png: {IN_NAME}"

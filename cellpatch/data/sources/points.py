@@ -13,10 +13,11 @@ from cellpatch.data.annotations.files import annotation_files
 from cellpatch.data.annotations.read import AnnotationFormat, Origin, read_annotations
 from cellpatch.data.annotations.shapes import Polygons
 from cellpatch.data.class_names import clean_name, join_names
-from cellpatch.data.images.crops import Border, CropSpec, ImageFolder, cut_points, open_slide_cached
+from cellpatch.data.images.crops import Border, CropSpec, ImageFolder, open_slide_cached
 from cellpatch.data.images.pixels import ImageOptions, Orientation
 from cellpatch.data.paths import resolve_inside
 from cellpatch.data.sources.cut_cells import add_cut, check_image
+from cellpatch.data.sources.image_workers import cut_and_hash
 from cellpatch.data.sources.last_read import ImagesAndRows, LastRead
 from cellpatch.data.sources.point_checks import drop_contradictions
 from cellpatch.data.sources.source import Source, files_fingerprint, folder_of, specimen_regex
@@ -224,20 +225,21 @@ class Points(Source):
             resampled = self.um_per_px is not None
             widest_px = round((self.widest_field_um or 0) / um_per_px)
             spec = CropSpec(geometry.crop_px, geometry.margin_px, um_per_px, resampled, self.border, widest_px)
-            results = ordered_parallel_map(partial(cut_points, self._images, spec), points, workers, _AHEAD)
+            results = ordered_parallel_map(partial(cut_and_hash, self._images, spec), points, workers, _AHEAD)
             last = None
-            for (name, part), crops in zip(tasks, results, strict=True):
-                if isinstance(crops, str):
+            for (name, part), found in zip(tasks, results, strict=True):
+                if isinstance(found, str):
                     if name not in unreadable:
-                        problems.add(f"{part['where'].iloc[0]}: {crops}")
+                        problems.add(f"{part['where'].iloc[0]}: {found}")
                         unreadable.add(name)
                     continue
+                crops, hashes = found
                 collect_points_outside(part, name, crops.width, crops.height, problems)
                 if name != last:
                     check_image(images[name], crops, intake)
                     last = name
                 if not problems.messages:
-                    add_cut(writer, part, crops)
+                    add_cut(writer, part, crops, hashes)
             problems.raise_if_any()
             if writer.mirrored:
                 intake.doubtful["cells near the image's border, with mirrored pixels"] += writer.mirrored

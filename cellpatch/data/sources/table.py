@@ -8,10 +8,11 @@ import pandas as pd
 
 from cellpatch.data.class_names import join_names
 from cellpatch.data.images.pixels import Orientation
-from cellpatch.data.paths import resolve_inside
-from cellpatch.data.sources.crop_files import CropFile, CropFormat, write_crop_files
+from cellpatch.data.paths import path_inside
+from cellpatch.data.sources.crop_files import CropFormat, write_crop_files
 from cellpatch.data.sources.source import Source, files_fingerprint, folder_of
 from cellpatch.data.store.intake import Contradictions, Intake
+from cellpatch.data.store.writer import CellRows
 from cellpatch.data.tables import check_classes, check_named, check_splits, read_table
 from cellpatch.runtime.json_types import Json
 
@@ -55,23 +56,14 @@ class Table(Source):
         return rows
 
     @cached_property
-    def crops(self) -> list[CropFile]:
-        """The crop files in the table's order; raises ValueError on an unknown split or a path outside the root."""
-        rows = self.rows
-        ids = rows["cell_id"] if "cell_id" in rows else rows["path"]
-        nothing: list[str | None] = [None] * len(rows)
-        splits, sites = (list(rows[name]) if name in rows else nothing for name in ("split", "site"))
-        paths = [path.replace("\\", "/") for path in rows["path"]]
-        columns = (paths, ids, rows["class"], rows["specimen"], rows["where"], splits, sites)
-        return [
-            CropFile(resolve_inside(self.root, path, where), str(cell), label, str(specimen), where, split, site)
-            for path, cell, label, specimen, where, split, site in zip(*columns, strict=True)
-        ]
+    def files(self) -> list[str]:
+        """The crop files in the table's order; raises ValueError on a path outside the root."""
+        paths = (path.replace("\\", "/") for path in self.rows["path"])
+        return [path_inside(self.root, path, where) for path, where in zip(paths, self.rows["where"], strict=True)]
 
     def describe(self) -> Json:
-        files = [crop.file for crop in self.crops]
         return self._parameters() | {
-            "files": files_fingerprint(self.root, files),
+            "files": files_fingerprint(self.root, self.files),
             "table": files_fingerprint(self.table.parent, [self.table]),
         }
 
@@ -81,5 +73,13 @@ class Table(Source):
 
     def fill(self, folder: Path) -> None:
         classes = check_classes(self.rows, self.classes)
-        crops, intake = self.crops, self._intake.copy()
-        write_crop_files(folder, crops, classes, self._parameters(), self.crop_format, intake)
+        table, intake = self.rows, self._intake.copy()
+        rows = CellRows(
+            cell_id=list(map(str, table["cell_id" if "cell_id" in table else "path"])),
+            label=list(table["class"]),
+            specimen=list(map(str, table["specimen"])),
+            source=list(table["where"]),
+            split=list(table["split"]) if "split" in table else None,
+            site=list(table["site"]) if "site" in table else None,
+        )
+        write_crop_files(folder, self.files, rows, classes, self._parameters(), self.crop_format, intake)
