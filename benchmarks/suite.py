@@ -25,6 +25,7 @@ NAMES = [
     "training",
     "input",
     "end_to_end",
+    "shared_cores",
     "blur",
     "probe_sweep",
     "ingest",

@@ -77,7 +77,7 @@ def fit_resnet18(parts: dict[str, Part], n_classes: int, epochs: int, seed: int)
     """Predicted test classes of a ResNet-18 from scratch at 40x40."""
     torch.manual_seed(seed)
     model = timm.create_model("resnet18", num_classes=n_classes)
-    inputs = {name: _to_input(crops) for name, (crops, _) in parts.items()}
+    inputs = {name: to_input(crops) for name, (crops, _) in parts.items()}
     labels = {name: torch.from_numpy(part[1]) for name, part in parts.items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     steps = epochs * -(-len(labels["train"]) // 128)
@@ -86,25 +86,26 @@ def fit_resnet18(parts: dict[str, Part], n_classes: int, epochs: int, seed: int)
     for _ in range(epochs):
         model.train()
         for index in torch.randperm(len(labels["train"])).split(128):
-            loss = cross_entropy(model(_turn(inputs["train"][index])), labels["train"][index])
+            loss = cross_entropy(model(turn(inputs["train"][index])), labels["train"][index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        score = f1_score(labels["validation"], _predict(model, inputs["validation"]), average="macro")
+        score = f1_score(labels["validation"], predict_classes(model, inputs["validation"]), average="macro")
         if score > best:
             best, best_state = score, {key: value.clone() for key, value in model.state_dict().items()}
     model.load_state_dict(best_state)
-    return _predict(model, inputs["test"])
+    return predict_classes(model, inputs["test"])
 
 
-def _to_input(crops: UInt8[np.ndarray, "n side side 3"]) -> Float[Tensor, "n 3 40 40"]:
+def to_input(crops: UInt8[np.ndarray, "n side side 3"]) -> Float[Tensor, "n 3 40 40"]:
+    """Crops at 40 px, about centred and scaled."""
     x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
     x = interpolate(x, (40, 40), mode="bilinear", antialias=True) if x.shape[-1] != 40 else x
     return (x - 0.7) / 0.2
 
 
-def _turn(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+def turn(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """One random flip and turn for each eighth of the batch."""
     parts = [
         torch.rot90(part.flip(3) if torch.rand(()) < 0.5 else part, int(torch.randint(4, ())), (2, 3))
@@ -113,7 +114,8 @@ def _turn(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     return torch.cat(parts)
 
 
-def _predict(model: nn.Module, x: Float[Tensor, "n 3 h w"]) -> np.ndarray:
+def predict_classes(model: nn.Module, x: Float[Tensor, "n 3 h w"]) -> np.ndarray:
+    """The network's classes of inputs."""
     model.eval()
     with torch.no_grad():
         return torch.cat([model(part) for part in x.split(256)]).argmax(1).numpy()
