@@ -1,6 +1,9 @@
 """Sources whose images are crops already: folder, table, npz."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from cellpatch.data.images.decoding import decode
@@ -298,3 +302,41 @@ def test_no_npz(tmp_path: Path) -> None:
         _store(tmp_path, _npz(tmp_path / "x.npz"))
     with pytest.raises(ValueError, match="no such file"):
         _npz(tmp_path / "y.npz")
+
+
+def test_what_fails_beside_working_processes_leaves_nothing(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is rejected while processes write the crops of later ones, which would make the folder anew."""
+    monkeypatch.setattr("cellpatch.data.images.decoding._WORTH_PROCESSES", 0)
+    root = folder_of_squares(per_class=200)
+    files = sorted(root.rglob("*.png"))
+    rows = [(f"{file.relative_to(root)}", file.parts[-3], file.parts[-2], "same") for file in files]
+    table = tmp_path / "cells.csv"
+    pd.DataFrame(rows, columns=["path", "class", "specimen", "cell_id"]).to_csv(table, index=False)
+    with pytest.raises(ValueError, match="duplicate cell_id 'same'"):
+        prepare_store(_table(table, root=str(root)), "cells", tmp_path / "stores")
+    _assert_nothing_left(tmp_path)
+
+
+def test_a_full_disk_in_a_process_leaves_nothing(tmp_path: Path, folder_of_squares: FolderMaker) -> None:
+    """A file-size limit, which processes inherit, stands for the full disk."""
+    root = folder_of_squares(per_class=200)
+    program = f"""
+import resource
+from pathlib import Path
+from cellpatch.data.images import decoding
+from cellpatch.data.sources.source import prepare_store
+from test_crop_sources import _folder
+if __name__ == "__main__":
+    decoding._WORTH_PROCESSES = 0
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    prepare_store(_folder(Path({str(root)!r})), "cells", Path({str(tmp_path)!r}) / "stores")
+"""
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode != 0
+    assert "no room to write" in done.stderr
+    _assert_nothing_left(tmp_path)

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from itertools import chain
@@ -24,7 +24,7 @@ def available_workers() -> int:
 
 def ordered_parallel_map(
     work: Callable[[Task], Result], tasks: Iterable[Task], workers: int, ahead: int = 2
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield the results of tasks in order; at most `ahead` results a worker wait in memory for the consumer.
 
     joblib's Parallel(return_as="generator") lacks this bound: with one result of 500 consumed, all 500 were computed

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +60,12 @@ def write_crop_files(
         raise ValueError(f"{where}: is {side} px wide; a crop must have at least 4 px inside its margin")
     geometry = Geometry(side - 2 * margin_px, margin_px, crop_format.um_per_px)
     problems = ErrorCollector()
-    with StoreWriter(folder, classes, geometry, source, None, intake, crop_format.contradictions) as writer:
-        resized = crop_format.side_px is not None
-        for part, found in decode_into(writer.shards, files, side, resized, crop_format.orientation):
+    resized, orientation = crop_format.side_px is not None, crop_format.orientation
+    with (
+        StoreWriter(folder, classes, geometry, source, None, intake, crop_format.contradictions) as writer,
+        closing(decode_into(writer.shards, files, side, resized, orientation)) as decoded,
+    ):
+        for part, found in decoded:
             if isinstance(found, CropHashes):
                 if not problems.messages:
                     writer.add_rows(rows[part], found)

@@ -1,6 +1,7 @@
 """What processes do with images for a store: decode files, cut crops; imports little, since each does so again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -21,10 +22,11 @@ Problems = dict[int, str]  # what is wrong with files, by their number in a part
 
 def decode_into(
     shards: Shards, files: Sequence[str], side: int, resized: bool, orientation: Orientation
-) -> Iterator[tuple[slice, CropHashes | Problems]]:
+) -> Generator[tuple[slice, CropHashes | Problems], None, None]:
     """Decode files in order and write their crops into new shards; crops have this side, or are resized to it.
 
     Yields parts of the files with the hashes of their crops, or with their problems; then none of a part is written.
+    Nothing writes any more once it is closed.
     """
     tasks, parts = [], []
     start = 0
@@ -33,7 +35,8 @@ def decode_into(
         tasks.append((place, files[parts[-1]]))
         start += place.crops
     work = partial(_decode, side, resized, orientation)
-    yield from zip(parts, ordered_parallel_map(work, tasks, workers_for(len(files)), _AHEAD), strict=True)
+    with closing(ordered_parallel_map(work, tasks, workers_for(len(files)), _AHEAD)) as results:
+        yield from zip(parts, results, strict=True)
 
 
 def cut_and_hash(
