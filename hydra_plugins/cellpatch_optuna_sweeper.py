@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from cellpatch.runs.outcome import Outcome
+from cellpatch.sweeps.compose import compose_together
 from cellpatch.sweeps.jobs import launch_jobs, register_jobs, run_deferred_jobs
 
 if TYPE_CHECKING:  # Hydra imports its plugins at each start, and Optuna takes half a second
@@ -37,6 +39,10 @@ class OptunaSweeper(BasicSweeper):
         self.n_trials, self.n_parallel = n_trials, n_parallel
         self.n_startup_trials, self.seed = n_startup_trials, seed
         self.jobs: list[list[str]] = []
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        context = compose_together(hydra_context, config)
+        super().setup(hydra_context=context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         if find_spec("optuna") is None:

@@ -9,7 +9,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
+from cellpatch.sweeps.compose import compose_together
 from cellpatch.sweeps.jobs import launch_jobs, register_jobs, summary_if_interrupted
 
 
@@ -29,6 +32,10 @@ class PairedSweeper(BasicSweeper):
         super().__init__(max_batch_size, params)
         self.grids = [dict(grid) for grid in grids]
         self.jobs: list[list[str]] = []
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        context = compose_together(hydra_context, config)
+        super().setup(hydra_context=context, task_function=task_function, config=config)
 
     def split_arguments(  # type: ignore[override]
         self, overrides: list[Override], max_batch_size: int | None

@@ -4,11 +4,17 @@ import itertools
 
 import pytest
 from conftest import paired_sweeper
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import setup_globals
 from hydra.errors import CompactHydraException
-from omegaconf import OmegaConf
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError
 
-from cellpatch.config.schema import CONF, models
+from cellpatch.config.schema import CONF, models, register
+from cellpatch.sweeps.compose import GridLoader, compose_together
 
 GRIDS = [{"model": "cnn,customvit", "adapt": "scratch"}, {"model": "uni", "adapt": "linear_probe,ft_all"}]
 
@@ -67,6 +73,77 @@ def test_each_value_is_composed_before_any_job_starts(monkeypatch: pytest.Monkey
     kind().validate_batch_is_legal(jobs)
     assert {word for job in composed for word in job} == {word for job in jobs for word in job}
     assert len(composed) == 9
+
+
+@pytest.fixture(scope="module")
+def loaders() -> tuple[ConfigLoaderImpl, GridLoader, DictConfig]:
+    """Hydra's loader of configs, ours, and the config of a grid."""
+    register()
+    setup_globals()
+    path = create_config_search_path(str(CONF))
+    grid = ["seed=1,2", "hydra.job.config.override_dirname.exclude_keys=[seed]"]
+    master = ConfigLoaderImpl(path).load_configuration("config", grid, RunMode.MULTIRUN)
+    return ConfigLoaderImpl(path), GridLoader(path), master
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        ["model=cnn seed=1", "model=cnn seed=2", "seed=3 model=cnn", "flag_limit=8 seed=3 model=cnn flag_limit=9"],
+        ["model=uni adapt=ft_all seed=1", "adapt=ft_all model=uni"],
+        ["logger=[csv,wandb] optics.sigma=[0.4,0.8]", "logger=[csv] optics.sigma=0.4"],
+        ["experiment=quick adapt.lr=0.1", "adapt.lr=${model.recipe.lr}", ""],
+        ["trainer.max_epochs=1 +trainer.max_time=null", "optics.sigma=2 optics={sigma:1}", "~experiment seed=4"],
+    ],
+)
+def test_the_configs_of_a_grid_are_hydras(
+    loaders: tuple[ConfigLoaderImpl, GridLoader, DictConfig], jobs: list[str]
+) -> None:
+    hydras, ours, master = loaders
+    for job in jobs * 2:
+        expected = hydras.load_sweep_config(master, job.split())
+        config = ours.load_sweep_config(master, job.split())
+        assert OmegaConf.to_container(config) == OmegaConf.to_container(expected)
+        assert list(config) == list(expected)
+        with pytest.raises(ConfigAttributeError):
+            config.model.typo = 1
+        config.hydra.job.num = config.seed = 99  # of this job alone
+
+
+@pytest.mark.parametrize("job", ["typo=1", "model=typo", "seed=text", "model@typo=cnn", "seed=1,2"])
+def test_what_hydra_refuses_is_refused_in_a_grid(
+    loaders: tuple[ConfigLoaderImpl, GridLoader, DictConfig], job: str
+) -> None:
+    *both, master = loaders
+    messages = []
+    for loader in both:
+        with pytest.raises(CompactHydraException) as error:
+            loader.load_sweep_config(master, [job])
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+def test_files_are_read_once_for_all_jobs_of_a_process_alone(
+    loaders: tuple[ConfigLoaderImpl, GridLoader, DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hydras, _, master = loaders
+    ours = GridLoader(hydras.get_search_path())
+    composed: list[list[str]] = []
+    whole = ConfigLoaderImpl.load_sweep_config
+
+    def counted(self: ConfigLoaderImpl, master: DictConfig, overrides: list[str]) -> DictConfig:
+        composed.append(overrides)
+        return whole(self, master, overrides)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counted)
+    for model, seed in itertools.product(["cnn", "nin"], range(3)):
+        ours.load_sweep_config(master, [f"model={model}", f"seed={seed}"])
+    assert composed == [["model=cnn"], ["model=nin"]]
+
+    context = HydraContext(hydras, callbacks=None)  # type: ignore[arg-type]
+    assert isinstance(compose_together(context, master).config_loader, GridLoader)
+    master = OmegaConf.create({"hydra": {"launcher": {"_target_": "hydra_plugins.SlurmLauncher"}}})
+    assert compose_together(context, master) is context
 
 
 def test_the_paper_is_all_of_it_and_nothing_senseless() -> None:

@@ -1,10 +1,14 @@
 """A run in Weights & Biases: one W&B run for one run of ours, whatever came to it later."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import wandb
+from jaxtyping import UInt8
+from PIL import Image
 
 from cellpatch.data.dataset import CellDataset
 from cellpatch.runs.folders import RECORD
@@ -20,6 +24,9 @@ from cellpatch.runs.tracking.review import (
     show_cells,
 )
 from cellpatch.runs.tracking.settings import Wandb
+
+_list_packages = wandb.util.working_set
+wandb.util.working_set = cache(lambda: list(_list_packages()))  # W&B takes 0.3 s for it at the start of each run
 
 _BEST: dict[str, Literal["max", "min"]] = {"val_macro_f1": "max", "val_accuracy": "max", "val_loss": "min"}
 
@@ -81,11 +88,11 @@ class WandbTracker:
             self._log_artifact(run)
 
     def _log_images(self, run: StoredRun, dataset: CellDataset | None) -> None:
-        self._run.log({"confusion": wandb.Image(draw_confusion(run.record))})
+        self._run.log({"confusion": _image(draw_confusion(run.record))})
         if dataset is not None:
             shown = show_cells(run.clean_predictions, dataset, run.record.classes)
             images = {
-                f"cells/{name}": [wandb.Image(cell.pixels, caption=cell.caption) for cell in cells]
+                f"cells/{name}": [_image(cell.pixels, cell.caption) for cell in cells]
                 for name, cells in shown.items()
             }
             self._run.log(images)
@@ -100,6 +107,13 @@ class WandbTracker:
 
     def close(self, failed: bool) -> None:
         self._run.finish(exit_code=int(failed))
+
+
+def _image(pixels: UInt8[np.ndarray, "height width 3"], caption: str | None = None) -> wandb.Image:
+    """An image as PNG, compressed in a quarter of the time: 60 cells a run, whose files grow by a third."""
+    image = Image.fromarray(pixels)
+    image.encoderinfo = {"compress_level": 1}
+    return wandb.Image(image, caption=caption)
 
 
 def _make_media_folder() -> None:
