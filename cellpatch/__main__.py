@@ -1,6 +1,6 @@
 """`python -m cellpatch VERB`: the command cellpatch."""
 
-from cellpatch.cli.main import main
+from cellpatch.cli.program import main
 
 if __name__ == "__main__":
     main()

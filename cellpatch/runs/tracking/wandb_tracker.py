@@ -92,8 +92,7 @@ class WandbTracker:
         if dataset is not None:
             shown = show_cells(run.clean_predictions, dataset, run.record.classes)
             images = {
-                f"cells/{name}": [_image(cell.pixels, cell.caption) for cell in cells]
-                for name, cells in shown.items()
+                f"cells/{name}": [_image(cell.pixels, cell.caption) for cell in cells] for name, cells in shown.items()
             }
             self._run.log(images)
 
