@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss, log_loss
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from torch.nn.functional import cross_entropy, nll_loss
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
@@ -145,8 +145,23 @@ def test_costs_count_confusions_among_the_named() -> None:
             Costs(*bad)
 
 
+@settings(max_examples=100)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 60), levels=st.sampled_from([1, 2, 5, 10**9]), k=st.integers(2, 5))
+def test_auroc_is_scikit_learns_to_the_last_bit(seed: int, n: int, levels: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities = (rng.integers(0, levels + 1, (n, k)) / levels).astype(np.float32)
+    labels = np.append(rng.integers(0, k, n - 1), seed % k)
+    present = np.unique(labels)
+    if len(present) > 1:
+        assert auroc(labels, probabilities) == np.mean(
+            [roc_auc_score(labels == code, probabilities[:, code]) for code in present]
+        )
+
+
 def test_a_single_class_has_no_auroc() -> None:
     assert np.isnan(auroc(np.zeros(3, int), np.full((3, 2), 0.5)))
+    with pytest.raises(ValueError, match="probabilities must be finite"):
+        auroc(np.arange(3), np.full((3, 3), np.nan))
 
 
 def test_impossible_truths_cost_much_but_stay_finite() -> None:

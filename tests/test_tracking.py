@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from stored import read_record, replace_record
 from cellpatch.cli import latency
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
+from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.metrics.degradation import slope
 from cellpatch.runs.cards import BatchTiming, Hardware, LatencyCard
 from cellpatch.runs.record import NetworkSize
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.tracking import facts, review, settings, tracker
+from cellpatch.runs.tracking.confusion_chart import draw_confusion
 from cellpatch.runs.tracking.settings import Csv, Wandb
 from cellpatch.runs.tracking.tracker import Tracking
 from cellpatch.runs.verify import verify
@@ -350,6 +353,55 @@ def test_numbers_of_a_record(tracked: Callable[..., Path]) -> None:
     assert facts.hyperparameters(replace(record, size=NetworkSize(7, 0.5)))["mmac"] == 0.5
 
 
+def test_a_confusion_matrix_as_an_image(tracked: Callable[..., Path]) -> None:
+    record = StoredRun.open(tracked("logger=none", "trainer.max_epochs=1")).record
+    shown = {}
+    for name in ("short", "long " * 99):
+        scores = replace(record.clean, confusion=[[9, 0, 0], [0, 1, 3], [0, 0, 0]])
+        rows = [replace(record.metrics[0], scores=scores)]
+        shown[name] = draw_confusion(replace(record, classes=[name, "β", "клетка"], metrics=rows))
+    image = shown["short"]
+    assert image.shape == (464, 464, 3)
+    blues = [(8, 48, 107), (193, 203, 218), (70, 100, 144)]  # shares of 1, 1/4 and 3/4, from white to the darkest
+    where = [np.argwhere((image == blue).all(axis=2)) for blue in blues]
+    assert [len(each) > 5000 for each in where] == [True] * 3
+    centres = [np.rint(each.mean(axis=0)) for each in where]
+    side = centres[1][0] - centres[0][0]
+    assert [(each - centres[0]).tolist() for each in centres[1:]] == [
+        pytest.approx([side, side], abs=2),
+        pytest.approx([side, 2 * side], abs=2),
+    ]
+    assert shown["long " * 99].shape == (464, 464, 3)
+
+
+@pytest.mark.long
+def test_a_second_run_of_a_process_lists_the_same_packages_and_whole_images(
+    tmp_path: Path, folder_of_squares: FolderMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cellpatch.runs.tracking import wandb_tracker
+
+    read: list[None] = []
+    listed = wandb_tracker._list_packages
+    monkeypatch.setattr(wandb_tracker, "_list_packages", lambda: (read.append(None), listed())[1])
+    root = folder_of_squares(20, 5)
+    configs = [config_of(tmp_path, root, *SMALL, "logger=wandb", "trainer.max_epochs=1", f"seed={n}") for n in range(2)]
+    for config in configs:
+        train(config)
+    assert len(read) <= 1, "an earlier test's run may have read them"
+    files = sorted((tmp_path / "runs").glob("cnn*/wandb/offline-run-*/files/requirements.txt"))
+    assert len(files) == 2
+    expected = {f"{each.metadata['Name']}=={each.version}" for each in distributions()}
+    for file in files:
+        assert set(file.read_text().splitlines()) == expected
+    run = StoredRun.open(next((tmp_path / "runs").glob("cnn*-s0-*")))
+    data = assemble(configs[0]).data
+    dataset = open_dataset(open_store(data), data.split, 8, 0)
+    shown = review.show_cells(run.clean_predictions, dataset, run.record.classes)
+    pixels = {cell.pixels.tobytes() for cells in shown.values() for cell in cells}
+    images = run.folder.glob("wandb/offline-run-*/files/media/images/cells/*.png")
+    assert {np.asarray(Image.open(file)).tobytes() for file in images} == pixels
+
+
 @pytest.mark.long
 def test_tables_and_chart_of_two_hundred_classes(tracked: Callable[..., Path]) -> None:
     record = StoredRun.open(tracked("logger=none", "trainer.max_epochs=1")).record
@@ -365,7 +417,7 @@ def test_tables_and_chart_of_two_hundred_classes(tracked: Callable[..., Path]) -
     )
     assert review.confusion_table(many).shape == (200, 201)
     assert review.per_class_table(many)["class"].tolist() == names
-    assert review.draw_confusion(many).shape == (2400, 2400, 3)
+    assert draw_confusion(many).shape == (2400, 2400, 3)
 
 
 def test_groups_and_names_for_older_records(tmp_path: Path, tracked: Callable[..., Path]) -> None:

@@ -1,6 +1,7 @@
 """Metrics of stored predictions: pure functions of labels and probabilities.
 
-Accuracy, F1, MCC and AUROC are scikit-learn's; those of calibration are in `cellpatch.metrics.calibration`.
+F1, MCC and the confusion matrix are scikit-learn's, AUROC equals its; those of calibration are in
+`cellpatch.metrics.calibration`.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
 from cellpatch.metrics.calibration import (
@@ -149,14 +150,29 @@ def score_predictions(
 def auroc(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
     """Area under the ROC curve, one class against the rest, as a mean over the classes that have a cell; in [0, 1].
 
-    NaN if only one class has cells.
+    NaN if only one class has cells. Raises ValueError for probabilities that are not finite.
     """
-    from sklearn.metrics import roc_auc_score
-
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities must be finite")
     present = np.unique(labels)
     if len(present) < 2:
         return float("nan")
-    return float(np.mean([roc_auc_score(labels == code, probabilities[:, code]) for code in present]))
+    return float(np.mean([_area_under_roc(labels == code, probabilities[:, code]) for code in present]))
+
+
+def _area_under_roc(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
+    """scikit-learn's `roc_auc_score` to the last bit, without its checks, which take 2 ms a class.
+
+    Cells that are not all positive, nor all negative. Points of the curve on a straight line are left out as it does.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of equal scores
+    hits = np.cumsum(positive[order], dtype=np.float64)[last]
+    errors = 1 + last - hits
+    corners = np.ones(len(last), bool)
+    corners[1:-1] = (np.diff(hits, 2) != 0) | (np.diff(errors, 2) != 0)
+    hits, errors = (np.append(0.0, counts[corners]) for counts in (hits, errors))
+    return float(np.trapezoid(hits / hits[-1], errors / errors[-1]))
 
 
 def selective_accuracy(

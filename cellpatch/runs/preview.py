@@ -7,9 +7,9 @@ from rich.table import Table
 
 from cellpatch.data.dataset import CellDataset
 from cellpatch.data.splitter import SplitAudit
-from cellpatch.models.backbone import count_parameters
 from cellpatch.probing.probes import Probe
 from cellpatch.runs.experiment import Experiment
+from cellpatch.runs.size import network_size
 from cellpatch.runtime.device import has_fast_bfloat16
 from cellpatch.runtime.numbers import rounded
 from cellpatch.training.budget import plan_budget
@@ -69,9 +69,9 @@ def _source(dataset: CellDataset) -> str:
 
 
 def _network(experiment: Experiment) -> str:
-    backbone = experiment.model.on_meta()
-    size = f"{rounded(count_parameters(backbone) / 1e6)} M parameters, input {backbone.input_px} px"
-    return f"{experiment.model.name} by {experiment.settings.adapt.label}, {size}"
+    model = experiment.model
+    size = f"{rounded(network_size(model, {}).parameters / 1e6)} M parameters, input {model.input_px} px"
+    return f"{model.name} by {experiment.settings.adapt.label}, {size}"
 
 
 def _budget(experiment: Experiment, n_train: int) -> str:

@@ -16,8 +16,6 @@ from cellpatch.runs.tracking.facts import BLURRED
 _SHOWN_PX = 160  # at least: a cell of 40 px is a stamp on a screen
 _SHOWN_ERRORS = 64  # of all classes together, but at least one of each
 
-_WITH_NUMBERS = 20  # classes
-
 
 @dataclass(frozen=True)
 class ShownCell:
@@ -46,31 +44,6 @@ def confusion_table(record: Record) -> pd.DataFrame:
     table = pd.DataFrame(record.clean.confusion, columns=record.classes)
     table.insert(0, "true \\ predicted", record.classes)
     return table
-
-
-def draw_confusion(record: Record) -> UInt8[np.ndarray, "height width 3"]:
-    """The confusion matrix as an image: shares of each true class (a row), with numbers up to twenty classes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to import
-    from matplotlib.figure import Figure
-
-    counts = np.asarray(record.clean.confusion, np.float64)
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    n = len(record.classes)
-    side = min(24.0, 3.5 + 0.38 * n)  # inches
-    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true", title=f"{record.settings.model.name}: share of the true class")
-    axes.set_xticks(range(n), record.classes, rotation=90, fontsize=8)
-    axes.set_yticks(range(n), record.classes, fontsize=8)
-    for i, j in np.argwhere(shares >= 0.005) if n <= _WITH_NUMBERS else ():
-        axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=7, color=_ink(shares[i, j]))
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _ink(share: float) -> str:
-    return "white" if share > 0.5 else "black"
 
 
 def latency_table(card: LatencyCard) -> pd.DataFrame:

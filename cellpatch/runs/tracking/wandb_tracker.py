@@ -14,11 +14,11 @@ from cellpatch.data.dataset import CellDataset
 from cellpatch.runs.folders import RECORD
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runs.tracking.about import About
+from cellpatch.runs.tracking.confusion_chart import draw_confusion
 from cellpatch.runs.tracking.facts import BLURRED, curve_row, hyperparameters, numbers
 from cellpatch.runs.tracking.review import (
     condition_table,
     confusion_table,
-    draw_confusion,
     latency_table,
     per_class_table,
     show_cells,
