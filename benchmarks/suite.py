@@ -31,6 +31,7 @@ NAMES = [
     "ingest",
     "start",
     "multirun",
+    "run_overhead",
     "predict",
     "slides",
     "figures",

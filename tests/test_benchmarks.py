@@ -2,13 +2,18 @@
 
 import importlib
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import run_overhead
 import suite
 from conftest import ROOT
 from measured import Measured, as_line, in_turn, option_parser, report, share_of_time, times_as_fast
+
+from cellpatch.runs.record import Seconds
 
 
 def test_ratios_are_of_pairs_and_marks_of_their_median() -> None:
@@ -40,6 +45,20 @@ def test_a_report_is_read_back_by_the_suite(tmp_path: Path) -> None:
     assert back == found
     [row] = suite.as_rows([back])
     assert (row["median"], row["held"], row["mark"]) == (0.5, False, 0.4)
+
+
+def test_a_run_takes_from_the_end_of_the_job_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"a": Seconds(train=5.0, evaluate=1.0), "b": Seconds(train=1.0, evaluate=0.5), "c": Seconds(train=2.0)}
+    monkeypatch.setattr(run_overhead, "finished_runs", lambda runs_dir: [runs_dir / name for name in seconds])
+    stored = {"open": lambda run: SimpleNamespace(record=SimpleNamespace(seconds=seconds[run.name]))}
+    monkeypatch.setattr(run_overhead, "StoredRun", SimpleNamespace(**stored))
+    folder = tmp_path / ".hydra" / "2026"
+    folder.mkdir(parents=True)
+    for number, (name, ended) in enumerate({"c": 100.0, "a": 107.0, "b": 109.0}.items()):
+        file = folder / f"{number:04d}.json"
+        file.write_text(json.dumps({"run": name}))
+        os.utime(file, (ended, ended))
+    assert run_overhead.beyond_training(tmp_path) == ([1.0, 0.5], [7.0, 2.0])
 
 
 @pytest.mark.parametrize("name", suite.NAMES)

@@ -44,6 +44,7 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
 
 
+@cache  # of what is loaded, and 1 ms each
 def _version(library: str) -> str | None:
     try:
         return metadata.version(library)
