@@ -3,10 +3,10 @@
     python benchmarks/run_overhead.py [--runs 8] [--json FILE]
 
 Grids of short runs on synthetic cells, `python train.py -m seed=range(N)`: a small CNN with W&B offline, and a linear
-probe on efficientnet_lite0 whose features are kept, without W&B and with it. A run takes from the end of the job before it to its own, so
-what Hydra does for it counts. From that go the seconds that its record states for training (the fit with its
-validations) and evaluation (predictions of validation and test cells, their temperature and scores). The first run,
-which imports and embeds, is left out.
+probe on efficientnet_lite0 whose features are kept, without W&B and with it. A run takes from the end of the job before
+it to its own, so what Hydra does for it counts. From that go the seconds that its record states for training (the fit
+with its validations) and evaluation (predictions of validation and test cells, their temperature and scores). The first
+run, which imports and embeds, is left out.
 """
 
 import json

@@ -38,7 +38,7 @@ CLEAN = ["optics=clean", "logger=none", "flag_limit=16384", "trainer.accelerator
 def train_ours(overrides: list[str], updates: int, folder: Path) -> tuple[float, float]:
     """Core seconds of the whole command, and test macro-F1."""
     runs = folder / f"runs{updates}"
-    command = [sys.executable, "train.py", *overrides, *CLEAN, f"adapt.updates={updates}", f"runs_dir={runs}"]
+    command = [sys.executable, "train.py", *overrides, *CLEAN, f"trainer.max_steps={updates}", f"runs_dir={runs}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     before = _core_seconds()
     subprocess.run(command, cwd=ROOT, check=True, env=environment, capture_output=True)  # noqa: S603
@@ -89,8 +89,9 @@ def main(arguments: list[str]) -> None:
     parts = read_parts(dataset.store, dataset.split, dataset.labels)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        few, more = train_ours(overrides, 20, folder)[0], train_ours(overrides, 60, folder)[0]
-        per_update = (more - few) / 40
+        train_ours(overrides, 10, folder)  # prepares cells, compiles modules
+        few, more = train_ours(overrides, 20, folder)[0], train_ours(overrides, 80, folder)[0]
+        per_update = (more - few) / 60
         for seconds in map(float, budgets[0] if budgets else ["60"]):
             updates = max(1, round((seconds - few) / per_update) + 20)
             taken, ours = train_ours(overrides, updates, folder)
