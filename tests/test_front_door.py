@@ -30,7 +30,9 @@ def test_each_file_of_a_verb_is_among_the_verbs() -> None:
         for file in CLI.glob("*.py")
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in ast.parse(file.read_text()).body)
     }
-    assert with_main - {"main", "program"} == {source.partition(":")[0] for source, _ in VERBS.values()} - {"experiments"}
+    assert with_main - {"main", "program"} == {source.partition(":")[0] for source, _ in VERBS.values()} - {
+        "experiments"
+    }
 
 
 @pytest.mark.parametrize("verb", VERBS)
