@@ -471,7 +471,8 @@ def test_the_table_is_of_each_fault_and_model() -> None:
 def test_the_page_of_endonuke_has_the_packed_changes() -> None:
     groups = group_by_seed(read_results(ROOT / "experiments" / "results" / "robustness.parquet"))
     chosen = by_label(groups, groups)
-    assert list(chosen) == ["cnn", "dinov2_s, linear_probe", "efficientnet_lite0, linear_probe"]
+    probes = ["dinov2_s, linear_probe", "efficientnet_lite0, linear_probe"]
+    assert list(chosen) == ["cnn", "customvit", *probes, "resnet"]
     lines = (ROOT / "docs" / "endonuke.md").read_text().splitlines()
     clean = " | ".join(format_ci(*group.estimate(CLEAN, macro_f1).summary()) for group in chosen.values())
     assert f"| none: macro-F1 | {clean} |" in lines
