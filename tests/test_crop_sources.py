@@ -163,7 +163,7 @@ def test_processes_decode_as_one_does(
     for worth in (0, 10**6):
         monkeypatch.setattr("cellpatch.data.images.decoding._WORTH_PROCESSES", worth)
         problems = ErrorCollector()
-        images.append(list(decode(files, None, problems)))
+        images.append(list(decode(files, problems)))
         messages.append(problems.messages)
     assert [i for i, _ in images[0]] == [i for i in range(75) if i != 10]
     for (i, one), (_, other) in zip(*images, strict=True):

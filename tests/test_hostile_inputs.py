@@ -186,7 +186,7 @@ def test_what_is_no_file_hangs_nothing(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2049, 2049), np.uint8)).save(tmp_path / "large.png")
     problems = ErrorCollector()
     files = sorted(tmp_path.iterdir())
-    assert list(decode([(file, file.name) for file in files], None, problems)) == []
+    assert list(decode([(file, file.name) for file in files], problems)) == []
     assert len(problems.messages) == 5
     assert all(file.name in message for file, message in zip(files, problems.messages, strict=True))
 

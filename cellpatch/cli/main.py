@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from cellpatch.cli.completion import FLAGS, complete
 from cellpatch.cli.signals import end_on_signals
-from cellpatch.runtime.threads import wait_briefly
 from cellpatch.runtime.version import __version__
 
 # By the order of work: what a verb is called, the function that does it, and what it is for.
@@ -38,7 +37,6 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb with the arguments behind it; ends with status 1 for an unknown one, and as `end_on_signals` does."""
-    wait_briefly()
     verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     if verb in ("-h", "--help"):
         print(usage())

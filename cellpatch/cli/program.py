@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from cellpatch.runtime.threads import wait_briefly
+
 
 def main() -> None:
     """The command `cellpatch`."""
@@ -23,6 +25,8 @@ def train() -> None:
 
 def run_program(command: Callable[[], None]) -> None:
     """Run a command as the last work of this process; call it before anything is imported that has work at the end.
+
+    Its threads leave their core soon when they wait (`wait_briefly`).
 
     Once the command has returned, the process ends after all other work: threads have ended, every function given to
     `atexit` was called, streams are flushed. It ends as usual, with Python's own status, after an error, where a stream
@@ -39,6 +43,7 @@ def run_program(command: Callable[[], None]) -> None:
 
     if atexit._ncallbacks() == 0:  # what comes first is called last
         atexit.register(end)
+    wait_briefly()
     command()
     succeeded = True
 

@@ -13,7 +13,6 @@ from cellpatch.cli.hydra_main import command_folder, run_main
 from cellpatch.cli.usage import exit_on_value_error, usage
 from cellpatch.config.schema import CONF, register
 from cellpatch.runs.outcome import format_outcome
-from cellpatch.runtime.threads import wait_briefly
 from cellpatch.sweeps.jobs import run_job
 
 _INTERRUPTED = (
@@ -26,7 +25,6 @@ register()  # Hydra needs the schema
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what the arguments (of the command line, if None) describe."""
-    wait_briefly()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if {"-h", "--help"} & set(arguments):
         print(usage(CONF))

@@ -161,7 +161,7 @@ def _classify(
 
 
 def _read_crops(cells: NewCells, run: str, geometry: Geometry, problems: ErrorCollector) -> Crops:
-    for row, rgb in decode(list(zip(cells.files, cells.where, strict=True)), None, problems):
+    for row, rgb in decode(list(zip(cells.files, cells.where, strict=True)), problems):
         if rgb.shape[0] == geometry.side_px:
             yield row, rgb
         else:

@@ -14,6 +14,10 @@ class ErrorCollector:
     def add(self, message: str) -> None:
         self.messages.append(message)
 
+    def add_at(self, where: str, message: str) -> None:
+        """Add a problem of a place, which is named unless the message does so."""
+        self.add(message if where in message else f"{where}: {message}")
+
     def raise_if_any(self) -> None:
         """Raise one ValueError that counts all problems and shows the first 20."""
         if not self.messages:

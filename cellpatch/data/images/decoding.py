@@ -1,7 +1,6 @@
 """Decode many square images, on several processes; imports little, since each process does so again."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -14,27 +13,23 @@ from cellpatch.data.images.pixels import Orientation, read_rgb
 from cellpatch.runtime.error_collector import ErrorCollector
 from cellpatch.runtime.parallel import available_workers, ordered_parallel_map
 
-_CHUNK = 64  # files decoded together; with the writer's shard this bounds memory
-_AHEAD = 20  # chunks a worker, decoded while a shard is written
+TOGETHER = 64  # files decoded together
+AHEAD = 20  # of these a worker, whose results wait in memory
 _WORTH_PROCESSES = 4000  # files; fewer are decoded before processes have started
 
 
 def decode(
-    files: Sequence[tuple[Path, str]],
-    side_px: int | None,
-    problems: ErrorCollector,
-    orientation: Orientation = "refuse",
+    files: Sequence[tuple[Path, str]], problems: ErrorCollector
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "s s 3"]]]:
     """Yield square images in order, each with its index in `files`; unreadable ones are added to `problems`.
 
-    Each file comes with its name for errors. `side_px` resizes the images, None keeps their sides.
+    Each file comes with its name for errors.
     """
-    chunks = [[str(file) for file, _ in files[start : start + _CHUNK]] for start in range(0, len(files), _CHUNK)]
-    read = partial(_read, side_px, orientation)
-    images = chain.from_iterable(ordered_parallel_map(read, chunks, workers_for(len(files)), _AHEAD))
+    chunks = [[str(file) for file, _ in files[start : start + TOGETHER]] for start in range(0, len(files), TOGETHER)]
+    images = chain.from_iterable(ordered_parallel_map(_read, chunks, workers_for(len(files)), AHEAD))
     for i, (rgb, (_, where)) in enumerate(zip(images, files, strict=True)):
         if isinstance(rgb, str):
-            problems.add(rgb if where in rgb else f"{where}: {rgb}")
+            problems.add_at(where, rgb)
         else:
             yield i, rgb
 
@@ -44,14 +39,12 @@ def workers_for(files: int) -> int:
     return available_workers() if files >= _WORTH_PROCESSES else 1
 
 
-def _read(
-    side_px: int | None, orientation: Orientation, files: list[str]
-) -> Iterable[UInt8[np.ndarray, "s s 3"] | str]:
+def _read(files: list[str]) -> Iterable[UInt8[np.ndarray, "s s 3"] | str]:
     """Each file's image, or its error; images of one side are one array, which a process sends faster."""
     results: list[UInt8[np.ndarray, "s s 3"] | str] = []
     for file in files:
         try:
-            results.append(read_square(file, side_px, orientation))
+            results.append(read_square(file, None, "refuse"))
         except ValueError as error:
             results.append(str(error))
     images = [image for image in results if not isinstance(image, str)]

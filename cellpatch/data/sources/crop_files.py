@@ -71,7 +71,7 @@ def write_crop_files(
                     writer.add_rows(rows[part], found)
                 continue
             for row, message in found.items():
-                problems.add(_named(rows.source[part][row], message))
+                problems.add_at(rows.source[part][row], message)
         problems.raise_if_any()
 
 
@@ -82,10 +82,6 @@ def _first_side(files: Sequence[str], where: Sequence[str], crop_format: CropFor
         try:
             return len(read_square(file, crop_format.side_px, crop_format.orientation)), name
         except ValueError as error:
-            problems.add(_named(name, str(error)))
+            problems.add_at(name, str(error))
     problems.raise_if_any()
     raise ValueError("no image was found")
-
-
-def _named(where: str, message: str) -> str:
-    return message if where in message else f"{where}: {message}"

@@ -8,14 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from cellpatch.data.images.crops import CropSpec, CutCrops, ImageFolder, cut_points
-from cellpatch.data.images.decoding import read_square, workers_for
+from cellpatch.data.images.decoding import AHEAD, TOGETHER, read_square, workers_for
 from cellpatch.data.images.pixels import Orientation
 from cellpatch.data.store.digests import CropHashes, hashes_of
 from cellpatch.data.store.shards import Place, Shards, write_crops
 from cellpatch.runtime.parallel import ordered_parallel_map
-
-_TOGETHER = 64  # files decoded together
-_AHEAD = 20  # such parts a worker, whose hashes wait in memory
 
 Problems = dict[int, str]  # what is wrong with files, by their number in a part
 
@@ -30,12 +27,12 @@ def decode_into(
     """
     tasks, parts = [], []
     start = 0
-    for place in shards.places(0, len(files), _TOGETHER):
+    for place in shards.places(0, len(files), TOGETHER):
         parts.append(slice(start, start + place.crops))
         tasks.append((place, files[parts[-1]]))
         start += place.crops
     work = partial(_decode, side, resized, orientation)
-    with closing(ordered_parallel_map(work, tasks, workers_for(len(files)), _AHEAD)) as results:
+    with closing(ordered_parallel_map(work, tasks, workers_for(len(files)), AHEAD)) as results:
         yield from zip(parts, results, strict=True)
 
 

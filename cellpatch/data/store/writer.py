@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import chain
+from itertools import chain, repeat
 from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,7 @@ class StoreWriter:
         self.contradictions = contradictions
         self.mirrored = 0  # cells with mirrored pixels in their margin
         self.shards = Shards(root, shard_rows or max(1, SHARD_BYTES // (3 * geometry.side_px**2)))
-        self._filled = 0  # rows of the shard that is being written
-        self._rows: list[CellRows] = []
+        self._rows: list[CellRows] = []  # of the shard that is being written, as its digests
         self._digests: list[bytes] = []
         self._signatures: list[np.ndarray] = []  # 180 bytes a crop
         self._files: dict[str, str] = {}
@@ -133,14 +132,13 @@ class StoreWriter:
         self._rows.append(rows)
         self._digests += hashes.digests
         self._signatures.append(hashes.signatures)
-        self._filled += len(hashes.digests)
-        if self._filled == self.shards.rows:
+        if len(self._digests) == self.shards.rows:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._filled:
+        number, n = len(self._files), len(self._digests)
+        if not n:
             return
-        number, n = len(self._files), self._filled
         name = self.shards.name(number)
         self._files[name] = finish_shard(self.root / name, n, self.geometry.side_px)
         columns: dict[str, Sequence[object] | np.ndarray | None] = {
@@ -164,16 +162,15 @@ class StoreWriter:
             for field in _CELLS
         ]
         self._table.write_table(pa.table(arrays, schema=_CELLS))
-        self._filled, self._rows, self._digests = 0, [], []
+        self._rows, self._digests = [], []
         log.info("%s written", name)
 
     def _column(self, name: str) -> list[object] | None:
         """A column of the shard's rows; None if no rows state it."""
-        parts = [getattr(rows, name) for rows in self._rows]
-        if all(part is None for part in parts):
+        parts = [(getattr(rows, name), len(rows.cell_id)) for rows in self._rows]
+        if all(values is None for values, _ in parts):
             return None
-        absent: list[list[object]] = [[None] * len(rows.cell_id) for rows in self._rows]
-        return list(chain.from_iterable(b if a is None else a for a, b in zip(parts, absent, strict=True)))
+        return list(chain.from_iterable(repeat(None, n) if values is None else values for values, n in parts))
 
     def close(self) -> Manifest:
         """Write the last shard and the manifest; raises ValueError on contradictions, or if a class has no cell."""
