@@ -3,6 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 from cellpatch.config.schema import compose_config
 from cellpatch.config.validate import check
 from cellpatch.data.split_copies import LeftOut, NearCopies
-from cellpatch.data.splits import ByCell, BySite, BySpecimen
+from cellpatch.data.splits import ByCell, BySite, BySpecimen, KFold
 from cellpatch.data.splitter import LabelledCells, Split
 from cellpatch.runtime.typed import typed_list
 
@@ -89,6 +90,20 @@ def test_copies_of_test_crops_leave_training_and_validation() -> None:
     assert set(clean.validation) - set(split.validation) == set(clean.validation[:2])
     np.testing.assert_array_equal(split.test, clean.test)
     assert split.audit.copies_of_test_crops_removed == {"train": 3, "validation": 2}
+
+
+@pytest.mark.parametrize("near_copies", ["keep", "drop_specimens"])
+def test_names_as_categories_give_the_same_split(near_copies: NearCopies) -> None:
+    world = _world()
+    cells = replace(_cells(world), near_groups=np.where(np.arange(600) < 12, np.arange(600) // 2, -1))
+    names = pd.Categorical(world["specimens"], sorted(set(world["specimens"])))
+    rules = [BySpecimen(0, 0.2, 0.2, 1000, (), near_copies), KFold(1, 4, 0, 0.2, 1000, (), near_copies)]
+    for rule in rules:
+        expected = rule.split(cells, CLASSES, 50)
+        found = rule.split(replace(cells, specimens=names), CLASSES, 50)
+        assert found.audit == expected.audit
+        for part in ("train", "validation", "test"):
+            np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
 
 
 def test_digests_that_end_in_zero_bytes_stay_apart() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,23 @@ def test_any_chunking_and_any_order_of_reading(
             start += size
     index = np.array([pick % n for pick in picks], dtype=np.int64)
     np.testing.assert_array_equal(CellStore(root).crops(index), crops[index])
+
+
+@pytest.mark.parametrize("chosen", [[], [3], [29, 0, 11, 11, 6]])
+def test_rows_and_columns_are_those_of_the_table(store_of: Callable[..., Path], chosen: list[int]) -> None:
+    """What is read in parts, over several groups of rows, equals the table as a whole."""
+    root = store_of(n=30, shard_rows=7, specimens=12)
+    assert pq.ParquetFile(root / "cells.parquet").num_row_groups > 1
+    store = CellStore(root)
+    whole = pq.read_table(root / "cells.parquet").to_pandas()
+    rows = store.rows(np.array(chosen, int))
+    assert rows.index.tolist() == chosen
+    for name in whole:
+        expected = whole[name].iloc[chosen].astype(object).fillna("none").tolist()
+        assert rows[name].astype(object).fillna("none").tolist() == expected
+    assert list(store.specimens) == whole["specimen"].tolist()
+    assert list(store.specimens.categories) == sorted(set(whole["specimen"]))
+    assert store.digests.tobytes() == b"".join(whole["digest"])
 
 
 def test_fingerprint_is_of_the_content(store_of: Callable[..., Path]) -> None:

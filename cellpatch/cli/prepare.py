@@ -50,7 +50,7 @@ def prepare_store(config: DictConfig) -> None:
     print(f"{store.root}: {manifest.cells} cells, {manifest.geometry}")
     for name, count in manifest.counts.items():
         print(f"  {name:30} {count}")
-    specimens = sorted(store.cells["specimen"].unique())
+    specimens = sorted(store.specimens.unique())
     more = f" and {len(specimens) - NAMED} more" if len(specimens) > NAMED else ""
     print(f"{len(specimens)} specimen{'s' * (len(specimens) != 1)}: {', '.join(specimens[:NAMED])}{more}")
 

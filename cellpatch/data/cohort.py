@@ -1,11 +1,11 @@
 """Labelled cells of another cohort, in the classes of a run."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 from jaxtyping import Int
 
@@ -55,13 +55,15 @@ def map_cells(store: CellStore, classes: Sequence[str], stated: ClassMap) -> Coh
     if unknown := sorted({name for name in stated.values() if name is not None} - set(classes)):
         raise ValueError(f"--classes must lead to classes of the run, {list(classes)}, but has {unknown}")
     class_map = {name: stated.get(name, name if name in classes else None) for name in theirs}
-    names = store.cells["class"].astype(str).to_numpy()
-    code = {name: -1 if ours is None else classes.index(ours) for name, ours in class_map.items()}
-    labels = np.array([code[name] for name in names], np.int64)
+    code = [-1 if ours is None else classes.index(ours) for ours in class_map.values()]
+    labels = np.array(code, np.int64)[store.labels]
     cells = np.flatnonzero(labels >= 0)
     if not len(cells):
         raise ValueError(
             f"no cell of the cohort has a class of the run: it has {theirs}, the run {list(classes)}; "
             "--classes FILE states which are the same"
         )
-    return CohortCells(cells, labels[cells], class_map, dict(Counter(names[labels < 0].tolist())))
+    others = store.labels[labels < 0]
+    counts = np.bincount(others, minlength=len(theirs))
+    left_out = {theirs[code]: int(counts[code]) for code in pd.unique(others)}
+    return CohortCells(cells, labels[cells], class_map, left_out)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Int
 
 from cellpatch.data.loading import Loading
@@ -89,17 +90,22 @@ def labelled_cells(store: CellStore, splitter: Splitter) -> tuple[list[str], Lab
     """The classes that are studied, and a store's cells as a splitter takes them."""
     classes = splitter.keep(store.manifest.classes)
     code = {name: i for i, name in enumerate(classes)}
-    labels = np.array([code.get(name, -1) for name in store.cells["class"].astype(str)])
-    predefined, sites, groups = (store.cells[name] for name in ("split", "site", "near_group"))
+    labels = np.array([code.get(name, -1) for name in store.manifest.classes])[store.labels]
+    predefined, sites, groups = (_stated(store.column(name)) for name in ("split", "site", "near_group"))
     cells = LabelledCells(
         labels,
-        store.cells["specimen"].astype(str).to_numpy(),
-        store.cells["digest"].to_numpy(dtype="S16"),
-        None if predefined.isna().all() else predefined.to_numpy(),
-        None if sites.isna().all() else sites.to_numpy(),
-        None if groups.isna().all() else groups.fillna(-1).to_numpy(np.int64),
+        store.specimens,
+        store.digests,
+        None if predefined is None else predefined.to_pandas().to_numpy(),
+        None if sites is None else sites.to_pandas().to_numpy(),
+        None if groups is None else groups.fill_null(-1).to_numpy().astype(np.int64),
     )
     return classes, cells
+
+
+def _stated(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """A column, None if no cell has a value."""
+    return column if column.null_count < len(column) else None
 
 
 def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: int) -> CellDataset:

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Int, Shaped
 
 NearCopies = Literal["keep", "drop_cells", "drop_specimens"]  # values of data.split.near_copies
+Specimens = Shaped[np.ndarray, " n"] | pd.Categorical  # names: as categories, millions take megabytes
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ def find_copies(digests: Shaped[np.ndarray, " m"], others: Shaped[np.ndarray, " 
     """Which digests of 16 bytes are among `others`: first by 8 bytes in a hash table, then the matches by all 16."""
     first, first_of_others = (array.view(np.uint64).reshape(-1, 2)[:, 0] for array in (digests, others))
     equal = pd.Series(first).isin(first_of_others).to_numpy(copy=True)
-    equal[equal] = np.isin(digests[equal], others)
+    equal[equal] = np.isin(digests[equal], others[np.isin(first_of_others, first[equal])])
     return equal
 
 
@@ -44,7 +45,7 @@ def count_near_copies(
 def find_dropped(
     near: Bool[np.ndarray, " m"],
     copies: Bool[np.ndarray, " m"],
-    specimens: Shaped[np.ndarray, " m"],
+    specimens: Specimens,
     near_copies: NearCopies,
 ) -> Bool[np.ndarray, " m"]:
     """Which cells of a part are dropped for near copies of test crops, beside the `copies` themselves.
@@ -54,12 +55,12 @@ def find_dropped(
     if near_copies == "keep":
         return np.zeros(len(near), bool)
     if near_copies == "drop_specimens":
-        near = np.isin(specimens, pd.unique(specimens[near | copies]))
+        near = pd.Series(specimens).isin(pd.unique(specimens[near | copies])).to_numpy()
     return near & ~copies
 
 
 def count_left_out(
-    left_out: Mapping[str, Bool[np.ndarray, " m"]], specimens: Mapping[str, Shaped[np.ndarray, " m"]]
+    left_out: Mapping[str, Bool[np.ndarray, " m"]], specimens: Mapping[str, Specimens]
 ) -> dict[str, LeftOut] | None:
     """What was left out of each part; None if nothing was."""
     counts = {

@@ -49,9 +49,9 @@ def prefix_of_each_class(
     index: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], n_classes: int, limit: int, seeds: list[int]
 ) -> Int[np.ndarray, " k"]:
     """The first `limit` cells of each class in one permutation, so that a smaller limit is inside a larger."""
-    kept = []
+    kept, own = [], labels[index]
     for code in range(n_classes):
-        members = index[labels[index] == code]
+        members = index[own == code]
         order = np.random.default_rng([seeds[0], code, *seeds[1:]]).permutation(len(members))
         kept.append(members[order[:limit]])
     return np.sort(np.concatenate(kept))

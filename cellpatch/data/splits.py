@@ -221,8 +221,9 @@ def _specimen_counts(
     specimen, names = pd.factorize(cells.specimens[members], sort=True)
     if len(names) < parts:
         raise ValueError(f"a split by specimen needs at least {parts} specimens, but got {len(names)}: {list(names)}")
-    counts = np.zeros((len(names), len(classes)), np.int64)
-    np.add.at(counts, (specimen, cells.labels[members]), 1)
+    shape = (len(names), len(classes))
+    counts = np.bincount(np.ravel_multi_index((specimen, cells.labels[members]), shape), minlength=np.prod(shape))
+    counts = counts.reshape(shape)
     spread = dict(zip(classes, (counts > 0).sum(axis=0).tolist(), strict=True))
     few = [name for name in classes if spread[name] < parts]
     if few:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int, Shaped
 from cellpatch.data.split_copies import (
     LeftOut,
     NearCopies,
+    Specimens,
     count_left_out,
     count_near_copies,
     find_copies,
@@ -43,13 +44,14 @@ class HeldOutFold:
 class LabelledCells:
     """The cells to split, by column.
 
-    `labels` index the classes; cells labelled -1 are left out. `digests` are 16 bytes, equal for equal crops.
-    `predefined_split` names each cell's part, where the source brings its own split; `sites` its hospital or scanner,
-    where the source states it; `near_groups` a number that nearly equal cells of two specimens share, -1 of no group.
+    `labels` index the classes; cells labelled -1 are left out. `specimens` are names, sorted if they are categories.
+    `digests` are 16 bytes, equal for equal crops. `predefined_split` names each cell's part, where the source brings
+    its own split; `sites` its hospital or scanner, where the source states it; `near_groups` a number that nearly equal
+    cells of two specimens share, -1 of no group.
     """
 
     labels: Int[np.ndarray, " n"]
-    specimens: Shaped[np.ndarray, " n"]
+    specimens: Specimens
     digests: Shaped[np.ndarray, " n"]
     predefined_split: Shaped[np.ndarray, " n"] | None = None
     sites: Shaped[np.ndarray, " n"] | None = None
@@ -276,7 +278,7 @@ def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:
     return {name: labelled[cells.predefined_split[labelled] == name] for name in PARTS}
 
 
-def _shared_specimens(parts: dict[str, Int[np.ndarray, " m"]], specimens: Shaped[np.ndarray, " n"]) -> list[str]:
+def _shared_specimens(parts: dict[str, Int[np.ndarray, " m"]], specimens: Specimens) -> list[str]:
     """The specimens that are in more than one part."""
     train, validation, test = (set(pd.unique(specimens[parts[name]])) for name in PARTS)
     return sorted(map(str, (train & validation) | (train & test) | (validation & test)))

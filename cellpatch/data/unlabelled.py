@@ -88,4 +88,4 @@ def _is_candidate(cells: LabelledCells, splitter: Splitter, parts: Parts) -> Boo
 
 def _of_specimens(cells: LabelledCells, part: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
     """All cells of the specimens of a part, whatever their class."""
-    return np.flatnonzero(np.isin(cells.specimens, pd.unique(cells.specimens[part])))
+    return np.flatnonzero(pd.Series(cells.specimens).isin(pd.unique(cells.specimens[part])))

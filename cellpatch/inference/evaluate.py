@@ -54,7 +54,7 @@ def evaluate_cohort(folder: Path, task: CohortTask, accelerator: str, weights_fi
     device = resolve_device(accelerator)
     predict = make_predict_fn(network, store, path, device, inference_batch_size(model.input_px, device))
     predicted = predict(task.conditions, found.cells)
-    cells = store.cells.iloc[found.cells]
+    cells = store.rows(found.cells)
     metrics = score_cells(cells, found.labels, record.classes, path, predicted, record.temperature, None)
     equal, shared = _overlap(run, store, found)
     cohort = Cohort(
@@ -102,9 +102,8 @@ def _overlap(run: StoredRun, store: CellStore, found: CohortCells) -> tuple[int 
     if study is None:
         log.warning("the cells of %s are not on this machine: it is not checked whether the cohort has some", run.name)
         return None, None
-    cells = store.cells.iloc[found.cells]
-    equal = int(np.isin(cells["digest"].to_numpy("S16"), study.cells["digest"].to_numpy("S16")).sum())
-    shared = sorted(set(cells["specimen"].astype(str)) & set(study.cells["specimen"].astype(str)))
+    equal = int(np.isin(store.digests[found.cells], study.digests).sum())
+    shared = sorted(set(store.specimens[found.cells].unique()) & set(study.specimens.unique()))
     if equal:
         log.warning("%d cells of the cohort have a crop that is in the run's own cells: scores are too high", equal)
     if shared:

@@ -70,5 +70,5 @@ def digest_of(key: Mapping[str, JsonValue]) -> str:
 def crops_fingerprint(store: CellStore, cells: Int[np.ndarray, " n"]) -> str:
     """Covers the crops in their order and their geometry, but no label: a corrected label changes no feature."""
     digest = hashlib.sha256(json.dumps(asdict(store.geometry)).encode())
-    digest.update(b"".join(store.cells["digest"].to_numpy()[cells]))
+    digest.update(store.digests[cells].tobytes())
     return digest.hexdigest()[:16]

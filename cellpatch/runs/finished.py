@@ -62,7 +62,7 @@ def _evaluate(run: StoredRun, experiment: Experiment, dataset: CellDataset, cond
     predicted = restore_predict_fn(run, experiment, dataset)(conditions, dataset.split.test)
     path = experiment.path(dataset.store.geometry)
     scores = score(dataset, path, predicted, run.record.temperature, run.record.settings.data.costs)
-    cells = dataset.store.cells.iloc[dataset.split.test]
+    cells = dataset.store.rows(dataset.split.test)
     run = run.with_evaluation(cells, dataset.test_labels, Evaluated(predicted, scores), time.perf_counter() - started)
     print_conditions(run.name, scores)
     return run

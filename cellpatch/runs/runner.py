@@ -154,7 +154,7 @@ def _train(job: _Job, folder: Path, tracking: Tracking) -> CellDataset:
         (PREDICTIONS, dataset.split.test, predicted),
         (VALIDATION, validation, {CLEAN: unscaled}),
     ):
-        cells = job.store.cells.iloc[part]
+        cells = job.store.rows(part)
         write_predictions(folder / file, cells, dataset.labels[part], probabilities, dataset.classes)
     write_weights(folder, fit.state)
     seconds = {"train": fit.train_seconds, "evaluate": evaluate_seconds, "all": time.perf_counter() - started}

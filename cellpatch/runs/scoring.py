@@ -34,7 +34,7 @@ def score(
     costs: Costs,
 ) -> list[ConditionScores]:
     """The scores of the test cells' probabilities under each condition."""
-    cells = dataset.store.cells.iloc[dataset.split.test]
+    cells = dataset.store.rows(dataset.split.test)
     return score_cells(cells, dataset.test_labels, dataset.classes, path, predicted, temperature, costs)
 
 

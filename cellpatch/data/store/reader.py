@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped, UInt8
 from pydantic import TypeAdapter, ValidationError
 
 from cellpatch.data.crop_limits import MAX_SIDE_PX
@@ -89,7 +89,8 @@ class CellStore:
     """A store on disk, opened read-only; crops are read from the memory map by index.
 
     `verify` compares the checksum of every file, else that of cells.parquet alone. Raises ValueError on another format
-    version, a missing file or an altered one.
+    version, a missing file or an altered one. Of cells.parquet what is asked for is read, column by column or row by
+    row: all of it takes gigabytes for ten million cells.
     """
 
     def __init__(self, root: Path, verify: bool = True) -> None:
@@ -108,17 +109,59 @@ class CellStore:
                 f"store {root}: the checksum of {altered} differs from manifest.json: "
                 "delete the folder and prepare it again"
             )
-        try:
-            self.cells: pd.DataFrame = pq.read_table(root / "cells.parquet", partitioning=None).to_pandas()
-        except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"store {root}: cells.parquet cannot be read ({error}): {_AGAIN}") from error
-        codes = pd.Categorical(self.cells["class"], categories=self.manifest.classes).codes
-        self.labels: Int[np.ndarray, " n"] = codes.astype(np.int64)  # index into the manifest's classes
-        self._shard = self.cells["shard"].to_numpy()
-        self._row = self.cells["row"].to_numpy()
+        table = self._read(["class", "shard", "row"])
+        classes = pd.CategoricalDtype(self.manifest.classes)
+        codes = table["class"].to_pandas().astype(classes).cat.codes
+        self.labels: Int[np.ndarray, " n"] = codes.to_numpy(np.int64)  # index into the manifest's classes
+        self._shard = table["shard"].to_numpy()
+        self._row = table["row"].to_numpy()
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.labels)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """All of cells.parquet."""
+        return self._read(None).to_pandas()
+
+    @cached_property
+    def specimens(self) -> pd.Categorical:
+        """Each cell's specimen; the categories are sorted."""
+        found = self.column("specimen").to_pandas().cat
+        return pd.Categorical(found.reorder_categories(sorted(found.categories)))
+
+    @cached_property
+    def digests(self) -> Shaped[np.ndarray, " n"]:
+        """The 16 bytes of each crop's digest, of the type S16."""
+        column = self.column("digest").combine_chunks()
+        return np.frombuffer(column.buffers()[1], "S16", len(column), 16 * column.offset)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of cells.parquet."""
+        return self._read([name])[name]
+
+    def rows(self, indices: Int[np.ndarray, " m"]) -> pd.DataFrame:
+        """These rows of `cells`, in the order of `indices`; a group of rows of the file is in memory at once."""
+        order = np.argsort(indices, kind="stable")
+        ordered, parts, start = indices[order], [], 0
+        try:
+            with pq.ParquetFile(self.root / "cells.parquet") as file:
+                for group in range(file.num_row_groups):
+                    end = start + file.metadata.row_group(group).num_rows
+                    first, last = np.searchsorted(ordered, [start, end])
+                    if first < last or not group:
+                        parts.append(file.read_row_group(group).take(ordered[first:last] - start))
+                    start = end
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"store {self.root}: cells.parquet cannot be read ({error}): {_AGAIN}") from error
+        found = pa.concat_tables(parts).unify_dictionaries().take(np.argsort(order)).to_pandas()
+        return found.set_index(indices)
+
+    def _read(self, columns: list[str] | None) -> pa.Table:
+        try:
+            return pq.read_table(self.root / "cells.parquet", columns=columns, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"store {self.root}: cells.parquet cannot be read ({error}): {_AGAIN}") from error
 
     @cached_property
     def _maps(self) -> list[np.memmap]:
