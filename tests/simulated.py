@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cellpatch.analysis.compact import compress
 from cellpatch.analysis.results import CohortResult, RunResult
 from cellpatch.metrics import scores as scores_module
 from cellpatch.optics.conditions import CLEAN, Condition
@@ -61,14 +62,14 @@ def simulated(
                     stored["history"] = _history(stored["metrics"][0]["macro_f1"])
                 run = stored["run"]
                 names = tuple(f"specimen {i:02}" for i in range(specimens))
-                results.append(RunResult(run, parse_record(stored, run), names, confusions, stored))
+                results.append(RunResult(run, parse_record(stored, run), names, confusions, compress(stored)))
     return results
 
 
 def restated(run: RunResult, **facts: Any) -> RunResult:
     """The run with other facts in its record, as if they had been stored so; None takes a fact out."""
     stored = {key: value for key, value in (run.stored | facts).items() if key not in facts or value is not None}
-    return replace(run, record=parse_record(stored, run.run), stored=stored)
+    return replace(run, record=parse_record(stored, run.run), compressed=compress(stored))
 
 
 def on_cohort(results: list[RunResult], name: str = "far", specimens: int = 8) -> list[RunResult]:

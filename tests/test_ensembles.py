@@ -18,7 +18,7 @@ from stored import read_record, replace_record
 
 from cellpatch.analysis.ensembles import BOTH, ENSEMBLE, SINGLE, TURNED, averaged, ensemble_cells
 from cellpatch.analysis.groups import SeedGroup, group_by_seed
-from cellpatch.analysis.referral import rest_curve
+from cellpatch.analysis.referral import rest_curves
 from cellpatch.analysis.results import pack, read_results
 from cellpatch.cli.evaluate import main as evaluate_main
 from cellpatch.cli.train import main as train_main
@@ -173,7 +173,7 @@ def test_tables_of_folders_and_of_packed_runs(invoke: Invoke, here: Path) -> Non
 
 def test_the_curve_of_the_rest_begins_with_all_cells(here: Path) -> None:
     group = _groups(here)["cnn"]
-    curve = rest_curve(group, CLEAN, accuracy)
+    [(_, _, curve)] = rest_curves(group, [(accuracy, CLEAN)])
     assert curve[0.0].summary() == group.estimate(CLEAN, accuracy).summary()
     at_80 = [run.record.clean.accuracy_at_80 for run in group.runs]
     np.testing.assert_allclose(curve[0.2].values, at_80)

@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, config_of, start_python
+from simulated import on_cohort, simulated
 from stored import read_record
 
+from cellpatch.analysis import results as results_module
+from cellpatch.analysis.compact import SparseConfusions, compress
 from cellpatch.analysis.results import RunResult, pack, read_results
 from cellpatch.metrics import scores
 from cellpatch.optics.conditions import CLEAN, Condition
@@ -32,7 +35,7 @@ def _result(run: str, root: str = "/home/someone/cells") -> RunResult:
     stored |= {"data": {"fingerprint": "f", "source": {"synthetic": False}}, "counts": {"train": {"a": 8, "b": 7}}}
     counts = {condition: rng.integers(0, 3, (4, 3, 3)) for condition in (CLEAN, Condition("pre", 1.6))}
     stored["metrics"] = [_row(condition, confusions.sum(axis=0)) for condition, confusions in counts.items()]
-    return RunResult(run, parse_record(stored, run), ("s1", "s2", "s3", "s4"), counts, stored)
+    return RunResult(run, parse_record(stored, run), ("s1", "s2", "s3", "s4"), counts, compress(stored))
 
 
 def _row(condition: Condition, confusion: np.ndarray) -> dict[str, Any]:
@@ -63,6 +66,33 @@ def test_packed_and_read_again(tmp_path: Path) -> None:
         "data": "d", "field_um": 0.0, "model": "cnn", "adapt": "scratch", "input_px": 40, "flag_limit": 8, "seed": 1, "n_train": 15,
         "optics": "straight, area, trained on pre 0.4 to 1.6 um",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [1, 300, 70_000])
+def test_confusions_are_kept_without_their_zeros(most: int) -> None:
+    dense = {CLEAN: np.zeros((3, 2, 2), int), Condition("post", 1.6): np.array([[[0, most], [1, 0]]])}
+    kept = SparseConfusions(dense)
+    assert list(kept) == list(dense)
+    assert len(kept) == 2
+    for condition, counts in dense.items():
+        np.testing.assert_array_equal(kept[condition], counts)
+        assert kept[condition].dtype == np.int32
+
+
+def test_runs_are_packed_in_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in memory at once, the same runs are written and read, external cohorts and turned cells included."""
+    results = [*(_result("a" * n) for n in range(1, 4)), *on_cohort(simulated(limits=(256,), seeds=(0,)))]
+    pack(results, tmp_path / "one.parquet")
+    monkeypatch.setattr(results_module, "_ROW_GROUP", 2)
+    pack(results, tmp_path / "several.parquet")
+    assert pq.ParquetFile(tmp_path / "several.parquet").num_row_groups == -(-len(results) // 2)
+    assert pq.read_table(tmp_path / "several.parquet").equals(pq.read_table(tmp_path / "one.parquet"))
+    for before, after in zip(results, read_results(tmp_path / "several.parquet"), strict=True):
+        assert after.run == before.run
+        np.testing.assert_array_equal(after.confusions[CLEAN], before.confusions[CLEAN])
+        assert list(after.cohorts) == list(before.cohorts)
+        for name, cohort in before.cohorts.items():
+            np.testing.assert_array_equal(after.cohorts[name].confusions[CLEAN], cohort.confusions[CLEAN])
 
 
 def test_folders_of_a_machine_stay_there(tmp_path: Path) -> None:

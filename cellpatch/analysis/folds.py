@@ -7,7 +7,8 @@ from json import dumps
 
 import numpy as np
 
-from cellpatch.analysis.results import Confusions, RunResult
+from cellpatch.analysis.compact import Confusions, SparseConfusions
+from cellpatch.analysis.results import RunResult
 from cellpatch.analysis.unlike_runs import why_not_averaged
 from cellpatch.data.splitter import HeldOutFold
 from cellpatch.metrics.pooling import pool_scores
@@ -78,11 +79,11 @@ def _pool(runs: Sequence[RunResult]) -> RunResult:
         run=f"{first.run} and the other folds",
         record=_pool_records([run.record for run in folds], conditions),
         specimens=tuple(names[i] for i in order),
-        confusions=confusions,
+        confusions=SparseConfusions(confusions),
         folder=None,
         folds=folds,
         cohorts={},  # each of its networks may be evaluated on one: they are no network together
-        turned=turned,
+        turned=SparseConfusions(turned),
     )
 
 

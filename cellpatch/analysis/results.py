@@ -3,9 +3,9 @@
 `cellpatch pack RUNS FILE.parquet` packs a runs directory into one small file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import ENOENT
 from functools import cached_property
 from json import dumps
@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int
 from pydantic import JsonValue
 
+from cellpatch.analysis.compact import Confusions, SparseConfusions, StoredMetrics, compress, expand
 from cellpatch.data.splitter import HeldOutFold
 from cellpatch.metrics.scores import confusions_by_specimen
 from cellpatch.optics.conditions import CLEAN, Condition
@@ -31,8 +31,6 @@ from cellpatch.runs.record import Record, parse_record, seal, unseal
 from cellpatch.runs.stored_run import StoredRun
 from cellpatch.runtime.atomic_io import atomic_write
 from cellpatch.runtime.json_types import Json
-
-Confusions = Int[np.ndarray, "specimens classes classes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,7 @@ class CohortResult:
 class RunResult:
     """One run: its record, the sorted names of its test specimens, and their confusion matrices by condition.
 
-    Rows of a confusion matrix are true classes, columns predicted ones. `stored` is the record as it was written.
+    Rows of a confusion matrix are true classes, columns predicted ones. `compressed` is the record as it was written.
     `folder` is where the run lies, None if it was packed. `folds` are the runs that `pool_folds` made it of. `cohorts`
     are the external cohorts that it was evaluated on, by name. `turned` has the confusion matrices with test-time
     augmentation, empty without.
@@ -57,11 +55,16 @@ class RunResult:
     record: Record
     specimens: tuple[str, ...]
     confusions: Mapping[Condition, Confusions]
-    stored: Json = field(repr=False)
+    compressed: bytes = field(repr=False)
     folder: Path | None = None
     folds: tuple["RunResult", ...] = field(default=(), repr=False)
     cohorts: Mapping[str, CohortResult] = field(default_factory=dict, repr=False)
     turned: Mapping[Condition, Confusions] = field(default_factory=dict, repr=False)
+
+    @property
+    def stored(self) -> Json:
+        """The record as it was written, by whichever version."""
+        return expand(self.compressed)
 
     @property
     def trainings(self) -> tuple["RunResult", ...]:
@@ -149,28 +152,55 @@ def readable_results(*paths: Path) -> Readable[RunResult]:
 
 def pack(results: Sequence[RunResult], file: Path) -> None:
     """Write runs as one Parquet file, a row a run; of their cells only the counts are kept."""
-    rows = []
-    for result in results:
-        record = result.stored | {"config": _without_folders(result.stored["config"])}
-        cohorts = [
-            {"name": name, "specimens": list(cohort.specimens), "counts": _rows(cohort.confusions)}
-            for name, cohort in result.cohorts.items()
-        ]
-        row = {"run": result.run, "record": seal(record), "specimens": list(result.specimens)}
-        rows.append(row | {"counts": _rows(result.confusions), "cohorts": cohorts, "turned": _rows(result.turned)})
     schema = _SCHEMA if any(result.cohorts for result in results) else _SCHEMA_0_6
     schema = _SCHEMA_TURNED if any(result.turned for result in results) else schema
-    with atomic_write(file) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema), temporary, compression="zstd", compression_level=19)
+    with (
+        atomic_write(file) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=19) as writer,
+    ):
+        for start in range(0, len(results), _ROW_GROUP):
+            writer.write_table(_table(results[start : start + _ROW_GROUP], schema))
 
 
-def _rows(by_condition: Mapping[Condition, Confusions]) -> list[Json]:
-    """A row a condition, specimen, true and predicted class."""
-    return [
-        {"kind": condition.kind, "sigma": condition.sigma, "specimen": s, "label": t, "predicted": p, "n": n}
-        for condition, confusions in by_condition.items()
-        for s, t, p, n in _sparse(confusions)
+def _table(results: Sequence[RunResult], schema: pa.Schema) -> pa.Table:
+    """A row a run."""
+    records = [result.stored | {"config": _without_folders(result.stored["config"])} for result in results]
+    cohorts = [cohort for result in results for cohort in result.cohorts.values()]
+    columns = {
+        "run": pa.array([result.run for result in results]),
+        "record": pa.array(map(seal, records)),
+        "specimens": pa.array([list(result.specimens) for result in results], schema.field("specimens").type),
+        "counts": _counts([result.confusions for result in results]),
+        "cohorts": pa.ListArray.from_arrays(
+            np.cumsum([0, *(len(result.cohorts) for result in results)], dtype=np.int32),
+            pa.StructArray.from_arrays(
+                [
+                    pa.array([name for result in results for name in result.cohorts], pa.string()),
+                    pa.array([list(cohort.specimens) for cohort in cohorts], pa.list_(pa.string())),
+                    _counts([cohort.confusions for cohort in cohorts]),
+                ],
+                fields=list(_COHORT),
+            ),
+        ),
+        "turned": _counts([result.turned for result in results]),
+    }
+    return pa.table([columns[name] for name in schema.names], schema)
+
+
+def _counts(each: Sequence[Mapping[Condition, np.ndarray]]) -> pa.ListArray:
+    """For each, a row a condition, specimen, true and predicted class whose count is not zero."""
+    found = [(condition, confusions) for by_condition in each for condition, confusions in by_condition.items()]
+    indices = [np.nonzero(confusions) for _, confusions in found]
+    lengths = [len(first) for first, *_ in indices]
+    columns = [
+        pa.concat_arrays([_NO_KIND, *(pa.repeat(at.kind, n) for (at, _), n in zip(found, lengths, strict=True))]),
+        np.repeat([at.sigma for at, _ in found], lengths),
+        *(np.concatenate([_NO_COUNT, *(axes[axis] for axes in indices)]) for axis in range(3)),
+        np.concatenate([_NO_COUNT, *(confusions[at] for (_, confusions), at in zip(found, indices, strict=True))]),
     ]
+    rows = [pa.array(column).cast(field.type) for column, field in zip(columns, _COUNT, strict=True)]
+    ends = np.cumsum([0, *lengths])[np.cumsum([0, *map(len, each)])]
+    return pa.ListArray.from_arrays(ends.astype(np.int32), pa.StructArray.from_arrays(rows, fields=list(_COUNT)))
 
 
 def _without_folders(config: JsonValue) -> JsonValue:
@@ -182,13 +212,17 @@ def _without_folders(config: JsonValue) -> JsonValue:
     return Path(config).name if isinstance(config, str) and Path(config).is_absolute() else config
 
 
-_COUNT = {"kind": pa.string(), "sigma": pa.float64(), "specimen": pa.int32(), "label": pa.int16()}
-_COUNT |= {"predicted": pa.int16(), "n": pa.int32()}
-_OF_CELLS = {"specimens": pa.list_(pa.string()), "counts": pa.list_(pa.struct(_COUNT))}
+_ROW_GROUP = 100  # runs: readers and writers have as many in memory at once, beside their counts
+_NO_KIND, _NO_COUNT = pa.array([], pa.string()), np.zeros(0, np.int64)
+_COUNT = pa.struct(
+    {"kind": pa.string(), "sigma": pa.float64(), "specimen": pa.int32(), "label": pa.int16(), "predicted": pa.int16()}
+    | {"n": pa.int32()}
+)
+_OF_CELLS = {"specimens": pa.list_(pa.string()), "counts": pa.list_(_COUNT)}
 _SCHEMA_0_6 = pa.schema({"run": pa.string(), "record": pa.string(), **_OF_CELLS})  # without a cohort, as until 0.6.0
 _COHORT = pa.struct({"name": pa.string(), **_OF_CELLS})
 _SCHEMA = pa.schema([*_SCHEMA_0_6, pa.field("cohorts", pa.list_(_COHORT))])
-_SCHEMA_TURNED = pa.schema([*_SCHEMA, pa.field("turned", pa.list_(pa.struct(_COUNT)))])  # test-time augmentation
+_SCHEMA_TURNED = pa.schema([*_SCHEMA, pa.field("turned", pa.list_(_COUNT))])  # test-time augmentation
 
 
 def _read_run(folder: Path) -> RunResult:
@@ -197,45 +231,44 @@ def _read_run(folder: Path) -> RunResult:
     specimens, confusions = _count(run.predictions, n_classes)
     cohorts = {name: CohortResult(*_count(found, n_classes)) for name, found in run.cohort_predictions.items()}
     turned = _count(run.turned_predictions, n_classes)[1]
-    return RunResult(run.name, run.record, specimens, confusions, run.stored, folder, cohorts=cohorts, turned=turned)
+    compressed = compress(run.stored)
+    record = replace(run.record, metrics=StoredMetrics(compressed))
+    return RunResult(run.name, record, specimens, confusions, compressed, folder, cohorts=cohorts, turned=turned)
 
 
-def _count(
-    predictions: Mapping[Condition, Predictions], n_classes: int
-) -> tuple[tuple[str, ...], dict[Condition, Confusions]]:
+def _count(predictions: Mapping[Condition, Predictions], n_classes: int) -> tuple[tuple[str, ...], SparseConfusions]:
     """The sorted names of the specimens, and their confusion matrices by condition."""
     confusions, names = {}, list[str]()
     for condition, (rows, labels, probabilities) in predictions.items():
         names = sorted(rows["specimen"].unique())
         predicted = probabilities.argmax(axis=1)
-        counts = confusions_by_specimen(labels, predicted, rows["specimen"], n_classes)
-        confusions[condition] = counts.astype(np.int32)  # half the memory of hundreds of runs
-    return tuple(names), confusions
-
-
-def _sparse(confusions: Confusions) -> list[list[int]]:
-    """Specimen, true class, predicted class and count of each entry that is not zero."""
-    indices = np.nonzero(confusions)
-    return np.stack([*indices, confusions[indices]], axis=1).tolist()
+        confusions[condition] = confusions_by_specimen(labels, predicted, rows["specimen"], n_classes)
+    return tuple(names), SparseConfusions(confusions)
 
 
 def _unpack(file: Path) -> Readable[RunResult]:
+    results, problems = list[RunResult](), list[str]()
     try:
         if not file.is_file():  # a pipe would never end
             raise FileNotFoundError(ENOENT, "there is no such file")
-        table = pq.read_table(file, partitioning=None)
-        if table.schema not in (_SCHEMA_TURNED, _SCHEMA, _SCHEMA_0_6):
-            raise pa.ArrowInvalid(f"it has the columns {table.column_names}")
+        with pq.ParquetFile(file) as packed:
+            if packed.schema_arrow not in (_SCHEMA_TURNED, _SCHEMA, _SCHEMA_0_6):
+                raise pa.ArrowInvalid(f"it has the columns {packed.schema_arrow.names}")
+            for number, row in enumerate(_rows(packed)):
+                try:
+                    results.append(_unpack_row(row, f"{file}: row {number}"))
+                except (ValueError, pa.ArrowException) as error:
+                    problems.append(describe_problem(str(file), error))
     except (OSError, pa.ArrowException) as error:
         allowed = "a folder of runs or a file of cellpatch pack"
         raise ValueError(f"{file} must be {allowed}: {error}") from error
-    results, problems = list[RunResult](), list[str]()
-    for number in range(table.num_rows):
-        try:
-            results.append(_unpack_row(table.slice(number, 1), f"{file}: row {number}"))
-        except (ValueError, pa.ArrowException) as error:
-            problems.append(describe_problem(str(file), error))
     return Readable(results, problems)
+
+
+def _rows(packed: pq.ParquetFile) -> Iterator[pa.Table]:
+    """A file's rows, of which a few are in memory at once, also where the file is one group of rows."""
+    for batch in packed.iter_batches(batch_size=_ROW_GROUP):
+        yield from (pa.Table.from_batches([batch.slice(number, 1)]) for number in range(batch.num_rows))
 
 
 def _unpack_row(row: pa.Table, at: str) -> RunResult:
@@ -248,14 +281,16 @@ def _unpack_row(row: pa.Table, at: str) -> RunResult:
     record = parse_record(stored, where)
     cells = _unpack_cells(row["specimens"][0], row["counts"][0], len(record.classes), where)
     turned = _unpack_turned(row, record, len(cells[0]), where)
-    return RunResult(name, record, *cells, stored, cohorts=_unpack_cohorts(row, record, where), turned=turned)
+    cohorts, compressed = _unpack_cohorts(row, record, where), compress(stored)
+    record = replace(record, metrics=StoredMetrics(compressed))
+    return RunResult(name, record, *cells, compressed, cohorts=cohorts, turned=turned)
 
 
-def _unpack_turned(row: pa.Table, record: Record, specimens: int, where: str) -> dict[Condition, Confusions]:
+def _unpack_turned(row: pa.Table, record: Record, specimens: int, where: str) -> SparseConfusions:
     """Counts with test-time augmentation; raises ValueError if they are of other conditions than the record's."""
     packed: Any = row["turned"][0] if "turned" in row.column_names else []
     stated = [] if record.turned is None else [each.condition for each in record.turned.metrics]
-    found: dict[Condition, Confusions] = {}
+    found = SparseConfusions({})
     if len(packed):
         table = pa.Table.from_struct_array(packed.values).to_pandas()
         found = _confusions(table, (specimens, len(record.classes), len(record.classes)), where)
@@ -280,7 +315,7 @@ def _unpack_cohorts(row: pa.Table, record: Record, where: str) -> dict[str, Coho
 
 def _unpack_cells(
     specimens: pa.Scalar, counts: pa.Scalar, n_classes: int, where: str
-) -> tuple[tuple[str, ...], dict[Condition, Confusions]]:
+) -> tuple[tuple[str, ...], SparseConfusions]:
     names = tuple(specimens.as_py() or ())
     if None in names or len(set(names)) != len(names):
         raise ValueError(f"{where}: specimens must be different names")
@@ -288,7 +323,7 @@ def _unpack_cells(
     return names, _confusions(table, (len(names), n_classes, n_classes), where)
 
 
-def _confusions(counts: pd.DataFrame, shape: tuple[int, int, int], where: str) -> dict[Condition, Confusions]:
+def _confusions(counts: pd.DataFrame, shape: tuple[int, int, int], where: str) -> SparseConfusions:
     """Confusion matrices from packed counts; raises ValueError for counts that are none, or not of clean cells too."""
     keys = ["specimen", "label", "predicted"]
     if counts.isna().to_numpy().any() or (counts["n"] < 1).any():
@@ -303,4 +338,4 @@ def _confusions(counts: pd.DataFrame, shape: tuple[int, int, int], where: str) -
         confusions[Condition(str(rows["kind"].iloc[0]), float(rows["sigma"].iloc[0]))] = dense
     if CLEAN not in confusions:
         raise ValueError(f"{where}: counts must be of clean cells too")
-    return confusions
+    return SparseConfusions(confusions)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,7 +125,7 @@ class Record:
     weights: str | None
     counts: dict[str, dict[str, int]]
     temperature: float
-    metrics: list[ConditionScores]
+    metrics: Sequence[ConditionScores]
     seconds: Seconds
     files: dict[str, str] = field(default_factory=dict)
     val_macro_f1: float | None = None

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from cellpatch.analysis.cells import STRONG, compared_conditions, with_cells
 from cellpatch.analysis.groups import SeedGroup, at_one_limit, limit_of
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.referral import SHARES, TARGET, rest_curve
+from cellpatch.analysis.referral import SHARES, TARGET, rest_curves
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
 from cellpatch.figures.families import End, Family, families, label_ends
@@ -23,6 +23,7 @@ from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import Score, accuracy, macro_f1
 from cellpatch.optics.conditions import CLEAN, Condition
 
+Summary = tuple[float, float, float]  # a score and the ends of its interval
 ROWS: list[tuple[str, Score, Condition]] = [
     ("accuracy", accuracy, CLEAN),
     ("accuracy", accuracy, STRONG),
@@ -37,6 +38,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     columns = families({label: group.coordinates for label, group in chosen.items()})
     blurred = [label for label, group in chosen.items() if STRONG in compared_conditions(group)]
     rows = [row for row in ROWS if row[2] == CLEAN or blurred]
+    curves = {label: _curves(group) for label, group in chosen.items()}
     width = PAGE_MM if len(columns) > 1 else 1.3 * COLUMN_MM
     figure, axes = new_figure(width, 52 * len(rows), len(rows), len(columns), sharex="all", sharey="row")
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
@@ -44,8 +46,8 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     for row, (title, score, condition) in enumerate(rows):
         for column, family in enumerate(columns):
             ax = axes[row * len(columns) + column]
-            shown = {label: chosen[label] for label in family.members if condition in chosen[label].conditions()}
-            ends.append((ax, _draw_panel(ax, family, shown, title, score, condition)))
+            shown = {label: chosen[label] for label in family.members if (score, condition) in curves[label]}
+            ends.append((ax, _draw_panel(ax, family, shown, title, [curves[each][score, condition] for each in shown])))
             if title == "accuracy":
                 ax.axhline(TARGET, color="0.4", linestyle=":", linewidth=1, zorder=0)
             if not row:
@@ -65,14 +67,22 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     return Drawing("figure_referral", figure, caption + n + gaps + missing_groups_caption("Packed", chosen, groups))
 
 
+def _curves(group: SeedGroup) -> dict[tuple[Score, Condition], list[Summary]]:
+    """What is drawn of a group, a point for each of SHARES."""
+    asked = [(score, condition) for _, score, condition in ROWS if condition in group.conditions()]
+    return {
+        (score, condition): [estimate.summary() for estimate in curve.values()]
+        for score, condition, curve in rest_curves(group, asked)
+    }
+
+
 def _draw_panel(
-    ax: Axes, family: Family, shown: dict[str, SeedGroup], title: str, score: Score, condition: Condition
+    ax: Axes, family: Family, shown: dict[str, SeedGroup], title: str, curves: Sequence[list[Summary]]
 ) -> list[End]:
     """Draw the curves of a family; gives the last point of each."""
     ends = []
-    for label, group in shown.items():
+    for (label, group), curve in zip(shown.items(), curves, strict=True):
         member = family.members[label]
-        curve = [estimate.summary() for estimate in rest_curve(group, condition, score).values()]
         texts = [f"{100 * q:.0f} % sent, {title} {format_ci(*at)}" for q, at in zip(SHARES, curve, strict=True)]
         draw_curve(ax, SHARES, curve, label, texts, group.coordinates, member.style)
         ends.append(End(SHARES[-1], curve[-1][0], member.short, member.style.color))

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from simulated_study import OF_SEEDS, Design, answers, mean_truth, mixed_design
 
+from cellpatch.analysis.compact import compress
 from cellpatch.analysis.groups import group_by_seed
 from cellpatch.analysis.results import RunResult
 from cellpatch.analysis.scaling import overtakes_at
@@ -92,7 +93,9 @@ def study(world: World, seed: int) -> list[RunResult]:
                     BLUR: confusions[model, len(LIMITS) + at, run_seed],
                 }
                 stored = _record(name, limit, run_seed, list("abcd"))
-                runs.append(RunResult(stored["run"], parse_record(stored, "simulated"), specimens, of_run, stored))
+                runs.append(
+                    RunResult(stored["run"], parse_record(stored, "simulated"), specimens, of_run, compress(stored))
+                )
     return runs
 
 
