@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,14 @@ from cellpatch.metrics.classification import score_predictions
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.condition_scores import ConditionScores, metrics_row
 from cellpatch.runs.training_code import TRAINING_CODE
+from cellpatch.runtime.json_types import Json
 
 CLASSES = [f"type {i:02}" for i in range(16)]
 CELLS, SPECIMENS = 3700, 60
-LIMITS, SEEDS = (256, 512, 1024, 2048, 4096, 8192, 16384), (0, 1, 2)
+MODELS, LIMITS, SEEDS = 24, (256, 512, 1024, 2048, 4096, 8192, 16384), 3
 CONDITIONS = [CLEAN, *(Condition(kind, sigma) for kind in ("pre", "post") for sigma in (0.4, 0.8, 1.6, 3.2))]
 FIXED_FACTS = {  # of a record, the same for every run
-    "identity": "simulated",
+    "identity": "0" * 12,
     "cellpatch": __version__,
     "training_code": {"number": TRAINING_CODE, "fingerprint": "simulated"},
     "data": {"fingerprint": "simulated", "source": {"synthetic": True, "licence": "none"}},
@@ -44,9 +45,14 @@ FIXED_FACTS = {  # of a record, the same for every run
 
 
 def write_runs(folder: Path, n: int) -> None:
-    """Folders of `n` runs over models, limits and seeds, with predictions drawn at random around a known skill."""
+    """Folders of `n` runs over models, limits and seeds, with predictions drawn at random around a known skill.
+
+    A grid of 24 models, seven limits and three seeds has 504 runs; more runs are more seeds, which repeat the
+    predictions of the first three as links. Scores in records are of the first model at the limit: none of their
+    readers needs those of each, and they take longer than the predictions.
+    """
     # not at the top: the peak memory of a command counts what the process that starts it has imported
-    from cellpatch.runs.stored_run import PREDICTIONS, write_predictions, write_record
+    from cellpatch.runs.stored_run import PREDICTIONS, WEIGHTS, write_predictions, write_record
 
     fixed = np.random.default_rng(0)
     labels = fixed.integers(0, len(CLASSES), CELLS)
@@ -56,21 +62,31 @@ def write_runs(folder: Path, n: int) -> None:
         ("scratch" if not pretrained else adapt, name)
         for name, pretrained in models().items()
         for adapt in (("scratch",) if not pretrained else ("linear_probe", "knn"))
-    ]
-    grid = list(product(adapted, LIMITS, SEEDS))[:n]
-    for number, ((adapt, model), limit, seed) in enumerate(grid):
-        skill = 1.5 + 0.2 * np.log2(limit / 256) + 0.05 * (hash_of(model) % 10)
-        predicted = draw_predictions(np.random.default_rng(number), labels, skill)
+    ][:MODELS]
+    seeds = SEEDS * -(-n // (MODELS * len(LIMITS) * SEEDS))
+    configs = {pair: check(compose_config([f"adapt={pair[0]}", f"model={pair[1]}"])).values for pair in adapted}
+    metrics: dict[tuple[int, int], list[Json]] = {}
+    drawn: dict[tuple[str, int, int], Path] = {}
+    for number, ((adapt, model), limit, seed) in enumerate(islice(product(adapted, LIMITS, range(seeds)), n)):
         run = folder / f"{model}-{adapt}-{limit}-s{seed}"
         run.mkdir(parents=True)
-        write_predictions(run / PREDICTIONS, cells, labels, predicted, CLASSES)
-        metrics = [
-            metrics_row(ConditionScores(condition, score_predictions(labels, probabilities, CLASSES, 1.0)))
-            for condition, probabilities in predicted.items()
-        ]
-        config = check(compose_config([f"model={model}", f"adapt={adapt}", f"flag_limit={limit}", f"seed={seed}"]))
+        source, at = (f"{model}-{adapt}", limit, seed % SEEDS), (limit, seed % SEEDS)
+        if source in drawn:
+            os.link(drawn[source], run / PREDICTIONS)
+        else:
+            drawn[source] = run / PREDICTIONS
+            skill = 1.5 + 0.2 * np.log2(limit / 256) + 0.05 * (hash_of(model) % 10)
+            predicted = draw_predictions(np.random.default_rng(number), labels, skill)
+            write_predictions(run / PREDICTIONS, cells, labels, predicted, CLASSES)
+            if at not in metrics:
+                metrics[at] = [
+                    metrics_row(ConditionScores(condition, score_predictions(labels, probabilities, CLASSES, 1.0)))
+                    for condition, probabilities in predicted.items()
+                ]
+        (run / WEIGHTS).touch()
+        config = configs[adapt, model] | {"flag_limit": limit, "seed": seed}
         counts = {"train": dict.fromkeys(CLASSES, limit)}
-        facts = {"config": config.values, "classes": CLASSES, "metrics": metrics, "counts": counts}
+        facts = {"config": config, "classes": CLASSES, "metrics": metrics[at], "counts": counts}
         write_record(run, {"run": run.name} | FIXED_FACTS | facts)
 
 
