@@ -1,6 +1,6 @@
 """The cells to classify: crops on disk, or points in images by a table or an annotation file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ import pandas as pd
 from jaxtyping import Float
 
 from cellpatch.data.annotations import asap, coco, geojson, labelme
-from cellpatch.data.annotations.files import ImageIndex, annotated_names, read_json
+from cellpatch.data.annotations.features import open_features
+from cellpatch.data.annotations.files import ImageIndex, annotated_names
 from cellpatch.data.annotations.read import Origin
-from cellpatch.data.annotations.shapes import flag_regions
+from cellpatch.data.annotations.shapes import Shape, flag_regions
 from cellpatch.data.images.crops import Border, open_slide_cached, resolve_scale
 from cellpatch.data.images.pixels import PLAIN, SLIDE_SUFFIXES, SUFFIXES, ZARR_SUFFIX, ImageOptions
 from cellpatch.data.paths import resolve_inside
 from cellpatch.data.sources.folder import images_below
 from cellpatch.data.store.intake import Intake
 from cellpatch.data.tables import check_coordinates, check_filled, read_table
-from cellpatch.runtime.json_types import Json
 from cellpatch.runtime.plain_text import is_plain, plain
 
 TABLES = {".csv", ".tsv", ".txt", ".parquet"}
@@ -168,45 +168,53 @@ def _pixels(table: pd.DataFrame, axes: list[str], files: list[Path], options: Po
 def _annotated(source: Path, options: PointOptions) -> NewCells:
     """The cells of an annotation file of one image; regions and other objects are left out with their reason."""
     is_xml = source.name.lower().endswith(".xml")
-    document = None if is_xml else read_json(source)
+    document = None if is_xml else open_features(source)
     if coco.is_coco(document):
         raise ValueError(f"{source}: is a COCO file; predict takes GeoJSON, or a table of points")
     file = options.image_of(source)
-    intake = Intake()
-    features: list[Json] | None = None
+    intake, ids = Intake(), list[object]()
+    objects: Iterable[list[Shape]]  # of each feature
     if is_xml:
         objects = [[shape] for shape in asap.read_shapes(source, source.name, intake)]
     elif labelme.is_labelme(document):
         objects = [[shape] for shape in labelme.read_shapes(document, source.name, intake)]
     else:
-        features = geojson.features_of(document, source.name)
-        objects = [geojson.shapes_of(feature, f"{source.name}, row {i}") for i, feature in enumerate(features, 1)]
-    shapes = [shape for of_feature in objects for shape in of_feature]
-    is_region = iter(flag_regions(shapes, "auto", lambda: options.scale_of(file)))
-    rows: list[tuple[float, float, str, int]] = []  # x, y, where, index of the feature
-    left_out: dict[int, str] = {}
+        objects = _shapes_of_features(document, source.name, ids)
+    x, y, where, features = list[float](), list[float](), list[str](), list[int]()
+    sides, stated, others = list[float | None](), list[bool | None](), set[int]()
     for number, of_feature in enumerate(objects):
         if not of_feature:
-            left_out[len(rows)] = _OTHER
-            rows.append((np.nan, np.nan, f"{source.name}, row {number + 1}", number))
-        for shape in of_feature:
-            if next(is_region):
-                left_out[len(rows)] = _REGION
-            rows.append((shape.x, shape.y, shape.where, number))
-    if len(left_out) == len(rows):
-        raise ValueError(f"{source}: holds no point, detection or cell to classify among {len(rows)} objects")
-    table = pd.DataFrame({"image": file.name, "x": [row[0] for row in rows], "y": [row[1] for row in rows]})
-    ids = None if features is None else [features[row[3]].get("id") for row in rows]
-    if ids is not None and any(each is not None for each in ids):
-        table.insert(0, "id", ids)
+            others.add(len(x))
+        for shape in of_feature or [Shape(np.nan, np.nan, None, f"{source.name}, row {number + 1}")]:
+            x.append(shape.x)
+            y.append(shape.y)
+            where.append(shape.where)
+            features.append(number)
+        sides += [shape.side_px for shape in of_feature]
+        stated += [shape.is_region for shape in of_feature]
+    is_region = iter(flag_regions(sides, stated, "auto", lambda: options.scale_of(file)))
+    reasons = (_OTHER if row in others else _REGION if next(is_region) else "" for row in range(len(x)))
+    left_out = {row: reason for row, reason in enumerate(reasons) if reason}
+    if len(left_out) == len(x):
+        raise ValueError(f"{source}: holds no point, detection or cell to classify among {len(x)} objects")
+    table = pd.DataFrame({"image": file.name, "x": x, "y": y})
+    if any(each is not None for each in ids):
+        table.insert(0, "id", [ids[number] for number in features])
     return NewCells(
         table,
-        [file] * len(rows),
-        [row[2] for row in rows],
+        [file] * len(x),
+        where,
         table[["x", "y"]].to_numpy(float),
         left_out,
-        document=None if features is None else document,
-        feature=None if features is None else [row[3] for row in rows],
+        document=document if ids else None,
+        feature=features if ids else None,
         from_slide_corner=is_xml,
         intake=intake,
     )
+
+
+def _shapes_of_features(document: object, name: str, ids: list[object]) -> Iterator[list[Shape]]:
+    """The shapes of each feature; its id is added to `ids`, None without one."""
+    for number, feature in enumerate(geojson.features_of(document, name), 1):
+        ids.append(feature.get("id"))
+        yield geojson.shapes_of(feature, f"{name}, row {number}")

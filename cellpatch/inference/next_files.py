@@ -83,7 +83,10 @@ def _by_image(proposal: Proposal, table: pd.DataFrame) -> Mapping[str, Json]:
     if "image" not in table:
         return {}
     picked = proposal.pool.table.iloc[proposal.rows]
-    features = {source: _features(proposal.pool.cells[source]) for source in sorted(set(picked["source"]))}
+    features = {
+        source: _features(proposal.pool.cells[source], set(picked["row"][picked["source"] == source]))
+        for source in sorted(set(picked["source"]))
+    }
     places = zip(table["image"], picked["source"], picked["row"], table["x"], table["y"], strict=True)
     for number, (image, source, row, x, y) in enumerate(places):
         feature = features[source].get(row) or {"type": "Feature", "geometry": {"type": "Point", "coordinates": [x, y]}}
@@ -100,9 +103,11 @@ def _of_classes(proposal: Proposal, number: int) -> dict[str, float]:
     return {f"p_{name}": value for name, value in zip(proposal.classes, values, strict=True)}
 
 
-def _features(cells: NewCells) -> dict[int, Any]:
-    """The source's feature of each row, where it has one that is a single cell."""
+def _features(cells: NewCells, rows: set[int]) -> dict[int, Any]:
+    """The source's feature of each of these rows, where it has one that is a single cell."""
     if cells.feature is None:
         return {}
-    features, times = features_of(cells.document, "the source"), Counter(cells.feature)
-    return {row: features[number] for row, number in enumerate(cells.feature) if times[number] == 1}
+    times = Counter(cells.feature)
+    row_of = {number: row for row, number in enumerate(cells.feature) if times[number] == 1 and row in rows}
+    found = enumerate(features_of(cells.document, "the source"))
+    return {row_of[number]: feature for number, feature in found if number in row_of}

@@ -3,7 +3,7 @@
 import gzip
 import importlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cellpatch.data.annotations.features import Features
 from cellpatch.data.annotations.geojson import class_of, features_of
 from cellpatch.inference.predict import Prediction
 from cellpatch.runtime.atomic_io import atomic_write
@@ -69,13 +70,11 @@ def _geojson_text(prediction: Prediction) -> Iterator[str]:
     dump = partial(json.dumps, ensure_ascii=False, allow_nan=False)
     source = prediction.cells.document
     features = predicted_features(prediction)
-    others: dict[str, Any] = {"type": "FeatureCollection"}
-    if isinstance(source, dict) and "features" not in source:  # one feature, not a collection
+    if isinstance(source, dict):  # one feature, not a collection
         yield dump(next(features))
         return
-    if isinstance(source, dict):
-        others = {name: value for name, value in source.items() if name != "features"}
-    begin, end = ("[", "]") if isinstance(source, list) else (dump(others | {"features": []})[:-2], "]}")
+    members = source.members if isinstance(source, Features) else {"type": "FeatureCollection"}
+    begin, end = ("[", "]") if members is None else (dump(members | {"features": []})[:-2], "]}")
     yield begin
     for number, feature in enumerate(features):
         yield f"{',' if number else ''}\n{dump(feature)}"
@@ -92,20 +91,19 @@ def predicted_features(prediction: Prediction) -> Iterator[Any]:
     cells = prediction.cells
     if cells.xy is None or len(set(cells.files)) > 1:
         raise ValueError("GeoJSON is for the points of one image; write .csv or .parquet")
-    if cells.feature is None:
-        features: list[Any] = [_point(x, y) for x, y in cells.xy.tolist()]
-        feature_of: Sequence[int] = range(len(cells))
-    else:
-        features, feature_of = list(features_of(cells.document, "the source")), cells.feature
-    colours = _colours(features)
-    of_feature: dict[int, list[int]] = {}
-    for position, row in enumerate(prediction.rows):
-        of_feature.setdefault(feature_of[row], []).append(position)
+    features: Iterable[Any] = (_point(x, y) for x, y in cells.xy.tolist())
+    feature_of: Sequence[int] = range(len(cells))
+    colours: dict[str, Any] = {}
+    if cells.feature is not None:
+        colours = _colours(features_of(cells.document, "the source"))
+        features, feature_of = features_of(cells.document, "the source"), cells.feature
+    predicted = np.array(feature_of)[prediction.rows]  # features of rows rise
     reasons = {feature_of[row]: reason for row, reason in prediction.left_out.items()}
     for number, feature in enumerate(features):
         properties = dict(feature.get("properties") or {})
-        if number in of_feature:
-            mean = prediction.probabilities[of_feature[number]].mean(axis=0, dtype=np.float64)
+        first, last = np.searchsorted(predicted, [number, number + 1])
+        if first < last:
+            mean = prediction.probabilities[first:last].mean(axis=0, dtype=np.float64)
             name = prediction.classes[int(mean.argmax())]
             properties["classification"] = {"name": name} | ({"color": colours[name]} if name in colours else {})
             add_measurements(
@@ -122,7 +120,7 @@ def _point(x: float, y: float) -> Json:
     return {"type": "Feature", "geometry": geometry, "properties": {"objectType": "detection"}}
 
 
-def _colours(features: list[Any]) -> dict[str, Any]:
+def _colours(features: Iterable[Any]) -> dict[str, Any]:
     """The colours that the source gives to classes."""
     colours = {}
     for feature in features:

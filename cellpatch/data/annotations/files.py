@@ -44,14 +44,14 @@ def read_json(file: Path) -> object:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-        return json.loads(content.decode("utf-16" if utf16 else "utf-8-sig"), object_pairs_hook=_object)
+        return json.loads(content.decode("utf-16" if utf16 else "utf-8-sig"), object_pairs_hook=unique_members)
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: is not readable as JSON ({error})") from error
     except RecursionError as error:
         raise ValueError(f"{file}: is not readable as JSON (it is nested too deeply)") from error
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """An object of JSON; raises ValueError where a key has two values, of which programs take either."""
     members = dict(pairs)
     if len(members) != len(pairs):

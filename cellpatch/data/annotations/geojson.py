@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from cellpatch.data.annotations.features import Features
 from cellpatch.data.annotations.shapes import Shape, as_ring, centroid, is_one_object, longer_side, shown, signed_area
 from cellpatch.data.class_names import is_missing
 from cellpatch.data.store.intake import Intake
@@ -13,10 +14,10 @@ _GEOMETRIES = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
 _CELLS, _REGIONS = ("detection", "cell"), ("tile", "tma_core", "root")
 
 
-def features_of(document: object, name: str) -> list[Json]:
-    """The features of a document: a collection, a list, or one feature; raises ValueError on anything else."""
+def features_of(document: object, name: str) -> Iterator[Json]:
+    """The features of a document: a collection, a list, one feature, or `Features`; raises ValueError on another."""
     found: Any = document.get("features", [document]) if isinstance(document, dict) else document
-    if not isinstance(found, list):
+    if not isinstance(found, list | Features):
         raise ValueError(f"{name}: must hold GeoJSON features, but holds {type(document).__name__}")
     for number, feature in enumerate(found, 1):
         if not isinstance(feature, dict):
@@ -25,7 +26,7 @@ def features_of(document: object, name: str) -> list[Json]:
             raise ValueError(
                 f"{name}, row {number}: properties must be an object, but got {shown(feature['properties'])}"
             )
-    return found
+        yield feature
 
 
 def read_shapes(document: object, name: str, intake: Intake) -> list[Shape]:

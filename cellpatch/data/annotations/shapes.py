@@ -34,18 +34,25 @@ class Shape:
     cell_id: str | None = None
 
 
-def flag_regions(shapes: Sequence[Shape], polygons: Polygons, um_per_px: Callable[[], float]) -> list[bool]:
-    """Which of one image's objects are regions.
+def flag_regions(
+    sides_px: Sequence[float | None],
+    stated: Sequence[bool | None],
+    polygons: Polygons,
+    um_per_px: Callable[[], float],
+) -> list[bool]:
+    """Which of one image's objects are regions, by `side_px` and `is_region` of their shapes.
 
     Where the format does not state it, `polygons` decides. `auto`: a region if the image also has detections, cells or
     points, or if it is larger than MAX_CELL_UM; `um_per_px` is asked for the scale only then.
     """
-    undecided = any(shape.is_region is None for shape in shapes)
-    if polygons == "auto" and undecided and not any(shape.is_region is False for shape in shapes):
+    if polygons == "auto" and None in stated and False not in stated:
         largest_px = MAX_CELL_UM / um_per_px()
     else:
         largest_px = math.inf if polygons == "cells" else -math.inf
-    return [(shape.side_px or 0.0) > largest_px if shape.is_region is None else shape.is_region for shape in shapes]
+    return [
+        (side or 0.0) > largest_px if is_region is None else is_region
+        for side, is_region in zip(sides_px, stated, strict=True)
+    ]
 
 
 def keep_cells(
@@ -53,7 +60,8 @@ def keep_cells(
 ) -> list[Shape]:
     """The classified cells among one image's objects, by `flag_regions`; the others are counted."""
     cells = []
-    for shape, is_region in zip(shapes, flag_regions(shapes, polygons, um_per_px), strict=True):
+    sides, stated = [shape.side_px for shape in shapes], [shape.is_region for shape in shapes]
+    for shape, is_region in zip(shapes, flag_regions(sides, stated, polygons, um_per_px), strict=True):
         if is_region:
             intake.left_out["regions (data.polygons=cells makes them cells)"] += 1
         elif shape.label is None:
