@@ -80,3 +80,14 @@ def test_what_only_reads_does_without_torch(module: str) -> None:
     script = f"import sys, cellpatch.{module}; print([name for name in ('torch', 'pytorch_lightning') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_figures_and_tables_need_no_torch() -> None:
+    """It takes two seconds and half a gigabyte; a figure that computes with it imports it when it draws."""
+    code = (
+        "import sys; sys.path.insert(0, 'experiments/report'); import make_all, report; "
+        "[make_all.load(file) for kind in make_all.KINDS for file in make_all.script_files(kind).values()]; "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -76,7 +76,7 @@ def caption(data: str, groups: Sequence[SeedGroup], store: CellStore, row: int) 
     is_resized = store.geometry.crop_px != STUDY_PX
     equal = "" if is_resized else " Crops of that side are not resized, so pre and post are equal."
     return (
-        f"One {kind}cell ({store.cells['class'].iloc[row]}) of {data} under blur. Stored: the crop of "
+        f"One {kind}cell ({store.manifest.classes[store.labels[row]]}) of {data} under blur. Stored: the crop of "
         f"{store.geometry.crop_px} px{width} in its margin. The others are what a network of {STUDY_PX} px sees: "
         "clean, and under Gaussian blur before the resize (pre, above) and after it (post, below), sigma in pixels of "
         f"the {STUDY_PX}x{STUDY_PX} image. It is the sharpest of up to {LOOKED_AT} cells of each class, of "

@@ -52,8 +52,9 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         f"{', '.join(kind.replace('_', ' ') for kind in kinds)}: {unit}"
         for unit, kinds in groupby(FAULTS, key=lambda kind: FAULTS[kind].unit)
     )
+    shown = store.manifest.classes[store.labels[row]]
     caption = (
-        f"One {synthetic_prefix(groups).upper()}cell ({store.cells['class'].iloc[row]}) of {data} under faults of the "
+        f"One {synthetic_prefix(groups).upper()}cell ({shown}) of {data} under faults of the "
         f"image, as a network of {STUDY_PX} px sees it: clean, and at the strengths of optics=faults. Units: {units}. "
         f"It is the sharpest of up to {LOOKED_AT} cells of each class, of {len(store)} "
         f"{synthetic_prefix(groups)}cells in the store."
