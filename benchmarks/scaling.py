@@ -1,18 +1,32 @@
 """Does anything grow faster than the number of cells?
 
     python benchmarks/scaling.py [--cells 10000,50000,185432,1000000] [--json FILE] [--plot FILE.png]
+    python benchmarks/scaling.py --large [--json FILE]
 
 Simulated cells of 303 specimens and 16 classes, crops of 16 px of noise (so that a million of them fit on a disk):
 seconds to write the store once, and medians of five calls to open it with its checksums, to split it by specimen, until
 the first shuffled batch of 256 from the memory map, and for 2,000 bootstrap draws of macro-F1. The slope is of log
 seconds against log cells between the two largest numbers: 1 is linear; marks are of slopes.
+
+`--large` compares a million cells with ten: each in a process of its own, three times, seconds to open the store
+without the checksums of its shards, to split it, and until the first batch; and the peak memory. Their crops have 66 px
+and are files of holes, which take no disk: reading them is not measured. Their table is a real one.
 """
 
+import json
+import multiprocessing
+import resource
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
+from itertools import product
+from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from measured import Measured, option_parser, report, seconds_of
 
 from cellpatch.analysis.bootstrap import bootstrap_weights, interval, weighted_counts
@@ -20,12 +34,15 @@ from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config
 from cellpatch.data.batch_indices import BatchIndices
 from cellpatch.data.datamodule import SplitPart
-from cellpatch.data.splitter import LabelledCells
-from cellpatch.data.store.reader import CellStore, Geometry
-from cellpatch.data.store.writer import CellRows, StoreWriter
+from cellpatch.data.dataset import labelled_cells
+from cellpatch.data.splitter import LabelledCells, Split
+from cellpatch.data.store.reader import CellStore, Geometry, Manifest
+from cellpatch.data.store.shards import SHARD_BYTES
+from cellpatch.data.store.writer import CELLS, CellRows, StoreWriter
 from cellpatch.metrics.scores import class_counts, confusions_by_specimen, macro_f1
-from cellpatch.runtime.atomic_io import create_once
+from cellpatch.runtime.atomic_io import create_once, sha256_of
 
+LARGE_SIDE = 66  # px
 CLASSES, SPECIMENS, SIDE, CHUNK = [f"type {i:02}" for i in range(16)], 303, 16, 5000
 DRAWS, SLOPE = 2000, 1.1
 
@@ -47,6 +64,81 @@ def write(folder: Path, n: int) -> None:
             )
 
 
+def write_sparse(folder: Path, n: int) -> None:
+    """A store of n cells whose crops are zeros that take no disk."""
+    rng, geometry = np.random.default_rng(0), Geometry(LARGE_SIDE)
+    rows = SHARD_BYTES // (3 * LARGE_SIDE**2)
+    files = {}
+    folder.mkdir()
+    with pq.ParquetWriter(folder / "cells.parquet", CELLS) as writer:
+        for shard, start in enumerate(range(0, n, rows)):
+            size = min(rows, n - start)
+            files[f"crops-{shard:05d}.npy"] = "0" * 64
+            np.lib.format.open_memmap(folder / f"crops-{shard:05d}.npy", "w+", np.uint8, (size, *[LARGE_SIDE] * 2, 3))
+            names = np.arange(start, start + size).astype(str)
+            columns: dict[str, Any] = {"cell_id": names, "source": names, "row": np.arange(size)}
+            columns |= {"shard": np.full(size, shard), "mirrored_px": np.zeros(size)}
+            columns |= {"x": rng.uniform(0, 1e5, size), "y": rng.uniform(0, 1e5, size)}
+            columns["class"] = np.array(CLASSES)[rng.integers(0, len(CLASSES), size)]
+            columns["specimen"] = np.array([f"s{i:03}" for i in range(SPECIMENS)])[rng.integers(0, SPECIMENS, size)]
+            columns["digest"] = pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(16), size, [None, pa.py_buffer(rng.bytes(16 * size))]
+            )
+            arrays = [
+                pa.array(columns[f.name]).cast(f.type) if f.name in columns else pa.nulls(size, f.type) for f in CELLS
+            ]
+            writer.write_table(pa.table(arrays, CELLS))
+    files["cells.parquet"] = sha256_of(folder / "cells.parquet")
+    counts = dict.fromkeys(CLASSES, n // len(CLASSES))
+    source = {"kind": "simulated", "synthetic": True}
+    manifest = Manifest(CLASSES, geometry, n, counts, {}, {}, {}, source, files, f"simulated {n}")
+    (folder / "manifest.json").write_text(json.dumps(asdict(manifest)))
+
+
+def large_steps(root: Path, n: int, results: "Queue[dict[str, float]]") -> None:
+    """Put seconds of each step, once, and the peak memory of this process."""
+    by_specimen = assemble(compose_config(["model=cnn"])).data.split
+    by_specimen.split(LabelledCells(*(np.arange(48) % k for k in (3, 16)), np.arange(48).astype("S16")), "abc", 8)
+    opened: list[CellStore] = []  # the line before imported what a split needs
+    seconds = {"open": seconds_of(lambda: opened.append(CellStore(root, verify=False)))}
+    classes, splits = CLASSES, list[Split]()
+
+    def split() -> None:
+        splits.append(by_specimen.split(labelled_cells(opened[0], by_specimen)[1], classes, 16384))
+
+    seconds["split"] = seconds_of(split)
+    everything = np.arange(n)
+    part = SplitPart(opened[0], everything, opened[0].labels)
+    seconds["first batch"] = seconds_of(lambda: part[next(iter(BatchIndices(n, 256, seed=0)))])
+    seconds["MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    results.put(seconds)
+
+
+def large(file: Path | None) -> None:
+    """Report what ten million cells take of what a million do."""
+    spawn = multiprocessing.get_context("spawn")
+    found: dict[int, list[dict[str, float]]] = {10**6: [], 10**7: []}
+    with tempfile.TemporaryDirectory() as folder:
+        for n in found:
+            write_sparse(Path(folder, str(n)), n)
+        for _, n in product(range(3), found):
+            results = spawn.Queue()
+            process = spawn.Process(target=large_steps, args=(Path(folder, str(n)), n, results))
+            process.start()
+            found[n].append(results.get())
+            process.join()
+    small, big = found.values()
+    measured = []
+    for name in ("open", "split", "first batch"):
+        ratios = [of_big[name] / of_small[name] for of_small, of_big in zip(small, big, strict=True)]
+        beside = {f"s for {n} cells": float(np.median([each[name] for each in found[n]])) for n in found}
+        measured.append(Measured(f"ten million cells, {name}", ratios, "times a million", "at most", 11, beside))
+    opened, peaks = ([each[name] for each in big] for name in ("open", "MiB"))
+    measured.append(Measured("ten million cells, open", opened, "s", "at most", 5, {}))
+    measured.append(Measured("ten million cells, peak memory", peaks, "MiB", "at most", 2000, {}))
+    report(measured, file)
+
+
 def usual(work: Callable[[], object]) -> float:
     """The median of five calls."""
     return float(np.median([seconds_of(work) for _ in range(5)]))
@@ -60,10 +152,8 @@ def steps(folder: Path, n: int) -> dict[str, float]:
     seconds["open"] = usual(lambda: opened.append(CellStore(root)))
     store = opened[-1]
     by_specimen = assemble(compose_config(["model=cnn"])).data.split
-    labels, specimens = store.labels, store.cells["specimen"].astype(str).to_numpy()
-    digests = store.cells["digest"].to_numpy(dtype="S16")
-    cells = LabelledCells(labels, specimens, digests)
-    seconds["split"] = usual(lambda: by_specimen.split(cells, CLASSES, 16384))
+    labels, specimens = store.labels, np.asarray(store.specimens)
+    seconds["split"] = usual(lambda: by_specimen.split(labelled_cells(store, by_specimen)[1], CLASSES, 16384))
     everything = np.arange(n)
     positions = next(iter(BatchIndices(n, 256, seed=0)))
     seconds["first batch"] = usual(lambda: SplitPart(store, everything, labels)[positions])
@@ -97,7 +187,11 @@ def plot(cells: list[int], seconds: dict[str, list[float]], file: Path) -> None:
 def main() -> None:
     parser = option_parser("Time steps against the number of cells.", cells="10000,50000,185432,1000000")
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--large", action="store_true")
     options = parser.parse_args()
+    if options.large:
+        large(options.json)
+        return
     cells = [int(n) for n in options.cells.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         at_each = [steps(Path(folder), n) for n in cells]

