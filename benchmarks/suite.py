@@ -27,6 +27,7 @@ NAMES = [
     "end_to_end",
     "shared_cores",
     "blur",
+    "embedding",
     "probe_sweep",
     "ingest",
     "start",

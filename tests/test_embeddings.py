@@ -1,7 +1,10 @@
 """Features kept on disk: computed once, whole or absent, cleared on request."""
 
+import pickle
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -9,19 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import start_python
+from conftest import start_python, unaudited_split
 from filelock import FileLock
 from torch import nn
 
 from cellpatch.cli import embeddings
+from cellpatch.config.assemble import assemble
+from cellpatch.config.schema import compose_config
 from cellpatch.data.augment import DeviceAugment
+from cellpatch.data.dataset import CellDataset
 from cellpatch.data.store.reader import CellStore
 from cellpatch.models.cnn import CNN
 from cellpatch.models.network import Network
+from cellpatch.optics.conditions import CLEAN
 from cellpatch.optics.operator import OpticalPath
 from cellpatch.probing import feature_cache, feature_entries, feature_key
 from cellpatch.probing.feature_cache import FeatureCache
 from cellpatch.probing.feature_key import FeatureRequest, View
+from cellpatch.runs.fits import cached_features
 from cellpatch.runtime.device import inference_mode
 
 
@@ -49,6 +57,66 @@ def test_features_are_the_network_s(store_of: Callable[..., Path], tmp_path: Pat
     half = _features(store, tmp_path / "e", dtype="float16")
     assert half.dtype == np.float16
     np.testing.assert_allclose(half, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("view", [None, View(DeviceAugment(0.1, 0.1, 1, 0.0, [1.0, 1.0]), 0)], ids=["crops", "view"])
+def test_processes_that_share_a_pass_write_the_bytes_of_one(
+    store_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: View | None
+) -> None:
+    monkeypatch.setattr(feature_cache, "_WORTH_PROCESSES", 2)
+    request = FeatureRequest(CellStore(store_of(n=200)), np.arange(200)[::-1], "cnn", {}, view)
+    for processes in (1, 2):
+        torch.set_num_threads(processes)  # shared out: one each
+        cache = FeatureCache(tmp_path / str(processes), 1, 16, torch.device("cpu"), processes=processes)
+        cache.features(request, partial(_network, 8))
+        assert torch.get_num_threads() == processes
+    torch.set_num_threads(1)
+    one, two = ([file.read_bytes() for file in sorted((tmp_path / name).glob("cnn-*/*"))] for name in "12")
+    assert len(one) == 2
+    assert one == two
+
+
+def test_a_probe_s_pass_is_shared_by_its_devices_and_little_is_sent(
+    store_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = CellStore(store_of(n=40))
+    overrides = ["model=efficientnet_lite0", "model.backbone.input_px=32", "trainer.accelerator=cpu"]
+    experiment = assemble(compose_config([*overrides, "trainer.devices=2", "adapt=linear_probe"]))
+    cells = np.arange(40)
+    dataset = CellDataset(store, ["a", "b"], store.labels, unaudited_split(cells, cells, cells))
+    features = cached_features(experiment, experiment.model.weights_fingerprint(), dataset)
+    assert features.cache.processes == 2
+    network = features._network.under(CLEAN)
+    sent = pickle.dumps(partial(features._network.under, CLEAN))
+    assert len(sent) < 10_000, "no weights"
+    x = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(pickle.loads(sent)().eval().features(x), network.eval().features(x))  # noqa: S301
+
+
+def test_a_shared_pass_that_is_interrupted_leaves_nothing(store_of: Callable[..., Path], tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; import numpy as np, torch; "
+        "from cellpatch.cli.signals import end_on_signals; from cellpatch.data.store.reader import CellStore; "
+        "from cellpatch.probing.feature_cache import FeatureCache; "
+        "from cellpatch.probing.feature_key import FeatureRequest; from test_embeddings import announced\n"
+        "if __name__ == '__main__':\n with end_on_signals():\n"
+        "  cache = FeatureCache(Path(sys.argv[2]), 1, 1, torch.device('cpu'), processes=2)\n"
+        "  cache.features(FeatureRequest(CellStore(Path(sys.argv[1])), np.zeros(10**6, int), 'cnn', {}), announced)"
+    )
+    process = start_python("-c", program, str(store_of()), str(tmp_path / "e"))
+    assert process.stdout is not None
+    for _ in range(2):
+        assert process.stdout.readline() == "a process has its network\n"
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (128 + signal.SIGTERM, "interrupted\n")
+    assert [file for file in (tmp_path / "e").iterdir() if file.suffix != ".lock"] == []
+
+
+def announced() -> Network:
+    print("a process has its network", flush=True)
+    return _network(8)
 
 
 def test_cells_are_inferred_without_gradients_and_in_32_bits() -> None:

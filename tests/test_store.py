@@ -1,6 +1,7 @@
 import hashlib
 import json
 import multiprocessing
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,14 @@ def _columns(n: int, start: int = 0) -> dict[str, list[str]]:
         "specimen": [f"s{i}" for i in range(n)],
         "source": [f"row {start + i}" for i in range(n)],
     }
+
+
+def test_another_process_opens_the_store_itself(store_of: Callable[..., Path]) -> None:
+    store = CellStore(store_of(n=30))
+    crops = store.crops(np.arange(30))
+    sent = pickle.dumps(store)
+    assert len(sent) < 1000, "no crops"
+    np.testing.assert_array_equal(pickle.loads(sent).crops(np.arange(30)), crops)  # noqa: S301
 
 
 def test_what_is_written_is_read(store_of: Callable[..., Path]) -> None:

@@ -151,6 +151,6 @@ def test_a_probe_names_what_does_not_change_it(caplog: pytest.LogCaptureFixture)
     probe = ["model=efficientnet_lite0", "adapt=linear_probe", "trainer.accelerator=cpu"]
     assemble(compose_config(probe))
     assert "no effect" not in caplog.text
-    assemble(compose_config([*probe, "trainer.max_epochs=3", "+trainer.deterministic=true"]))
+    assemble(compose_config([*probe, "trainer.max_epochs=3", "+trainer.deterministic=true", "trainer.devices=2"]))
     expected = "trainer.max_epochs, trainer.deterministic: no effect with adapt=linear_probe, which trains on features"
     assert expected in caplog.text

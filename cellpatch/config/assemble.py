@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _LARGEST, _DEEPEST = 2**16, 1000  # whole numbers among a backbone's arguments; those that count layers
 
-_OF_PROBES = ("accelerator", "enable_progress_bar", "component")  # they count for a probe, or show only
+_OF_PROBES = ("accelerator", "devices", "enable_progress_bar", "component")  # they count for a probe, or show only
 
 # Settings that runs of earlier versions do not state: restoring a network needs none of them.
 _OF_TRAINING: dict[str, JsonValue] = {"updates": 1, "min_epochs": 0, "validations": 1}

@@ -4,27 +4,31 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
 import torch
 from filelock import AcquireReturnProxy
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
 
 from cellpatch.data.augment import augmented_copy
+from cellpatch.data.store.reader import CellStore
 from cellpatch.models.network import Network
+from cellpatch.models.packed import can_pack, pack_linear_layers
 from cellpatch.probing import feature_entries
-from cellpatch.probing.feature_key import FeatureRequest, digest_of
+from cellpatch.probing.feature_key import FeatureRequest, View, digest_of
 from cellpatch.runtime.atomic_io import atomic_directory, file_lock
-from cellpatch.runtime.device import inference_mode
+from cellpatch.runtime.device import inference_mode, torch_threads
 from cellpatch.runtime.numbers import rounded
+from cellpatch.runtime.parallel import shared_map
 from cellpatch.runtime.progress import batch_starts
 
 log = logging.getLogger(__name__)
 GIB = 2**30
 _VIEW_CELLS = 64  # drawn at a time, whatever the batch: every machine draws the same
+_WORTH_PROCESSES = 32  # batches; fewer are done before processes have started
 Dtype = Literal["float32", "float16"]
 
 
@@ -32,7 +36,8 @@ Dtype = Literal["float32", "float16"]
 class FeatureCache:
     """A folder of features of at most `limit_gib`, stored as `dtype`.
 
-    They are computed in batches of `batch_size` cells on `device`.
+    They are computed in batches of `batch_size` cells on `device`. On a CPU `processes` share the batches of a long
+    pass, which gives the same features.
     """
 
     folder: Path
@@ -40,12 +45,14 @@ class FeatureCache:
     batch_size: int
     device: torch.device
     dtype: Dtype = "float32"
+    processes: int = 1
 
     def features(self, request: FeatureRequest, network: Callable[[], Network]) -> Float[np.ndarray, "n d"]:
         """The requested features [cells, features], memory-mapped; computed in one pass if they are not stored.
 
-        `network` is called only to compute them. If several processes request the same features, one computes them
-        and the others wait. Raises ValueError if the folder is not writable, or would exceed its limit.
+        `network` is called only to compute them, and pickled for other processes. If several processes request the same
+        features, one computes them and the others wait. Raises ValueError if the folder is not writable, or would
+        exceed its limit.
         """
         key = request.key(self.dtype)
         digest = digest_of(key)
@@ -60,7 +67,7 @@ class FeatureCache:
                 if entry:
                     feature_entries.delete_entry(target)
                 with atomic_directory(target) as temporary:
-                    self._compute(network().to(self.device), request, temporary)
+                    self._compute(network, request, temporary)
                     feature_entries.write_key(temporary, key)
             return feature_entries.open_entry(target)
 
@@ -72,31 +79,23 @@ class FeatureCache:
             message = f"data.loading.embeddings_dir={self.folder} cannot be written: {error.strerror}"
             raise ValueError(message) from error
 
-    def _compute(self, network: Network, request: FeatureRequest, folder: Path) -> None:
+    def _compute(self, network: Callable[[], Network], request: FeatureRequest, folder: Path) -> None:
         """Write features.npy as a stream: a memory map of a file on a full disk ends in SIGBUS."""
-        network.eval()
-        with (folder / feature_entries.FEATURES).open("wb") as stream:
-            batch_size = self.batch_size if request.view is None else _VIEW_CELLS
-            for start in batch_starts(len(request.cells), batch_size, "embedding"):
-                crops = torch.from_numpy(request.store.crops(request.cells[start : start + batch_size]))
-                with inference_mode():
-                    features = self._features_of(network, request, crops, start)
+        batch_size = self.batch_size if request.view is None else _VIEW_CELLS
+        shared = self.processes > 1 and len(request.cells) >= _WORTH_PROCESSES * batch_size
+        processes = self.processes if shared else 1
+        threads = max(1, torch.get_num_threads() // processes)
+        work = _Embedding(request.store, request.view, network, self.device, self.batch_size, threads)
+        starts = batch_starts(len(request.cells), batch_size, "embedding")
+        batches = ((start, request.cells[start : start + batch_size]) for start in starts)
+        with (folder / feature_entries.FEATURES).open("wb") as stream, torch_threads(threads):
+            for number, features in enumerate(shared_map(work, batches, processes)):
                 with np.errstate(over="ignore"):  # _check_finite reports it
-                    rows = features.float().cpu().numpy().astype(self.dtype)
+                    rows = features.astype(self.dtype)
                 self._check_finite(rows)
-                if start == 0:
+                if number == 0:
                     self._reserve(stream, (len(request.cells), rows.shape[1]), rows.dtype)
                 stream.write(np.ascontiguousarray(rows).data)
-
-    def _features_of(
-        self, network: Network, request: FeatureRequest, crops: Tensor, start: int
-    ) -> Float[Tensor, "b features"]:
-        """Features of one batch of crops; `start` is its first cell among the requested ones."""
-        if request.view is None:
-            return network.features(network.pixels(crops.to(self.device)))
-        pixels = augmented_copy(*request.view, crops, network.optics.needed_px, start)
-        parts = [network.features(part.to(self.device)) for part in pixels.split(self.batch_size)]
-        return torch.cat(parts)
 
     def _check_finite(self, rows: Float[np.ndarray, "n d"]) -> None:
         if not np.isfinite(rows).all():
@@ -124,3 +123,39 @@ class FeatureCache:
                 f"more than data.loading.embeddings_gib={self.limit_gib:g}; raise it{clearing}"
             )
         log.info("embedding: %.2f GiB of features in %s", size / GIB, self.folder)
+
+
+@dataclass(frozen=True, eq=False)
+class _Embedding:
+    """Features of a batch of cells; each process that shares a pass gets a copy, which is small.
+
+    Each takes `threads` threads. At most `at_once` cells go through the network together.
+    """
+
+    store: CellStore
+    view: View | None
+    network: Callable[[], Network]
+    device: torch.device
+    at_once: int
+    threads: int
+
+    @cached_property
+    def _network(self) -> Network:
+        torch.set_num_threads(self.threads)
+        network = self.network().to(self.device).eval()
+        if self.device.type == "cpu" and can_pack():
+            pack_linear_layers(network.backbone)
+        return network
+
+    def __call__(self, batch: tuple[int, Int[np.ndarray, " b"]]) -> Float[np.ndarray, "b features"]:
+        """`batch` is the index of its first cell among the requested ones, and its cells of the store."""
+        network, (start, cells) = self._network, batch
+        crops = torch.from_numpy(self.store.crops(cells))
+        with inference_mode():
+            if self.view is None:
+                features = network.features(network.pixels(crops.to(self.device)))
+            else:
+                pixels = augmented_copy(*self.view, crops, network.optics.needed_px, start)
+                parts = [network.features(part.to(self.device)) for part in pixels.split(self.at_once)]
+                features = torch.cat(parts)
+            return features.float().cpu().numpy()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -40,16 +40,11 @@ class CachedFeatures:
     name: str
 
     @cached_property
-    def _backbone(self) -> Backbone:
-        """Opened when features are missing, once for all conditions."""
-        return self.model.open(self.weights)
+    def _network(self) -> "_FrozenNetwork":
+        return _FrozenNetwork(self.model, self.weights, self.path)
 
     def __call__(self, condition: Condition, cells: np.ndarray, view: View | None = None) -> np.ndarray:
         """Features [n, d] of cells of the store, as they are or as an augmented copy."""
-
-        def network() -> Network:
-            return assemble_network(self._backbone, self.path.under(condition), nn.Identity())
-
         store = self.dataset.store
         request = FeatureRequest(
             store=store,
@@ -65,7 +60,7 @@ class CachedFeatures:
             },
             view=view,
         )
-        features = self.cache.features(request, network)
+        features = self.cache.features(request, partial(self._network.under, condition))
         return features[cells] if condition == CLEAN else np.asarray(features)
 
     def make_predict_fn(self, head: nn.Module) -> Predict:
@@ -82,6 +77,27 @@ class CachedFeatures:
             return probabilities
 
         return predict
+
+
+@dataclass(frozen=True)
+class _FrozenNetwork:
+    """A backbone that is opened when features are missing, once for all conditions, and its optics."""
+
+    model: ModelSpec
+    weights: str | None
+    path: OpticalPath
+
+    @cached_property
+    def _backbone(self) -> Backbone:
+        return self.model.open(self.weights)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the backbone: a process that shares a pass opens its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_backbone"}
+
+    def under(self, condition: Condition) -> Network:
+        """The network up to its features."""
+        return assemble_network(self._backbone, self.path.under(condition), nn.Identity())
 
 
 @dataclass(frozen=True)

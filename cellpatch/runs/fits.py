@@ -59,6 +59,7 @@ def cached_features(experiment: Experiment, weights: str | None, dataset: CellDa
         experiment.inference_batch,
         experiment.trainer.device,
         loading.embedding_dtype,
+        processes=experiment.trainer.devices if experiment.trainer.device.type == "cpu" else 1,
     )
     path = experiment.path(dataset.store.geometry)
     return CachedFeatures(experiment.model, weights, dataset, path, cache, experiment.data.name)

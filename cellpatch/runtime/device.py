@@ -39,3 +39,14 @@ def inference_mode() -> Iterator[None]:
     """No gradients, and convolutions in 32 bits on a GPU too: cuDNN's default of 19 moves features by 1e-3."""
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """With so many threads for torch's operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+_MOST_WAITING = 1000  # results in memory, while the processes of `shared_map` start
 MAX_WORKERS = 8  # with more, the process that writes the results is the bottleneck
 
 
@@ -42,6 +44,33 @@ def ordered_parallel_map(
             for task in tasks:
                 pending.append(_submit(pool, work, task))
                 if len(pending) == ahead * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def shared_map(work: Callable[[Task], Result], tasks: Iterable[Task], processes: int) -> Iterator[Result]:
+    """Yield the results of tasks in order, computed by this process and `processes` - 1 others.
+
+    This one computes while the others start. Each of them gets `work` once, and keeps what it leaves in its attributes.
+    An error of a task comes through; pending tasks are cancelled.
+    """
+    if processes <= 1:
+        yield from map(work, tasks)
+        return
+    with _spawn(processes - 1, work) as pool:
+        pending: deque[Future[Result]] = deque()
+        try:
+            for task in tasks:
+                if sum(not future.done() for future in pending) < 2 * (processes - 1):
+                    pending.append(_submit(pool, _work_on, task))
+                else:
+                    pending.append(Future())
+                    pending[-1].set_result(work(task))
+                while pending and (pending[0].done() or len(pending) > _MOST_WAITING):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -83,8 +112,9 @@ def lane_map(
                 future.cancel()
 
 
-def _spawn(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+def _spawn(workers: int, work: Callable[[Any], Any] | None = None) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=partial(_start_worker, work))
 
 
 def _submit(pool: ProcessPoolExecutor, work: Callable[[Task], Result], task: Task) -> "Future[Result]":
@@ -94,6 +124,19 @@ def _submit(pool: ProcessPoolExecutor, work: Callable[[Task], Result], task: Tas
         return pool.submit(work, task)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(work: Callable[[Any], Any] | None) -> None:
+    _end_with_parent()
+    if work is not None:
+        _given.append(work)
+
+
+def _work_on(task: Any) -> Any:
+    return _given[0](task)
+
+
+_given: list[Callable[[Any], Any]] = []  # in a process of `shared_map`: its work
 
 
 def _end_with_parent() -> None:

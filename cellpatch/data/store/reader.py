@@ -116,6 +116,10 @@ class CellStore:
         self._shard = table["shard"].to_numpy()
         self._row = table["row"].to_numpy()
 
+    def __reduce__(self) -> tuple[type["CellStore"], tuple[Path, bool]]:
+        """Another process opens the same folder; pickled memory maps would be all crops."""
+        return CellStore, (self.root, False)
+
     def __len__(self) -> int:
         return len(self.labels)
 
