@@ -19,7 +19,7 @@ from measured import ROOT, Measured, option_parser, report, seconds_of
 from cellpatch.runs.folders import finished_runs
 from cellpatch.runs.stored_run import StoredRun
 
-LIMITS, AT_MOST = "256,512,1024,2048,4096,8192,16384", 1.2
+LIMITS = "256,512,1024,2048,4096,8192,16384"
 DEFAULT = ["model=efficientnet_lite0", "data.cells=20000", "optics=blur"]
 
 
@@ -35,12 +35,12 @@ def main() -> None:
         command += [f"runs_dir={folder}/runs", f"data.loading.embeddings_dir={folder}/embeddings"]
         whole = seconds_of(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True))  # noqa: S603
         seconds = [StoredRun.open(run).record.seconds for run in finished_runs(Path(folder, "runs"))]
-    passes = max(each.embed or 0.0 for each in seconds)
+    passes, at_most = max(each.embed or 0.0 for each in seconds), 1.15
     if "optics=blur" in overrides:
-        passes += max(each.evaluate for each in seconds)
+        passes, at_most = passes + max(each.evaluate for each in seconds), 1.2
     parts = {"s in all": whole, "s of passes": passes, "s of fits": sum(each.train for each in seconds)}
     name = f"probe sweep, {len(seconds)} runs"
-    report([Measured(name, [whole / passes], "of the passes", "at most", AT_MOST, parts)], options.json)
+    report([Measured(name, [whole / passes], "of the passes", "at most", at_most, parts)], options.json)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from cellpatch.data.store.shards import SHARD_BYTES
 from cellpatch.data.store.writer import CELLS, CellRows, StoreWriter
 from cellpatch.metrics.scores import class_counts, confusions_by_specimen, macro_f1
 from cellpatch.runtime.atomic_io import create_once, sha256_of
+from cellpatch.runtime.json_types import Json
 
 LARGE_SIDE = 66  # px
 CLASSES, SPECIMENS, SIDE, CHUNK = [f"type {i:02}" for i in range(16)], 303, 16, 5000
@@ -90,7 +91,7 @@ def write_sparse(folder: Path, n: int) -> None:
             writer.write_table(pa.table(arrays, CELLS))
     files["cells.parquet"] = sha256_of(folder / "cells.parquet")
     counts = dict.fromkeys(CLASSES, n // len(CLASSES))
-    source = {"kind": "simulated", "synthetic": True}
+    source: Json = {"kind": "simulated", "synthetic": True}
     manifest = Manifest(CLASSES, geometry, n, counts, {}, {}, {}, source, files, f"simulated {n}")
     (folder / "manifest.json").write_text(json.dumps(asdict(manifest)))
 
@@ -98,8 +99,9 @@ def write_sparse(folder: Path, n: int) -> None:
 def large_steps(root: Path, n: int, results: "Queue[dict[str, float]]") -> None:
     """Put seconds of each step, once, and the peak memory of this process."""
     by_specimen = assemble(compose_config(["model=cnn"])).data.split
-    by_specimen.split(LabelledCells(*(np.arange(48) % k for k in (3, 16)), np.arange(48).astype("S16")), "abc", 8)
-    opened: list[CellStore] = []  # the line before imported what a split needs
+    few = np.arange(48)
+    by_specimen.split(LabelledCells(few % 3, few % 16, few.astype("S16")), list("abc"), 8)  # imports what it needs
+    opened: list[CellStore] = []
     seconds = {"open": seconds_of(lambda: opened.append(CellStore(root, verify=False)))}
     classes, splits = CLASSES, list[Split]()
 

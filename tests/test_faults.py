@@ -41,7 +41,6 @@ from cellpatch.figures.tables import format_ci
 from cellpatch.inference.restore import restore
 from cellpatch.metrics.degradation import slope_per_unit
 from cellpatch.metrics.scores import macro_f1
-from cellpatch.models.network import assemble_network
 from cellpatch.optics.conditions import CLEAN, FAULTS, Condition, OpticsSettings, faults_among
 from cellpatch.optics.faults import acts_on_pixels, apply_fault
 from cellpatch.optics.operator import OpticalPath, reaches_beyond_margin, to_pixels
@@ -385,7 +384,7 @@ def test_features_of_each_condition_are_cached_under_keys_of_their_own(
     features = CachedFeatures(model, None, dataset, path, cache, "cells")
     conditions = [CLEAN, Condition("pre", 1.0), *(Condition(kind, 10.0) for kind in FAULTS)]
     found = {condition: features(condition, cells) for condition in conditions}
-    network = assemble_network(features._backbone, path.under(), torch.nn.Identity()).eval()
+    network = features._network.under(CLEAN).eval()
     pixels = to_pixels(torch.from_numpy(store.crops(cells)))
     for condition, each in found.items():
         with torch.inference_mode():

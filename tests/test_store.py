@@ -71,6 +71,19 @@ def test_any_chunking_and_any_order_of_reading(
     np.testing.assert_array_equal(CellStore(root).crops(index), crops[index])
 
 
+@pytest.mark.parametrize("labels", ["cabcab", "ccbbaa", "abcabc"])
+@pytest.mark.parametrize("shard_rows", [2, 100])
+def test_labels_index_the_manifest_s_classes_in_whichever_order_cells_come(
+    tmp_path: Path, labels: str, shard_rows: int
+) -> None:
+    n = len(labels)
+    crops = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3), np.uint8)
+    with StoreWriter(tmp_path, ["a", "b", "c"], Geometry(8), {}, shard_rows) as writer:
+        writer.add(crops, CellRows(**_columns(n) | {"label": [*labels]}))
+    store = CellStore(tmp_path)
+    assert "".join(store.manifest.classes[code] for code in store.labels) == labels
+
+
 @pytest.mark.parametrize("chosen", [[], [3], [29, 0, 11, 11, 6]])
 def test_rows_and_columns_are_those_of_the_table(store_of: Callable[..., Path], chosen: list[int]) -> None:
     """What is read in parts, over several groups of rows, equals the table as a whole."""

@@ -110,9 +110,9 @@ class CellStore:
                 "delete the folder and prepare it again"
             )
         table = self._read(["class", "shard", "row"])
-        classes = pd.CategoricalDtype(self.manifest.classes)
-        codes = table["class"].to_pandas().astype(classes).cat.codes
-        self.labels: Int[np.ndarray, " n"] = codes.to_numpy(np.int64)  # index into the manifest's classes
+        # not by astype: pandas takes categories in another order for the same ones, and leaves their codes
+        codes = pd.Categorical(table["class"].to_pandas(), categories=self.manifest.classes).codes
+        self.labels: Int[np.ndarray, " n"] = codes.astype(np.int64)  # index into the manifest's classes
         self._shard = table["shard"].to_numpy()
         self._row = table["row"].to_numpy()
 
