@@ -18,9 +18,9 @@ import multiprocessing
 import resource
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from itertools import product
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,11 @@ def write_sparse(folder: Path, n: int) -> None:
     (folder / "manifest.json").write_text(json.dumps(asdict(manifest)))
 
 
-def large_steps(root: Path, n: int, results: "Queue[dict[str, float]]") -> None:
-    """Put seconds of each step, once, and the peak memory of this process."""
+def large_steps(root: Path, n: int) -> dict[str, float]:
+    """Seconds of each step, once, and the peak memory of this process."""
     by_specimen = assemble(compose_config(["model=cnn"])).data.split
+    import torch  # noqa: F401  # which a batch needs
+
     few = np.arange(48)
     by_specimen.split(LabelledCells(few % 3, few % 16, few.astype("S16")), list("abc"), 8)  # imports what it needs
     opened: list[CellStore] = []
@@ -113,7 +115,7 @@ def large_steps(root: Path, n: int, results: "Queue[dict[str, float]]") -> None:
     part = SplitPart(opened[0], everything, opened[0].labels)
     seconds["first batch"] = seconds_of(lambda: part[next(iter(BatchIndices(n, 256, seed=0)))])
     seconds["MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.put(seconds)
+    return seconds
 
 
 def large(file: Path | None) -> None:
@@ -124,11 +126,8 @@ def large(file: Path | None) -> None:
         for n in found:
             write_sparse(Path(folder, str(n)), n)
         for _, n in product(range(3), found):
-            results = spawn.Queue()
-            process = spawn.Process(target=large_steps, args=(Path(folder, str(n)), n, results))
-            process.start()
-            found[n].append(results.get())
-            process.join()
+            with ProcessPoolExecutor(1, spawn) as process:
+                found[n].append(process.submit(large_steps, Path(folder, str(n)), n).result())
     small, big = found.values()
     measured = []
     for name in ("open", "split", "first batch"):

@@ -379,7 +379,8 @@ def snapshot(*folders: Path) -> set[Path]:
 
 def make_world(folder: Path) -> Path:
     """The runs that are damaged, and their packed file."""
-    from cellpatch.analysis.results import pack, read_results
+    from cellpatch.analysis.packed_results import pack
+    from cellpatch.analysis.results import read_results
 
     world = folder / "world"
     for name in ("cnn-scratch-folder-4-s0", "efficientnet_lite0-linear_probe"):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cellpatch.analysis.compact import compress
-from cellpatch.analysis.results import CohortResult, RunResult
+from cellpatch.analysis.run_result import CohortResult, RunResult
 from cellpatch.metrics import scores as scores_module
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.predictions import Predictions

@@ -17,7 +17,8 @@ from PIL import Image
 from cellpatch.analysis.copies import find_partners
 from cellpatch.analysis.label_errors import find_label_errors, with_prior
 from cellpatch.analysis.out_of_sample import one_group, out_of_sample
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.cli.audit import main as audit_main
 from cellpatch.cli.train import main as train_main
 from cellpatch.inference.outliers import neighbour_distance

@@ -18,7 +18,8 @@ from fuzz_records import fuzz
 from stored import read_record, replace_record
 
 from cellpatch import api
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.cli import pack as pack_command
 from cellpatch.cli import runs, verify, watch
 from cellpatch.cli.each_run import for_each_run

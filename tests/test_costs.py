@@ -12,7 +12,8 @@ from simulated import SKILLS, pretraining_facts, restated, simulated, with_confi
 
 from cellpatch.analysis.costs import TrainingCost, machines, training_cost
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
-from cellpatch.analysis.results import RunResult, read_results
+from cellpatch.analysis.results import read_results
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.figures.captions import cost_caption
 
 HARDWARE = {"processor": "one", "cores": 8, "threads": 4, "gpu": None}

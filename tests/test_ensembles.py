@@ -18,8 +18,9 @@ from stored import read_record, replace_record
 
 from cellpatch.analysis.ensembles import BOTH, ENSEMBLE, SINGLE, TURNED, averaged, ensemble_cells
 from cellpatch.analysis.groups import SeedGroup, group_by_seed
+from cellpatch.analysis.packed_results import pack
 from cellpatch.analysis.referral import rest_curves
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.results import read_results
 from cellpatch.cli.evaluate import main as evaluate_main
 from cellpatch.cli.train import main as train_main
 from cellpatch.inference.restore import predict_probabilities, restore

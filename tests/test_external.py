@@ -18,7 +18,8 @@ from stored import read_record, replace_record
 from cellpatch.analysis.estimates import independent_difference
 from cellpatch.analysis.external import on_cohort, summarise_cohorts
 from cellpatch.analysis.groups import group_by_seed
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.cli.evaluate import main as evaluate_main
 from cellpatch.cli.train import main as train_main
 from cellpatch.figures.plotting import save

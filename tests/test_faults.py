@@ -31,7 +31,8 @@ from torch.nn.functional import avg_pool2d, pad
 from cellpatch.analysis.blur import summarise_blur
 from cellpatch.analysis.groups import group_by_seed, under_blur, under_faults
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.analysis.robustness import change_under, summarise_faults
 from cellpatch.config.assemble import assemble
 from cellpatch.config.schema import compose_config

@@ -59,7 +59,8 @@ from cellpatch.analysis.curves import learning_curves
 from cellpatch.analysis.estimates import difference, mean_over_seeds, paired
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.config.schema import models
 from cellpatch.data.store.reader import CellStore, Geometry

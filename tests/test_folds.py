@@ -18,7 +18,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from stored import read_record, replace_record
 
 from cellpatch.analysis.groups import data_sets, group_by_seed
-from cellpatch.analysis.results import RunResult, pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.analysis.selection import Selection
 from cellpatch.cli.train import main as train_main
 from cellpatch.config.schema import compose_config

@@ -15,7 +15,8 @@ from conftest import ROOT, config_of
 from stored import read_record, replace_record
 
 from cellpatch.analysis.groups import group_by_seed
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.config.assemble import assemble
 from cellpatch.data.dataset import open_store
 from cellpatch.inference.export import export

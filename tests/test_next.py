@@ -17,8 +17,9 @@ from PIL import Image
 from scipy.stats import entropy as scipy_entropy
 from simulated import on_cohort, restated, simulated
 
-from cellpatch.analysis.results import RunResult, read_results
+from cellpatch.analysis.results import read_results
 from cellpatch.analysis.rounds import rounds_of
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.analysis.scaling import power_law
 from cellpatch.cli.next import main as next_main
 from cellpatch.cli.next_plan import plan_in_words

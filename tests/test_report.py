@@ -19,7 +19,8 @@ from simulated import CLASSES, SKILLS, restated, simulated
 
 from cellpatch.analysis.curves import format_limit_range
 from cellpatch.analysis.groups import SeedGroup, group_by_seed
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.figures.tables import write_tables
 from cellpatch.optics.conditions import Condition
 from cellpatch.sweeps.train import train

@@ -14,7 +14,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from simulated import CLASSES, simulated
 
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 
 pytestmark = pytest.mark.long
 

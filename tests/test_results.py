@@ -14,9 +14,11 @@ from conftest import ROOT, config_of, start_python
 from simulated import on_cohort, simulated
 from stored import read_record
 
-from cellpatch.analysis import results as results_module
+from cellpatch.analysis import packed_results
 from cellpatch.analysis.compact import SparseConfusions, compress
-from cellpatch.analysis.results import RunResult, pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.metrics import scores
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.record import parse_record
@@ -83,7 +85,7 @@ def test_runs_are_packed_in_groups_of_rows(tmp_path: Path, monkeypatch: pytest.M
     """Whatever is in memory at once, the same runs are written and read, external cohorts and turned cells included."""
     results = [*(_result("a" * n) for n in range(1, 4)), *on_cohort(simulated(limits=(256,), seeds=(0,)))]
     pack(results, tmp_path / "one.parquet")
-    monkeypatch.setattr(results_module, "_ROW_GROUP", 2)
+    monkeypatch.setattr(packed_results, "_ROW_GROUP", 2)
     pack(results, tmp_path / "several.parquet")
     assert pq.ParquetFile(tmp_path / "several.parquet").num_row_groups == -(-len(results) // 2)
     assert pq.read_table(tmp_path / "several.parquet").equals(pq.read_table(tmp_path / "one.parquet"))

@@ -7,7 +7,8 @@ import pytest
 from conftest import ROOT
 from stored import read_record, replace_record
 
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.cli import diff, export, features, latency, predict, runs
 from cellpatch.cli.pack import main as pack_command
 from cellpatch.runs.differences import differences, format_differences

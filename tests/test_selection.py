@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from simulated import FAULTS, simulated, with_config
 
-from cellpatch.analysis.results import pack
+from cellpatch.analysis.packed_results import pack
 from cellpatch.analysis.selection import Selection
 from cellpatch.cli.selection import add_options, selection_of
 from cellpatch.optics.conditions import CLEAN

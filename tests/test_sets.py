@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from cellpatch.analysis import cells
 from cellpatch.analysis.cells import PredictedCells
 from cellpatch.analysis.groups import group_by_seed
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.analysis.sets import _count, by_specimen, class_weights, measure_sets
 from cellpatch.metrics.prediction_sets import (
     nonconformity,

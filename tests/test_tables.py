@@ -35,7 +35,8 @@ from cellpatch.analysis.blur import blur_leads, summarise_blur
 from cellpatch.analysis.comparison import compare_with_best
 from cellpatch.analysis.groups import SeedGroup, group_by_seed
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.config.schema import compose_config
 from cellpatch.figures.tables import MIXED_CODE, write_table, write_tables
 from cellpatch.metrics.scores import macro_f1, macro_f1_of

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.optics.conditions import CLEAN, Condition
 from cellpatch.runs.predictions import Predictions
 from cellpatch.runs.stored_run import VALIDATION, StoredRun

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from cellpatch.analysis.groups import SeedGroup
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.runs.record import Record
 
 # Seconds per cell below which features were read, not computed. Runs on EndoNuke read them in 7e-6 s; the fastest pass

@@ -17,7 +17,7 @@ from cellpatch.analysis.cells import (
 from cellpatch.analysis.estimates import Estimate, difference
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import row_of
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.metrics.calibration import fit_temperature, scale
 from cellpatch.metrics.classification import Scores, score_predictions
 from cellpatch.metrics.scores import class_counts, macro_f1

@@ -9,7 +9,7 @@ import pandas as pd
 from cellpatch.analysis.estimates import Estimate, independent_difference
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import row_of
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.metrics.scores import Score, macro_f1_of
 from cellpatch.optics.conditions import CLEAN
 from cellpatch.runs.cohorts import Cohort

@@ -8,7 +8,7 @@ from json import dumps
 import numpy as np
 
 from cellpatch.analysis.compact import Confusions, SparseConfusions
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.analysis.unlike_runs import why_not_averaged
 from cellpatch.data.splitter import HeldOutFold
 from cellpatch.metrics.pooling import pool_scores

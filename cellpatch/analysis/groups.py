@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from cellpatch.analysis.bootstrap import bootstrap_weights, weighted_counts
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.folds import pool_folds
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.analysis.unlike_runs import why_not_averaged, why_other_cells
 from cellpatch.metrics.scores import Score, accuracy, class_counts, macro_f1, macro_f1_of, widespread_classes
 from cellpatch.metrics.validations import BestValidation

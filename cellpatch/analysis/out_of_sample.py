@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from cellpatch.analysis.groups import SeedGroup, group_by_seed
 from cellpatch.analysis.label_errors import with_prior
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.runs.stored_run import StoredRun
 
 _SHOWN = 8  # groups in an error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cellpatch.analysis.external import cohort_names, on_cohort
 from cellpatch.analysis.groups import SeedGroup, group_by_seed
 from cellpatch.analysis.planner import Planner
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
 

@@ -7,7 +7,7 @@ from functools import partial
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 
 NOT_SET = "not set"
 

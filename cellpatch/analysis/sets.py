@@ -11,7 +11,7 @@ from cellpatch.analysis.cells import PredictedCells, cells_of, compared_conditio
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import row_of
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.metrics.prediction_sets import (
     nonconformity,
     prediction_sets,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.runs.coordinates import FIELD, GRID_KEYS
 from cellpatch.runs.differences import Difference, hidden_differences
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
-from cellpatch.analysis.results import RunResult, read_results
+from cellpatch.analysis.results import read_results
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.cli.selection import add_options, selection_of
 from cellpatch.figures.plotting import Draw, draw_one, save
 from cellpatch.figures.tables import ShownTable, write_tables

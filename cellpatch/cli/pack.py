@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from cellpatch.analysis.results import pack, read_results
+from cellpatch.analysis.packed_results import pack
+from cellpatch.analysis.results import read_results
 from cellpatch.cli.selection import add_options, selection_of
 from cellpatch.runtime.numbers import rounded
 

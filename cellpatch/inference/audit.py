@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from cellpatch.analysis.copies import find_partners
 from cellpatch.analysis.label_errors import LabelErrors, find_label_errors
 from cellpatch.analysis.out_of_sample import OutOfSample, one_group, out_of_sample
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.data.store.reader import CellStore
 from cellpatch.inference.outliers import outlier_distance
 from cellpatch.runs.stored_run import require_store

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from cellpatch.analysis.curves import leader, learning_curves
 from cellpatch.analysis.groups import SeedGroup, at_one_limit
 from cellpatch.analysis.labels import by_label
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.data.store.reader import CellStore
 from cellpatch.figures.gallery import pick_across_specimens, png_base64
 from cellpatch.optics.conditions import CLEAN

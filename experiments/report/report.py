@@ -23,7 +23,7 @@ from markupsafe import Markup
 from recommend import Answer, recommend
 
 from cellpatch.analysis.groups import SeedGroup, data_sets, group_by_seed
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.cli.figures import figure_main
 from cellpatch.figures.captions import file_name, sample_size_caption
 from cellpatch.figures.plotting import COLUMN_MM, draw_one

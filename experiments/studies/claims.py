@@ -22,7 +22,7 @@ from simulated_study import OF_SEEDS, Design, answers, mean_truth, mixed_design
 
 from cellpatch.analysis.compact import compress
 from cellpatch.analysis.groups import group_by_seed
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.analysis.scaling import overtakes_at
 from cellpatch.figures.tables import write_table
 from cellpatch.metrics.scores import macro_f1

@@ -31,13 +31,18 @@ from cellpatch.data.dataset import open_dataset, open_store
 from cellpatch.runs.stored_run import StoredRun
 
 ROOT = Path(__file__).parents[2]
-WARMUP, VALIDATIONS, LR = 0.1, 10, 1e-3
+WARMUP, LR = 0.1, 1e-3
 CLEAN = ["optics=clean", "logger=none", "flag_limit=16384", "trainer.accelerator=cpu"]
+
+
+def validations_in(seconds: float) -> int:
+    """How often both validate: at short budgets seldom, for each time takes seconds."""
+    return int(np.clip(seconds / 20, 3, 10))
 
 
 def train_ours(overrides: list[str], updates: int, folder: Path) -> tuple[float, float]:
     """Core seconds of the whole command, and test macro-F1."""
-    runs = folder / f"runs{updates}"
+    runs = Path(tempfile.mkdtemp(dir=folder))
     command = [sys.executable, "train.py", *overrides, *CLEAN, f"trainer.max_steps={updates}", f"runs_dir={runs}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     before = _core_seconds()
@@ -52,7 +57,7 @@ def _core_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def fit_bare(parts: dict[str, Part], n_classes: int, seconds: float) -> tuple[int, float]:
+def fit_bare(parts: dict[str, Part], n_classes: int, seconds: float, validations: int) -> tuple[int, float]:
     """Steps that a ResNet-18 makes in these core seconds, and its test macro-F1 with its best validated weights."""
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=n_classes)
@@ -71,7 +76,7 @@ def fit_bare(parts: dict[str, Part], n_classes: int, seconds: float) -> tuple[in
         loss.backward()
         optimizer.step()
         steps += 1
-        if share * VALIDATIONS >= validated + 1 or share > 0.99:
+        if share * validations >= validated + 1 or share > 0.99:
             validated += 1
             score = f1_score(labels["validation"], predict_classes(model, inputs["validation"]), average="macro")
             if score > best:
@@ -90,12 +95,13 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         train_ours(overrides, 10, folder)  # prepares cells, compiles modules
-        few, more = train_ours(overrides, 20, folder)[0], train_ours(overrides, 80, folder)[0]
-        per_update = (more - few) / 60
         for seconds in map(float, budgets[0] if budgets else ["60"]):
-            updates = max(1, round((seconds - few) / per_update) + 20)
-            taken, ours = train_ours(overrides, updates, folder)
-            steps, bare = fit_bare(parts, len(dataset.classes), taken)
+            validations = validations_in(seconds)
+            settings = [*overrides, f"adapt.validations={validations}"]
+            few, more = (train_ours(settings, updates, folder)[0] for updates in (20, 80))
+            updates = max(1, round(20 + 60 * (seconds - few) / (more - few)))
+            taken, ours = train_ours(settings, updates, folder)
+            steps, bare = fit_bare(parts, len(dataset.classes), taken, validations)
             row = [experiment.data.name, experiment.model.name, round(taken, 1), updates, round(ours, 4), steps]
             row.append(round(bare, 4))
             print(*row, sep="  ", flush=True)

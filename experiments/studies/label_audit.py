@@ -22,7 +22,8 @@ from sklearn.metrics import average_precision_score
 
 from cellpatch.analysis.label_errors import find_label_errors
 from cellpatch.analysis.out_of_sample import one_group, out_of_sample
-from cellpatch.analysis.results import RunResult, read_results
+from cellpatch.analysis.results import read_results
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.config.assemble_data import assemble_data
 from cellpatch.config.schema import compose_config
 from cellpatch.data.dataset import open_store

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.latency_cards import NO_LATENCY_CARDS, require_one_machine
-from cellpatch.analysis.results import RunResult
+from cellpatch.analysis.run_result import RunResult
 from cellpatch.cli.figures import main_of_table
 from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.tables import ShownTable
