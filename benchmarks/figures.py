@@ -4,7 +4,7 @@
 
 The runs are stored ones: folders with a sealed record and predictions under nine conditions of 3,700 simulated test
 cells of 16 classes and 60 specimens. Wall time and peak memory of
-`experiments/report/make_all.py all RUNS`; `--times 10` compares ten times as many runs too.
+`experiments/report/make_all.py all RUNS`; then of ten times as many runs.
 """
 
 import multiprocessing
@@ -128,7 +128,7 @@ def make_all(runs: int) -> tuple[float, float, int]:
 
 
 def main() -> None:
-    options = option_parser("Time all figures and tables.", runs=500, times=1).parse_args()
+    options = option_parser("Time all figures and tables.", runs=500, times=10).parse_args()
     seconds, peak, made = make_all(options.runs)
     name = f"figures, {made} and tables of {options.runs} runs"
     found = [

@@ -1,14 +1,13 @@
 """Does anything grow faster than the number of cells?
 
     python benchmarks/scaling.py [--cells 10000,50000,185432,1000000] [--json FILE] [--plot FILE.png]
-    python benchmarks/scaling.py --large [--json FILE]
 
 Simulated cells of 303 specimens and 16 classes, crops of 16 px of noise (so that a million of them fit on a disk):
 seconds to write the store once, and medians of five calls to open it with its checksums, to split it by specimen, until
 the first shuffled batch of 256 from the memory map, and for 2,000 bootstrap draws of macro-F1. The slope is of log
 seconds against log cells between the two largest numbers: 1 is linear; marks are of slopes.
 
-`--large` compares a million cells with ten: each in a process of its own, three times, seconds to open the store
+Then a million cells are compared with ten: each in a process of its own, three times, seconds to open the store
 without the checksums of its shards, to split it, and until the first batch; and the peak memory. Their crops have 66 px
 and are files of holes, which take no disk: reading them is not measured. Their table is a real one.
 """
@@ -118,8 +117,8 @@ def large_steps(root: Path, n: int) -> dict[str, float]:
     return seconds
 
 
-def large(file: Path | None) -> None:
-    """Report what ten million cells take of what a million do."""
+def large() -> list[Measured]:
+    """What ten million cells take of what a million do."""
     spawn = multiprocessing.get_context("spawn")
     found: dict[int, list[dict[str, float]]] = {10**6: [], 10**7: []}
     with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +136,7 @@ def large(file: Path | None) -> None:
     opened, peaks = ([each[name] for each in big] for name in ("open", "MiB"))
     measured.append(Measured("ten million cells, open", opened, "s", "at most", 5, {}))
     measured.append(Measured("ten million cells, peak memory", peaks, "MiB", "at most", 2000, {}))
-    report(measured, file)
+    return measured
 
 
 def usual(work: Callable[[], object]) -> float:
@@ -188,11 +187,7 @@ def plot(cells: list[int], seconds: dict[str, list[float]], file: Path) -> None:
 def main() -> None:
     parser = option_parser("Time steps against the number of cells.", cells="10000,50000,185432,1000000")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--large", action="store_true")
     options = parser.parse_args()
-    if options.large:
-        large(options.json)
-        return
     cells = [int(n) for n in options.cells.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         at_each = [steps(Path(folder), n) for n in cells]
@@ -204,7 +199,7 @@ def main() -> None:
         slope = np.log(values[-1] / values[-2]) / np.log(cells[-1] / cells[-2])
         at = {f"s for {n} cells": value for n, value in zip(cells, values, strict=True)}
         results.append(Measured(f"scaling, {name}", [float(slope)], "slope", "at most", SLOPE, at))
-    report(results, options.json)
+    report([*results, *large()], options.json)
 
 
 if __name__ == "__main__":

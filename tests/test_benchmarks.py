@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import run_overhead
+import scaling
 import suite
 from conftest import ROOT
 from measured import Measured, as_line, in_turn, option_parser, report, share_of_time, times_as_fast
@@ -73,3 +74,10 @@ def test_the_suite_has_all_that_report_numbers() -> None:
         if "import" in (text := file.read_text()) and " report(" in text
     }
     assert reporting - {"measured"} == set(suite.NAMES)
+
+
+def test_a_store_of_holes_is_opened_split_and_read(tmp_path: Path) -> None:
+    scaling.write_sparse(tmp_path / "store", 4000)
+    steps = scaling.large_steps(tmp_path / "store", 4000)
+    assert set(steps) == {"open", "split", "first batch", "MiB"}
+    assert all(value > 0 for value in steps.values())
