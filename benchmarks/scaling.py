@@ -37,7 +37,7 @@ from cellpatch.data.dataset import labelled_cells
 from cellpatch.data.splitter import LabelledCells, Split
 from cellpatch.data.store.reader import CellStore, Geometry, Manifest
 from cellpatch.data.store.shards import SHARD_BYTES
-from cellpatch.data.store.writer import CELLS, CellRows, StoreWriter
+from cellpatch.data.store.writer import CELL_SCHEMA, CellRows, StoreWriter
 from cellpatch.metrics.scores import class_counts, confusions_by_specimen, macro_f1
 from cellpatch.runtime.atomic_io import create_once, sha256_of
 from cellpatch.runtime.json_types import Json
@@ -70,7 +70,7 @@ def write_sparse(folder: Path, n: int) -> None:
     rows = SHARD_BYTES // (3 * LARGE_SIDE**2)
     files = {}
     folder.mkdir()
-    with pq.ParquetWriter(folder / "cells.parquet", CELLS) as writer:
+    with pq.ParquetWriter(folder / "cells.parquet", CELL_SCHEMA) as writer:
         for shard, start in enumerate(range(0, n, rows)):
             size = min(rows, n - start)
             files[f"crops-{shard:05d}.npy"] = "0" * 64
@@ -85,9 +85,10 @@ def write_sparse(folder: Path, n: int) -> None:
                 pa.binary(16), size, [None, pa.py_buffer(rng.bytes(16 * size))]
             )
             arrays = [
-                pa.array(columns[f.name]).cast(f.type) if f.name in columns else pa.nulls(size, f.type) for f in CELLS
+                pa.array(columns[f.name]).cast(f.type) if f.name in columns else pa.nulls(size, f.type)
+                for f in CELL_SCHEMA
             ]
-            writer.write_table(pa.table(arrays, CELLS))
+            writer.write_table(pa.table(arrays, CELL_SCHEMA))
     files["cells.parquet"] = sha256_of(folder / "cells.parquet")
     counts = dict.fromkeys(CLASSES, n // len(CLASSES))
     source: Json = {"kind": "simulated", "synthetic": True}

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -38,18 +38,12 @@ def ordered_parallel_map(
     if workers <= 1:
         yield from map(work, tasks)
         return
-    with _spawn(workers) as pool:
-        pending: deque[Future[Result]] = deque()
-        try:
-            for task in tasks:
-                pending.append(_submit(pool, work, task))
-                if len(pending) == ahead * workers:
-                    yield pending.popleft().result()
-            while pending:
+    with _spawn(workers) as pool, _pending_futures() as pending:
+        for task in tasks:
+            pending.append(_submit(pool, work, task))
+            if len(pending) == ahead * workers:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        yield from _drain(pending)
 
 
 def shared_map(work: Callable[[Task], Result], tasks: Iterable[Task], processes: int) -> Iterator[Result]:
@@ -61,22 +55,16 @@ def shared_map(work: Callable[[Task], Result], tasks: Iterable[Task], processes:
     if processes <= 1:
         yield from map(work, tasks)
         return
-    with _spawn(processes - 1, work) as pool:
-        pending: deque[Future[Result]] = deque()
-        try:
-            for task in tasks:
-                if sum(not future.done() for future in pending) < 2 * (processes - 1):
-                    pending.append(_submit(pool, _work_on, task))
-                else:
-                    pending.append(Future())
-                    pending[-1].set_result(work(task))
-                while pending and (pending[0].done() or len(pending) > _MOST_WAITING):
-                    yield pending.popleft().result()
-            while pending:
+    with _spawn(processes - 1, work) as pool, _pending_futures() as pending:
+        for task in tasks:
+            if sum(not future.done() for future in pending) < 2 * (processes - 1):
+                pending.append(_submit(pool, _work_on, task))
+            else:
+                pending.append(Future())
+                pending[-1].set_result(work(task))
+            while pending and (pending[0].done() or len(pending) > _MOST_WAITING):
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        yield from _drain(pending)
 
 
 def lane_map(
@@ -94,22 +82,34 @@ def lane_map(
         yield from ((number, work(task)) for number, lane in enumerate(lanes) for task in lane)
         return
     waiting = [deque(lane) for lane in lanes]
-    pending: list[deque[Future[Result]]] = [deque() for _ in lanes]
     with ExitStack() as stack:
         pools = [stack.enter_context(_spawn(1)) for _ in lanes]
-        try:
-            while any(waiting) or any(pending):
-                for pool, tasks, started in zip(pools, waiting, pending, strict=True):
-                    while tasks and len(started) < ahead:
-                        started.append(_submit(pool, work, tasks.popleft()))
-                if in_turns:
-                    wait(chain.from_iterable(pending))
-                for number, started in enumerate(pending):
-                    for _ in range(len(started) if in_turns else min(1, len(started))):
-                        yield number, started.popleft().result()
-        finally:
-            for future in chain.from_iterable(pending):
-                future.cancel()
+        pending = [stack.enter_context(_pending_futures()) for _ in lanes]  # cancelled before the pools wait for them
+        while any(waiting) or any(pending):
+            for pool, tasks, started in zip(pools, waiting, pending, strict=True):
+                while tasks and len(started) < ahead:
+                    started.append(_submit(pool, work, tasks.popleft()))
+            if in_turns:
+                wait(chain.from_iterable(pending))
+            for number, started in enumerate(pending):
+                for _ in range(len(started) if in_turns else min(1, len(started))):
+                    yield number, started.popleft().result()
+
+
+@contextmanager
+def _pending_futures() -> Iterator[deque["Future[Any]"]]:
+    """A queue of futures; those that are left in it at the end, after an error too, are cancelled."""
+    pending: deque[Future[Any]] = deque()
+    try:
+        yield pending
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _drain(pending: deque["Future[Any]"]) -> Iterator[Any]:
+    while pending:
+        yield pending.popleft().result()
 
 
 def _spawn(workers: int, work: Callable[[Any], Any] | None = None) -> ProcessPoolExecutor:

@@ -4,13 +4,15 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
+from typing import TypeVar
 
 from cellpatch.data.annotations.files import read_json, unique_members
 
+Item = TypeVar("Item")
 _READ = 2**20  # characters
 _AHEAD = 64  # characters behind a value: it is whole, and no number that goes on
 _BLANKS = re.compile(r"[ \t\n\r]*")
@@ -125,23 +127,20 @@ class _Text:
 
     def array(self) -> Iterator[object]:
         """The values of the array that begins here."""
-        self._take("[")
-        if self.peek() != "]":
-            yield self.value()
-        while self.peek() == ",":
-            self._take(",")
-            yield self.value()
-        self._take("]")
+        return self._items("[", self.value, "]")
 
     def names(self) -> Iterator[str]:
         """The names of the members of the object that begins here; who takes a name takes its value next."""
-        self._take("{")
-        if self.peek() != "}":
-            yield self._name()
+        return self._items("{", self._name, "}")
+
+    def _items(self, begin: str, read: Callable[[], Item], end: str) -> Iterator[Item]:
+        self._take(begin)
+        if self.peek() != end:
+            yield read()
         while self.peek() == ",":
             self._take(",")
-            yield self._name()
-        self._take("}")
+            yield read()
+        self._take(end)
 
     def _name(self) -> str:
         name = self.value()

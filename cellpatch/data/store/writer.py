@@ -27,7 +27,7 @@ from cellpatch.runtime.json_types import Json
 
 log = logging.getLogger(__name__)
 
-CELLS = pa.schema(
+CELL_SCHEMA = pa.schema(
     [
         ("cell_id", pa.string()),
         ("class", pa.dictionary(pa.int32(), pa.string())),
@@ -51,7 +51,7 @@ CELLS = pa.schema(
 class CellRows:
     """The rows of n cells by column; a slice of it has the same columns.
 
-    `source` names each cell's file and row in errors. The others are optional; CELLS describes them.
+    `source` names each cell's file and row in errors. The others are optional; CELL_SCHEMA describes them.
     """
 
     cell_id: Sequence[str]
@@ -106,7 +106,7 @@ class StoreWriter:
         self._files: dict[str, str] = {}
         self._seen: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
-        self._table = pq.ParquetWriter(root / "cells.parquet", CELLS)
+        self._table = pq.ParquetWriter(root / "cells.parquet", CELL_SCHEMA)
 
     def add(self, crops: UInt8[np.ndarray, "n side side 3"], rows: CellRows, hashes: CropHashes | None = None) -> None:
         """Append n crops and their rows; `hashes` are theirs, where another process has computed them."""
@@ -159,9 +159,9 @@ class StoreWriter:
         }
         arrays = [
             pa.nulls(n, field.type) if columns[field.name] is None else pa.array(columns[field.name]).cast(field.type)
-            for field in CELLS
+            for field in CELL_SCHEMA
         ]
-        self._table.write_table(pa.table(arrays, schema=CELLS))
+        self._table.write_table(pa.table(arrays, schema=CELL_SCHEMA))
         self._rows, self._digests = [], []
         log.info("%s written", name)
 
@@ -193,7 +193,7 @@ class StoreWriter:
         groups = self._near_groups(cells, kept)
         if groups.null_count < len(groups) or not kept.all():
             table = pq.read_table(file).filter(kept)
-            pq.write_table(table.set_column(CELLS.get_field_index("near_group"), "near_group", groups), file)
+            pq.write_table(table.set_column(CELL_SCHEMA.get_field_index("near_group"), "near_group", groups), file)
         self._files[file.name] = sha256_of(file)
         manifest = Manifest(
             classes=self.classes,
