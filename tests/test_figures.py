@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import combinations, pairwise, product
 from pathlib import Path
@@ -70,7 +71,7 @@ from cellpatch.figures.captions import axis_label, mixed_code_caption, prior_cap
 from cellpatch.figures.families import families, spread
 from cellpatch.figures.palette import STUDY, assign_styles, group_style, model_style
 from cellpatch.figures.panels import BlurCurve
-from cellpatch.figures.plotting import Drawing, log_axis, new_figure, save, styled
+from cellpatch.figures.plotting import PAGE_MM, Drawing, log_axis, new_figure, save, styled
 from cellpatch.figures.svg import to_svg
 from cellpatch.metrics.classification import Scores
 from cellpatch.metrics.scores import macro_f1
@@ -587,6 +588,25 @@ def test_curves_are_split_into_panels_that_can_be_read() -> None:
     looks = {(m.style.color, m.style.marker, m.style.fillstyle) for m in found[2].members.values()}
     assert len(looks) == 8, "each way and side has its own"
     assert {member.short for member in found[3].members.values()} == {"knn", "lora"}
+
+
+@pytest.mark.parametrize("figure", ["figure3", "figure_blur"])
+@pytest.mark.parametrize(
+    ("ways", "pages"), [(("linear_probe", "knn"), 1), (("linear_probe", "knn", "ft_last", "ft_all", "lora"), 6 / 4)]
+)
+def test_many_pretrained_models_share_a_panel_a_way(figure: str, ways: tuple[str, ...], pages: float) -> None:
+    names = [name for name, pretrained in models().items() if pretrained][:6]
+    skills = dict.fromkeys(((name, way, 224) for name in names for way in ways), (0.2, 0.2, 0.1))
+    groups = group_by_seed(simulated(limits=(256, 1024), skills={("cnn", "scratch", 40): (0.1, 0.2, 0.1)} | skills))
+    one_limit = [group for group in groups if group.coordinates.flag_limit == 256]
+    found = families({label: group.coordinates for label, group in by_label(one_limit, groups).items()})
+    assert {family.title for family in found} == {"trained from scratch", *ways}
+    assert all([member.short for member in family.members.values()] == names for family in found[1:])
+    drawn = FIGURES[figure].draw("d", groups).figure
+    assert drawn.get_figwidth() * 25.4 == pytest.approx(pages * PAGE_MM)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # where panels lack room, matplotlib warns and leaves words over each other
+        drawn.draw_without_rendering()
 
 
 @settings(max_examples=50)

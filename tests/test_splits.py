@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from cellpatch.config.schema import compose_config
 from cellpatch.config.validate import check
+from cellpatch.data.specimens import number_specimens, shared_specimens
 from cellpatch.data.split_copies import LeftOut, NearCopies
 from cellpatch.data.splits import ByCell, BySite, BySpecimen, KFold
 from cellpatch.data.splitter import LabelledCells, Split
@@ -411,3 +412,21 @@ def test_the_advice_fits_the_way_of_the_split() -> None:
     ) as by_site:
         BySite(["north"], 0, 0.5, 1000).split(sites, CLASSES, 1000)
     assert not any("data.split.seed" in str(each.value) for each in (given, by_cell, by_site))
+
+
+@settings(max_examples=100)
+@given(
+    names=st.lists(st.sampled_from([f"s{i:03}" for i in range(200)]), min_size=1, max_size=300),
+    chosen=st.lists(st.booleans(), min_size=300, max_size=300),
+)
+def test_specimens_as_names_and_as_categories_are_numbered_equally(names: list[str], chosen: list[bool]) -> None:
+    members = np.flatnonzero(chosen[: len(names)])
+    as_names = np.array(names)
+    categories = pd.Categorical(names, categories=sorted({*names, *(f"s{i:03}" for i in range(300))}))
+    for specimens in (as_names, categories, pd.Categorical(names)):
+        numbers, found = number_specimens(specimens, members)
+        assert list(found) == sorted(set(as_names[members]))
+        assert list(np.asarray(found)[numbers]) == list(as_names[members])
+        parts = {"train": members, "test": np.flatnonzero(~np.array(chosen[: len(names)]))}
+        both = {*as_names[parts["train"]]} & {*as_names[parts["test"]]}
+        assert shared_specimens(parts, specimens) == sorted(both)

@@ -30,7 +30,7 @@ class PredictedCells:
     @property
     def specimen_codes(self) -> Int[np.ndarray, " n"]:
         """Each cell's place among the sorted names of the specimens, which is their order in confusion matrices."""
-        return np.unique(self.specimens, return_inverse=True)[1]
+        return pd.factorize(self.specimens, sort=True)[0]
 
     def confusions(self, kept: Bool[np.ndarray, " n"] | None = None) -> Int[np.ndarray, "specimens classes classes"]:
         """One confusion matrix per specimen, of all cells or the kept ones; rows are true classes."""
@@ -87,9 +87,8 @@ def _opened(training: RunResult) -> StoredRun:
 
 
 def _cells(found: Predictions) -> PredictedCells:
-    rows: pd.DataFrame = found.rows
-    specimens = rows["specimen"].astype(str).to_numpy(str)
-    return PredictedCells(rows["cell_id"].to_numpy(str), specimens, found.labels, found.probabilities)
+    ids, specimens = (found.rows[column].to_numpy(object) for column in ("cell_id", "specimen"))
+    return PredictedCells(ids, specimens, found.labels, found.probabilities)
 
 
 def joined(parts: Sequence[PredictedCells]) -> PredictedCells:

@@ -1,6 +1,8 @@
 """Groups whose least sure cells are sent to a human: scores of the rest, and how many must be sent."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from cellpatch.metrics.referral import ShareToSend, kept_cells, risk_area, step_
 from cellpatch.metrics.scores import Score, accuracy, class_counts
 from cellpatch.optics.conditions import Condition
 
+Counted = TypeVar("Counted")
 SHARES = tuple(round(0.1 * step, 1) for step in range(9))  # of cells that are sent, in figures
 TARGET = 0.95  # accuracy of the rest
 
@@ -24,8 +27,7 @@ def rest_curves(
 
     Which cells are sent is the same in all draws of specimens.
     """
-    conditions = {condition for _, condition in asked}
-    counts = [{at: _rest_counts(cells_of(run, at)) for at in conditions} for run in group.runs]  # each run read once
+    counts = _of_each_run(group, {condition for _, condition in asked}, _rest_counts)
     for score, condition in asked:
         with np.errstate(invalid="ignore"):  # a draw without a cell that is left has no score, and so no interval
             curve = {
@@ -34,13 +36,22 @@ def rest_curves(
         yield score, condition, curve
 
 
+def _of_each_run(
+    group: SeedGroup, conditions: Collection[Condition], count: Callable[[PredictedCells], Counted]
+) -> list[dict[Condition, Counted]]:
+    """What is counted of the cells of each run, by condition; each run is read once, several at a time."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(lambda run: {at: count(cells_of(run, at)) for at in conditions}, group.runs))
+
+
 def _rest_counts(cells: PredictedCells) -> dict[float, np.ndarray]:
     """Class counts of the cells that are left, by the share that is sent."""
     return {share: class_counts(cells.confusions(kept_cells(cells.probabilities, share))) for share in SHARES}
 
 
-def _step_counts(cells: PredictedCells, n_specimens: int) -> np.ndarray:
-    return step_counts(cells.labels, cells.probabilities, cells.specimen_codes, n_specimens)
+def _step_counts(cells: PredictedCells) -> np.ndarray:
+    codes = cells.specimen_codes
+    return step_counts(cells.labels, cells.probabilities, codes, int(codes.max()) + 1)
 
 
 def summarise_referral(groups: Sequence[SeedGroup]) -> pd.DataFrame:
@@ -53,9 +64,8 @@ def summarise_referral(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     rows = []
     for group in with_cells(groups):
         about = row_of(group, groups) | {"seeds": len(group.seeds)}
-        conditions = compared_conditions(group)
-        of_runs = [{at: _step_counts(cells_of(run, at), group.n_specimens) for at in conditions} for run in group.runs]
-        for condition in conditions:
+        of_runs = _of_each_run(group, compared_conditions(group), _step_counts)
+        for condition in compared_conditions(group):
             counts = [each[condition] for each in of_runs]
             row = {"kind": condition.kind, "sigma": condition.sigma}
             for name, estimate in (

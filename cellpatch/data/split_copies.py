@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, Shaped
 
+from cellpatch.data.specimens import Specimens
+
 NearCopies = Literal["keep", "drop_cells", "drop_specimens"]  # values of data.split.near_copies
-Specimens = Shaped[np.ndarray, " n"] | pd.Categorical  # names: as categories, millions take megabytes
 
 
 @dataclass(frozen=True)
@@ -45,25 +46,23 @@ def count_near_copies(
 def find_dropped(
     near: Bool[np.ndarray, " m"],
     copies: Bool[np.ndarray, " m"],
+    part: Int[np.ndarray, " m"],
     specimens: Specimens,
     near_copies: NearCopies,
 ) -> Bool[np.ndarray, " m"]:
     """Which cells of a part are dropped for near copies of test crops, beside the `copies` themselves.
 
-    `drop_specimens` drops every cell of a specimen that has a copy or near copy of a test crop.
+    `part` are the cells' indices, `specimens` are of all cells. `drop_specimens` drops every cell of a specimen that
+    has a copy or near copy of a test crop.
     """
     if near_copies == "keep":
         return np.zeros(len(near), bool)
     if near_copies == "drop_specimens":
-        near = pd.Series(specimens).isin(pd.unique(specimens[near | copies])).to_numpy()
+        near = pd.Series(specimens[part]).isin(pd.unique(specimens[part[near | copies]])).to_numpy()
     return near & ~copies
 
 
-def count_left_out(
-    left_out: Mapping[str, Bool[np.ndarray, " m"]], specimens: Mapping[str, Specimens]
-) -> dict[str, LeftOut] | None:
-    """What was left out of each part; None if nothing was."""
-    counts = {
-        name: LeftOut(int(cells.sum()), len(pd.unique(specimens[name][cells]))) for name, cells in left_out.items()
-    }
+def count_left_out(left_out: Mapping[str, Int[np.ndarray, " m"]], specimens: Specimens) -> dict[str, LeftOut] | None:
+    """What was left out of each part, from the cells' indices; None if nothing was."""
+    counts = {name: LeftOut(len(cells), len(pd.unique(specimens[cells]))) for name, cells in left_out.items()}
     return counts if any(each.cells for each in counts.values()) else None

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Int
 
+from cellpatch.data.specimens import number_specimens
 from cellpatch.data.split_copies import NearCopies
 from cellpatch.data.split_draws import assign_folds, hold_out
 from cellpatch.data.splitter import HeldOutFold, LabelledCells, Splitter
@@ -218,11 +218,12 @@ def _specimen_counts(
     Raises ValueError if there are fewer specimens than `parts`, over all or of a class; `needing` names the parts,
     `drop` gives the advice to drop such classes.
     """
-    specimen, names = pd.factorize(cells.specimens[members], sort=True)
+    specimen, names = number_specimens(cells.specimens, members)
     if len(names) < parts:
         raise ValueError(f"a split by specimen needs at least {parts} specimens, but got {len(names)}: {list(names)}")
     shape = (len(names), len(classes))
-    counts = np.bincount(np.ravel_multi_index((specimen, cells.labels[members]), shape), minlength=np.prod(shape))
+    places = specimen.astype(np.int32) * len(classes) + cells.labels[members]
+    counts = np.bincount(places, minlength=np.prod(shape))
     counts = counts.reshape(shape)
     spread = dict(zip(classes, (counts > 0).sum(axis=0).tolist(), strict=True))
     few = [name for name in classes if spread[name] < parts]

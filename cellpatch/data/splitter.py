@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, Shaped
 
+from cellpatch.data.specimens import Specimens, shared_specimens
 from cellpatch.data.split_copies import (
     LeftOut,
     NearCopies,
-    Specimens,
     count_left_out,
     count_near_copies,
     find_copies,
@@ -174,7 +174,7 @@ class Splitter(ABC):
                 "column split, or leave data.split as it is"
             )
         parts = _predefined_parts(cells) if predefined else self._assign(cells, classes)
-        shared = _shared_specimens(parts, cells.specimens)
+        shared = shared_specimens(parts, cells.specimens)
         if shared and not self.divides_specimens:
             raise ValueError(f"specimens in more than one part of the split: {shared[:20]}")
         return parts
@@ -211,14 +211,16 @@ class Splitter(ABC):
             flags_seed=seed,
             val_limit=self.val_limit,
             specimens={name: len(pd.unique(cells.specimens[index])) for name, index in kept.items()},
-            specimens_in_two_parts=len(_shared_specimens(kept, cells.specimens)),
+            specimens_in_two_parts=len(shared_specimens(kept, cells.specimens)),
             copies_of_test_crops_removed={name: int(copy.sum()) for name, copy in copies.items()},
             cells={name: counts_by_class(labels[index], classes) for name, index in kept.items()},
             train_available=counts_by_class(labels[available["train"]], classes),
             test_sites=self.held_out_sites,
             held_out_fold=self.held_out_fold,
             near_copies_of_test_crops=None if cells.near_groups is None else count_near_copies(cells.near_groups, kept),
-            left_out_as_near_copies=count_left_out(left_out, {name: cells.specimens[parts[name]] for name in left_out}),
+            left_out_as_near_copies=count_left_out(
+                {name: parts[name][near] for name, near in left_out.items()}, cells.specimens
+            ),
         )
         return Split(audit=audit, **kept)
 
@@ -232,7 +234,7 @@ class Splitter(ABC):
         """The cells of a part that `near_copies` leaves out, beside the copies of test crops."""
         groups = cells.near_groups
         near = np.zeros(len(part), bool) if groups is None else find_near_copies(groups[part], groups[test])
-        return find_dropped(near, copies, cells.specimens[part], self.near_copies)
+        return find_dropped(near, copies, part, cells.specimens, self.near_copies)
 
     def _check_classes(
         self,
@@ -276,9 +278,3 @@ def _predefined_parts(cells: LabelledCells) -> dict[str, Int[np.ndarray, " k"]]:
     assert cells.predefined_split is not None
     labelled = np.flatnonzero(cells.labels >= 0)
     return {name: labelled[cells.predefined_split[labelled] == name] for name in PARTS}
-
-
-def _shared_specimens(parts: dict[str, Int[np.ndarray, " m"]], specimens: Specimens) -> list[str]:
-    """The specimens that are in more than one part."""
-    train, validation, test = (set(pd.unique(specimens[parts[name]])) for name in PARTS)
-    return sorted(map(str, (train & validation) | (train & test) | (validation & test)))

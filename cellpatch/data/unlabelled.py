@@ -58,7 +58,7 @@ def find_unlabelled(cells: LabelledCells, splitter: Splitter, classes: Sequence[
     near = np.zeros(len(candidates), bool)
     if cells.near_groups is not None:
         near = find_near_copies(cells.near_groups[candidates], cells.near_groups[tested]) & ~equal
-    near |= find_dropped(near, equal, cells.specimens[candidates], splitter.near_copies)
+    near |= find_dropped(near, equal, candidates, cells.specimens, splitter.near_copies)
     indices = candidates[~equal & ~near]
     if not len(indices):
         raise ValueError("no cell of a training specimen may be seen without its label: all equal test cells")

@@ -12,6 +12,7 @@ from cellpatch.figures.palette import Style, group_style, way_style
 from cellpatch.runs.coordinates import CurveCoordinates
 
 MOST = 10  # curves of a panel
+_MOST_MODELS = 3  # pretrained ones with a panel each: more would leave no panel room
 _CONNECTOR: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.4, "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 2}
 _LABEL_PT, _GAP = 6.5, 1.15  # of labels, and their distance in heights of a line
 
@@ -33,9 +34,10 @@ class Family:
 
 
 def families(curves: Mapping[str, CurveCoordinates]) -> list[Family]:
-    """Curves without published weights first, then pretrained ones: together if they are few, else a panel a model.
+    """Curves without published weights first, then pretrained ones: together if they are few, else in several panels.
 
-    Markers of pretrained curves are of the ways of adapting; in the panel of a single model, colours are so too.
+    Those are a panel a model, or a panel a way of adapting if the models are many. Where a panel has several models
+    and ways, markers of pretrained curves are of the ways; in the panel of a single model, colours are so too.
     """
     own = [label for label, at in curves.items() if at.own_weights]
     pretrained = [label for label in curves if label not in own]
@@ -43,9 +45,13 @@ def families(curves: Mapping[str, CurveCoordinates]) -> list[Family]:
     found = [_of_many(title, part, curves) for part in _parts(own)]
     if len(pretrained) <= MOST and len({curves[label].model for label in pretrained}) > 2:
         return [*found, *([_of_many("pretrained", pretrained, curves)] if pretrained else [])]
-    for model in dict.fromkeys(curves[label].model for label in pretrained):
+    models, ways = (list(dict.fromkeys(getattr(curves[k], part) for k in pretrained)) for part in ("model", "adapt"))
+    if len(models) > _MOST_MODELS:
+        by_way = {way: [label for label in pretrained if curves[label].adapt == way] for way in ways}
+        return [*found, *(_of_way(way, part, curves) for way, labels in by_way.items() for part in _parts(labels))]
+    for model in models:
         of_model = [label for label in pretrained if curves[label].model == model]
-        found += [_of_one(model, part, curves) for part in _parts(of_model)]
+        found += [_of_model(model, part, curves) for part in _parts(of_model)]
     return found
 
 
@@ -62,7 +68,13 @@ def _of_many(title: str, labels: Sequence[str], curves: Mapping[str, CurveCoordi
     return Family(title, members)
 
 
-def _of_one(model: str, labels: Sequence[str], curves: Mapping[str, CurveCoordinates]) -> Family:
+def _of_way(way: str, labels: Sequence[str], curves: Mapping[str, CurveCoordinates]) -> Family:
+    shorts = [label.replace(f", {way}", "", 1) for label in labels]
+    members = zip(labels, shorts, strict=True)
+    return Family(way, {label: Member(short, group_style(curves[label])) for label, short in members})
+
+
+def _of_model(model: str, labels: Sequence[str], curves: Mapping[str, CurveCoordinates]) -> Family:
     sides = {curves[label].input_px for label in labels}
     side = f", {min(sides)} px" if len(sides) == 1 and all(label.endswith(" px") for label in labels) else ""
     shorts = [label.removeprefix(f"{model}, ").removesuffix(side) for label in labels]

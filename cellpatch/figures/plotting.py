@@ -30,6 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 COLUMN_MM, PAGE_MM, LEGEND_ROW_MM = 86, 178, 3.7  # a column and both of a two-column journal; a line of a legend
+_ACROSS = 4  # panels that a page has room for
 # Classes are named in many scripts; matplotlib's own font has no Chinese or Japanese characters.
 _CJK = ("Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAGothic", "Hiragino Sans", "Yu Gothic", "MS Gothic")
 _STYLE: dict[Any, Any] = {
@@ -83,6 +84,11 @@ def new_figure(
     """A figure and its axes row by row, sides in millimetres; `shared` as for `Figure.subplots`."""
     figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+
+
+def width_of(columns: int) -> float:
+    """Millimetres of a figure of so many panels side by side: up to four share a page, more are wider than one."""
+    return PAGE_MM * max(1, columns / _ACROSS) if columns > 1 else 1.3 * COLUMN_MM
 
 
 def new_panels(

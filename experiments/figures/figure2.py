@@ -20,8 +20,6 @@ from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
 from cellpatch.figures.families import End, Member, families, label_ends
 from cellpatch.figures.plotting import (
-    COLUMN_MM,
-    PAGE_MM,
     Drawing,
     add_title,
     draw_baseline,
@@ -29,6 +27,7 @@ from cellpatch.figures.plotting import (
     log_axis,
     new_figure,
     styled,
+    width_of,
 )
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
@@ -45,7 +44,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         raise ValueError(NO_LATENCY_CARDS)
     panels = families({label: chosen[label].coordinates for label in costs})
     shared = {"sharex": True, "sharey": True}  # one scale of cost, so that the panels compare
-    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 75, columns=len(panels), **shared)
+    figure, axes = new_figure(width_of(len(panels)), 75, columns=len(panels), **shared)
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
     scores = {label: chosen[label].estimate(CLEAN, macro_f1) for label in costs}
     front = pareto({label: (cost.median, scores[label].mean) for label, cost in costs.items()})

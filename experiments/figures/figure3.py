@@ -31,8 +31,6 @@ from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_runs_caption, sample_size_caption
 from cellpatch.figures.families import End, Family, Member, families, label_ends
 from cellpatch.figures.plotting import (
-    COLUMN_MM,
-    PAGE_MM,
     Drawing,
     add_title,
     add_tooltip,
@@ -41,6 +39,7 @@ from cellpatch.figures.plotting import (
     new_figure,
     styled,
     turn_ticks,
+    width_of,
 )
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
@@ -55,7 +54,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     limits = sorted({limit for curve in curves.values() for limit in curve.limits})
     scratch, pretrained = split_by_adaptation(curves)
     panels = families({label: curve.coordinates for label, curve in curves.items()})
-    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 78, columns=len(panels), sharey=True)
+    figure, axes = new_figure(width_of(len(panels)), 78, columns=len(panels), sharey=True)
     add_title(figure, data)
     counts = {limit: max(g.n_train for g in groups if g.coordinates.flag_limit == limit) for limit in limits}
     ends = []

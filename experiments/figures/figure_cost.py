@@ -22,8 +22,6 @@ from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import cost_caption, group_by_value, sample_size_caption
 from cellpatch.figures.families import End, Family, Member, families, label_ends
 from cellpatch.figures.plotting import (
-    COLUMN_MM,
-    PAGE_MM,
     Drawing,
     add_title,
     draw_baseline,
@@ -31,6 +29,7 @@ from cellpatch.figures.plotting import (
     log_axis,
     new_figure,
     styled,
+    width_of,
 )
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
@@ -51,7 +50,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     panels = [panel for unit in units for panel in _panels(unit, by_unit[unit], whole)]
     if not panels:
         raise ValueError("no record states seconds and threads or GPU of a training")
-    figure, axes = new_figure(PAGE_MM if len(panels) > 1 else 1.3 * COLUMN_MM, 78, columns=len(panels), sharey=True)
+    figure, axes = new_figure(width_of(len(panels)), 78, columns=len(panels), sharey=True)
     add_title(figure, data)
     ends = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
     axes[0].set_ylabel("macro-F1, test")
