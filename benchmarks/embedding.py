@@ -1,6 +1,6 @@
 """What does a pass of a frozen backbone cost on a CPU? Paired repeats, medians and quartiles of the ratios.
 
-python benchmarks/embedding.py [--cells 5000] [--repeats 5] [--json FILE]
+python benchmarks/embedding.py [--cells 10000] [--repeats 5] [--json FILE]
 
 All of it on dinov2_s with random weights, on synthetic cells:
 
@@ -80,7 +80,7 @@ def embed(store: CellStore, processes: int, threads: int) -> bytes:
 
 
 def main() -> None:
-    options = option_parser("Time an embedding pass.", repeats=5, cells=5000).parse_args()
+    options = option_parser("Time an embedding pass.", repeats=5, cells=10_000).parse_args()
     tune_malloc()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

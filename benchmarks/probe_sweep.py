@@ -33,8 +33,13 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "cellpatch.data.prepare", *data], cwd=ROOT, check=True)  # noqa: S603
         command = [sys.executable, "train.py", "-m", *overrides, *data, f"flag_limit={LIMITS}", "seed=0,1,2"]
         command += [f"runs_dir={folder}/runs", f"data.loading.embeddings_dir={folder}/embeddings"]
-        whole = seconds_of(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True))  # noqa: S603
+        done: list[subprocess.CompletedProcess[str]] = []
+        whole = seconds_of(
+            lambda: done.append(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True))  # noqa: S603
+        )
         seconds = [StoredRun.open(run).record.seconds for run in finished_runs(Path(folder, "runs"))]
+    if not seconds:
+        sys.exit(f"error: no run was finished:\n{done[0].stdout}{done[0].stderr}")
     passes, at_most = max(each.embed or 0.0 for each in seconds), 1.15
     if "optics=blur" in overrides:
         passes, at_most = passes + max(each.evaluate for each in seconds), 1.2
