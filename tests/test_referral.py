@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellpatch.metrics.classification import selective_accuracy
-from cellpatch.metrics.referral import STEPS, ShareToSend, kept_cells, risk_area, step_counts
+from cellpatch.metrics.referral import STEPS, ShareToSend, kept_cells, kept_counts, risk_area
 
 
 def _cells(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -23,29 +23,28 @@ def test_the_rest_is_what_selective_accuracy_keeps(n: int, seed: int, step: int)
     kept = kept_cells(probabilities, share)
     expected = selective_accuracy(labels, probabilities, 1 - share)
     assert (probabilities[kept].argmax(axis=1) == labels[kept]).mean() == pytest.approx(expected)
-    counts = step_counts(labels, probabilities, specimens, 5)
-    assert counts[:, :, 0].sum() == n
-    assert counts[:, :, 1].sum() == (probabilities.argmax(axis=1) == labels).sum()
-    cells, right = counts.sum(axis=0)[step:].sum(axis=0)
+    counts = kept_counts(labels, probabilities, specimens, 5)
+    assert counts[:, 0, 0].tolist() == np.bincount(specimens, minlength=5).tolist()
+    cells, right = counts[..., step].sum(axis=0)
     if cells:
+        assert cells == kept.sum()
         assert right / cells == pytest.approx(expected)
 
 
 def test_a_share_is_the_smallest_that_is_enough() -> None:
     """A hundred cells, of which the ten least sure and one other are wrong."""
-    counts = np.ones((STEPS, 2), int)
-    counts[:10, 1] = 0
-    counts[60, 1] = 0
+    sent = np.ones((2, STEPS), int)  # one cell a step
+    sent[1, :10] = sent[1, 60] = 0
+    counts = sent[:, ::-1].cumsum(axis=1)[:, ::-1]
     assert ShareToSend(0.95)(counts) == pytest.approx(0.07)  # 93 cells, 4 of them wrong
     assert ShareToSend(0.89)(counts) == 0
     assert ShareToSend(1.0)(counts) == pytest.approx(0.61)
-    counts[99, 1] = 0
-    assert ShareToSend(1.0)(counts) == 1
+    assert ShareToSend(1.0)(counts - [[0], [1]]) == 1  # the surest is wrong too
 
 
 def test_the_area_is_the_mean_error_over_shares() -> None:
     labels, probabilities, specimens = _cells(1000, 3)
-    counts = step_counts(labels, probabilities, specimens, 5)
+    counts = kept_counts(labels, probabilities, specimens, 5)
     errors = [1 - selective_accuracy(labels, probabilities, 1 - step / STEPS) for step in range(STEPS)]
     assert risk_area(counts.sum(axis=0)) == pytest.approx(np.mean(errors))
     both = risk_area(np.stack([counts.sum(axis=0), counts[0]]))

@@ -11,7 +11,7 @@ from cellpatch.analysis.cells import PredictedCells, cells_of, compared_conditio
 from cellpatch.analysis.estimates import Estimate
 from cellpatch.analysis.groups import SeedGroup
 from cellpatch.analysis.labels import row_of
-from cellpatch.metrics.referral import ShareToSend, kept_cells, risk_area, step_counts
+from cellpatch.metrics.referral import ShareToSend, kept_cells, kept_counts, risk_area
 from cellpatch.metrics.scores import Score, accuracy, class_counts
 from cellpatch.optics.conditions import Condition
 
@@ -49,9 +49,9 @@ def _rest_counts(cells: PredictedCells) -> dict[float, np.ndarray]:
     return {share: class_counts(cells.confusions(kept_cells(cells.probabilities, share))) for share in SHARES}
 
 
-def _step_counts(cells: PredictedCells) -> np.ndarray:
+def _kept_counts(cells: PredictedCells) -> np.ndarray:
     codes = cells.specimen_codes
-    return step_counts(cells.labels, cells.probabilities, codes, int(codes.max()) + 1)
+    return kept_counts(cells.labels, cells.probabilities, codes, int(codes.max()) + 1)
 
 
 def summarise_referral(groups: Sequence[SeedGroup]) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def summarise_referral(groups: Sequence[SeedGroup]) -> pd.DataFrame:
     rows = []
     for group in with_cells(groups):
         about = row_of(group, groups) | {"seeds": len(group.seeds)}
-        of_runs = _of_each_run(group, compared_conditions(group), _step_counts)
+        of_runs = _of_each_run(group, compared_conditions(group), _kept_counts)
         for condition in compared_conditions(group):
             counts = [each[condition] for each in of_runs]
             row = {"kind": condition.kind, "sigma": condition.sigma}

@@ -20,30 +20,32 @@ def kept_cells(probabilities: Float[np.ndarray, "n classes"], share: float) -> B
     return kept
 
 
-def step_counts(
+def kept_counts(
     labels: Int[np.ndarray, " n"],
     probabilities: Float[np.ndarray, "n classes"],
     specimens: Int[np.ndarray, " n"],
     n_specimens: int,
-) -> Int[np.ndarray, "specimens steps 2"]:
-    """Cells and right ones of each specimen by the step at which they are sent, the least sure first.
+) -> Int[np.ndarray, "specimens 2 steps"]:
+    """Cells of each specimen that are kept at each step, and right ones among them.
 
-    A step is one STEPS-th of all cells.
+    At step s, s / STEPS of all cells are sent, the least sure first.
     """
     n = len(labels)
-    order = _surest_first(probabilities)[::-1]
+    order = _surest_first(probabilities)
     kept = np.array([round((1 - step / STEPS) * n) for step in range(STEPS)] + [0])
-    step = np.repeat(np.arange(STEPS), kept[:-1] - kept[1:])
-    counts = np.zeros((n_specimens, STEPS, 2), np.int64)
-    right = (probabilities.argmax(axis=1) == labels).astype(np.int64)
-    np.add.at(counts, (specimens[order], step), np.stack([np.ones(n, np.int64), right[order]], axis=1))
-    return counts
+    last = np.repeat(np.arange(STEPS), kept[:-1] - kept[1:])[::-1]  # step at which each cell is kept, the surest first
+    right = (probabilities.argmax(axis=1) == labels)[order]
+    place = specimens[order] * STEPS + last
+    counts = [np.bincount(each, minlength=n_specimens * STEPS) for each in (place, place[right])]
+    by_last = np.stack(counts).reshape(2, n_specimens, STEPS).swapaxes(0, 1)
+    return by_last[..., ::-1].cumsum(axis=-1)[..., ::-1]
 
 
-def risk_area(counts: Float[np.ndarray, "*draws steps 2"] | Int[np.ndarray, "*draws steps 2"]) -> np.ndarray:
+def risk_area(counts: Float[np.ndarray, "*draws 2 steps"] | Int[np.ndarray, "*draws 2 steps"]) -> np.ndarray:
     """The share of errors among the cells that are kept, as a mean over all shares that may be sent; in [0, 1].
 
-    It is the area under the risk-coverage curve (Geifman, Uziel and El-Yaniv, arXiv 1805.08206) over STEPS steps.
+    `counts` are those of `kept_counts`. It is the area under the risk-coverage curve (Geifman, Uziel and El-Yaniv,
+    arXiv 1805.08206) over STEPS steps.
     """
     return np.asarray(1 - _right_of_kept(counts).mean(axis=-1))
 
@@ -55,14 +57,14 @@ class ShareToSend:
     accuracy: float
 
     def __call__(
-        self, counts: Float[np.ndarray, "*draws steps 2"] | Int[np.ndarray, "*draws steps 2"]
+        self, counts: Float[np.ndarray, "*draws 2 steps"] | Int[np.ndarray, "*draws 2 steps"]
     ) -> Float[np.ndarray, "*draws"]:
-        """The share of each draw, in [0, 1], of counts as those of `step_counts`."""
+        """The share of each draw, in [0, 1], of counts as those of `kept_counts`."""
         enough = _right_of_kept(counts) >= self.accuracy
-        first = np.where(enough.any(axis=-1), enough.argmax(axis=-1), STEPS)
-        sent = np.concatenate([np.zeros((*counts.shape[:-2], 1)), counts[..., 0].cumsum(axis=-1)], axis=-1)
-        shares = sent / sent[..., -1:]
-        return np.take_along_axis(shares, first[..., None], axis=-1)[..., 0]
+        cells = counts[..., 0, :]
+        first = enough.argmax(axis=-1)
+        kept = np.where(enough.any(axis=-1), np.take_along_axis(cells, first[..., None], axis=-1)[..., 0], 0)
+        return np.asarray((cells[..., 0] - kept) / cells[..., 0])
 
 
 def _surest_first(probabilities: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:
@@ -70,6 +72,6 @@ def _surest_first(probabilities: Float[np.ndarray, "n classes"]) -> Int[np.ndarr
 
 
 def _right_of_kept(counts: np.ndarray) -> Float[np.ndarray, "*draws steps"]:
-    """The share of right cells among those that are sent at a step or later; 1 where none is left."""
-    cells, right = np.moveaxis(counts[..., ::-1, :].cumsum(axis=-2)[..., ::-1, :], -1, 0).astype(np.float64)
+    """The share of right cells among those that are kept at a step; 1 where none is."""
+    cells, right = (counts[..., which, :].astype(np.float64) for which in (0, 1))
     return np.divide(right, cells, out=np.ones_like(cells), where=cells > 0)
