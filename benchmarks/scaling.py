@@ -41,6 +41,7 @@ from cellpatch.data.store.writer import CELL_SCHEMA, CellRows, StoreWriter
 from cellpatch.metrics.scores import class_counts, confusions_by_specimen, macro_f1
 from cellpatch.runtime.atomic_io import create_once, sha256_of
 from cellpatch.runtime.json_types import Json
+from cellpatch.runtime.memory import tune_malloc
 
 LARGE_SIDE = 66  # px
 CLASSES, SPECIMENS, SIDE, CHUNK = [f"type {i:02}" for i in range(16)], 303, 16, 5000
@@ -98,6 +99,7 @@ def write_sparse(folder: Path, n: int) -> None:
 
 def large_steps(root: Path, n: int) -> dict[str, float]:
     """Seconds of each step, once, and the peak memory of this process."""
+    tune_malloc()  # as a training does first
     by_specimen = assemble(compose_config(["model=cnn"])).data.split
     import torch  # noqa: F401  # which a batch needs
 

@@ -274,6 +274,20 @@ def test_the_fingerprint_is_of_json_rows(tmp_path: Path) -> None:
     assert CellStore(tmp_path).manifest.fingerprint == expected.hexdigest()
 
 
+@pytest.mark.parametrize(
+    ("sites", "stated"), [(None, False), ([None] * 5, False), ([None, None, None, None, "n"], True)]
+)
+def test_a_column_without_a_value_is_known_unread(tmp_path: Path, sites: list[str | None] | None, stated: bool) -> None:
+    """Cells are of three groups of rows; the last one alone may state a site."""
+    with StoreWriter(tmp_path, ["a", "b"], Geometry(4), {}, shard_rows=2) as writer:
+        rows = CellRows(**_columns(5), site=sites)
+        writer.add(np.arange(5 * 48, dtype=np.uint8).reshape(5, 4, 4, 3), rows)
+    store = CellStore(tmp_path)
+    assert store.states("site") == stated
+    assert store.states("specimen")
+    assert not store.states("near_group")
+
+
 def test_a_shard_s_header_is_as_long_whatever_it_holds(tmp_path: Path) -> None:
     crops = np.random.default_rng(0).integers(0, 256, (1, 1024, 1024, 3), dtype=np.uint8)
     for side in (4, 1024):

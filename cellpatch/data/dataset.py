@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Int
 
 from cellpatch.data.loading import Loading
@@ -92,7 +91,8 @@ def labelled_cells(store: CellStore, splitter: Splitter) -> tuple[list[str], Lab
     labels = store.labels
     if classes != store.manifest.classes:
         labels = np.array([classes.index(name) if name in classes else -1 for name in store.manifest.classes])[labels]
-    predefined, sites, groups = (_stated(store.column(name)) for name in ("split", "site", "near_group"))
+    columns = ("split", "site", "near_group")
+    predefined, sites, groups = (store.column(name) if store.states(name) else None for name in columns)
     cells = LabelledCells(
         labels,
         store.specimens,
@@ -102,11 +102,6 @@ def labelled_cells(store: CellStore, splitter: Splitter) -> tuple[list[str], Lab
         None if groups is None else groups.fill_null(-1).to_numpy().astype(np.int64),
     )
     return classes, cells
-
-
-def _stated(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """A column, None if no cell has a value."""
-    return column if column.null_count < len(column) else None
 
 
 def open_dataset(store: CellStore, splitter: Splitter, flag_limit: int, seed: int) -> CellDataset:

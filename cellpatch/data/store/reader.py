@@ -149,6 +149,16 @@ class CellStore:
         """A column of cells.parquet."""
         return self._read([name])[name]
 
+    def states(self, name: str) -> bool:
+        """Whether any cell has a value in a column of cells.parquet."""
+        with pq.ParquetFile(self.root / "cells.parquet") as file:
+            place = file.schema_arrow.get_field_index(name)
+            groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
+            return any(
+                column.statistics is None or column.statistics.null_count < column.num_values
+                for column in (group.column(place) for group in groups)
+            )
+
     def rows(self, indices: Int[np.ndarray, " m"]) -> pd.DataFrame:
         """These rows of `cells`, in the order of `indices`; a group of rows of the file is in memory at once."""
         order = np.argsort(indices, kind="stable")
