@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,9 +111,7 @@ class CellStore:
                 "delete the folder and prepare it again"
             )
         table = self._read(["class", "shard", "row"])
-        # not by astype: pandas takes categories in another order for the same ones, and leaves their codes
-        codes = pd.Categorical(table["class"].to_pandas(), categories=self.manifest.classes).codes
-        self.labels: Int[np.ndarray, " n"] = codes.astype(np.int64)  # index into the manifest's classes
+        self.labels = _labels(table["class"], self.manifest.classes)
         self._shard = table["shard"].to_numpy()
         self._row = table["row"].to_numpy()
 
@@ -197,6 +196,17 @@ class CellStore:
             in_shard = np.flatnonzero(shards == shard)
             crops[in_shard] = self._maps[shard][rows[in_shard]]
         return crops
+
+
+def _labels(classes: pa.ChunkedArray, names: Sequence[str]) -> Int[np.ndarray, " n"]:
+    """The place of each cell's class among `names`, chunk by chunk: each has a dictionary of its own."""
+    place = {name: code for code, name in enumerate(names)}
+    labels, start = np.empty(len(classes), np.int64), 0
+    for chunk in classes.chunks:
+        codes = np.array([place[name] for name in chunk.dictionary.to_pylist()], np.int64)
+        labels[start : start + len(chunk)] = codes[chunk.indices.to_numpy()]
+        start += len(chunk)
+    return labels
 
 
 def read_manifest(root: Path) -> Manifest:
