@@ -3,7 +3,7 @@
     python benchmarks/suite.py [NAME ...] [--json FILE]
 
 Prints a table of medians, quartiles and marks, and writes it with versions and hardware to FILE (build/bench.json).
-Let nothing run beside it. Takes about an hour on two cores.
+Let nothing run beside it. Takes about two hours on two cores.
 """
 
 import argparse
