@@ -283,9 +283,9 @@ def test_a_column_without_a_value_is_known_unread(tmp_path: Path, sites: list[st
         rows = CellRows(**_columns(5), site=sites)
         writer.add(np.arange(5 * 48, dtype=np.uint8).reshape(5, 4, 4, 3), rows)
     store = CellStore(tmp_path)
-    assert store.states("site") == stated
-    assert store.states("specimen")
-    assert not store.states("near_group")
+    assert store.has_values("site") == stated
+    assert store.has_values("specimen")
+    assert not store.has_values("near_group")
 
 
 def test_a_shard_s_header_is_as_long_whatever_it_holds(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def labelled_cells(store: CellStore, splitter: Splitter) -> tuple[list[str], Lab
     if classes != store.manifest.classes:
         labels = np.array([classes.index(name) if name in classes else -1 for name in store.manifest.classes])[labels]
     columns = ("split", "site", "near_group")
-    predefined, sites, groups = (store.column(name) if store.states(name) else None for name in columns)
+    predefined, sites, groups = (store.column(name) if store.has_values(name) else None for name in columns)
     cells = LabelledCells(
         labels,
         store.specimens,

@@ -11,7 +11,7 @@ from cellpatch.analysis.baselines import Baseline
 from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.figures.captions import group_by_value
 from cellpatch.figures.families import End, Family, families, label_ends
-from cellpatch.figures.plotting import add_title, draw_baseline, draw_curve, new_figure, width_of
+from cellpatch.figures.plotting import add_title, draw_baseline, draw_curve, figure_width, new_figure
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.degradation import blur_axis
 
@@ -34,7 +34,7 @@ def draw_blur_panels(
     they are cut, as the words say.
     """
     columns = families({label: group.coordinates for label, group in chosen.items()})
-    width = width_of(len(columns))
+    width = figure_width(len(columns))
     figure, axes = new_figure(width, 58 * len(panels), rows=len(panels), columns=len(columns), sharey=sharey)
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
     missing: dict[str, set[float]] = {label: set() for label in chosen}

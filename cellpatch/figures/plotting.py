@@ -86,7 +86,7 @@ def new_figure(
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
 
 
-def width_of(columns: int) -> float:
+def figure_width(columns: int) -> float:
     """Millimetres of a figure of so many panels side by side: up to four share a page, more are wider than one."""
     return PAGE_MM * max(1, columns / _ACROSS) if columns > 1 else 1.3 * COLUMN_MM
 

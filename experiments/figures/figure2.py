@@ -24,10 +24,10 @@ from cellpatch.figures.plotting import (
     add_title,
     draw_baseline,
     draw_point,
+    figure_width,
     log_axis,
     new_figure,
     styled,
-    width_of,
 )
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
@@ -44,7 +44,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         raise ValueError(NO_LATENCY_CARDS)
     panels = families({label: chosen[label].coordinates for label in costs})
     shared = {"sharex": True, "sharey": True}  # one scale of cost, so that the panels compare
-    figure, axes = new_figure(width_of(len(panels)), 75, columns=len(panels), **shared)
+    figure, axes = new_figure(figure_width(len(panels)), 75, columns=len(panels), **shared)
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
     scores = {label: chosen[label].estimate(CLEAN, macro_f1) for label in costs}
     front = pareto({label: (cost.median, scores[label].mean) for label, cost in costs.items()})

@@ -36,10 +36,10 @@ from cellpatch.figures.plotting import (
     add_tooltip,
     draw_baseline,
     draw_curve,
+    figure_width,
     new_figure,
     styled,
     turn_ticks,
-    width_of,
 )
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
@@ -54,7 +54,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     limits = sorted({limit for curve in curves.values() for limit in curve.limits})
     scratch, pretrained = split_by_adaptation(curves)
     panels = families({label: curve.coordinates for label, curve in curves.items()})
-    figure, axes = new_figure(width_of(len(panels)), 78, columns=len(panels), sharey=True)
+    figure, axes = new_figure(figure_width(len(panels)), 78, columns=len(panels), sharey=True)
     add_title(figure, data)
     counts = {limit: max(g.n_train for g in groups if g.coordinates.flag_limit == limit) for limit in limits}
     ends = []

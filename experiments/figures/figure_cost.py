@@ -26,10 +26,10 @@ from cellpatch.figures.plotting import (
     add_title,
     draw_baseline,
     draw_curve,
+    figure_width,
     log_axis,
     new_figure,
     styled,
-    width_of,
 )
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
@@ -50,7 +50,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     panels = [panel for unit in units for panel in _panels(unit, by_unit[unit], whole)]
     if not panels:
         raise ValueError("no record states seconds and threads or GPU of a training")
-    figure, axes = new_figure(width_of(len(panels)), 78, columns=len(panels), sharey=True)
+    figure, axes = new_figure(figure_width(len(panels)), 78, columns=len(panels), sharey=True)
     add_title(figure, data)
     ends = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
     axes[0].set_ylabel("macro-F1, test")

@@ -23,7 +23,7 @@ from cellpatch.analysis.scaling import MAX_EXTRAPOLATION
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import group_by_value, sample_size_caption
 from cellpatch.figures.families import End, Member, families, label_ends
-from cellpatch.figures.plotting import Drawing, add_title, draw_curve, new_figure, styled, width_of
+from cellpatch.figures.plotting import Drawing, add_title, draw_curve, figure_width, new_figure, styled
 from cellpatch.metrics.scores import macro_f1
 
 TARGETS = 7
@@ -49,7 +49,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     if not curves:
         raise ValueError("a plan needs two flag_limits of a model at least")
     panels = families({label: curve.coordinates for label, curve in curves.items()})
-    width = width_of(len(panels))
+    width = figure_width(len(panels))
     figure, axes = new_figure(width, 75, columns=len(panels), sharex=True, sharey=True)
     add_title(figure, data)
     plans = {label: plan(curve) for label, curve in curves.items()}

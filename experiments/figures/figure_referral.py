@@ -18,7 +18,7 @@ from cellpatch.analysis.referral import SHARES, TARGET, rest_curves
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
 from cellpatch.figures.families import End, Family, families, label_ends
-from cellpatch.figures.plotting import Drawing, add_title, draw_curve, new_figure, styled, width_of
+from cellpatch.figures.plotting import Drawing, add_title, draw_curve, figure_width, new_figure, styled
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import Score, accuracy, macro_f1
 from cellpatch.optics.conditions import CLEAN, Condition
@@ -39,7 +39,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     blurred = [label for label, group in chosen.items() if STRONG in compared_conditions(group)]
     rows = [row for row in ROWS if row[2] == CLEAN or blurred]
     curves = {label: _curves(group) for label, group in chosen.items()}
-    width = width_of(len(columns))
+    width = figure_width(len(columns))
     figure, axes = new_figure(width, 52 * len(rows), len(rows), len(columns), sharex="all", sharey="row")
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
     ends = []

@@ -18,7 +18,7 @@ from cellpatch.analysis.groups import SeedGroup, limit_of
 from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import missing_groups_caption, sample_size_caption
 from cellpatch.figures.families import End, Member, families, label_ends
-from cellpatch.figures.plotting import Drawing, add_title, draw_point, new_figure, styled, width_of
+from cellpatch.figures.plotting import Drawing, add_title, draw_point, figure_width, new_figure, styled
 from cellpatch.figures.tables import format_ci
 from cellpatch.metrics.scores import macro_f1
 from cellpatch.optics.conditions import CLEAN
@@ -30,7 +30,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
     chosen = groups_with_feature_cards(groups)
     panels = families({label: group.coordinates for label, group in chosen.items()})
     shared = {"sharex": True, "sharey": True}  # so that the panels compare
-    figure, axes = new_figure(width_of(len(panels)), 75, columns=len(panels), **shared)
+    figure, axes = new_figure(figure_width(len(panels)), 75, columns=len(panels), **shared)
     chance = feature_cards(next(iter(chosen.values())))[0].specimen_chance
     ends = []
     for ax, family in zip(axes, panels, strict=True):

@@ -19,7 +19,7 @@ from cellpatch.cli.figures import main_of_figure
 from cellpatch.figures.captions import sample_size_caption
 from cellpatch.figures.families import End, Member, families, label_ends
 from cellpatch.figures.palette import LINESTYLES
-from cellpatch.figures.plotting import Drawing, add_title, add_tooltip, new_figure, styled, width_of
+from cellpatch.figures.plotting import Drawing, add_title, add_tooltip, figure_width, new_figure, styled
 
 ROWS = {"val_macro_f1": "macro-F1, validation", "val_loss": "loss, validation", "train_loss": "loss, training"}
 
@@ -34,7 +34,7 @@ def draw(data: str, groups: Sequence[SeedGroup]) -> Drawing:
         "update" in (run.record.history or [{}])[0] for group in chosen.values() for run in group.trainings
     )
     panels = families({label: group.coordinates for label, group in chosen.items()})
-    width = width_of(len(panels))
+    width = figure_width(len(panels))
     figure, axes = new_figure(width, 15 + 45 * len(ROWS), len(ROWS), len(panels), sharex=True, sharey="row")
     add_title(figure, f"{data}, flag_limit {limit_of(chosen)}")
     ends = []
